@@ -1,0 +1,5 @@
+package main
+
+type catalogCmd struct{}
+
+func (*catalogCmd) Run(*env) error { return nil }

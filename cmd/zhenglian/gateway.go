@@ -1,0 +1,5 @@
+package main
+
+type gatewayCmd struct{}
+
+func (*gatewayCmd) Run(*env) error { return nil }

@@ -1,0 +1,5 @@
+package main
+
+type sampleCmd struct{}
+
+func (*sampleCmd) Run(*env) error { return nil }

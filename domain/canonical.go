@@ -1,0 +1,55 @@
+package domain
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// Canonical returns the one byte form that v has on the ledger, in the access
+// log and in a proof: JSON with the fields of the Go struct in their declared
+// order, no insignificant space, no HTML escaping and no final newline. It holds
+// no maps, floating-point numbers or insignificant zero fields beyond those
+// marked omitempty, so that equal values have equal bytes on every peer.
+func Canonical(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode canonical form: %w", err)
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
+// ParseCanonical decodes data into v and refuses every byte string that
+// [Canonical] would not have written for the decoded value: unknown, duplicate,
+// reordered or differently spelled names, insignificant space, trailing bytes.
+// v must be a non-nil pointer to a zero value. Its error is an [Error] of kind
+// [Invalid].
+func ParseCanonical(data []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return &Error{Kind: Invalid, Msg: "not the expected JSON object: " + err.Error()}
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return &Error{Kind: Invalid, Msg: "bytes follow the JSON object"}
+	}
+	again, err := Canonical(v)
+	if err != nil {
+		return &Error{Kind: Invalid, Msg: err.Error()}
+	}
+	if !bytes.Equal(again, data) {
+		return &Error{Kind: Invalid, Msg: "not in canonical form: field order, spelling, spacing, escapes or repeated names differ"}
+	}
+	return nil
+}
+
+// Digest returns the SHA-256 digest of data in lower-case hexadecimal.
+func Digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,105 @@
+package domain
+
+import "time"
+
+// TxID identifies a transaction of the channel: 64 lower-case hexadecimal
+// digits.
+type TxID string
+
+// MSPID names a department's membership service provider on the channel.
+type MSPID string
+
+// DepartmentCode names a department of the consortium, for example "police".
+// It matches [a-z][a-z0-9]{1,19}.
+type DepartmentCode string
+
+// Role is the duty of a person or service in a department, carried by its
+// certificate (attribute zhenglian.role). Roles exclude one another
+// (GB/T 39477-2020: 管理, 审计, 操作 separated).
+type Role string
+
+// The roles.
+const (
+	RoleAdmin    Role = "admin"    // 管理: departments, logs
+	RoleOperator Role = "operator" // 操作: registers, requests, issues
+	RoleReviewer Role = "reviewer" // 审核: reviews, answers, revokes
+	RoleAuditor  Role = "auditor"  // 审计: reads everything, changes nothing
+	RoleGateway  Role = "gateway"  // the department's gateway service: anchors its log
+)
+
+// Roles lists every Role.
+var Roles = []Role{RoleAdmin, RoleOperator, RoleReviewer, RoleAuditor, RoleGateway}
+
+// Caller is who asks: taken from a client certificate, never from an argument.
+type Caller struct {
+	Department DepartmentCode
+	MSPID      MSPID
+	Role       Role
+}
+
+// Tx is what a rule may know of the transaction that runs it.
+type Tx struct {
+	ID      TxID
+	Time    time.Time // the transaction's own time, UTC, whole milliseconds
+	Channel string
+}
+
+// Meta opens every ledger record: who wrote it, when, in which transaction.
+type Meta struct {
+	Schema     string         `json:"schema"` // for example "zhenglian/catalog-entry/1"
+	Department DepartmentCode `json:"department"`
+	Role       Role           `json:"role"`
+	TxID       TxID           `json:"txId"`
+	TxTime     time.Time      `json:"txTime"` // chosen by the client, checked by the peers within their time window
+	Digest     string         `json:"digest"` // SHA-256 of the record's canonical bytes with this field empty
+}
+
+// Kind of ledger record, as used in proofs and in the index.
+type RecordKind string
+
+// The kinds of records and, beside each, its state key.
+const (
+	KindDepartment       RecordKind = "department"        // dept~{code}
+	KindCatalogEntry     RecordKind = "catalog"           // cat~{code}
+	KindCatalogVersion   RecordKind = "catalog_version"   // catv~{code}~{version}
+	KindRequest          RecordKind = "request"           // req~{id}
+	KindRequestEvent     RecordKind = "request_event"     // reqe~{id}~{seq}
+	KindGrant            RecordKind = "grant"             // grant~{id}
+	KindLog              RecordKind = "log"               // log~{department}
+	KindAnchor           RecordKind = "anchor"            // anchor~{department}~{size}
+	KindCertificate      RecordKind = "certificate"       // cert~{ref}
+	KindCertificateEvent RecordKind = "certificate_event" // certe~{ref}~{seq}
+)
+
+// RecordKinds lists every RecordKind.
+var RecordKinds = []RecordKind{
+	KindDepartment, KindCatalogEntry, KindCatalogVersion, KindRequest, KindRequestEvent,
+	KindGrant, KindLog, KindAnchor, KindCertificate, KindCertificateEvent,
+}
+
+// Statement is what evidence:Attest answers and departments sign: what the
+// ledger held under one name when the transaction ran. A record that does not
+// exist is a statement too (Found false), because peers never sign an error.
+type Statement struct {
+	Schema     string     `json:"schema"` // "zhenglian/statement/1"
+	Channel    string     `json:"channel"`
+	Kind       RecordKind `json:"kind"`
+	ID         string     `json:"id"`
+	Nonce      string     `json:"nonce"`
+	Found      bool       `json:"found"`
+	Status     string     `json:"status"`     // the record's status at AsOf; "" when the kind has none
+	AsOf       time.Time  `json:"asOf"`       // transaction time
+	ValidUntil time.Time  `json:"validUntil"` // AsOf + [StatementLife]
+	Record     string     `json:"record"`     // the stored canonical bytes, as text; "" when not found
+}
+
+// StatementLife is how long a statement speaks for the present.
+const StatementLife = 24 * time.Hour
+
+// AttestArgs are the argument of evidence:Attest. The nonce is 32 lower-case
+// hexadecimal digits chosen by the asker.
+type AttestArgs struct {
+	Kind  RecordKind `json:"kind"`
+	ID    string     `json:"id"` // the part of the state key after its first "~", for example "police~17" for an anchor
+	Nonce string     `json:"nonce"`
+}
