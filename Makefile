@@ -1,0 +1,91 @@
+# Zhenglian 政链. `make help` lists the targets.
+
+GO      ?= go
+BIN     := bin
+STATE   := .zhenglian
+OWN     := $(BIN)/zhenglian $(BIN)/zhenglian-chaincode $(BIN)/zhenglian-network
+SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum 'gateway/web/*' 'network/*' 'api/*' 'cmd/*' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help up down status reset build tools test test-setup test-unit test-race fuzz e2e lint lint-full fmt generate check-generated arch cover bench bench-quick bench-full ci clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: ## the main job: set up, start the consortium and its gateways, load the sample, print what to try
+	@scripts/up.sh
+
+down: ## stop every process that `make up` started
+	@if [ -x $(BIN)/zhenglian-network ]; then $(BIN)/zhenglian-network down --state $(STATE); else echo "nothing to stop: not built yet"; fi
+
+status: $(BIN)/zhenglian-network ## what runs, heights, chaincode, certificate days left
+	@$(BIN)/zhenglian-network status --state $(STATE)
+
+reset: $(BIN)/zhenglian-network ## stop and delete all state, after asking (YES=1 answers)
+	@$(BIN)/zhenglian-network reset --state $(STATE) $(if $(filter 1,$(YES)),--yes)
+
+build: $(OWN) tools ## build all programs into bin/
+
+$(OWN) &: $(SOURCES)
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
+	@touch $(OWN)
+
+tools: ## build the pinned Fabric, Fabric CA and process-compose programs into bin/
+	@scripts/build-tools.sh $(BIN)
+
+test: test-setup test-unit e2e ## set up what tests need and run all of them, real network included
+
+test-setup: ## install what tests need (Redis, Chromium, fonts) and build
+	@scripts/test-setup.sh
+	@$(MAKE) --no-print-directory build
+
+test-unit: ## tests that need no network of departments
+	$(GO) test ./...
+
+e2e: build ## tests on a real consortium of four departments, with its own state and ports
+	$(GO) test -tags e2e -count=1 -timeout 30m -v ./test/e2e/...
+
+test-race: ## unit tests under the race detector
+	$(GO) test -race ./...
+
+FUZZTIME ?= 20s
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+lint: ## gofmt, vet, staticcheck, import rules; never writes
+	@scripts/lint.sh
+
+lint-full: lint ## golangci-lint besides (installs it at its pinned version)
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
+
+arch: ## the import table as a test
+	$(GO) test ./internal/arch/
+
+fmt: ## format the Go files
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+generate: ## regenerate what is generated
+	$(GO) generate ./...
+
+check-generated: generate ## regenerate and fail on a difference
+	git diff --exit-code -- '*.gen.go'
+
+cover: ## coverage per package
+	$(GO) test -cover ./...
+
+bench: bench-quick ## the benchmark in its quick form
+
+bench-quick: build ## benchmarks on a network of their own, at most 5 minutes after its start
+	$(GO) run ./test/bench
+
+bench-full: build ## benchmarks with full windows
+	$(GO) run ./test/bench -full
+
+ci: ## exactly what .ci/run runs
+	@.ci/run
+
+clean: ## delete what builds made (ignored files only; the ledger's state stays: see reset)
+	rm -rf $(BIN)
