@@ -1,0 +1,609 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hyperledger/fabric-gateway/pkg/client"
+	"github.com/hyperledger/fabric-gateway/pkg/hash"
+	"github.com/hyperledger/fabric-gateway/pkg/identity"
+	"github.com/hyperledger/fabric-protos-go-apiv2/common"
+	"github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/proof"
+	"github.com/zhenglian/zhenglian/test/consortium"
+)
+
+// The department whose gateway and peer are measured.
+const department = "police"
+
+// arm is one side of a comparison.
+type arm struct {
+	name string
+	run  func(context.Context) (sample, error)
+}
+
+type bench struct {
+	net      *consortium.Consortium
+	set      settings
+	progress io.Writer
+
+	conn     *grpc.ClientConn
+	gateway  *client.Gateway
+	contract *client.Contract
+	ledger   *client.Contract // qscc, the referee
+	channel  *client.Network
+
+	sequence atomic.Int64
+	refs     []string
+	grant    domain.Grant
+}
+
+// newBench connects to the department's peer as a client of fabric-gateway with
+// the same identity that the gateway uses for the operator, and loads the sample.
+func newBench(ctx context.Context, net *consortium.Consortium, set settings, progress io.Writer) (*bench, error) {
+	b := &bench{net: net, set: set, progress: progress}
+	b.sequence.Store(time.Now().Unix() % 100_000 * 10_000)
+	if _, err := net.Run(ctx, "zhenglian", "sample", "--state", net.State); err != nil {
+		return nil, err
+	}
+	if err := b.connect(); err != nil {
+		return nil, err
+	}
+	return b, b.prepare(ctx)
+}
+
+func (b *bench) connect() error {
+	home := filepath.Join(b.net.State, "departments", department, "gateway")
+	var cfg struct {
+		Channel   string `json:"channel"`
+		Chaincode string `json:"chaincode"`
+		Peers     []struct {
+			Endpoint   string `json:"endpoint"`
+			TLSRoots   string `json:"tlsRoots"`
+			ServerName string `json:"serverName"`
+			MSPID      string `json:"mspId"`
+		} `json:"peers"`
+	}
+	data, err := os.ReadFile(filepath.Join(home, "gateway.json"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, &cfg); err != nil {
+		return err
+	}
+	roots, err := os.ReadFile(filepath.Join(home, cfg.Peers[0].TLSRoots))
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(roots) {
+		return errors.New("no TLS root of the peer")
+	}
+	b.conn, err = grpc.NewClient(cfg.Peers[0].Endpoint, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(pool, cfg.Peers[0].ServerName)))
+	if err != nil {
+		return err
+	}
+	user := filepath.Join(b.net.State, "departments", department, "users", "operator")
+	certificate, err := os.ReadFile(filepath.Join(user, "cert.pem"))
+	if err != nil {
+		return err
+	}
+	block, _ := pem.Decode(certificate)
+	if block == nil {
+		return errors.New("the operator's certificate is no PEM")
+	}
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return err
+	}
+	id, err := identity.NewX509Identity(cfg.Peers[0].MSPID, parsed)
+	if err != nil {
+		return err
+	}
+	keyPEM, err := os.ReadFile(filepath.Join(user, "key.pem"))
+	if err != nil {
+		return err
+	}
+	key, err := identity.PrivateKeyFromPEM(keyPEM)
+	if err != nil {
+		return err
+	}
+	sign, err := identity.NewPrivateKeySign(key)
+	if err != nil {
+		return err
+	}
+	b.gateway, err = client.Connect(id, client.WithSign(sign), client.WithHash(hash.SHA256), client.WithClientConnection(b.conn))
+	if err != nil {
+		return err
+	}
+	b.channel = b.gateway.GetNetwork(cfg.Channel)
+	b.contract, b.ledger = b.channel.GetContract(cfg.Chaincode), b.channel.GetContract("qscc")
+	return nil
+}
+
+// Close ends the connection.
+func (b *bench) Close() {
+	b.gateway.Close()
+	_ = b.conn.Close() // nothing is lost by it
+}
+
+// prepare finds the sample's certificate and grant, which the arms use.
+func (b *bench) prepare(ctx context.Context) error {
+	g := b.net.Gateway(department)
+	var certificates struct {
+		Items []consortium.Written[domain.Certificate] `json:"items"`
+	}
+	if err := g.Call(ctx, "auditor", "GET", "/v1/certificates?limit=200", nil, 200, &certificates); err != nil {
+		return err
+	}
+	for _, c := range certificates.Items {
+		b.refs = append(b.refs, c.Record.Content.Ref)
+	}
+	if len(b.refs) == 0 {
+		return errors.New("the sample has no certificate")
+	}
+	return b.makeGrant(ctx)
+}
+
+// makeGrant has a resource of the department granted to another with a quota
+// that no run exhausts.
+func (b *bench) makeGrant(ctx context.Context) error {
+	owner, lead, consumer := b.net.Gateway(department), b.net.Gateway("bigdata"), b.net.Gateway("civil")
+	c := b.content()
+	entry := "/v1/catalog/entries/" + url.PathEscape(c.Code)
+	if err := owner.Call(ctx, "operator", "POST", "/v1/catalog/entries", c, 201, nil); err != nil {
+		return err
+	}
+	if err := retry(ctx, func() error {
+		return lead.Call(ctx, "reviewer", "POST", entry+"/actions/review", map[string]any{"decision": "approve", "opinion": "benchmark"}, 200, nil)
+	}); err != nil {
+		return err
+	}
+	if err := retry(ctx, func() error { return owner.Call(ctx, "operator", "POST", entry+"/actions/publish", nil, 200, nil) }); err != nil {
+		return err
+	}
+	random := make([]byte, 16)
+	if _, err := rand.Read(random); err != nil {
+		return err
+	}
+	from := time.Now().UTC().Truncate(time.Second).Add(-time.Minute)
+	request := domain.ShareRequestContent{
+		ID: hex.EncodeToString(random), CatalogCode: c.Code, Items: []string{"status"}, Purpose: "benchmark", UseBasis: "benchmark",
+		ServiceItem: "000000000000", ShareMode: c.ShareMode, Period: domain.Period{From: from, To: from.AddDate(1, 0, 0)},
+		Quota: domain.Quota{Total: 1 << 40, PerDay: 1 << 40}, LetterDigest: domain.Digest([]byte("letter")), SecurityMeasures: "benchmark",
+	}
+	if err := retry(ctx, func() error { return consumer.Call(ctx, "operator", "POST", "/v1/requests", request, 201, nil) }); err != nil {
+		return err
+	}
+	if err := retry(ctx, func() error {
+		return owner.Call(ctx, "reviewer", "POST", "/v1/requests/"+request.ID+"/actions/answer", map[string]any{"decision": "agree", "reason": "benchmark"}, 200, nil)
+	}); err != nil {
+		return err
+	}
+	var grant consortium.Written[domain.Grant]
+	err := owner.Call(ctx, "operator", "GET", "/v1/grants/"+request.ID, nil, 200, &grant)
+	b.grant = grant.Record
+	return err
+}
+
+// retry calls f until it succeeds: another department's gateway sees a record
+// only after it read the block.
+func retry(ctx context.Context, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// content is one record per transaction: a small catalog entry with a new code.
+func (b *bench) content() domain.CatalogContent {
+	n := b.sequence.Add(1)
+	return domain.CatalogContent{
+		Code: fmt.Sprintf("306009/%010d", n), Name: "基准测试资源 " + strconv.FormatInt(n, 10), Abstract: "用于基准测试的目录条目。",
+		ProviderUSCC: "11990000A0000002XT", Classification: "测试", Format: "api",
+		Items:     []domain.CatalogItem{{Name: "status", Type: "C", Level: 1, ShareType: domain.Unconditional}},
+		ShareType: domain.Unconditional, LegalBasis: []string{}, ShareMode: "platform_api", UpdateCycle: "daily",
+		DutyRef: "benchmark", SystemRef: "benchmark", RegionCode: "990000", PersonalData: "none",
+	}
+}
+
+// figures measures everything.
+func (b *bench) figures(ctx context.Context) ([]figure, error) {
+	raw := arm{"tx.raw", b.transactions(b.submitRaw)}
+	rest := arm{"gateway.rest", b.transactions(b.submitREST)}
+	evaluate := arm{"read.evaluate", b.calls(b.evaluate)}
+	cached := arm{"verify.cached", b.calls(b.verifyCached)}
+	records := arm{"access.records", b.records}
+
+	gateway, err := b.abba(ctx, raw, rest)
+	if err != nil {
+		return nil, err
+	}
+	verify, err := b.abba(ctx, evaluate, cached)
+	if err != nil {
+		return nil, err
+	}
+	access, err := b.abba(ctx, raw, records)
+	if err != nil {
+		return nil, err
+	}
+	firsts := func(pairs ...[2]sample) (s []sample) {
+		for _, p := range pairs {
+			s = append(s, p[0])
+		}
+		return s
+	}
+	return []figure{
+		value("tx.raw", "tx/s", "fabric-gateway client, the baseline", firsts(slices.Concat(gateway, access)...)),
+		ratio("gateway.rest_vs_raw", "≥ 0.95", gateway),
+		value("read.evaluate", "reads/s", "–", firsts(verify...)),
+		ratio("verify.cached_vs_uncached", "≥ 50", verify),
+		ratio("access.records_vs_tx", "≥ 100", access),
+	}, nil
+}
+
+// during runs call from set.Clients goroutines, for the warm-up and then the
+// window, and answers the latencies of the calls that ended within the window.
+// A result is nil where the call failed.
+func (b *bench) during(ctx context.Context, call func(context.Context) (string, error)) (ids []string, latencies []time.Duration, failed int, err error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var firstErr error
+	start := time.Now().Add(b.set.WarmUp)
+	end := start.Add(b.set.Window)
+	for range b.set.Clients {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				began := time.Now()
+				if began.After(end) {
+					return
+				}
+				id, err := call(ctx)
+				ended := time.Now()
+				if ended.Before(start) || ended.After(end) {
+					continue
+				}
+				mu.Lock()
+				if err != nil {
+					failed++
+					if firstErr == nil {
+						firstErr = err
+					}
+				} else {
+					ids, latencies = append(ids, id), append(latencies, ended.Sub(began))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(ids) == 0 {
+		return nil, nil, failed, fmt.Errorf("no call succeeded: %w", firstErr)
+	}
+	if firstErr != nil {
+		fmt.Fprintln(b.progress, "bench: first failure:", firstErr)
+	}
+	slices.Sort(latencies)
+	return ids, latencies, failed, ctx.Err()
+}
+
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+// transactions makes an arm of submitted transactions. What counts is what the
+// ledger holds as valid of the acknowledged ones.
+func (b *bench) transactions(submit func(context.Context) (string, error)) func(context.Context) (sample, error) {
+	return func(ctx context.Context) (sample, error) {
+		from, err := b.height()
+		if err != nil {
+			return sample{}, err
+		}
+		ids, latencies, failed, err := b.during(ctx, submit)
+		if err != nil {
+			return sample{}, err
+		}
+		to, err := b.height()
+		if err != nil {
+			return sample{}, err
+		}
+		valid, err := b.validTransactions(ctx, from, to)
+		if err != nil {
+			return sample{}, err
+		}
+		count := 0
+		for _, id := range ids {
+			if valid[id] {
+				count++
+			}
+		}
+		if count != len(ids) {
+			return sample{}, fmt.Errorf("%d transactions were acknowledged, the ledger holds %d of them as valid", len(ids), count)
+		}
+		return sample{Count: count, Failed: failed, Seconds: b.set.Window.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99)}, nil
+	}
+}
+
+func (b *bench) height() (uint64, error) {
+	data, err := b.ledger.EvaluateTransaction("GetChainInfo", b.channel.Name())
+	if err != nil {
+		return 0, fmt.Errorf("chain info: %w", err)
+	}
+	var info common.BlockchainInfo
+	if err := proto.Unmarshal(data, &info); err != nil {
+		return 0, err
+	}
+	return info.GetHeight(), nil
+}
+
+// validTransactions answers the IDs of the valid transactions in the blocks from
+// ≤ number < to.
+func (b *bench) validTransactions(ctx context.Context, from, to uint64) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	valid := map[string]bool{}
+	if from >= to {
+		return valid, nil
+	}
+	blocks, err := b.channel.FilteredBlockEvents(ctx, client.WithStartBlock(from))
+	if err != nil {
+		return nil, err
+	}
+	for block := range blocks {
+		for _, tx := range block.GetFilteredTransactions() {
+			if tx.GetTxValidationCode() == peer.TxValidationCode_VALID {
+				valid[tx.GetTxid()] = true
+			}
+		}
+		if block.GetNumber()+1 >= to {
+			return valid, nil
+		}
+	}
+	return nil, fmt.Errorf("the block stream ended before block %d", to-1)
+}
+
+func (b *bench) submitRaw(ctx context.Context) (string, error) {
+	argument, err := domain.Canonical(domain.RegisterCatalogArgs{Content: b.content()})
+	if err != nil {
+		return "", err
+	}
+	proposal, err := b.contract.NewProposal("catalog:Register", client.WithBytesArguments(argument))
+	if err != nil {
+		return "", err
+	}
+	tx, err := proposal.EndorseWithContext(ctx)
+	if err != nil {
+		return "", err
+	}
+	commit, err := tx.SubmitWithContext(ctx)
+	if err != nil {
+		return "", err
+	}
+	status, err := commit.StatusWithContext(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !status.Successful {
+		return "", fmt.Errorf("transaction %s: %s", status.TransactionID, status.Code)
+	}
+	return status.TransactionID, nil
+}
+
+func (b *bench) submitREST(ctx context.Context) (string, error) {
+	var w consortium.Written[json.RawMessage]
+	err := b.net.Gateway(department).Call(ctx, "operator", "POST", "/v1/catalog/entries", b.content(), 201, &w)
+	return w.TxID, err
+}
+
+// calls makes an arm of reads.
+func (b *bench) calls(call func(context.Context) (string, error)) func(context.Context) (sample, error) {
+	return func(ctx context.Context) (sample, error) {
+		ids, latencies, failed, err := b.during(ctx, call)
+		if err != nil {
+			return sample{}, err
+		}
+		return sample{Count: len(ids), Failed: failed, Seconds: b.set.Window.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99)}, nil
+	}
+}
+
+// evaluate asks the peer for a certificate, which is what a verification costs
+// without an index.
+func (b *bench) evaluate(ctx context.Context) (string, error) {
+	argument, err := domain.Canonical(domain.RefArgs{Ref: b.refs[0]})
+	if err != nil {
+		return "", err
+	}
+	data, err := b.contract.EvaluateWithContext(ctx, "certificate:Get", client.WithBytesArguments(argument))
+	if err != nil {
+		return "", err
+	}
+	var c domain.Certificate
+	if err := domain.ParseCanonical(data, &c); err != nil || c.Content.Ref != b.refs[0] {
+		return "", fmt.Errorf("wrong certificate: %v", err)
+	}
+	return "", nil
+}
+
+func (b *bench) verifyCached(ctx context.Context) (string, error) {
+	var v struct {
+		Verdict string `json:"verdict"`
+	}
+	if err := b.net.Gateway(department).Call(ctx, "", "GET", "/v1/verify/"+b.refs[0], nil, 200, &v); err != nil {
+		return "", err
+	}
+	if v.Verdict != "valid" {
+		return "", fmt.Errorf("verdict %q", v.Verdict)
+	}
+	return "", nil
+}
+
+// records is the arm of access records: posted in arrays, and counted only when
+// an anchor on the ledger covers them; the time runs until that anchor is there.
+func (b *bench) records(ctx context.Context) (sample, error) {
+	g := b.net.Gateway(department)
+	var last atomic.Int64
+	began := time.Now()
+	var total atomic.Int64
+	post := func(ctx context.Context) (string, error) {
+		batch := make([]map[string]any, b.set.BatchSize)
+		for i := range batch {
+			batch[i] = b.record()
+		}
+		var answer struct {
+			Receipts []struct {
+				Index int64 `json:"index"`
+			} `json:"receipts"`
+		}
+		if err := g.Call(ctx, "operator", "POST", "/v1/access-records", map[string]any{"records": batch}, 201, &answer); err != nil {
+			return "", err
+		}
+		for _, r := range answer.Receipts {
+			for {
+				old := last.Load()
+				if r.Index <= old || last.CompareAndSwap(old, r.Index) {
+					break
+				}
+			}
+		}
+		total.Add(int64(len(answer.Receipts)))
+		return "", nil
+	}
+	// Eight clients are enough to keep the log busy; more only add latency.
+	clients := b.set.Clients
+	b.set.Clients = 8
+	_, latencies, failed, err := b.during(ctx, post)
+	b.set.Clients = clients
+	if err != nil {
+		return sample{}, err
+	}
+	if err := b.awaitAnchored(ctx, uint64(last.Load())); err != nil {
+		return sample{}, err
+	}
+	elapsed := time.Since(began)
+	if err := b.checkInclusion(ctx, uint64(last.Load())); err != nil {
+		return sample{}, err
+	}
+	return sample{Count: int(total.Load()), Failed: failed, Seconds: elapsed.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99)}, nil
+}
+
+func (b *bench) record() map[string]any {
+	n := b.sequence.Add(1)
+	digest := domain.Digest([]byte(strconv.FormatInt(n, 10)))
+	return map[string]any{
+		"direction": "provider", "callId": fmt.Sprintf("bench-%020d", n), "grantId": b.grant.ID, "catalogCode": b.grant.CatalogCode,
+		"catalogVersion": b.grant.CatalogVersion, "items": b.grant.Items, "provider": b.grant.Provider, "consumer": b.grant.Consumer,
+		"purpose": b.grant.Purpose, "serviceItem": b.grant.ServiceItem, "caseRef": "", "system": "benchmark", "operator": "op-1", "operatorRole": "clerk",
+		"subjectRef": "", "recordCount": 1, "requestDigest": digest, "responseDigest": digest, "at": time.Now().UTC().Truncate(time.Millisecond), "result": "ok",
+	}
+}
+
+// awaitAnchored waits until the ledger holds an anchor that covers index, as
+// another department's peer sees it.
+func (b *bench) awaitAnchored(ctx context.Context, index uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		var logs struct {
+			Items []consortium.Written[domain.LogRegistration] `json:"items"`
+		}
+		if err := b.net.Gateway("civil").Call(ctx, "auditor", "GET", "/v1/logs?limit=200", nil, 200, &logs); err != nil {
+			return err
+		}
+		for _, l := range logs.Items {
+			if l.Record.Owner == department && l.Record.Size > index {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("record %d is not anchored", index)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// checkInclusion verifies the inclusion of a spread of records against an
+// anchored checkpoint.
+func (b *bench) checkInclusion(ctx context.Context, last uint64) error {
+	var trust proof.Anchors
+	if err := b.net.Gateway("civil").Call(ctx, "", "GET", "/v1/trust", nil, 200, &trust); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(trust.Departments, func(d proof.Department) bool { return d.Code == department })
+	g := b.net.Gateway(department)
+	for step := range uint64(20) {
+		index := last - last*step/20
+		var entry struct {
+			Record domain.AccessRecord `json:"record"`
+		}
+		path := fmt.Sprintf("/v1/access-records/%s/%d", department, index)
+		if err := g.Call(ctx, "auditor", "GET", path, nil, 200, &entry); err != nil {
+			return err
+		}
+		res, err := g.Do(ctx, "auditor", "GET", path+"/proof", nil)
+		if err != nil {
+			return err
+		}
+		if err := verifyInclusion(entry.Record, index, res.Body, trust.Departments[i]); err != nil {
+			return fmt.Errorf("record %d: %w", index, err)
+		}
+	}
+	return nil
+}
+
+// verifyInclusion checks a C2SP tlog-proof of one record.
+func verifyInclusion(record domain.AccessRecord, index uint64, text []byte, department proof.Department) error {
+	head, note, ok := strings.Cut(string(text), "\n\n")
+	lines := strings.Split(head, "\n")
+	if !ok || len(lines) < 2 || lines[0] != "c2sp.org/tlog-proof@v1" || lines[1] != fmt.Sprintf("index %d", index) {
+		return fmt.Errorf("not a proof of index %d: %.100s", index, text)
+	}
+	var path [][]byte
+	for _, line := range lines[2:] {
+		hash, err := base64.StdEncoding.DecodeString(line)
+		if err != nil {
+			return err
+		}
+		path = append(path, hash)
+	}
+	checkpoint, err := proof.OpenCheckpoint([]byte(note), department.LogOrigin, department.LogKey)
+	if err != nil {
+		return err
+	}
+	leaf, err := domain.Canonical(record)
+	if err != nil {
+		return err
+	}
+	return proof.VerifyInclusion(proof.LeafHash(leaf), index, checkpoint.Size, checkpoint.Root, path)
+}

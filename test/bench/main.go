@@ -1,0 +1,261 @@
+// Command bench measures Zhenglian on a real consortium of its own.
+//
+// Absolute figures of a small shared machine vary by a factor of two to three,
+// so what counts are ratios: the two arms of a figure run in ABBA order on one
+// network in one run, and the median of the ratios pair by pair is reported with
+// the worst one. The machine is probed before and after each arm. What an arm
+// did is counted on the ledger, not by the client.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/zhenglian/zhenglian/test/consortium"
+)
+
+// settings of one run, printed with its figures.
+type settings struct {
+	Window      time.Duration `json:"windowNs"`
+	WarmUp      time.Duration `json:"warmUpNs"`
+	Cycles      int           `json:"abbaCycles"`
+	Clients     int           `json:"clients"`
+	BatchSize   int           `json:"recordsPerRequest"`
+	Departments int           `json:"departments"`
+}
+
+// probe is what the machine could do at one moment.
+type probe struct {
+	FsyncPerSecond  float64 `json:"fsyncPerSecond"`
+	VerifyPerSecond float64 `json:"p256VerifyPerSecond"`
+	Load1           float64 `json:"load1"`
+}
+
+// sample is one run of one arm.
+type sample struct {
+	Arm     string        `json:"arm"`
+	Count   int           `json:"count"` // counted on the ledger or in checked answers
+	Failed  int           `json:"failed"`
+	Seconds float64       `json:"seconds"`
+	P50     time.Duration `json:"p50Ns"`
+	P99     time.Duration `json:"p99Ns"`
+	Before  probe         `json:"before"`
+	After   probe         `json:"after"`
+}
+
+func (s sample) rate() float64 { return float64(s.Count) / s.Seconds }
+
+// figure is one line of the report.
+type figure struct {
+	Name    string   `json:"name"`
+	Ratio   float64  `json:"ratio,omitempty"` // median of the pairs' ratios
+	Worst   float64  `json:"worst,omitempty"` // least favourable pair
+	Value   float64  `json:"value,omitempty"`
+	Unit    string   `json:"unit"`
+	Goal    string   `json:"goal"`
+	Noisy   bool     `json:"noisy"` // a pair's probes differed by more than 20 %
+	Samples []sample `json:"samples,omitempty"`
+}
+
+type report struct {
+	At       time.Time `json:"at"`
+	Commit   string    `json:"commit"`
+	Settings settings  `json:"settings"`
+	Figures  []figure  `json:"figures"`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	full := flags.Bool("full", false, "full windows: 60 s each, three ABBA cycles")
+	state := flags.String("state", ".zhenglian-bench", "state folder of the benchmark's own consortium, deleted first")
+	out := flags.String("report", filepath.Join(".zhenglian", "bench", "report.json"), "where the report goes")
+	clients := flags.Int("clients", 50, "concurrent clients")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	set := settings{Window: 8 * time.Second, WarmUp: 3 * time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4}
+	if *full {
+		set.Window, set.WarmUp, set.Cycles = 60*time.Second, 15*time.Second, 3
+	}
+	root, err := filepath.Abs(".")
+	if err != nil {
+		return err
+	}
+	rep := report{At: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Settings: set}
+
+	fmt.Fprintln(stderr, "bench: starting a consortium of its own")
+	net, err := consortium.Start(ctx, consortium.Options{Root: root, State: filepath.Join(root, *state), PortOffset: 20000, Output: stderr})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if stopErr := net.Down(context.WithoutCancel(ctx)); err == nil {
+			err = stopErr
+		}
+	}()
+	rep.Figures = append(rep.Figures, figure{Name: "network.up_cold_s", Value: net.Started.Seconds(), Unit: "s", Goal: "≤ 60 after the builds"})
+	started := time.Now()
+	if err := net.Up(ctx); err != nil {
+		return err
+	}
+	rep.Figures = append(rep.Figures, figure{Name: "network.up_warm_s", Value: time.Since(started).Seconds(), Unit: "s", Goal: "≤ 15"})
+
+	b, err := newBench(ctx, net, set, stderr)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	measured, err := b.figures(ctx)
+	if err != nil {
+		return err
+	}
+	rep.Figures = append(rep.Figures, measured...)
+	if err := write(*out, rep); err != nil {
+		return err
+	}
+	table(stdout, rep)
+	fmt.Fprintln(stdout, "\nreport:", *out)
+	return nil
+}
+
+// abba runs two arms in ABBA order and answers the samples in pairs.
+func (b *bench) abba(ctx context.Context, first, second arm) (pairs [][2]sample, err error) {
+	order := []arm{first, second, second, first}
+	for range b.set.Cycles {
+		var got []sample
+		for _, a := range order {
+			s, err := b.measure(ctx, a)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", a.name, err)
+			}
+			got = append(got, s)
+		}
+		pairs = append(pairs, [2]sample{got[0], got[1]}, [2]sample{got[3], got[2]})
+	}
+	return pairs, nil
+}
+
+// measure runs one arm between two probes of the machine.
+func (b *bench) measure(ctx context.Context, a arm) (sample, error) {
+	before := probeMachine(b.net.State)
+	s, err := a.run(ctx)
+	if err != nil {
+		return sample{}, err
+	}
+	s.Arm, s.Before, s.After = a.name, before, probeMachine(b.net.State)
+	fmt.Fprintf(b.progress, "bench: %-16s %9.1f/s  p50 %8s  p99 %8s  failed %d  (fsync %.0f/s, verify %.0f/s, load %.1f)\n",
+		a.name, s.rate(), s.P50.Round(10*time.Microsecond), s.P99.Round(10*time.Microsecond), s.Failed, before.FsyncPerSecond, before.VerifyPerSecond, before.Load1)
+	return s, nil
+}
+
+// ratio makes a figure of second over first.
+func ratio(name, goal string, pairs [][2]sample) figure {
+	f := figure{Name: name, Unit: "ratio", Goal: goal}
+	var ratios []float64
+	for _, p := range pairs {
+		ratios = append(ratios, p[1].rate()/p[0].rate())
+		f.Samples = append(f.Samples, p[0], p[1])
+		f.Noisy = f.Noisy || differ(p[0].Before, p[1].Before)
+	}
+	slices.Sort(ratios)
+	f.Worst, f.Ratio = ratios[0], median(ratios)
+	return f
+}
+
+// value makes a figure of one arm's own rate.
+func value(name, unit, goal string, samples []sample) figure {
+	var rates []float64
+	for _, s := range samples {
+		rates = append(rates, s.rate())
+	}
+	slices.Sort(rates)
+	return figure{Name: name, Value: median(rates), Unit: unit, Goal: goal, Samples: samples}
+}
+
+// median of sorted values.
+func median(v []float64) float64 {
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
+}
+
+// differ reports whether the machine changed by more than a fifth.
+func differ(a, b probe) bool {
+	far := func(x, y float64) bool { return max(x, y) > 1.2*min(x, y) }
+	return far(a.FsyncPerSecond, b.FsyncPerSecond) || far(a.VerifyPerSecond, b.VerifyPerSecond)
+}
+
+func write(path string, rep report) error {
+	data, err := json.MarshalIndent(rep, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(data, '\n'), 0o600)
+}
+
+func table(w io.Writer, rep report) {
+	fmt.Fprintf(w, "\n%d departments (peer, SmartBFT orderer, chaincode and gateway each), majority endorsement, on one machine\n", rep.Settings.Departments)
+	fmt.Fprintf(w, "window %s, warm-up %s, %d ABBA cycle(s), %d clients, %d records per request\n\n",
+		rep.Settings.Window, rep.Settings.WarmUp, rep.Settings.Cycles, rep.Settings.Clients, rep.Settings.BatchSize)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "figure\tmeasured\tworst pair\tgoal\tarms (median per second; p50, p99)")
+	for _, f := range rep.Figures {
+		measured, worst := fmt.Sprintf("%.1f %s", f.Value, f.Unit), ""
+		if f.Unit == "ratio" {
+			measured, worst = fmt.Sprintf("%.2f", f.Ratio), fmt.Sprintf("%.2f", f.Worst)
+		}
+		if f.Noisy {
+			measured += " (noisy machine)"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", f.Name, measured, worst, f.Goal, arms(f.Samples))
+	}
+	if err := t.Flush(); err != nil {
+		fmt.Fprintln(w, err)
+	}
+}
+
+func arms(samples []sample) string {
+	byArm := map[string][]sample{}
+	var names []string
+	for _, s := range samples {
+		if byArm[s.Arm] == nil {
+			names = append(names, s.Arm)
+		}
+		byArm[s.Arm] = append(byArm[s.Arm], s)
+	}
+	text := ""
+	for _, name := range names {
+		var rates []float64
+		for _, s := range byArm[name] {
+			rates = append(rates, s.rate())
+		}
+		slices.Sort(rates)
+		last := byArm[name][len(byArm[name])-1]
+		text += fmt.Sprintf("%s %.0f (%s, %s)  ", name, median(rates), last.P50.Round(100*time.Microsecond), last.P99.Round(100*time.Microsecond))
+	}
+	return text
+}

@@ -1,0 +1,584 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"image"
+	_ "image/png"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/makiuchi-d/gozxing"
+	"github.com/makiuchi-d/gozxing/qrcode"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/proof"
+	"github.com/zhenglian/zhenglian/test/consortium"
+)
+
+// TestSample runs what "make up" runs after the network is ready, twice.
+func TestSample(t *testing.T) {
+	out, err := net.Run(t.Context(), "zhenglian", "sample", "--state", net.State)
+	must(t, err)
+	for _, want := range []string{"http://127.0.0.1:18081", "http://127.0.0.1:18082/v/", "zhenglian verify"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("sample printed no %q:\n%s", want, out)
+		}
+	}
+	before := height(t)
+	started := time.Now()
+	_, err = net.Run(t.Context(), "zhenglian", "sample", "--state", net.State)
+	must(t, err)
+	if after := height(t); after != before {
+		t.Errorf("a second run wrote blocks: height %d, then %d", before, after)
+	}
+	t.Logf("second run took %s", time.Since(started).Round(time.Millisecond))
+
+	var list struct {
+		Items []consortium.Written[domain.CatalogEntry] `json:"items"`
+	}
+	must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/catalog/entries?limit=200", nil, 200, &list))
+	if len(list.Items) != 12 {
+		t.Errorf("the sample has %d catalog entries, want 12", len(list.Items))
+	}
+}
+
+func height(t *testing.T) uint64 {
+	t.Helper()
+	var chain struct {
+		Height uint64 `json:"height"`
+	}
+	must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/chain", nil, 200, &chain))
+	return chain.Height
+}
+
+// flow carries what one step leaves for the next.
+type flow struct {
+	code      string
+	requestID string
+	grant     domain.Grant
+	records   []domain.AccessRecord
+	index     int64
+	ref, link string
+	proofFile string
+}
+
+// TestFlow follows one resource and one certificate through everything the
+// system does, on the real network.
+func TestFlow(t *testing.T) {
+	f := &flow{
+		code:      "306001/" + fmt.Sprintf("%06d", time.Now().Unix()%1_000_000),
+		requestID: randomHex(t, 16),
+	}
+	steps := []struct {
+		name string
+		run  func(*testing.T, *flow)
+	}{
+		{"register", register}, {"review", review}, {"publish", publish},
+		{"request", request}, {"answer", answer}, {"access", access},
+		{"anchor", anchor}, {"audit row", auditRow}, {"certificate", issue},
+		{"qr", scan}, {"page valid", pageValid}, {"proof", fetchProof},
+		{"verify offline", verifyOffline}, {"verify refuses", verifyRefuses},
+		{"revoke", revoke}, {"page revoked", pageRevoked}, {"chain", chain},
+	}
+	for _, s := range steps {
+		if !t.Run(s.name, func(t *testing.T) { s.run(t, f) }) {
+			t.Fatalf("step %q failed; the later ones need it", s.name)
+		}
+	}
+}
+
+func content(code string) domain.CatalogContent {
+	return domain.CatalogContent{
+		Code: code, Name: "居住登记核验信息 " + code, Abstract: "用于核验居住登记状态的结果信息。",
+		ProviderUSCC: "11990000A0000002XT", Classification: "公共安全", Format: "api",
+		Items: []domain.CatalogItem{
+			{Name: "登记状态", Type: "C", Level: 2, ShareType: domain.Conditional},
+			{Name: "登记日期", Type: "D", Level: 2, ShareType: domain.Conditional},
+		},
+		ShareType: domain.Conditional, ShareCondition: "仅用于婚姻登记办理时核验",
+		LegalBasis: []string{"《政务数据共享条例》（国务院令第809号）"}, ShareMode: "platform_api",
+		UpdateCycle: "daily", DutyRef: "居住登记管理", SystemRef: "居住登记系统", RegionCode: "990000", PersonalData: "general",
+	}
+}
+
+func register(t *testing.T, f *flow) {
+	body := content(f.code)
+	police := net.Gateway("police")
+	for _, c := range []struct {
+		name, department, role string
+		want                   int
+	}{
+		{"no token", "police", "", 401},
+		{"auditor may not write", "police", "auditor", 403},
+		{"reviewer may not register", "police", "reviewer", 403},
+		{"another department may not register under the provider's code", "civil", "operator", 400},
+	} {
+		res, err := net.Gateway(c.department).Do(t.Context(), c.role, "POST", "/v1/catalog/entries", body)
+		must(t, err)
+		if res.Status != c.want && !(c.want == 400 && res.Status == 403) {
+			t.Errorf("%s: status %d, want %d: %s", c.name, res.Status, c.want, res.Body)
+		}
+		if ct := res.Header.Get("Content-Type"); !strings.HasPrefix(ct, "application/problem+json") {
+			t.Errorf("%s: content type %q, want a problem document", c.name, ct)
+		}
+	}
+	var w consortium.Written[domain.CatalogEntry]
+	must(t, police.Call(t.Context(), "operator", "POST", "/v1/catalog/entries", body, 201, &w))
+	if w.Record.State != domain.CatalogRegPending || w.Record.Provider != "police" || w.Block == 0 {
+		t.Fatalf("registered %+v", w)
+	}
+	res, err := police.Do(t.Context(), "operator", "POST", "/v1/catalog/entries", body)
+	must(t, err)
+	if res.Status != 409 {
+		t.Errorf("registered twice: status %d, want 409: %s", res.Status, res.Body)
+	}
+}
+
+func entryPath(code string) string { return "/v1/catalog/entries/" + url.PathEscape(code) }
+
+func urlQuery(s string) string { return url.QueryEscape(s) }
+
+func review(t *testing.T, f *flow) {
+	body := map[string]any{"decision": "approve", "opinion": "符合编制要求"}
+	path := entryPath(f.code) + "/actions/review"
+	res, err := net.Gateway("police").Do(t.Context(), "reviewer", "POST", path, body)
+	must(t, err)
+	if res.Status != 403 {
+		t.Errorf("the provider reviewed its own entry: status %d: %s", res.Status, res.Body)
+	}
+	var w consortium.Written[domain.CatalogEntry]
+	awaitSeen(t, "bigdata", entryPath(f.code))
+	must(t, net.Gateway("bigdata").Call(t.Context(), "reviewer", "POST", path, body, 200, &w))
+	if w.Record.State != domain.CatalogRegistered {
+		t.Fatalf("after review: %s", w.Record.State)
+	}
+}
+
+// awaitSeen waits until another department's gateway has indexed a record.
+func awaitSeen(t *testing.T, department, path string) {
+	t.Helper()
+	await(t, department+" sees "+path, 15*time.Second, func() (bool, string) {
+		res, err := net.Gateway(department).Do(t.Context(), "auditor", "GET", path, nil)
+		if err != nil {
+			return false, err.Error()
+		}
+		return res.Status == 200, fmt.Sprintf("status %d: %s", res.Status, res.Body)
+	})
+}
+
+func publish(t *testing.T, f *flow) {
+	var w consortium.Written[domain.CatalogEntry]
+	must(t, net.Gateway("police").Call(t.Context(), "operator", "POST", entryPath(f.code)+"/actions/publish", nil, 200, &w))
+	if w.Record.State != domain.CatalogPublished {
+		t.Fatalf("after publish: %s", w.Record.State)
+	}
+	await(t, "civil sees the published entry", 15*time.Second, func() (bool, string) {
+		var w consortium.Written[domain.CatalogEntry]
+		err := net.Gateway("civil").Call(t.Context(), "operator", "GET", entryPath(f.code), nil, 200, &w)
+		return err == nil && w.Record.State == domain.CatalogPublished, fmt.Sprint(err, w.Record.State)
+	})
+}
+
+func request(t *testing.T, f *flow) {
+	from := time.Now().UTC().Truncate(time.Second).Add(-time.Minute)
+	body := domain.ShareRequestContent{
+		ID: f.requestID, CatalogCode: f.code, Items: []string{"登记状态"}, Purpose: "婚姻登记核验",
+		UseBasis: "《婚姻登记条例》", ServiceItem: "000512001000", ShareMode: "platform_api",
+		Period: domain.Period{From: from, To: from.AddDate(1, 0, 0)}, Quota: domain.Quota{Total: 100_000, PerDay: 100_000},
+		LetterDigest: domain.Digest([]byte("application letter")), SecurityMeasures: "专线传输，结果不落地",
+	}
+	var w consortium.Written[domain.ShareRequest]
+	must(t, net.Gateway("civil").Call(t.Context(), "operator", "POST", "/v1/requests", body, 201, &w))
+	if w.Record.State != domain.RequestSubmitted || w.Record.Consumer != "civil" || w.Record.Provider != "police" {
+		t.Fatalf("requested %+v", w.Record)
+	}
+}
+
+func answer(t *testing.T, f *flow) {
+	path := "/v1/requests/" + f.requestID
+	body := map[string]any{"decision": "agree", "reason": "符合共享条件"}
+	awaitSeen(t, "police", path)
+	res, err := net.Gateway("civil").Do(t.Context(), "reviewer", "POST", path+"/actions/answer", body)
+	must(t, err)
+	if res.Status != 403 {
+		t.Errorf("the consumer answered its own request: status %d: %s", res.Status, res.Body)
+	}
+	var w consortium.Written[domain.ShareRequest]
+	must(t, net.Gateway("police").Call(t.Context(), "reviewer", "POST", path+"/actions/answer", body, 200, &w))
+	if w.Record.State != domain.RequestAgreed || w.Record.GrantID == "" {
+		t.Fatalf("answered %+v", w.Record)
+	}
+	awaitSeen(t, "civil", "/v1/grants/"+w.Record.GrantID)
+	var g consortium.Written[domain.Grant]
+	must(t, net.Gateway("civil").Call(t.Context(), "operator", "GET", "/v1/grants/"+w.Record.GrantID, nil, 200, &g))
+	f.grant = g.Record
+}
+
+func accessRecord(g domain.Grant, direction domain.Direction, call string, at time.Time) domain.AccessRecord {
+	return domain.AccessRecord{
+		Direction: direction, CallID: call, GrantID: g.ID, CatalogCode: g.CatalogCode, CatalogVersion: g.CatalogVersion,
+		Items: g.Items, Provider: g.Provider, Consumer: g.Consumer, Purpose: g.Purpose, ServiceItem: g.ServiceItem,
+		System: "marriage-registration", Operator: "op-7f3a", OperatorRole: "clerk", RecordCount: 1,
+		RequestDigest: domain.Digest([]byte("request " + call)), ResponseDigest: domain.Digest([]byte("response " + call)),
+		At: at.UTC().Truncate(time.Millisecond), Result: "ok",
+	}
+}
+
+// inputs is what a client sends of access records: what the gateway fills in is
+// left out.
+func inputs(t *testing.T, records ...domain.AccessRecord) map[string]any {
+	t.Helper()
+	list := make([]map[string]any, len(records))
+	for i, r := range records {
+		data, err := json.Marshal(r)
+		must(t, err)
+		must(t, json.Unmarshal(data, &list[i]))
+		delete(list[i], "schema")
+		delete(list[i], "loggedAt")
+	}
+	return map[string]any{"records": list}
+}
+
+type receipts struct {
+	Receipts []struct {
+		CallID   string `json:"callId"`
+		Index    int64  `json:"index"`
+		LeafHash string `json:"leafHash"`
+		Promise  string `json:"promise"`
+	} `json:"receipts"`
+}
+
+func access(t *testing.T, f *flow) {
+	police := net.Gateway("police")
+	call := "call-" + randomHex(t, 8)
+	r := accessRecord(f.grant, domain.DirectionProvider, call, time.Now())
+
+	outside := r
+	outside.Items = []string{"登记日期"}
+	res, err := police.Do(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, outside))
+	must(t, err)
+	if res.Status != 403 && res.Status != 400 {
+		t.Errorf("an access outside the grant: status %d: %s", res.Status, res.Body)
+	}
+
+	var got receipts
+	must(t, police.Call(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, r), 201, &got))
+	if len(got.Receipts) != 1 || got.Receipts[0].CallID != call || got.Receipts[0].Promise == "" {
+		t.Fatalf("receipts %+v", got)
+	}
+	f.index, f.records = got.Receipts[0].Index, []domain.AccessRecord{r}
+}
+
+func anchor(t *testing.T, f *flow) {
+	var list struct {
+		Items []consortium.Written[domain.Anchor] `json:"items"`
+	}
+	await(t, "the record is anchored", 30*time.Second, func() (bool, string) {
+		err := net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/anchors?department=police&limit=200", nil, 200, &list)
+		for _, a := range list.Items {
+			if a.Record.Size > uint64(f.index) {
+				return true, ""
+			}
+		}
+		return false, fmt.Sprintf("%d anchors, error %v", len(list.Items), err)
+	})
+
+	var trust proof.Anchors
+	must(t, net.Gateway("market").Call(t.Context(), "", "GET", "/v1/trust", nil, 200, &trust))
+	key := ""
+	for _, d := range trust.Departments {
+		if d.Code == "police" {
+			key = d.LogKey
+		}
+	}
+	for _, a := range list.Items {
+		cp, err := proof.OpenCheckpoint([]byte(a.Record.Checkpoint), a.Record.Origin, key)
+		must(t, err)
+		if cp.Size != a.Record.Size || base64.StdEncoding.EncodeToString(cp.Root[:]) != a.Record.Root {
+			t.Errorf("anchor %d does not hold its checkpoint", a.Record.Size)
+		}
+	}
+}
+
+func auditRow(t *testing.T, f *flow) {
+	police := net.Gateway("police")
+	var page struct {
+		Items []struct {
+			Index  int64               `json:"index"`
+			Record domain.AccessRecord `json:"record"`
+		} `json:"items"`
+	}
+	path := "/v1/audit/trace?callId=" + f.records[0].CallID
+	await(t, "the audit row", 15*time.Second, func() (bool, string) {
+		err := police.Call(t.Context(), "auditor", "GET", path, nil, 200, &page)
+		return err == nil && len(page.Items) == 1, fmt.Sprint(err, len(page.Items))
+	})
+	if row := page.Items[0]; row.Index != f.index || row.Record.GrantID != f.grant.ID || row.Record.Purpose != f.grant.Purpose {
+		t.Errorf("audit row %+v", row)
+	}
+	res, err := police.Do(t.Context(), "operator", "GET", path, nil)
+	must(t, err)
+	if res.Status != 403 {
+		t.Errorf("an operator read the audit trace: status %d", res.Status)
+	}
+	res, err = police.Do(t.Context(), "auditor", "GET", fmt.Sprintf("/v1/access-records/police/%d/proof", f.index), nil)
+	must(t, err)
+	if res.Status != 200 || !strings.HasPrefix(string(res.Body), "c2sp.org/tlog-proof@v1\n") {
+		t.Errorf("inclusion proof: status %d: %.200s", res.Status, res.Body)
+	}
+}
+
+func issue(t *testing.T, f *flow) {
+	now := time.Now().UTC().Truncate(time.Second)
+	body := map[string]any{
+		"typeCode": "11100000000013338W011", "typeNameZh": "居住证", "typeNameEn": "Residence permit",
+		"holderKind": "person", "holderRef": domain.Digest([]byte("salt and holder")), "issuedAt": now.Add(-time.Hour),
+		"validity": domain.Period{From: now.Add(-time.Hour), To: now.AddDate(1, 0, 0)}, "serviceItem": "000512001000",
+		"contentDigest": domain.Digest([]byte("certificate content")),
+	}
+	res, err := net.Gateway("police").Do(t.Context(), "auditor", "POST", "/v1/certificates", body)
+	must(t, err)
+	if res.Status != 403 {
+		t.Errorf("an auditor issued a certificate: status %d", res.Status)
+	}
+	var w struct {
+		consortium.Written[domain.Certificate]
+		Link      string `json:"link"`
+		CheckCode string `json:"checkCode"`
+	}
+	must(t, net.Gateway("police").Call(t.Context(), "operator", "POST", "/v1/certificates", body, 201, &w))
+	f.ref, f.link = w.Record.Content.Ref, w.Link
+	if !strings.HasPrefix(f.link, net.Gateway("police").URL+"/v/"+f.ref+"#") {
+		t.Errorf("link %q", f.link)
+	}
+}
+
+func scan(t *testing.T, f *flow) {
+	res, err := net.Gateway("police").Do(t.Context(), "", "GET", "/v1/certificates/"+f.ref+"/qr.png", nil)
+	must(t, err)
+	if res.Status != 200 {
+		t.Fatalf("status %d: %s", res.Status, res.Body)
+	}
+	img, _, err := image.Decode(bytes.NewReader(res.Body))
+	must(t, err)
+	bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
+	must(t, err)
+	got, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+	must(t, err)
+	if want := net.Gateway("police").URL + "/v/" + f.ref; got.GetText() != want {
+		t.Errorf("the QR code says %q, want %q", got.GetText(), want)
+	}
+}
+
+// page reads the public page as a browser without JavaScript would.
+func page(t *testing.T, link, language string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", strings.SplitN(link, "#", 2)[0], nil)
+	must(t, err)
+	req.Header.Set("Accept-Language", language)
+	res, err := http.DefaultClient.Do(req)
+	must(t, err)
+	defer res.Body.Close()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(res.Body)
+	must(t, err)
+	return res.StatusCode, b.String()
+}
+
+func pageValid(t *testing.T, f *flow) {
+	status, html := page(t, f.link, "zh-CN")
+	if status != 200 || !strings.Contains(html, "有效") || !strings.Contains(html, "居住证") || !strings.Contains(html, "公安局") {
+		t.Errorf("zh: status %d:\n%.2000s", status, html)
+	}
+	status, html = page(t, f.link, "en")
+	if status != 200 || !strings.Contains(html, "Residence permit") {
+		t.Errorf("en: status %d", status)
+	}
+	if strings.Contains(html, "<script") {
+		t.Error("the page needs no script, and has one")
+	}
+	// Any department's gateway answers, not the issuer's alone.
+	other := net.Gateway("market").URL + "/v/" + f.ref
+	await(t, "another department's page", 15*time.Second, func() (bool, string) {
+		status, html := page(t, other, "zh-CN")
+		return status == 200 && strings.Contains(html, "有效"), fmt.Sprint(status)
+	})
+	if status, _ := page(t, net.Gateway("market").URL+"/v/"+strings.Repeat("0", 32), "zh-CN"); status != 404 {
+		t.Errorf("an unknown reference: status %d, want 404", status)
+	}
+}
+
+func fetchProof(t *testing.T, f *flow) {
+	res, err := net.Gateway("civil").Do(t.Context(), "", "GET", "/v1/verify/"+f.ref+"/proof", nil)
+	must(t, err)
+	if res.Status != 200 {
+		t.Fatalf("status %d: %s", res.Status, res.Body)
+	}
+	f.proofFile = filepath.Join(net.State, "flow.zlproof")
+	must(t, os.WriteFile(f.proofFile, res.Body, 0o600))
+	trust, err := net.Gateway("market").Do(t.Context(), "", "GET", "/v1/trust", nil)
+	must(t, err)
+	must(t, os.WriteFile(trustFile(), trust.Body, 0o600))
+	t.Logf("proof of %d bytes", len(res.Body))
+}
+
+func trustFile() string { return filepath.Join(net.State, "flow-consortium.json") }
+
+// verify runs the offline verifier where it can have no network: in a network
+// namespace with no interface when that is allowed, as is for root.
+func verify(t *testing.T, args ...string) (int, string) {
+	t.Helper()
+	argv := append([]string{filepath.Join(net.Root, "bin", "zhenglian"), "verify"}, args...)
+	if os.Getuid() == 0 {
+		argv = append([]string{"unshare", "--net"}, argv...)
+	}
+	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+func verifyOffline(t *testing.T, f *flow) {
+	code, out := verify(t, f.proofFile, "--trust", trustFile())
+	if code != 0 || !strings.Contains(out, "有效") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	code, out = verify(t, f.proofFile, "--trust", trustFile(), "--json")
+	var v proof.Verdict
+	if err := json.Unmarshal([]byte(out), &v); err != nil || code != 0 || v.Overall != proof.Valid || len(v.Signers) < 3 {
+		t.Errorf("exit %d, %v:\n%s", code, err, out)
+	}
+}
+
+func verifyRefuses(t *testing.T, f *flow) {
+	data, err := os.ReadFile(f.proofFile)
+	must(t, err)
+	trustData, err := os.ReadFile(trustFile())
+	must(t, err)
+	anchors, err := proof.ParseAnchors(trustData)
+	must(t, err)
+	now := proof.Options{At: time.Now()}
+	if v := proof.Verify(data, anchors, now); v.Overall != proof.Valid {
+		t.Fatalf("before any change: %+v", v)
+	}
+	accepted := func(name string, data []byte, anchors *proof.Anchors) {
+		if v := proof.Verify(data, anchors, now); v.Overall != proof.BadProof && v.Overall != proof.CannotCheck {
+			t.Errorf("%s: accepted as %q", name, v.Overall)
+		}
+	}
+	for i := range data {
+		changed := bytes.Clone(data)
+		changed[i] ^= 1
+		accepted(fmt.Sprintf("byte %d changed", i), changed, anchors)
+	}
+	for i := 0; i < len(data); i += 7 {
+		accepted(fmt.Sprintf("cut after %d bytes", i), data[:i], anchors)
+	}
+	var b proof.Bundle
+	must(t, json.Unmarshal(data, &b))
+	b.Read.Endorsements = b.Read.Endorsements[:2]
+	few, err := proof.Encode(b)
+	must(t, err)
+	accepted("two departments", few, anchors)
+	other := *anchors
+	other.Channel = "another"
+	accepted("another channel", data, &other)
+
+	changed := filepath.Join(t.TempDir(), "changed.zlproof")
+	data[len(data)/2] ^= 1
+	must(t, os.WriteFile(changed, data, 0o600))
+	if code, out := verify(t, changed, "--trust", trustFile()); code != 3 {
+		t.Errorf("a changed file: exit %d, want 3:\n%s", code, out)
+	}
+}
+
+func revoke(t *testing.T, f *flow) {
+	act := domain.StatusAct{
+		DocumentNo: "撤字〔2026〕1号", LegalBasis: "《中华人民共和国行政许可法》第六十九条", ReasonCode: "issued_in_error",
+		EffectiveAt: time.Now().UTC().Truncate(time.Second).Add(-2 * time.Second),
+	}
+	path := "/v1/certificates/" + f.ref + "/actions/revoke"
+	res, err := net.Gateway("civil").Do(t.Context(), "reviewer", "POST", path, act)
+	must(t, err)
+	if res.Status != 403 {
+		t.Errorf("another department revoked: status %d: %s", res.Status, res.Body)
+	}
+	var w consortium.Written[domain.Certificate]
+	must(t, net.Gateway("police").Call(t.Context(), "reviewer", "POST", path, act, 200, &w))
+	if w.Record.Status != domain.CertificateRevoked {
+		t.Fatalf("after revoke: %s", w.Record.Status)
+	}
+}
+
+func pageRevoked(t *testing.T, f *flow) {
+	status, html := page(t, f.link, "zh-CN")
+	if status != 200 || !strings.Contains(html, "已撤销") || !strings.Contains(html, "撤字〔2026〕1号") {
+		t.Errorf("status %d:\n%.2000s", status, html)
+	}
+	other := net.Gateway("market").URL + "/v/" + f.ref
+	await(t, "another department's page says revoked", 10*time.Second, func() (bool, string) {
+		_, html := page(t, other, "zh-CN")
+		return strings.Contains(html, "已撤销"), "still valid"
+	})
+	res, err := net.Gateway("market").Do(t.Context(), "", "GET", "/v1/verify/"+f.ref+"/proof", nil)
+	must(t, err)
+	file := filepath.Join(t.TempDir(), "revoked.zlproof")
+	must(t, os.WriteFile(file, res.Body, 0o600))
+	if code, out := verify(t, file, "--trust", trustFile()); code != 0 || !strings.Contains(out, "已撤销") {
+		t.Errorf("the proof of the revoked certificate: exit %d:\n%s", code, out)
+	}
+}
+
+func chain(t *testing.T, f *flow) {
+	var info struct {
+		Height      uint64 `json:"height"`
+		Departments []struct {
+			Department string `json:"department"`
+			Height     uint64 `json:"height"`
+		} `json:"departments"`
+	}
+	bigdata := net.Gateway("bigdata")
+	await(t, "equal heights on four peers", 15*time.Second, func() (bool, string) {
+		must(t, bigdata.Call(t.Context(), "auditor", "GET", "/v1/chain", nil, 200, &info))
+		equal := len(info.Departments) == 4
+		for _, d := range info.Departments {
+			equal = equal && d.Height == info.Departments[0].Height
+		}
+		return equal, fmt.Sprintf("%+v", info)
+	})
+	var cert consortium.Written[domain.Certificate]
+	must(t, bigdata.Call(t.Context(), "auditor", "GET", "/v1/certificates/"+f.ref, nil, 200, &cert))
+	var tx struct {
+		Block       uint64             `json:"block"`
+		Transaction domain.Transaction `json:"transaction"`
+	}
+	must(t, bigdata.Call(t.Context(), "auditor", "GET", "/v1/chain/transactions/"+cert.TxID, nil, 200, &tx))
+	if x := tx.Transaction; x.Contract != "certificate" || x.Name != "Revoke" || x.ValidationCode != "VALID" ||
+		len(x.Endorsers) < 3 || len(x.Writes) == 0 || len(x.Arguments) != 1 {
+		t.Errorf("transaction %+v", x)
+	}
+	var block domain.Block
+	must(t, bigdata.Call(t.Context(), "auditor", "GET", fmt.Sprintf("/v1/chain/blocks/%d", tx.Block), nil, 200, &block))
+	if len(block.Signers) < 3 || block.Number != tx.Block {
+		t.Errorf("block %d signed by %v, want at least 3 departments", block.Number, block.Signers)
+	}
+	if out, err := net.Run(context.WithoutCancel(t.Context()), "zhenglian-network", "status", "--state", net.State); err != nil {
+		t.Errorf("status: %v", err)
+	} else {
+		t.Logf("%s", out)
+	}
+}
