@@ -30,7 +30,7 @@ build: $(OWN) tools ## build all programs into bin/
 
 $(OWN) &: $(SOURCES)
 	@mkdir -p $(BIN)
-	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
+	$(GO) build -o $(BIN)/ ./cmd/...
 	@touch $(OWN)
 
 tools: ## build the pinned Fabric, Fabric CA and process-compose programs into bin/

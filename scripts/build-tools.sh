@@ -27,7 +27,7 @@ cd network/tools
 started=$(date +%s)
 build() {
 	echo "build-tools: $1 ($(($(date +%s) - started)) s)"
-	go build -trimpath -o "$bin/$1" "$2"
+	go build -o "$bin/$1" "$2"
 }
 build peer github.com/hyperledger/fabric/cmd/peer
 build orderer github.com/hyperledger/fabric/cmd/orderer

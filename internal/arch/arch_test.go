@@ -36,7 +36,7 @@ var importRules = []struct {
 	{"gateway/cache/...", []string{fabric, gin}, "the port knows no transport"},
 	{"gateway/tilelog/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
 	{"gateway/memcache/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
-	{"gateway/qrcode/...", []string{fabric, gin, mod + "domain", mod + "gateway/service"}, "a QR code knows no ledger"},
+	{"gateway/qrcode/...", []string{fabric, gin, mod + "gateway/service", mod + "gateway/ledger"}, "a QR code knows no ledger"},
 	{"gateway/sqlindex/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
 	{"gateway/rediscache/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
 	{"gateway/service/...", []string{fabric, gin, mod + "gateway/httpapi", mod + "gateway/fabricledger"}, "data flows HTTP, service, port, adapter"},

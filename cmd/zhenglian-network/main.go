@@ -1,0 +1,237 @@
+// Command zhenglian-network starts, stops and inspects a consortium of departments on
+// this machine.
+//
+// Results go to standard output, diagnoses to standard error as one line that names the
+// cause and the remedy. It exits 0 when what was asked for holds, 1 when it does not, 2
+// for wrong usage and 130 when interrupted.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/zhenglian/zhenglian/network"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// The documented exit codes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+type commandLine struct {
+	State      string `help:"Folder of everything the consortium is and writes." default:".zhenglian" type:"path"`
+	Definition string `help:"The consortium as code." default:"network/consortium.yaml" type:"path"`
+	Bin        string `help:"Folder of the programs." default:"bin" type:"path"`
+	JSON       bool   `help:"Write the result as JSON to standard output, progress to standard error." name:"json"`
+
+	Up struct {
+		WithoutGateways bool `help:"Stop when the chaincode is committed."`
+	} `cmd:"" help:"Set up what is missing and start everything; nothing to do is fine."`
+	Down   struct{} `cmd:"" help:"Stop every process; data stays."`
+	Status struct{} `cmd:"" help:"Show processes, heights, chaincode and certificates."`
+	Reset  struct {
+		Yes bool `help:"Do not ask."`
+	} `cmd:"" help:"Delete all keys, ledgers and logs, after asking."`
+	Trust struct {
+		Output string `help:"Write the file here instead of to standard output." short:"o" type:"path"`
+	} `cmd:"" help:"Print the trust anchors that verifiers pin."`
+	Doctor struct{} `cmd:"" help:"Check host, programs, certificates, heights and clock."`
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var cli commandLine
+	exited := -1
+	parser, err := kong.New(&cli, kong.Name("zhenglian-network"), kong.Writers(stdout, stderr),
+		kong.Description("Starts, stops and inspects a consortium of departments on this machine."),
+		kong.Exit(func(code int) { exited = code }))
+	if err != nil {
+		fmt.Fprintf(stderr, "zhenglian-network: %v\n", err)
+		return exitFailed
+	}
+	selected, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "zhenglian-network: %v; see zhenglian-network --help\n", err)
+		return exitUsage
+	}
+	layout, err := network.NewLayout(cli.State, cli.Bin)
+	if err != nil {
+		fmt.Fprintf(stderr, "zhenglian-network: %v\n", err)
+		return exitFailed
+	}
+	progress := stdout
+	if cli.JSON {
+		progress = stderr
+	}
+	c := &network.Consortium{Layout: layout, DefinitionPath: cli.Definition,
+		Gateways: !cli.Up.WithoutGateways, Progress: network.NewProgress(progress)}
+	s := session{cli: &cli, consortium: c, stdin: stdin, stdout: stdout}
+
+	code := exitOK
+	switch selected.Command() {
+	case "up":
+		err = s.up(ctx)
+	case "down":
+		err = s.down(ctx)
+	case "status":
+		code, err = s.status(ctx)
+	case "reset":
+		err = s.reset(ctx)
+	case "trust":
+		err = s.trust()
+	case "doctor":
+		code, err = s.doctor(ctx)
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(stderr, "zhenglian-network: interrupted; running the same command again continues")
+		return exitInterrupted
+	}
+	if err != nil {
+		// One line, whatever the libraries below put into their errors.
+		fmt.Fprintf(stderr, "zhenglian-network: %s\n", strings.Join(strings.Fields(err.Error()), " "))
+		return exitFailed
+	}
+	return code
+}
+
+// session is one run of the program.
+type session struct {
+	cli        *commandLine
+	consortium *network.Consortium
+	stdin      io.Reader
+	stdout     io.Writer
+}
+
+func (s *session) writeJSON(v any) error {
+	enc := json.NewEncoder(s.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (s *session) up(ctx context.Context) error {
+	result, err := s.consortium.Up(ctx)
+	if err != nil {
+		return err
+	}
+	if s.cli.JSON {
+		return s.writeJSON(result)
+	}
+	if result.Already {
+		fmt.Fprintf(s.stdout, "already up, nothing changed (%.1fs)\n", result.Seconds)
+	} else {
+		fmt.Fprintf(s.stdout, "up in %.1fs\n", result.Seconds)
+	}
+	for _, g := range result.Gateway {
+		if g.Ready {
+			fmt.Fprintf(s.stdout, "  %-8s %s  %s\n", g.Department, g.URL, g.NameZh)
+		}
+	}
+	fmt.Fprintf(s.stdout, "  tokens   %s\n  trust    %s\n", result.Tokens, result.Trust)
+	return nil
+}
+
+func (s *session) down(ctx context.Context) error {
+	stopped, err := s.consortium.Down(ctx)
+	if err != nil {
+		return err
+	}
+	if s.cli.JSON {
+		return s.writeJSON(map[string]int{"stopped": stopped})
+	}
+	if stopped == 0 {
+		fmt.Fprintln(s.stdout, "nothing was running")
+	}
+	return nil
+}
+
+func (s *session) status(ctx context.Context) (int, error) {
+	st, err := s.consortium.Status(ctx)
+	if err != nil {
+		return exitFailed, err
+	}
+	code := exitOK
+	if st.State != "running" {
+		code = exitFailed
+	}
+	if s.cli.JSON {
+		return code, s.writeJSON(st)
+	}
+	def, err := network.LoadDefinition(s.cli.Definition)
+	if err != nil {
+		return exitFailed, err
+	}
+	return code, st.Print(s.stdout, def)
+}
+
+func (s *session) reset(ctx context.Context) error {
+	if !s.cli.Reset.Yes {
+		fmt.Fprintf(s.stdout, "delete all keys, ledgers and logs in %s? Type yes: ", s.consortium.Layout.State)
+		answer, err := bufio.NewReader(s.stdin).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read the answer: %w", err)
+		}
+		if strings.TrimSpace(answer) != "yes" {
+			return errors.New("not confirmed, nothing was deleted; answer yes or give --yes")
+		}
+	}
+	if err := s.consortium.Reset(ctx); err != nil {
+		return err
+	}
+	if s.cli.JSON {
+		return s.writeJSON(map[string]string{"deleted": s.consortium.Layout.State})
+	}
+	return nil
+}
+
+func (s *session) trust() error {
+	data, err := s.consortium.TrustFile()
+	if err != nil {
+		return err
+	}
+	if s.cli.Trust.Output != "" {
+		return os.WriteFile(s.cli.Trust.Output, data, 0o644)
+	}
+	_, err = s.stdout.Write(append(data, '\n'))
+	return err
+}
+
+func (s *session) doctor(ctx context.Context) (int, error) {
+	findings, err := s.consortium.Doctor(ctx)
+	if err != nil {
+		return exitFailed, err
+	}
+	healthy := true
+	if s.cli.JSON {
+		healthy = network.PrintFindings(io.Discard, findings)
+		err = s.writeJSON(findings)
+	} else {
+		healthy = network.PrintFindings(s.stdout, findings)
+	}
+	if !healthy {
+		return exitFailed, err
+	}
+	return exitOK, err
+}
