@@ -5,8 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strings"
+	"time"
 )
 
 // Canonical returns the one byte form that v has on the ledger, in the access
@@ -33,7 +37,7 @@ func ParseCanonical(data []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		return &Error{Kind: Invalid, Msg: "not the expected JSON object: " + err.Error()}
+		return &Error{Kind: Invalid, Msg: "not the expected JSON object: " + decodeFault(err)}
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return &Error{Kind: Invalid, Msg: "bytes follow the JSON object"}
@@ -46,6 +50,34 @@ func ParseCanonical(data []byte, v any) error {
 		return &Error{Kind: Invalid, Msg: "not in canonical form: field order, spelling, spacing, escapes or repeated names differ"}
 	}
 	return nil
+}
+
+// fieldNameShape is what an unknown field must look like to be named in an error.
+var fieldNameShape = regexp.MustCompile(`^json: unknown field "([A-Za-z][A-Za-z_]{0,39})"$`)
+
+// decodeFault says what is wrong with a JSON text without repeating any value of
+// it, which the decoder's own errors do.
+func decodeFault(err error) string {
+	var (
+		syntax  *json.SyntaxError
+		typed   *json.UnmarshalTypeError
+		timeErr *time.ParseError
+	)
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("syntax error at byte %d", syntax.Offset)
+	case errors.As(err, &typed):
+		kind, _, _ := strings.Cut(typed.Value, " ")
+		return fmt.Sprintf("field %q does not take a JSON %s", typed.Field, kind)
+	case errors.As(err, &timeErr):
+		return "a time is not in the form 2006-01-02T15:04:05Z"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "it ends early"
+	}
+	if m := fieldNameShape.FindStringSubmatch(err.Error()); m != nil {
+		return "unknown field " + m[1]
+	}
+	return "a field or value is not as expected"
 }
 
 // Digest returns the SHA-256 digest of data in lower-case hexadecimal.

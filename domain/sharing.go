@@ -1,6 +1,10 @@
 package domain
 
-import "time"
+import (
+	"slices"
+	"strconv"
+	"time"
+)
 
 // RequestState is the state of a share request 共享申请.
 type RequestState string
@@ -122,4 +126,268 @@ type Grant struct {
 // IDArgs name a record by its identifier: the argument of sharing:GetGrant.
 type IDArgs struct {
 	ID string `json:"id"`
+}
+
+// Contains reports whether t lies in the period.
+func (p Period) Contains(t time.Time) bool { return !t.Before(p.From) && t.Before(p.To) }
+
+// within reports whether p lies in outer.
+func (p Period) within(outer Period) bool {
+	return !p.From.Before(outer.From) && !p.To.After(outer.To)
+}
+
+// Validate reports everything that is wrong with the content.
+func (c ShareRequestContent) Validate() error {
+	var f findings
+	f.match("id", c.ID, hex32Shape, hex32Rule)
+	f.catalogCode("catalogCode", c.CatalogCode)
+	if len(c.Items) == 0 {
+		f.add("items", "required")
+	}
+	f.texts("items", c.Items, MaxItems, MaxName)
+	f.required("purpose", c.Purpose, MaxText)
+	f.required("useBasis", c.UseBasis, MaxText)
+	f.serviceItem("serviceItem", c.ServiceItem)
+	oneOf(&f, "shareMode", c.ShareMode, "platform_table", "platform_file", "platform_api", "mail", "medium")
+	f.period("period", c.Period)
+	f.quota("quota", c.Quota)
+	f.match("letterDigest", c.LetterDigest, hex64Shape, hex64Rule)
+	f.required("securityMeasures", c.SecurityMeasures, MaxText)
+	return f.err()
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a AnswerArgs) Validate() error {
+	var f findings
+	f.match("id", a.ID, hex32Shape, hex32Rule)
+	oneOf(&f, "decision", a.Decision, Agree, Partly, Refuse)
+	if a.Decision == Agree {
+		f.text("reason", a.Reason, MaxText)
+	} else {
+		f.required("reason", a.Reason, MaxText)
+	}
+	if a.Decision == Refuse && len(a.LegalBasis) == 0 {
+		f.add("legalBasis", "required for a refusal")
+	}
+	f.texts("legalBasis", a.LegalBasis, MaxBases, MaxText)
+	if a.Decision == Partly {
+		if len(a.Items) == 0 {
+			f.add("items", "required for a partial agreement")
+		}
+		f.texts("items", a.Items, MaxItems, MaxName)
+		f.period("period", a.Period)
+		f.quota("quota", a.Quota)
+		return f.err()
+	}
+	// Somebody who names fewer items and agrees to all of them by mistake would
+	// give away more than they meant to.
+	if len(a.Items) != 0 {
+		f.add("items", "only for a partial agreement")
+	}
+	if !a.Period.From.IsZero() || !a.Period.To.IsZero() {
+		f.add("period", "only for a partial agreement")
+	}
+	if a.Quota != (Quota{}) {
+		f.add("quota", "only for a partial agreement")
+	}
+	return f.err()
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a IDArgs) Validate() error {
+	var f findings
+	f.match("id", a.ID, hex32Shape, hex32Rule)
+	return f.err()
+}
+
+// RequestShare records that the caller's department asks for items of entry.
+// existing is the request under the same id. The result includes the request's
+// first event.
+//
+// A resource that declares no items, such as a document, is asked for as a whole:
+// the one item is then the resource's name.
+func RequestShare(existing *ShareRequest, who Caller, tx Tx, entry *CatalogEntry, args ShareRequestContent) (ShareRequest, RequestEvent, error) {
+	fail := func(err error) (ShareRequest, RequestEvent, error) { return ShareRequest{}, RequestEvent{}, err }
+	if err := args.Validate(); err != nil {
+		return fail(err)
+	}
+	from := Absent
+	if existing != nil {
+		from = string(existing.State)
+	}
+	to, err := move{
+		who: who, kind: KindRequest, what: "request " + args.ID, transaction: "sharing:Request", from: from,
+		acts: func(s Side) bool {
+			return s == SideConsumer && (entry == nil || entry.Provider != who.Department)
+		},
+	}.next()
+	if err != nil {
+		return fail(err)
+	}
+	if entry == nil {
+		return fail(refuse(NotFound, "catalog entry %s is not recorded", args.CatalogCode))
+	}
+	if err := checkRequestable(entry, tx, args); err != nil {
+		return fail(err)
+	}
+	r := ShareRequest{
+		Content: args, CatalogVersion: entry.Version, Consumer: who.Department, Provider: entry.Provider,
+		State: RequestState(to), Seq: 1, SubmittedAt: tx.Time, LegalBasis: []string{},
+	}
+	e := RequestEvent{RequestID: args.ID, Seq: 1, Event: "submit", State: r.State}
+	if err := seal(&r, SchemaRequest, who, tx); err != nil {
+		return fail(err)
+	}
+	if err := seal(&e, SchemaRequestEvent, who, tx); err != nil {
+		return fail(err)
+	}
+	return r, e, nil
+}
+
+// checkRequestable compares a request with the entry it asks for.
+func checkRequestable(entry *CatalogEntry, tx Tx, args ShareRequestContent) error {
+	if entry.State != CatalogPublished {
+		return refuse(Invalid, "catalogCode: the entry is %s, only a published one can be asked for", entry.State)
+	}
+	content := entry.Content
+	var f findings
+	if content.ShareType == NotShared {
+		f.add("catalogCode", "the resource is not shared")
+	}
+	offered := make(map[string]ShareType, len(content.Items))
+	for _, item := range content.Items {
+		offered[item.Name] = item.ShareType
+	}
+	if len(content.Items) == 0 {
+		offered[content.Name] = content.ShareType
+	}
+	for i, name := range args.Items {
+		at := "items[" + strconv.Itoa(i) + "]"
+		switch shareType, ok := offered[name]; {
+		case !ok:
+			f.add(at, "not an item of the resource")
+		case shareType == NotShared:
+			f.add(at, "the item is not shared")
+		}
+	}
+	if args.ShareMode != content.ShareMode {
+		f.add("shareMode", "the resource is shared by "+content.ShareMode)
+	}
+	if !args.Period.To.After(tx.Time) {
+		f.add("period.to", "already past")
+	}
+	return f.err()
+}
+
+// AnswerShare records the provider's answer to a request. version is the catalog
+// version that was asked for. The grant is nil for a refusal.
+func AnswerShare(existing *ShareRequest, who Caller, tx Tx, version *CatalogVersion, args AnswerArgs) (ShareRequest, RequestEvent, *Grant, error) {
+	fail := func(err error) (ShareRequest, RequestEvent, *Grant, error) {
+		return ShareRequest{}, RequestEvent{}, nil, err
+	}
+	if err := args.Validate(); err != nil {
+		return fail(err)
+	}
+	what := "request " + args.ID
+	from := Absent
+	if existing != nil {
+		from = string(existing.State)
+	}
+	to, err := move{
+		who: who, kind: KindRequest, what: what, transaction: "sharing:Answer", event: string(args.Decision), from: from,
+		acts: func(s Side) bool { return s == SideProvider && existing != nil && existing.Provider == who.Department },
+	}.next()
+	if err != nil {
+		return fail(err)
+	}
+	if err := notBefore(what, existing.Meta, tx); err != nil {
+		return fail(err)
+	}
+	r := *existing
+	r.State, r.Seq, r.Reason, r.LegalBasis = RequestState(to), existing.Seq+1, args.Reason, orEmpty(args.LegalBasis)
+	var grant *Grant
+	if args.Decision != Refuse {
+		if grant, err = newGrant(existing, who, tx, version, args); err != nil {
+			return fail(err)
+		}
+		r.GrantID = grant.ID
+	}
+	e := RequestEvent{RequestID: args.ID, Seq: r.Seq, Event: string(args.Decision), State: r.State, Reason: args.Reason}
+	if err := seal(&r, SchemaRequest, who, tx); err != nil {
+		return fail(err)
+	}
+	if err := seal(&e, SchemaRequestEvent, who, tx); err != nil {
+		return fail(err)
+	}
+	return r, e, grant, nil
+}
+
+// newGrant makes the grant of an agreement, whole or partial.
+func newGrant(request *ShareRequest, who Caller, tx Tx, version *CatalogVersion, args AnswerArgs) (*Grant, error) {
+	content := request.Content
+	if version == nil {
+		return nil, refuse(NotFound, "version %d of catalog entry %s is not recorded", request.CatalogVersion, content.CatalogCode)
+	}
+	items, period, quota := content.Items, content.Period, content.Quota
+	if args.Decision == Partly {
+		items, period, quota = args.Items, args.Period, args.Quota
+		if err := checkPart(content, args); err != nil {
+			return nil, err
+		}
+	}
+	if !period.To.After(tx.Time) {
+		return nil, refuse(Invalid, "period.to: already past")
+	}
+	state, err := move{
+		who: who, kind: KindGrant, what: "grant " + content.ID, transaction: "sharing:Answer", event: string(args.Decision),
+		acts: func(s Side) bool { return s == SideProvider && request.Provider == who.Department },
+	}.next()
+	if err != nil {
+		return nil, err
+	}
+	g := &Grant{
+		ID: content.ID, RequestID: content.ID,
+		CatalogCode: content.CatalogCode, CatalogVersion: request.CatalogVersion, Items: items,
+		Provider: request.Provider, Consumer: request.Consumer,
+		Purpose: content.Purpose, ServiceItem: content.ServiceItem, ShareMode: content.ShareMode,
+		Period: period, Quota: quota,
+		ConditionsDigest: Digest([]byte(version.Content.ShareCondition)),
+		State:            GrantState(state), Seq: 1,
+	}
+	return g, seal(g, SchemaGrant, who, tx)
+}
+
+// checkPart compares a partial agreement with the request: nothing more, and
+// something less.
+func checkPart(asked ShareRequestContent, given AnswerArgs) error {
+	var f findings
+	for i, name := range given.Items {
+		if !slices.Contains(asked.Items, name) {
+			f.add("items["+strconv.Itoa(i)+"]", "was not asked for")
+		}
+	}
+	if !given.Period.within(asked.Period) {
+		f.add("period", "outside the period asked for")
+	}
+	if given.Quota.Total > asked.Quota.Total || given.Quota.PerDay > asked.Quota.PerDay {
+		f.add("quota", "more than was asked for")
+	}
+	if len(given.Items) >= len(asked.Items) && given.Quota == asked.Quota &&
+		given.Period.From.Equal(asked.Period.From) && given.Period.To.Equal(asked.Period.To) {
+		f.add("decision", "nothing is left out, so the answer is agree")
+	}
+	return f.err()
+}
+
+// StatusAt is the state of the grant at t.
+func (g Grant) StatusAt(t time.Time) GrantState {
+	switch {
+	case g.State != GrantActive:
+		return g.State
+	case t.Before(g.Period.From):
+		return GrantPending
+	case !t.Before(g.Period.To):
+		return GrantExpired
+	}
+	return GrantActive
 }

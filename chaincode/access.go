@@ -1,0 +1,102 @@
+package chaincode
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/hyperledger/fabric-contract-api-go/v2/contractapi"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/proof"
+)
+
+// access holds the transactions about access logs 访问留痕.
+type access struct{ contractapi.Contract }
+
+// RegisterLog binds the caller's department to its log; see [domain.RegisterLog].
+func (*access) RegisterLog(t *transaction, arg string) (string, error) {
+	args, err := parse[domain.RegisterLogArgs](arg)
+	if err != nil {
+		return "", err
+	}
+	who, dept, tx, err := t.begin()
+	if err != nil {
+		return "", err
+	}
+	existing, err := load[domain.LogRegistration](t, domain.KindLog, string(dept.Code))
+	if err != nil {
+		return "", err
+	}
+	l, err := domain.RegisterLog(existing, who, tx, args)
+	if err != nil {
+		return "", err
+	}
+	if err := t.put(domain.KindLog, string(l.Owner), l); err != nil {
+		return "", err
+	}
+	return answer(l)
+}
+
+// Anchor records a checkpoint of the caller's log; see [domain.AnchorLog].
+func (*access) Anchor(t *transaction, arg string) (string, error) {
+	args, err := parse[domain.AnchorArgs](arg)
+	if err != nil {
+		return "", err
+	}
+	who, dept, tx, err := t.begin()
+	if err != nil {
+		return "", err
+	}
+	existing, err := load[domain.LogRegistration](t, domain.KindLog, string(dept.Code))
+	if err != nil {
+		return "", err
+	}
+	l, anchor, err := domain.AnchorLog(existing, who, tx, args, openCheckpoint)
+	if err != nil {
+		return "", err
+	}
+	if err := t.put(domain.KindLog, string(l.Owner), l); err != nil {
+		return "", err
+	}
+	if err := t.put(domain.KindAnchor, domain.AnchorID(anchor.Owner, anchor.Size), anchor); err != nil {
+		return "", err
+	}
+	return answer(anchor)
+}
+
+// openCheckpoint checks a checkpoint against the registered log: signed by its
+// key and, after the first anchor, an extension of what was anchored. Departments
+// run this check for one another, so that none can rewrite or fork its log.
+func openCheckpoint(l domain.LogRegistration, args domain.AnchorArgs) (domain.TreeHead, error) {
+	cp, err := proof.OpenCheckpoint([]byte(args.Checkpoint), l.Origin, l.VerifierKey)
+	if err != nil {
+		return domain.TreeHead{}, refused(err)
+	}
+	head := domain.TreeHead{Size: cp.Size, Root: base64.StdEncoding.EncodeToString(cp.Root[:])}
+	if l.Size == 0 {
+		return head, nil
+	}
+	anchored, err := base64.StdEncoding.DecodeString(l.Root)
+	if err != nil || len(anchored) != len(cp.Root) {
+		return domain.TreeHead{}, fmt.Errorf("internal: the anchored root of %s cannot be read", l.Owner)
+	}
+	hashes, err := args.ProofHashes()
+	if err != nil {
+		return domain.TreeHead{}, err
+	}
+	// proof wants 0 < old < new, as does the rule, which explains it better.
+	if cp.Size > l.Size {
+		err = proof.VerifyConsistency(l.Size, cp.Size, [32]byte(anchored), cp.Root, hashes)
+	}
+	return head, refused(err)
+}
+
+// refused moves the kind of a wrapped refusal to the start of its text, where
+// the gateway looks for it.
+func refused(err error) error {
+	if kind := domain.KindOf(err); kind != "" {
+		return &domain.Error{Kind: kind, Msg: strings.Replace(err.Error(), string(kind)+": ", "", 1)}
+	}
+	return err
+}

@@ -1,0 +1,61 @@
+package domain
+
+import (
+	"strconv"
+	"strings"
+)
+
+// keyPrefixes are the parts of a state key before its first "~".
+var keyPrefixes = [...]struct {
+	kind   RecordKind
+	prefix string
+}{
+	{KindDepartment, "dept"},
+	{KindCatalogEntry, "cat"},
+	{KindCatalogVersion, "catv"},
+	{KindRequest, "req"},
+	{KindRequestEvent, "reqe"},
+	{KindGrant, "grant"},
+	{KindLog, "log"},
+	{KindAnchor, "anchor"},
+	{KindCertificate, "cert"},
+	{KindCertificateEvent, "certe"},
+}
+
+// KeyOf returns the state key of a record, or "" for an unknown kind. id is the
+// part of the key after its first "~"; see [VersionID], [EventID] and
+// [AnchorID] for those made of two parts.
+func KeyOf(kind RecordKind, id string) string {
+	for _, p := range keyPrefixes {
+		if p.kind == kind {
+			return p.prefix + "~" + id
+		}
+	}
+	return ""
+}
+
+// ParseKey splits a state key into the record's kind and its id. It reports
+// false for a key that [KeyOf] does not make.
+func ParseKey(key string) (kind RecordKind, id string, ok bool) {
+	prefix, id, found := strings.Cut(key, "~")
+	if !found || id == "" {
+		return "", "", false
+	}
+	for _, p := range keyPrefixes {
+		if p.prefix == prefix {
+			return p.kind, id, true
+		}
+	}
+	return "", "", false
+}
+
+// VersionID is the id of a catalog version.
+func VersionID(code string, version int) string { return code + "~" + strconv.Itoa(version) }
+
+// EventID is the id of the event seq of a request or a certificate.
+func EventID(id string, seq int) string { return id + "~" + strconv.Itoa(seq) }
+
+// AnchorID is the id of the anchor of a department's log at size.
+func AnchorID(department DepartmentCode, size uint64) string {
+	return string(department) + "~" + strconv.FormatUint(size, 10)
+}

@@ -1,0 +1,155 @@
+package domain
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The departments of the tests. Codes of organisations are public examples with
+// correct check characters.
+var (
+	leadDept   = Department{Code: "bigdata", MSPID: "BigdataMSP", NameZh: "大数据局", NameEn: "Big Data Bureau", USCC: "11370000MB284651XL", Lead: true}
+	policeDept = Department{Code: "police", MSPID: "PoliceMSP", NameZh: "公安局", NameEn: "Police", USCC: "11370000004504927A"}
+	civilDept  = Department{Code: "civil", MSPID: "CivilMSP", NameZh: "民政局", NameEn: "Civil Affairs", USCC: "11430000006122244L"}
+)
+
+var (
+	noon   = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	someTx = Tx{ID: TxID(strings.Repeat("ab", 32)), Time: noon, Channel: "zhenglian"}
+)
+
+const (
+	someCode = "307003/000017"
+	someID   = "00112233445566778899aabbccddeeff"
+	otherID  = "ffeeddccbbaa99887766554433221100"
+)
+
+var someDigest = Digest([]byte("x"))
+
+func as(d Department, r Role) Caller { return Caller{Department: d.Code, MSPID: d.MSPID, Role: r} }
+
+func later(d time.Duration) Tx {
+	tx := someTx
+	tx.Time = tx.Time.Add(d)
+	return tx
+}
+
+func someContent() CatalogContent {
+	return CatalogContent{
+		Code: someCode, Name: "大中型水库水情信息", Abstract: "库名、库水位（米）、蓄水量（万立方米）等。",
+		ProviderUSCC: policeDept.USCC, Classification: "环境与资源保护", Format: "database",
+		Items: []CatalogItem{
+			{Name: "库名", Type: "C", Level: 1, ShareType: Conditional},
+			{Name: "库水位（米）", Type: "N", Level: 2, ShareType: Conditional},
+			{Name: "汛限水位（米）", Type: "N", Level: 3, Sensitive: true, ShareType: NotShared},
+		},
+		ShareType: Conditional, ShareCondition: "仅用于防汛调度", LegalBasis: []string{"中华人民共和国防洪法第三十一条"},
+		ShareMode: "platform_table", UpdateCycle: "daily", DutyRef: "水情监测", SystemRef: "水情信息系统",
+		RegionCode: "370100", PersonalData: "none",
+	}
+}
+
+func someEntry(state CatalogState) *CatalogEntry {
+	return &CatalogEntry{
+		Meta: Meta{TxTime: noon}, Provider: policeDept.Code, Version: 1, State: state, Content: someContent(),
+	}
+}
+
+func someRequestContent() ShareRequestContent {
+	return ShareRequestContent{
+		ID: someID, CatalogCode: someCode, Items: []string{"库名", "库水位（米）"},
+		Purpose: "防汛会商", UseBasis: "防汛条例第十条", ServiceItem: "11370000MB28465-01", ShareMode: "platform_table",
+		Period: Period{From: noon, To: noon.AddDate(1, 0, 0)}, Quota: Quota{Total: 1000, PerDay: 10},
+		LetterDigest: someDigest, SecurityMeasures: "专网访问，专人负责",
+	}
+}
+
+func someRequest(state RequestState) *ShareRequest {
+	return &ShareRequest{
+		Meta: Meta{TxTime: noon}, Content: someRequestContent(), CatalogVersion: 1,
+		Consumer: civilDept.Code, Provider: policeDept.Code, State: state, Seq: 1, SubmittedAt: noon,
+	}
+}
+
+func someCertificateContent(t testing.TB) CertificateContent {
+	t.Helper()
+	c := CertificateContent{
+		Ref: someID, TypeCode: "11100000MB0143028R001", TypeNameZh: "营业执照", TypeNameEn: "Business Licence",
+		IssuerUSCC: policeDept.USCC, HolderKind: HolderOrganisation, HolderRef: someDigest,
+		IssuedAt: noon.Add(-time.Hour), Validity: Period{From: noon.Add(-time.Hour), To: noon.AddDate(5, 0, 0)},
+		ServiceItem: "A-1", ContentDigest: someDigest, CheckCodeHash: CheckCodeHash(someID, "2345678ABC"),
+	}
+	id, err := CertificateID{c.TypeCode, c.IssuerUSCC, "20260001", "001"}.Compose()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.CertID = id
+	return c
+}
+
+func someAccessRecord() AccessRecord {
+	return AccessRecord{
+		Schema: SchemaAccessRecord, Direction: DirectionProvider, CallID: "call-0123456789abcdef", GrantID: someID,
+		CatalogCode: someCode, CatalogVersion: 1, Items: []string{"库名"}, Provider: policeDept.Code, Consumer: civilDept.Code,
+		Purpose: "防汛会商", ServiceItem: "11370000MB28465-01", CaseRef: "case-17", System: "会商系统",
+		Operator: "op-7f3a", OperatorRole: "值班员", SubjectRef: strings.Repeat("0a", 32), RecordCount: 3,
+		RequestDigest: someDigest, ResponseDigest: someDigest, At: noon.Add(time.Hour), Result: ResultOK,
+	}
+}
+
+func someGrant() Grant {
+	c := someRequestContent()
+	return Grant{
+		ID: c.ID, RequestID: c.ID, CatalogCode: c.CatalogCode, CatalogVersion: 1, Items: c.Items,
+		Provider: policeDept.Code, Consumer: civilDept.Code, Purpose: c.Purpose, ServiceItem: c.ServiceItem,
+		ShareMode: c.ShareMode, Period: c.Period, Quota: c.Quota, State: GrantActive, Seq: 1,
+	}
+}
+
+// validator is what every argument type is.
+type validator interface{ Validate() error }
+
+// invalidCase changes one thing of a valid value and names the finding.
+type invalidCase[T validator] struct {
+	name   string
+	change func(*T)
+	want   string // the whole message; "" if still valid
+}
+
+// checkInvalid runs cases against fresh valid values.
+func checkInvalid[T validator](t *testing.T, valid func() T, cases []invalidCase[T]) {
+	t.Helper()
+	if err := valid().Validate(); err != nil {
+		t.Fatalf("the valid value: %v", err)
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			v := valid()
+			tc.change(&v)
+			err := v.Validate()
+			if tc.want == "" {
+				if err != nil {
+					t.Errorf("Validate() = %v, want nil", err)
+				}
+				return
+			}
+			if KindOf(err) != Invalid {
+				t.Fatalf("Validate() = %v, want kind invalid", err)
+			}
+			if diff := cmp.Diff("invalid: "+tc.want, err.Error()); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// wantKind fails unless err is an Error of kind with msg in its text.
+func wantKind(t *testing.T, err error, kind Kind, msg string) {
+	t.Helper()
+	if KindOf(err) != kind || err == nil || !strings.Contains(err.Error(), msg) {
+		t.Errorf("error = %v, want %s: …%s…", err, kind, msg)
+	}
+}
