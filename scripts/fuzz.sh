@@ -8,7 +8,7 @@ for file in $(git ls-files -co --exclude-standard '*_test.go' | xargs grep -l '^
 	for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
 		found=$((found + 1))
 		echo "fuzz: ./$(dirname "$file") $target for $time"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "./$(dirname "$file")"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 5x "./$(dirname "$file")"
 	done
 done
 [ "$found" -gt 0 ] || { echo "fuzz: found no fuzz target" >&2; exit 1; }

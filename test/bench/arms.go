@@ -234,7 +234,7 @@ func (b *bench) content() domain.CatalogContent {
 		ProviderUSCC: "11990000A0000002XT", Classification: "测试", Format: "api",
 		Items:     []domain.CatalogItem{{Name: "status", Type: "C", Level: 1, ShareType: domain.Unconditional}},
 		ShareType: domain.Unconditional, LegalBasis: []string{}, ShareMode: "platform_api", UpdateCycle: "daily",
-		DutyRef: "benchmark", SystemRef: "benchmark", RegionCode: "990000", PersonalData: "none",
+		DutyRef: "benchmark", SystemRef: "benchmark", RegionCode: "370200", PersonalData: "none",
 	}
 }
 

@@ -17,18 +17,16 @@ type Redis struct {
 	process *exec.Cmd
 }
 
-// StartRedis starts a server on a free port and returns when it accepts
-// connections.
-func StartRedis(ctx context.Context) (*Redis, error) {
+// StartRedis starts a server on a port and returns when it accepts connections.
+func StartRedis(ctx context.Context, port int) (*Redis, error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, errors.New("redis-server is missing: run make test-setup, or install it (Debian: apt-get install redis-server)")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("redis-server: %w", err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
 	if err := l.Close(); err != nil {
 		return nil, err
 	}

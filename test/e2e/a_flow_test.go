@@ -31,7 +31,7 @@ import (
 func TestSample(t *testing.T) {
 	out, err := net.Run(t.Context(), "zhenglian", "sample", "--state", net.State)
 	must(t, err)
-	for _, want := range []string{"http://127.0.0.1:18081", "http://127.0.0.1:18082/v/", "zhenglian verify"} {
+	for _, want := range []string{net.Gateway("bigdata").URL, net.Gateway("police").URL + "/v/", "zhenglian verify"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("sample printed no %q:\n%s", want, out)
 		}
@@ -48,8 +48,8 @@ func TestSample(t *testing.T) {
 	var list struct {
 		Items []consortium.Written[domain.CatalogEntry] `json:"items"`
 	}
-	must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/catalog/entries?limit=200", nil, 200, &list))
-	if len(list.Items) != 12 {
+	must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/catalog/entries?limit=200&state=published", nil, 200, &list))
+	if len(list.Items) < 12 { // more when -reuse is given
 		t.Errorf("the sample has %d catalog entries, want 12", len(list.Items))
 	}
 }
@@ -109,7 +109,7 @@ func content(code string) domain.CatalogContent {
 		},
 		ShareType: domain.Conditional, ShareCondition: "仅用于婚姻登记办理时核验",
 		LegalBasis: []string{"《政务数据共享条例》（国务院令第809号）"}, ShareMode: "platform_api",
-		UpdateCycle: "daily", DutyRef: "居住登记管理", SystemRef: "居住登记系统", RegionCode: "990000", PersonalData: "general",
+		UpdateCycle: "daily", DutyRef: "居住登记管理", SystemRef: "居住登记系统", RegionCode: "370200", PersonalData: "general",
 	}
 }
 
@@ -178,17 +178,25 @@ func awaitSeen(t *testing.T, department, path string) {
 	})
 }
 
+// awaitState waits until a department's gateway has an entry in a state: each
+// peer commits a block in its own time.
+func awaitState(t *testing.T, department, code string, state domain.CatalogState) {
+	t.Helper()
+	await(t, fmt.Sprintf("%s sees the entry %s", department, state), 15*time.Second, func() (bool, string) {
+		var w consortium.Written[domain.CatalogEntry]
+		err := net.Gateway(department).Call(t.Context(), "operator", "GET", entryPath(code), nil, 200, &w)
+		return err == nil && w.Record.State == state, fmt.Sprint(err, w.Record.State)
+	})
+}
+
 func publish(t *testing.T, f *flow) {
+	awaitState(t, "police", f.code, domain.CatalogRegistered)
 	var w consortium.Written[domain.CatalogEntry]
 	must(t, net.Gateway("police").Call(t.Context(), "operator", "POST", entryPath(f.code)+"/actions/publish", nil, 200, &w))
 	if w.Record.State != domain.CatalogPublished {
 		t.Fatalf("after publish: %s", w.Record.State)
 	}
-	await(t, "civil sees the published entry", 15*time.Second, func() (bool, string) {
-		var w consortium.Written[domain.CatalogEntry]
-		err := net.Gateway("civil").Call(t.Context(), "operator", "GET", entryPath(f.code), nil, 200, &w)
-		return err == nil && w.Record.State == domain.CatalogPublished, fmt.Sprint(err, w.Record.State)
-	})
+	awaitState(t, "civil", f.code, domain.CatalogPublished)
 }
 
 func request(t *testing.T, f *flow) {
@@ -266,7 +274,7 @@ func access(t *testing.T, f *flow) {
 	r := accessRecord(f.grant, domain.DirectionProvider, call, time.Now())
 
 	outside := r
-	outside.Items = []string{"登记日期"}
+	outside.CallID, outside.Items = "call-"+randomHex(t, 8), []string{"登记日期"}
 	res, err := police.Do(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, outside))
 	must(t, err)
 	if res.Status != 403 && res.Status != 400 {
@@ -278,7 +286,7 @@ func access(t *testing.T, f *flow) {
 	if len(got.Receipts) != 1 || got.Receipts[0].CallID != call || got.Receipts[0].Promise == "" {
 		t.Fatalf("receipts %+v", got)
 	}
-	f.index, f.records = got.Receipts[0].Index, []domain.AccessRecord{r}
+	f.index, f.records = got.Receipts[0].Index, []domain.AccessRecord{r, outside}
 }
 
 func anchor(t *testing.T, f *flow) {
@@ -327,6 +335,10 @@ func auditRow(t *testing.T, f *flow) {
 	})
 	if row := page.Items[0]; row.Index != f.index || row.Record.GrantID != f.grant.ID || row.Record.Purpose != f.grant.Purpose {
 		t.Errorf("audit row %+v", row)
+	}
+	must(t, police.Call(t.Context(), "auditor", "GET", "/v1/audit/trace?callId="+f.records[1].CallID, nil, 200, &page))
+	if len(page.Items) != 1 || !strings.HasPrefix(page.Items[0].Record.Result, "refused_") {
+		t.Errorf("the refused access left %+v, want one record that says so", page.Items)
 	}
 	res, err := police.Do(t.Context(), "operator", "GET", path, nil)
 	must(t, err)

@@ -26,8 +26,13 @@ var (
 	redis *consortium.Redis
 )
 
-// keep leaves the consortium running and its state in place, to look at.
-var keep = flag.Bool("keep", false, "leave the consortium running after the tests")
+var (
+	keep  = flag.Bool("keep", false, "leave the consortium running after the tests")
+	reuse = flag.Bool("reuse", false, "use the consortium that an earlier run with -keep left")
+)
+
+// portOffset keeps the tests' consortium off the ports of "make up".
+const portOffset = 10000
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -42,14 +47,15 @@ func run(m *testing.M) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
-	redis, err = consortium.StartRedis(ctx)
+	redis, err = consortium.StartRedis(ctx, 6379+portOffset)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
 	defer redis.Stop()
 	net, err = consortium.Start(ctx, consortium.Options{
-		Root: root, State: filepath.Join(root, ".zhenglian-e2e"), PortOffset: 10000, Redis: redis.URL, Output: os.Stderr,
+		Root: root, State: filepath.Join(root, ".zhenglian-e2e"), PortOffset: portOffset,
+		Redis: redis.URL, Reuse: *reuse, Output: os.Stderr,
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)

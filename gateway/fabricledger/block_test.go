@@ -1,0 +1,378 @@
+package fabricledger
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hyperledger/fabric-protos-go-apiv2/common"
+	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/rwset"
+	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/rwset/kvrwset"
+	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
+	pb "github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/zhenglian/zhenglian/domain"
+)
+
+var blockTime = time.Date(2026, 1, 5, 8, 0, 0, 123456789, time.UTC)
+
+// envelope builds a transaction of a header type.
+func envelope(kind common.HeaderType, id, creator string, data []byte) []byte {
+	return marshal(&common.Envelope{Payload: marshal(&common.Payload{
+		Header: &common.Header{
+			ChannelHeader:   marshal(&common.ChannelHeader{Type: int32(kind), ChannelId: "zhenglian", TxId: id, Timestamp: timestamppb.New(blockTime)}),
+			SignatureHeader: marshal(&common.SignatureHeader{Creator: marshal(&msp.SerializedIdentity{Mspid: creator})}),
+		},
+		Data: data,
+	})})
+}
+
+// issue builds an endorser transaction that writes to its own namespace and to
+// another.
+func issue(id string) []byte {
+	header := &common.Header{
+		ChannelHeader:   marshal(&common.ChannelHeader{Type: int32(common.HeaderType_ENDORSER_TRANSACTION), TxId: id, Timestamp: timestamppb.New(blockTime)}),
+		SignatureHeader: marshal(&common.SignatureHeader{Creator: marshal(&msp.SerializedIdentity{Mspid: "PoliceMSP"})}),
+	}
+	proposal := marshal(&pb.ChaincodeProposalPayload{Input: marshal(&pb.ChaincodeInvocationSpec{ChaincodeSpec: &pb.ChaincodeSpec{
+		ChaincodeId: &pb.ChaincodeID{Name: "zhenglian"},
+		Input:       &pb.ChaincodeInput{Args: [][]byte{[]byte("certificate:Issue"), []byte(`{"ref":"r"}`), {0xff, 0x00}}},
+	}})})
+	results := marshal(&rwset.TxReadWriteSet{NsRwset: []*rwset.NsReadWriteSet{
+		{Namespace: "_lifecycle", Rwset: marshal(&kvrwset.KVRWSet{Writes: []*kvrwset.KVWrite{{Key: "other"}}})},
+		{Namespace: "zhenglian", Rwset: marshal(&kvrwset.KVRWSet{Writes: []*kvrwset.KVWrite{
+			{Key: "cert~r", Value: []byte("{}")},
+			{Key: "\x00type\x00a\x00b\x00", Value: []byte("1")},
+			{Key: "gone", IsDelete: true},
+		}})},
+	}})
+	e, err := assemble(header, proposal, []byte("{}"), results, []string{"PoliceMSP", "CivilMSP", "PoliceMSP"})
+	if err != nil {
+		panic(err)
+	}
+	return marshal(e)
+}
+
+// configuration builds a configuration transaction that names four orderers.
+func configuration() []byte {
+	orderers := &common.Orderers{}
+	for i, d := range testDepartments {
+		orderers.ConsenterMapping = append(orderers.ConsenterMapping, &common.Consenter{Id: uint32(i + 1), MspId: d.mspID})
+	}
+	return envelope(common.HeaderType_CONFIG, "", "BigdataMSP", marshal(&common.ConfigEnvelope{Config: &common.Config{
+		ChannelGroup: &common.ConfigGroup{Groups: map[string]*common.ConfigGroup{
+			"Orderer": {Values: map[string]*common.ConfigValue{"Orderers": {Value: marshal(orderers)}}},
+		}},
+	}}))
+}
+
+// seal makes a block of transactions, signed by the orderers with the given
+// numbers.
+func seal(number uint64, previous []byte, codes []byte, signers []uint32, data ...[]byte) *common.Block {
+	sum := sha256.Sum256(bytes.Join(data, nil))
+	md := &common.Metadata{Value: marshal(&common.OrdererBlockMetadata{LastConfig: &common.LastConfig{Index: 0}})}
+	for _, id := range signers {
+		md.Signatures = append(md.Signatures, &common.MetadataSignature{
+			IdentifierHeader: marshal(&common.IdentifierHeader{Identifier: id, Nonce: []byte("nonce")}),
+			Signature:        []byte("signature"),
+		})
+	}
+	signatures := marshal(md)
+	if number == 0 {
+		signatures = nil
+	}
+	return &common.Block{
+		Header:   &common.BlockHeader{Number: number, PreviousHash: previous, DataHash: sum[:]},
+		Data:     &common.BlockData{Data: data},
+		Metadata: &common.BlockMetadata{Metadata: [][]byte{signatures, nil, codes, nil, nil}},
+	}
+}
+
+func hashOf(t testing.TB, b *common.Block) []byte {
+	t.Helper()
+	h, err := headerHash(b.GetHeader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw []byte
+	if _, err := fmt.Sscanf(h, "%x", &raw); err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+var testConsenters = map[uint32]domain.MSPID{1: "PoliceMSP", 2: "BigdataMSP", 3: "CivilMSP", 4: "MarketMSP"}
+
+func TestDecodeBlock(t *testing.T) {
+	raw := seal(7, []byte{0xab}, []byte{0, 11, 2, 200}, []uint32{3, 1, 9, 2, 1},
+		issue("a"), issue("b"), []byte("not an envelope"), envelope(common.HeaderType_MESSAGE, "c", "CivilMSP", nil))
+	got, err := decodeBlock(raw, testConsenters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued := domain.Transaction{
+		ID: "a", Type: "endorser", Creator: "PoliceMSP", Time: blockTime,
+		Chaincode: "zhenglian", Contract: "certificate", Name: "Issue",
+		Arguments: []string{`{"ref":"r"}`, "0xff00"},
+		Writes: []domain.Write{
+			{Key: "cert~r", Value: []byte("{}")},
+			{Key: "type~a~b", Value: []byte("1")},
+			{Key: "gone", Delete: true},
+		},
+		Endorsers:      []domain.MSPID{"CivilMSP", "PoliceMSP"},
+		ValidationCode: "VALID",
+	}
+	conflict := issued
+	conflict.ID, conflict.ValidationCode = "b", "MVCC_READ_CONFLICT"
+	want := domain.Block{
+		Number:       7,
+		Hash:         fmt.Sprintf("%x", hashOf(t, raw)),
+		PreviousHash: "ab",
+		DataHash:     fmt.Sprintf("%x", raw.GetHeader().GetDataHash()),
+		Signers:      []domain.MSPID{"BigdataMSP", "CivilMSP", "PoliceMSP"},
+		Transactions: []domain.Transaction{
+			issued, conflict,
+			{Arguments: []string{}, Writes: []domain.Write{}, Endorsers: []domain.MSPID{}, ValidationCode: "BAD_PAYLOAD"},
+			{ID: "c", Type: "0", Creator: "CivilMSP", Time: blockTime, Arguments: []string{}, Writes: []domain.Write{}, Endorsers: []domain.MSPID{}, ValidationCode: "200"},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestHeaderHash pins the header's encoding: SEQUENCE of INTEGER and two OCTET
+// STRINGs.
+func TestHeaderHash(t *testing.T) {
+	h := &common.BlockHeader{Number: 255, PreviousHash: []byte{1}, DataHash: []byte{2, 3}}
+	got, err := headerHash(h)
+	if want := domain.Digest([]byte{0x30, 11, 2, 2, 0, 255, 4, 1, 1, 4, 2, 2, 3}); got != want || err != nil {
+		t.Errorf("headerHash = %s, %v; want %s", got, err, want)
+	}
+}
+
+func TestDecodeGenesis(t *testing.T) {
+	for name, filter := range map[string][]byte{"validated": {0}, "not validated": nil} {
+		t.Run(name, func(t *testing.T) {
+			genesis := seal(0, nil, filter, nil, configuration())
+			got, err := decodeBlock(genesis, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tx := got.Transactions[0]; tx.Type != "config" || !tx.Valid() || tx.Creator != "BigdataMSP" {
+				t.Errorf("transaction %+v", tx)
+			}
+			consenters, err := readConsenters(genesis)
+			if diff := cmp.Diff(testConsenters, consenters); diff != "" || err != nil {
+				t.Errorf("consenters (%v):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func TestDecodeRefusesBrokenBlocks(t *testing.T) {
+	good := func() *common.Block { return seal(7, nil, []byte{0}, []uint32{1}, issue("a")) }
+	reseal := func(b *common.Block) *common.Block {
+		sum := sha256.Sum256(bytes.Join(b.GetData().GetData(), nil))
+		b.Header.DataHash = sum[:]
+		return b
+	}
+	for _, tt := range []struct {
+		name string
+		b    func() *common.Block
+		want string
+	}{
+		{"nil", func() *common.Block { return nil }, "without header"},
+		{"no header", func() *common.Block { b := good(); b.Header = nil; return b }, "without header"},
+		{"no data", func() *common.Block { b := good(); b.Data = nil; return b }, "no transactions"},
+		{"changed data", func() *common.Block { b := good(); b.Data.Data[0][5] ^= 1; return b }, "hash in the header"},
+		{"no metadata", func() *common.Block { b := good(); b.Metadata = nil; return b }, "0 validation codes for 1"},
+		{"short filter", func() *common.Block {
+			b := good()
+			b.Data.Data = append(b.Data.Data, issue("b"))
+			return reseal(b)
+		}, "1 validation codes for 2"},
+		{"broken signatures", func() *common.Block { b := good(); b.Metadata.Metadata[0] = []byte{0xff}; return b }, "read signatures"},
+		{"broken identifier", func() *common.Block {
+			b := good()
+			b.Metadata.Metadata[0] = marshal(&common.Metadata{Signatures: []*common.MetadataSignature{{IdentifierHeader: []byte{0xff}}}})
+			return b
+		}, "identifier of a signature"},
+		{"broken creator of a signature", func() *common.Block {
+			b := good()
+			b.Metadata.Metadata[0] = marshal(&common.Metadata{Signatures: []*common.MetadataSignature{{
+				SignatureHeader: marshal(&common.SignatureHeader{Creator: []byte{0xff}}),
+			}}})
+			return b
+		}, "read identity"},
+		{"valid transaction that is none", func() *common.Block {
+			b := good()
+			b.Data.Data[0] = []byte("not an envelope")
+			return reseal(b)
+		}, "transaction 0: read envelope"},
+		{"valid transaction without action", func() *common.Block {
+			b := good()
+			b.Data.Data[0] = envelope(common.HeaderType_ENDORSER_TRANSACTION, "a", "PoliceMSP", nil)
+			return reseal(b)
+		}, "transaction 0: transaction has 0 actions"},
+		{"time out of range", func() *common.Block {
+			b := good()
+			b.Data.Data[0] = marshal(&common.Envelope{Payload: marshal(&common.Payload{Header: &common.Header{
+				ChannelHeader: marshal(&common.ChannelHeader{Timestamp: &timestamppb.Timestamp{Seconds: 1 << 60}}),
+			}})})
+			return reseal(b)
+		}, "no time"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := decodeBlock(tt.b(), testConsenters)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("decodeBlock = %v, want an error that says %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// FuzzDecodeBlock checks that no block makes the decoder panic. The hash over
+// the data is mended, so that the transactions are reached.
+func FuzzDecodeBlock(f *testing.F) {
+	f.Add(marshal(seal(7, nil, []byte{0, 4}, []uint32{1, 2}, issue("a"), []byte("junk"))))
+	f.Add(marshal(seal(0, nil, nil, nil, configuration())))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var b common.Block
+		if proto.Unmarshal(data, &b) != nil {
+			return
+		}
+		if b.GetHeader() != nil {
+			sum := sha256.Sum256(bytes.Join(b.GetData().GetData(), nil))
+			b.Header.DataHash = sum[:]
+		}
+		if _, err := lastConfig(&b); err != nil {
+			return
+		}
+		consenters, err := readConsenters(&b)
+		if err != nil {
+			consenters = testConsenters
+		}
+		got, err := decodeBlock(&b, consenters)
+		if err == nil && len(got.Transactions) != len(b.GetData().GetData()) {
+			t.Errorf("%d transactions of %d", len(got.Transactions), len(b.GetData().GetData()))
+		}
+	})
+}
+
+// chain seals n blocks after a genesis block.
+func chain(t testing.TB, n int) []*common.Block {
+	blocks := []*common.Block{seal(0, nil, nil, nil, configuration())}
+	for i := 1; i <= n; i++ {
+		blocks = append(blocks, seal(uint64(i), hashOf(t, blocks[i-1]), []byte{0}, []uint32{1, 2, 4}, issue(fmt.Sprint(i))))
+	}
+	return blocks
+}
+
+func TestBlocks(t *testing.T) {
+	l, peers := newTestLedger(t)
+	blocks := chain(t, 4)
+	peers[0].channel.append(blocks[:3]...)
+
+	stop := errors.New("stop")
+	var got []uint64
+	err := l.Blocks(t.Context(), 1, func(b domain.Block) error {
+		got = append(got, b.Number)
+		if diff := cmp.Diff([]domain.MSPID{"BigdataMSP", "MarketMSP", "PoliceMSP"}, b.Signers); diff != "" {
+			t.Error(diff)
+		}
+		switch b.Number {
+		case 2: // the stream must wait for these
+			peers[0].channel.append(blocks[3:]...)
+		case 4:
+			return stop
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) {
+		t.Errorf("Blocks = %v, want the error that yield returned", err)
+	}
+	if diff := cmp.Diff([]uint64{1, 2, 3, 4}, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, _, evaluated := peers[0].calls(); evaluated != 1 {
+		t.Errorf("the configuration block was read %d times, want once", evaluated)
+	}
+}
+
+func TestBlocksEnd(t *testing.T) {
+	send := func(stream pb.Deliver_DeliverServer, blocks ...*common.Block) error {
+		for _, b := range blocks {
+			if err := stream.Send(&pb.DeliverResponse{Type: &pb.DeliverResponse_Block{Block: b}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	blocks := chain(t, 3)
+	for _, tt := range []struct {
+		name    string
+		deliver func(pb.Deliver_DeliverServer, uint64) error
+		want    string
+	}{
+		{"stream breaks", func(s pb.Deliver_DeliverServer, _ uint64) error { return send(s, blocks[0]) }, "block 1: ledger unavailable: EOF"},
+		{"peer refuses", func(s pb.Deliver_DeliverServer, _ uint64) error {
+			return s.Send(&pb.DeliverResponse{Type: &pb.DeliverResponse_Status{Status: common.Status_FORBIDDEN}})
+		}, "status FORBIDDEN"},
+		{"empty answer", func(s pb.Deliver_DeliverServer, _ uint64) error { return s.Send(&pb.DeliverResponse{}) }, "no block"},
+		{"gap", func(s pb.Deliver_DeliverServer, _ uint64) error { return send(s, blocks[0], blocks[2]) }, "block 2 came, want 1"},
+		{"fork", func(s pb.Deliver_DeliverServer, _ uint64) error {
+			return send(s, blocks[0], seal(1, []byte("another"), []byte{0}, nil, issue("a")))
+		}, "as its previous block"},
+		{"broken block", func(s pb.Deliver_DeliverServer, _ uint64) error {
+			return send(s, seal(0, nil, []byte{0, 0}, nil, configuration()))
+		}, "validation codes"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l, peers := newTestLedger(t)
+			peers[0].channel.append(blocks...)
+			peers[0].onDeliver = tt.deliver
+			err := l.Blocks(t.Context(), 0, func(domain.Block) error { return nil })
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Blocks = %v, want an error that says %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestNoGoroutineIsLeft checks that neither calls nor abandoned streams leave
+// goroutines behind.
+func TestNoGoroutineIsLeft(t *testing.T) {
+	l, peers := newTestLedger(t)
+	peers[0].channel.append(chain(t, 3)...)
+	use := func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := l.Blocks(ctx, 0, func(domain.Block) error { cancel(); return nil })
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("Blocks = %v, want %v", err, context.Canceled)
+		}
+		if _, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, nil); err != nil {
+			t.Fatal(err)
+		}
+		l.Heights(t.Context())
+	}
+	for range 4 {
+		use() // connections come up
+	}
+	before := runtime.NumGoroutine()
+	for range 50 {
+		use()
+	}
+	waitFor(t, "the goroutines of 50 rounds are gone", func() bool { return runtime.NumGoroutine() <= before+10 })
+}

@@ -1,0 +1,209 @@
+// Package fabricledger implements the port to the ledger on Hyperledger Fabric,
+// through the gateway services of the departments' peers.
+//
+// It talks to the department's own peer first and to another department's when
+// that one does not answer; the identity that signs stays the caller's own. A
+// transaction is signed once and its bytes are kept until its outcome is known,
+// so that sending it again can never order it twice.
+package fabricledger
+
+import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hyperledger/fabric-gateway/pkg/client"
+	"github.com/hyperledger/fabric-gateway/pkg/identity"
+	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+)
+
+// Config says which channel to use, through which peers, as whom.
+type Config struct {
+	Channel    string
+	Chaincode  string
+	Peers      []Peer                   // the own department's first, then the order of failing over
+	Identities map[domain.Role]Identity // by the role in the certificate; [domain.RoleGateway] is required
+}
+
+// Peer is one department's peer.
+type Peer struct {
+	Department domain.DepartmentCode
+	MSPID      domain.MSPID
+	Endpoint   string // host:port
+	TLSRoots   []byte // PEM certificates that the peer's server certificate must chain to
+	ServerName string // name in the server certificate; "" for the endpoint's host
+}
+
+// Identity signs on behalf of a person or service of the own department.
+type Identity struct {
+	MSPID          domain.MSPID
+	CertificatePEM []byte
+	KeyPEM         []byte // PKCS #8 or SEC 1, ECDSA P-256
+}
+
+// limits are the times that the adapter waits. Tests shorten them.
+type limits struct {
+	endorseCall  time.Duration // one attempt to have a proposal endorsed
+	endorse      time.Duration // new attempts begin for that long
+	submitCall   time.Duration // one attempt to hand a transaction to the orderers
+	commit       time.Duration // wait for the commit of a transaction the orderers took
+	lookUp       time.Duration // ask one peer for a transaction that may not exist
+	outcome      time.Duration // go on resubmitting for that long
+	evaluateCall time.Duration
+	signedCall   time.Duration // one attempt at a signed read
+	signedRead   time.Duration // new attempts at a signed read begin for that long
+	height       time.Duration // one peer's answer to how many blocks it has
+	pause        time.Duration // before the second attempt; doubled after each
+	longestPause time.Duration
+	suspicion    time.Duration // leave a department that failed to sign out of the first attempt
+}
+
+var defaultLimits = limits{
+	endorseCall:  10 * time.Second,
+	endorse:      10 * time.Second,
+	submitCall:   10 * time.Second,
+	commit:       10 * time.Second,
+	lookUp:       3 * time.Second,
+	outcome:      2 * time.Minute,
+	evaluateCall: 5 * time.Second,
+	signedCall:   3 * time.Second,
+	signedRead:   5 * time.Second,
+	height:       time.Second,
+	pause:        100 * time.Millisecond,
+	longestPause: 2 * time.Second,
+	suspicion:    10 * time.Second,
+}
+
+// Ledger is a [ledger.Ledger] on a Fabric channel. Create it with [New]. It is
+// safe for concurrent use.
+type Ledger struct {
+	channel   string
+	chaincode string
+	peers     []*peer // own first
+	signers   map[domain.Role]*signer
+	limits    limits
+	log       *slog.Logger
+
+	mu         sync.Mutex
+	suspects   map[domain.MSPID]time.Time         // departments that failed to sign, until when
+	consenters map[uint64]map[uint32]domain.MSPID // by number of the config block
+}
+
+var _ ledger.Ledger = (*Ledger)(nil)
+
+// New returns a ledger for the configuration. It connects when it is first used,
+// so that a gateway starts while its peer does not run. A nil logger logs
+// nothing. The caller must Close the ledger.
+func New(cfg Config, logger *slog.Logger) (*Ledger, error) {
+	return newLedger(cfg, logger, defaultLimits)
+}
+
+func newLedger(cfg Config, logger *slog.Logger, limits limits) (*Ledger, error) {
+	if cfg.Channel == "" || cfg.Chaincode == "" {
+		return nil, errors.New("connect to ledger: channel and chaincode must be named")
+	}
+	if len(cfg.Peers) == 0 {
+		return nil, errors.New("connect to ledger: no peer is configured")
+	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	l := &Ledger{
+		channel:    cfg.Channel,
+		chaincode:  cfg.Chaincode,
+		signers:    make(map[domain.Role]*signer),
+		limits:     limits,
+		log:        logger,
+		suspects:   make(map[domain.MSPID]time.Time),
+		consenters: make(map[uint64]map[uint32]domain.MSPID),
+	}
+	if _, ok := cfg.Identities[domain.RoleGateway]; !ok {
+		return nil, fmt.Errorf("connect to ledger: no identity for role %s", domain.RoleGateway)
+	}
+	for role, id := range cfg.Identities {
+		s, err := newSigner(id)
+		if err != nil {
+			return nil, fmt.Errorf("identity of role %s: %w", role, err)
+		}
+		l.signers[role] = s
+	}
+	for _, p := range cfg.Peers {
+		connected, err := newPeer(p, l.signers)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("peer of %s at %s: %w", p.Department, p.Endpoint, err), l.Close())
+		}
+		l.peers = append(l.peers, connected)
+	}
+	return l, nil
+}
+
+// Close ends every connection. Calls under way fail.
+func (l *Ledger) Close() error {
+	var errs []error
+	for _, p := range l.peers {
+		errs = append(errs, p.close())
+	}
+	return errors.Join(errs...)
+}
+
+// signer returns the department's identity for a role.
+func (l *Ledger) signer(role domain.Role) (*signer, error) {
+	s, ok := l.signers[role]
+	if !ok {
+		return nil, &domain.Error{Kind: domain.Forbidden, Msg: fmt.Sprintf("this gateway has no identity for role %q", role)}
+	}
+	return s, nil
+}
+
+// contract returns a chaincode as seen through one peer under one role.
+func (l *Ledger) contract(p *peer, role domain.Role, chaincode string) *client.Contract {
+	return p.gateways[role].GetNetwork(l.channel).GetContract(chaincode)
+}
+
+// signer is an identity with its private key.
+type signer struct {
+	id      *identity.X509Identity
+	sign    identity.Sign
+	creator []byte // marshalled msp.SerializedIdentity
+}
+
+func newSigner(id Identity) (*signer, error) {
+	cert, err := identity.CertificateFromPEM(id.CertificatePEM)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	key, err := identity.PrivateKeyFromPEM(id.KeyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("read private key: %w", err)
+	}
+	if !keyMatches(cert, key) {
+		return nil, errors.New("the private key is not the certificate's")
+	}
+	sign, err := identity.NewPrivateKeySign(key)
+	if err != nil {
+		return nil, fmt.Errorf("use private key: %w", err)
+	}
+	x509ID, err := identity.NewX509Identity(string(id.MSPID), cert)
+	if err != nil {
+		return nil, fmt.Errorf("use certificate: %w", err)
+	}
+	creator, err := proto.Marshal(&msp.SerializedIdentity{Mspid: x509ID.MspID(), IdBytes: x509ID.Credentials()})
+	if err != nil {
+		return nil, fmt.Errorf("marshal identity: %w", err)
+	}
+	return &signer{id: x509ID, sign: sign, creator: creator}, nil
+}
+
+// keyMatches reports whether key is the private key of an ECDSA certificate.
+func keyMatches(cert *x509.Certificate, key any) bool {
+	private, ok := key.(*ecdsa.PrivateKey)
+	return ok && private.PublicKey.Equal(cert.PublicKey)
+}

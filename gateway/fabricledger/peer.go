@@ -1,0 +1,230 @@
+package fabricledger
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hyperledger/fabric-gateway/pkg/client"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"github.com/zhenglian/zhenglian/domain"
+)
+
+const (
+	// poolSize is how many connections one peer gets: waiting commits occupy
+	// streams, and one HTTP/2 connection serialises its writes.
+	poolSize = 2
+
+	// maxMessage is Fabric's own limit on a message, in bytes.
+	maxMessage = 100 << 20
+
+	// keepaliveTime must not be below the peers' keepalive.minInterval (10 s in
+	// the rendered configuration), or they close the connection.
+	keepaliveTime    = 15 * time.Second
+	keepaliveTimeout = 5 * time.Second
+)
+
+// peer is one department's peer: a pool of connections, a view of the gateway
+// service per role, and the memory of whether it answers.
+type peer struct {
+	department domain.DepartmentCode
+	mspID      domain.MSPID
+	pool       *pool
+	gateways   map[domain.Role]*client.Gateway
+	breaker    breaker
+}
+
+func newPeer(cfg Peer, signers map[domain.Role]*signer) (*peer, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(cfg.TLSRoots) {
+		return nil, errors.New("no TLS root certificate")
+	}
+	pool, err := dial(cfg.Endpoint, &tls.Config{RootCAs: roots, ServerName: cfg.ServerName, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		return nil, err
+	}
+	p := &peer{
+		department: cfg.Department,
+		mspID:      cfg.MSPID,
+		pool:       pool,
+		gateways:   make(map[domain.Role]*client.Gateway),
+	}
+	for role, s := range signers {
+		gw, err := client.Connect(s.id, client.WithSign(s.sign), client.WithClientConnection(pool))
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("connect as %s: %w", role, err), p.close())
+		}
+		p.gateways[role] = gw
+	}
+	return p, nil
+}
+
+func (p *peer) close() error {
+	var errs []error
+	for _, gw := range p.gateways {
+		errs = append(errs, gw.Close())
+	}
+	return errors.Join(append(errs, p.pool.close())...)
+}
+
+// note tells the breaker how a call went and returns err. A peer that answered,
+// whatever it said, is in reach.
+func (p *peer) note(err error) error {
+	switch code := status.Code(err); {
+	case err == nil:
+		p.breaker.succeeded()
+	case code == codes.Unavailable && !p.pool.ready():
+		p.breaker.failed(time.Now())
+		return &unreachableError{err}
+	case code == codes.Unavailable, code == codes.DeadlineExceeded, code == codes.Canceled:
+		// Ambiguous: the peer may be stuck or may itself be waiting for others.
+	default:
+		p.breaker.succeeded()
+	}
+	return err
+}
+
+// unreachableError says that no connection to a peer could be made or kept.
+type unreachableError struct{ error }
+
+func (e *unreachableError) Unwrap() error { return e.error }
+
+// each calls f with the peers in the order of configuration, leaving out those
+// whose breaker is open, until f returns true. When every breaker is open it
+// calls f with all of them: a slow answer is better than none.
+func (l *Ledger) each(f func(*peer) (done bool)) {
+	tried := false
+	for _, p := range l.peers {
+		if !p.breaker.allow(time.Now()) {
+			continue
+		}
+		tried = true
+		if f(p) {
+			return
+		}
+	}
+	if tried {
+		return
+	}
+	for _, p := range l.peers {
+		if f(p) {
+			return
+		}
+	}
+}
+
+// breaker keeps calls away from a peer that cannot be reached. After each
+// failure it stays open twice as long, then lets a single call through. The zero
+// value is closed.
+type breaker struct {
+	mu       sync.Mutex
+	failures int
+	until    time.Time // open until
+}
+
+// allow reports whether to call the peer.
+func (b *breaker) allow(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failures == 0 {
+		return true
+	}
+	if now.Before(b.until) {
+		return false
+	}
+	b.until = now.Add(b.pause()) // others wait for this call's result
+	return true
+}
+
+func (b *breaker) failed(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures++
+	b.until = now.Add(b.pause())
+}
+
+func (b *breaker) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures = 0
+}
+
+// pause is 250 ms, 500 ms, 1 s, then 2 s: as long as the connection's own
+// back-off, so that a peer that is back is found quickly.
+func (b *breaker) pause() time.Duration {
+	return min(125*time.Millisecond<<min(b.failures, 10), 2*time.Second)
+}
+
+// pool spreads calls over several connections to one endpoint. It implements
+// [grpc.ClientConnInterface].
+type pool struct {
+	conns []*grpc.ClientConn
+	next  atomic.Uint64
+}
+
+func dial(endpoint string, tlsConfig *tls.Config) (*pool, error) {
+	p := &pool{}
+	for range poolSize {
+		conn, err := grpc.NewClient(endpoint,
+			grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)),
+			grpc.WithNoProxy(),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{
+				Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true,
+			}),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+				MinConnectTimeout: 2 * time.Second,
+			}),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("prepare connection: %w", err), p.close())
+		}
+		p.conns = append(p.conns, conn)
+	}
+	return p, nil
+}
+
+func (p *pool) pick() *grpc.ClientConn {
+	return p.conns[p.next.Add(1)%uint64(len(p.conns))]
+}
+
+// ready reports whether any connection is up.
+func (p *pool) ready() bool {
+	for _, c := range p.conns {
+		if c.GetState() == connectivity.Ready {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pool) close() error {
+	var errs []error
+	for _, c := range p.conns {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Invoke implements [grpc.ClientConnInterface].
+func (p *pool) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	return p.pick().Invoke(ctx, method, args, reply, opts...)
+}
+
+// NewStream implements [grpc.ClientConnInterface].
+func (p *pool) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return p.pick().NewStream(ctx, desc, method, opts...)
+}

@@ -1,0 +1,151 @@
+package fabricledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hyperledger/fabric-gateway/pkg/client"
+	"github.com/hyperledger/fabric-protos-go-apiv2/common"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+)
+
+// queryChaincode is Fabric's own chaincode that answers questions on the chain.
+const queryChaincode = "qscc"
+
+// Evaluate implements [ledger.Ledger].
+func (l *Ledger) Evaluate(ctx context.Context, role domain.Role, name string, argument []byte) ([]byte, error) {
+	if _, err := l.signer(role); err != nil {
+		return nil, fmt.Errorf("evaluate %s: %w", name, err)
+	}
+	var result []byte
+	last := ctx.Err()
+	l.each(func(p *peer) bool {
+		if ctx.Err() != nil {
+			return true
+		}
+		result, last = l.evaluateAt(ctx, p, role, l.chaincode, name, argument)
+		if last == nil {
+			return true
+		}
+		f := readFailure(last)
+		if len(f.refusals) > 0 {
+			last = f.refusals[0].err
+			return true
+		}
+		return f.permanent()
+	})
+	if last == nil {
+		return result, nil
+	}
+	err := fmt.Errorf("evaluate %s: %w", name, gaveUp(ctx, last))
+	if domain.KindOf(last) == "" && !errors.Is(err, context.Canceled) && retryable(last) {
+		return nil, &ledger.UnavailableError{Err: err}
+	}
+	return nil, err
+}
+
+// retryable reports whether a failed read may succeed later: it does not when a
+// contract or an access rule ended it.
+func retryable(err error) bool {
+	switch statusOf(err).Code() {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.FailedPrecondition, codes.ResourceExhausted:
+		return !readFailure(err).permanent()
+	}
+	return false
+}
+
+// evaluateAt runs a transaction on one peer, or, for a chaincode that this peer
+// has not running, wherever its gateway service finds it.
+func (l *Ledger) evaluateAt(ctx context.Context, p *peer, role domain.Role, chaincode, name string, arguments ...[]byte) ([]byte, error) {
+	call, cancel := context.WithTimeout(ctx, l.limits.evaluateCall)
+	defer cancel()
+	options := []client.ProposalOption{client.WithBytesArguments(arguments...)}
+	if chaincode == queryChaincode {
+		// Each peer must speak for itself.
+		options = append(options, client.WithEndorsingOrganizations(string(p.mspID)))
+	}
+	proposal, err := l.contract(p, role, chaincode).NewProposal(name, options...)
+	if err != nil {
+		return nil, fmt.Errorf("propose: %w", err)
+	}
+	result, err := proposal.EvaluateWithContext(call)
+	if err != nil {
+		err = p.note(err)
+		if call.Err() != nil && ctx.Err() == nil {
+			p.breaker.failed(time.Now()) // it had all the time there is: ask others for a while
+		}
+		return nil, fmt.Errorf("evaluate on the peer of %s: %w", p.department, err)
+	}
+	return result, p.note(nil)
+}
+
+// Status implements [ledger.Ledger]. It waits at most a few seconds for a
+// transaction that the own peer does not know.
+func (l *Ledger) Status(ctx context.Context, id domain.TxID) (string, uint64, error) {
+	request, err := l.statusRequest(l.signers[domain.RoleGateway], id)
+	if err != nil {
+		return "", 0, err
+	}
+	st, err := l.lookUpAt(ctx, l.peers[0], domain.RoleGateway, request, l.limits.lookUp)
+	switch {
+	case err == nil:
+		return st.Code.String(), st.BlockNumber, nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return "", 0, fmt.Errorf("status of transaction %s: %w", id, ctx.Err())
+	case statusOf(err).Code() == codes.DeadlineExceeded:
+		return "", 0, nil
+	default:
+		return "", 0, fmt.Errorf("status of transaction %s: %w", id, &ledger.UnavailableError{Err: err})
+	}
+}
+
+// Heights implements [ledger.Ledger]. It asks all peers at once and gives each a
+// second.
+func (l *Ledger) Heights(ctx context.Context) []ledger.DepartmentHeight {
+	ctx, cancel := context.WithTimeout(ctx, l.limits.height)
+	defer cancel()
+	heights := make([]ledger.DepartmentHeight, len(l.peers))
+	var wg sync.WaitGroup
+	for i, p := range l.peers {
+		wg.Go(func() {
+			height, err := l.height(ctx, p)
+			heights[i] = ledger.DepartmentHeight{Department: p.department, Height: height, Err: err}
+		})
+	}
+	wg.Wait()
+	return heights
+}
+
+func (l *Ledger) height(ctx context.Context, p *peer) (uint64, error) {
+	result, err := l.evaluateAt(ctx, p, domain.RoleGateway, queryChaincode, "GetChainInfo", []byte(l.channel))
+	if err != nil {
+		return 0, err
+	}
+	var info common.BlockchainInfo
+	if err := proto.Unmarshal(result, &info); err != nil {
+		return 0, fmt.Errorf("read chain info of %s: %w", p.department, err)
+	}
+	return info.GetHeight(), nil
+}
+
+// blockByNumber reads one block from the own peer.
+func (l *Ledger) blockByNumber(ctx context.Context, number uint64) (*common.Block, error) {
+	result, err := l.evaluateAt(ctx, l.peers[0], domain.RoleGateway, queryChaincode, "GetBlockByNumber",
+		[]byte(l.channel), []byte(strconv.FormatUint(number, 10)))
+	if err != nil {
+		return nil, fmt.Errorf("read block %d: %w", number, err)
+	}
+	block := &common.Block{}
+	if err := proto.Unmarshal(result, block); err != nil {
+		return nil, fmt.Errorf("read block %d: %w", number, err)
+	}
+	return block, nil
+}

@@ -1,0 +1,407 @@
+package fabricledger
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hyperledger/fabric-protos-go-apiv2/gateway"
+	pb "github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+)
+
+const testTransaction = "certificate:Issue"
+
+// outcome is what a submit came to, in one word.
+func outcome(err error) string {
+	var unknown *ledger.OutcomeUnknownError
+	var unavailable *ledger.UnavailableError
+	switch {
+	case err == nil:
+		return "committed"
+	case errors.As(err, &unknown):
+		return "unknown"
+	case errors.As(err, &unavailable):
+		return "unavailable"
+	case domain.KindOf(err) != "":
+		return string(domain.KindOf(err))
+	default:
+		return "failed"
+	}
+}
+
+var (
+	errTooFewOrderers = fail(codes.Unavailable, "insufficient number of orderers could successfully process transaction to satisfy quorum requirement",
+		detail("CivilMSP", "received unsuccessful response from orderer: status=SERVICE_UNAVAILABLE, info=failed to submit request: request already processed"))
+	errNoPlan   = status.Error(codes.FailedPrecondition, "no combination of peers can be derived which satisfy the endorsement policy: no peer combination can satisfy the endorsement policy")
+	errMismatch = fail(codes.Aborted, "failed to collect enough transaction endorsements, see attached details for more info",
+		detail("CivilMSP", "ProposalResponsePayloads do not match"))
+)
+
+func refuse(mspID, text string) error {
+	return fail(codes.Aborted, "failed to endorse transaction, see attached details for more info",
+		detail(mspID, "chaincode response 500, "+text))
+}
+
+func TestSubmit(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		arrange func(own *fakePeer, others []*fakePeer)
+		want    string // see outcome
+		text    string // in the error
+		// how often the own peer endorsed and was given the transaction; -1 for any
+		endorsed, submitted int
+	}{
+		{
+			name:     "commits",
+			arrange:  func(*fakePeer, []*fakePeer) {},
+			want:     "committed",
+			endorsed: 1, submitted: 1,
+		},
+		{
+			name: "commits although the submit is called failed",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onSubmit = func(_ int, r *gateway.SubmitRequest) error {
+					own.channel.commit(r.GetTransactionId(), pb.TxValidationCode_VALID)
+					return errTooFewOrderers
+				}
+			},
+			want:     "committed",
+			endorsed: 1, submitted: 1,
+		},
+		{
+			name: "commits while the submit times out",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onSubmit = func(_ int, r *gateway.SubmitRequest) error {
+					own.channel.commit(r.GetTransactionId(), pb.TxValidationCode_VALID)
+					return status.Error(codes.DeadlineExceeded, "submit timeout expired while broadcasting to ordering service")
+				}
+			},
+			want:     "committed",
+			endorsed: 1, submitted: 1,
+		},
+		{
+			name: "is lost twice, then commits",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onSubmit = func(n int, r *gateway.SubmitRequest) error {
+					if n == 3 {
+						own.channel.commit(r.GetTransactionId(), pb.TxValidationCode_VALID)
+					}
+					return nil
+				}
+			},
+			want:     "committed",
+			endorsed: 1, submitted: 3,
+		},
+		{
+			name: "is refused by the orderers once, then commits",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onSubmit = func(n int, r *gateway.SubmitRequest) error {
+					if n == 1 {
+						return errTooFewOrderers
+					}
+					own.channel.commit(r.GetTransactionId(), pb.TxValidationCode_VALID)
+					return nil
+				}
+			},
+			want:     "committed",
+			endorsed: 1, submitted: 2,
+		},
+		{
+			name: "is known as a duplicate to a peer that waited",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onStatus = func(n int) (*gateway.CommitStatusResponse, error) {
+					if n == 1 {
+						return &gateway.CommitStatusResponse{Result: pb.TxValidationCode_DUPLICATE_TXID, BlockNumber: 8}, nil
+					}
+					return &gateway.CommitStatusResponse{Result: pb.TxValidationCode_VALID, BlockNumber: 7}, nil
+				}
+			},
+			want:     "committed",
+			endorsed: 1, submitted: 1,
+		},
+		{
+			name: "loses against another transaction",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onSubmit = func(_ int, r *gateway.SubmitRequest) error {
+					own.channel.commit(r.GetTransactionId(), pb.TxValidationCode_MVCC_READ_CONFLICT)
+					return nil
+				}
+			},
+			want:     "conflict",
+			endorsed: 1, submitted: 1,
+		},
+		{
+			name: "breaks the endorsement policy",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onSubmit = func(_ int, r *gateway.SubmitRequest) error {
+					own.channel.commit(r.GetTransactionId(), pb.TxValidationCode_ENDORSEMENT_POLICY_FAILURE)
+					return nil
+				}
+			},
+			want:     "failed",
+			text:     "ENDORSEMENT_POLICY_FAILURE",
+			endorsed: 1, submitted: 1,
+		},
+		{
+			name: "is refused by the contract",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onEndorse = func(int, *gateway.EndorseRequest) error {
+					return refuse("PoliceMSP", "exists: certificate is on the ledger, see elsewhere")
+				}
+			},
+			want:     "exists",
+			text:     "exists: certificate is on the ledger, see elsewhere",
+			endorsed: 1, submitted: 0,
+		},
+		{
+			name: "fails in the contract",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onEndorse = func(int, *gateway.EndorseRequest) error {
+					return refuse("PoliceMSP", "Function Isue not found in contract certificate")
+				}
+			},
+			want:     "failed",
+			text:     "Function Isue not found",
+			endorsed: 1, submitted: 0,
+		},
+		{
+			name: "is refused by a department that is behind, then commits",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onEndorse = func(n int, _ *gateway.EndorseRequest) error {
+					if n == 1 {
+						return refuse("CivilMSP", "not_found: grant")
+					}
+					return nil
+				}
+			},
+			want:     "committed",
+			endorsed: 2, submitted: 1,
+		},
+		{
+			name: "is refused by other departments for good",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onEndorse = func(int, *gateway.EndorseRequest) error { return refuse("CivilMSP", "not_found: grant") }
+			},
+			want:     "not_found",
+			endorsed: -1, submitted: 0,
+		},
+		{
+			name: "may not be proposed",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onEndorse = func(int, *gateway.EndorseRequest) error {
+					return fail(codes.Aborted, "failed to endorse transaction, see attached details for more info",
+						detail("PoliceMSP", "error validating proposal: access denied: channel [zhenglian] creator org [PoliceMSP]"))
+				}
+			},
+			want:     "failed",
+			text:     "access denied",
+			endorsed: 1, submitted: 0,
+		},
+		{
+			name: "finds no peers until gossip has settled",
+			arrange: func(own *fakePeer, others []*fakePeer) {
+				for _, p := range append(others, own) {
+					p.onEndorse = func(n int, _ *gateway.EndorseRequest) error {
+						if n <= 2 {
+							return errNoPlan
+						}
+						return nil
+					}
+				}
+			},
+			want:     "committed",
+			endorsed: 3, submitted: 1,
+		},
+		{
+			name: "gets answers that never match",
+			arrange: func(own *fakePeer, others []*fakePeer) {
+				for _, p := range append(others, own) {
+					p.onEndorse = func(int, *gateway.EndorseRequest) error { return errMismatch }
+				}
+			},
+			want:     "unavailable",
+			text:     "ProposalResponsePayloads do not match",
+			endorsed: -1, submitted: 0,
+		},
+		{
+			name: "goes through another department when the own peer is down",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.server.Stop()
+			},
+			want:     "committed",
+			endorsed: 0, submitted: 0,
+		},
+		{
+			name: "finds nobody",
+			arrange: func(own *fakePeer, others []*fakePeer) {
+				for _, p := range append(others, own) {
+					p.server.Stop()
+				}
+			},
+			want:     "unavailable",
+			endorsed: 0, submitted: 0,
+		},
+		{
+			name: "survives the own peer's end after the submit",
+			arrange: func(own *fakePeer, _ []*fakePeer) {
+				own.onStatus = func(int) (*gateway.CommitStatusResponse, error) {
+					go own.server.Stop() // Stop waits for this call
+					return nil, status.Error(codes.Unavailable, "stopping")
+				}
+			},
+			want:     "committed",
+			endorsed: 1, submitted: -1,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l, peers := newTestLedger(t)
+			tt.arrange(peers[0], peers[1:])
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+
+			receipt, err := l.Submit(ctx, domain.RoleOperator, testTransaction, []byte(`{"ref":"r"}`))
+			if got := outcome(err); got != tt.want {
+				t.Fatalf("Submit = %q (%v), want %q", got, err, tt.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("error %q does not say %q", err, tt.text)
+			}
+			if err == nil && (receipt.Block != 7 || len(receipt.TxID) != 64 || string(receipt.Result) != `{"result":true}`) {
+				t.Errorf("receipt = %+v", receipt)
+			}
+			endorsed, submitted, _ := peers[0].calls()
+			if tt.endorsed >= 0 && endorsed != tt.endorsed {
+				t.Errorf("%d proposals, want %d", endorsed, tt.endorsed)
+			}
+			if tt.submitted >= 0 && submitted != tt.submitted {
+				t.Errorf("%d submits, want %d", submitted, tt.submitted)
+			}
+			for _, p := range peers {
+				checkSameBytes(t, p.submitted, peers[0].submitted)
+			}
+		})
+	}
+}
+
+// checkSameBytes checks that a transaction was never signed twice: every submit
+// carries the same signed envelope.
+func checkSameBytes(t *testing.T, submits, reference []*gateway.SubmitRequest) {
+	t.Helper()
+	if len(reference) == 0 {
+		return
+	}
+	for _, r := range submits {
+		if len(r.GetPreparedTransaction().GetSignature()) == 0 {
+			t.Error("a transaction was submitted unsigned")
+		}
+		if !proto.Equal(r, reference[0]) {
+			t.Error("a transaction was submitted with other bytes than the first time")
+		}
+	}
+}
+
+func TestSubmitUnknownOutcome(t *testing.T) {
+	l, peers := newTestLedger(t)
+	for _, p := range peers {
+		p.onSubmit = func(int, *gateway.SubmitRequest) error { return errTooFewOrderers }
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := l.Submit(ctx, domain.RoleOperator, testTransaction, []byte(`{}`))
+	var unknown *ledger.OutcomeUnknownError
+	if !errors.As(err, &unknown) {
+		t.Fatalf("Submit = %v, want an unknown outcome", err)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "insufficient number of orderers") {
+		t.Errorf("error %q names neither the deadline nor the cause", err)
+	}
+	peers[0].mu.Lock()
+	defer peers[0].mu.Unlock()
+	if len(peers[0].submitted) < 2 {
+		t.Errorf("%d submits before giving up, want several", len(peers[0].submitted))
+	}
+	checkSameBytes(t, peers[0].submitted, peers[0].submitted)
+	if got := peers[0].submitted[0].GetTransactionId(); got != string(unknown.TxID) {
+		t.Errorf("unknown outcome of %s, submitted was %s", unknown.TxID, got)
+	}
+}
+
+func TestSubmitWithoutIdentity(t *testing.T) {
+	l, peers := newTestLedger(t)
+	_, err := l.Submit(t.Context(), domain.RoleAuditor, testTransaction, []byte(`{}`))
+	if got := domain.KindOf(err); got != domain.Forbidden {
+		t.Errorf("Submit = %v, want kind %s", err, domain.Forbidden)
+	}
+	if n, _, _ := peers[0].calls(); n != 0 {
+		t.Errorf("%d proposals were sent", n)
+	}
+}
+
+func TestSubmitConcurrently(t *testing.T) {
+	l, _ := newTestLedger(t)
+	var mu sync.Mutex
+	seen := make(map[domain.TxID]bool)
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			receipt, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, []byte(`{}`))
+			if err != nil {
+				t.Errorf("Submit: %v", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			seen[receipt.TxID] = true
+		})
+	}
+	wg.Wait()
+	if len(seen) != 32 {
+		t.Errorf("%d distinct transactions, want 32", len(seen))
+	}
+}
+
+// TestBreaker checks that calls keep away from a peer that is down
+// and find it again when it is back.
+func TestBreaker(t *testing.T) {
+	start := time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC)
+	var b breaker
+	allowed := func(after time.Duration) bool { return b.allow(start.Add(after)) }
+	if !allowed(0) {
+		t.Fatal("a new breaker is open")
+	}
+	b.failed(start)
+	if allowed(249 * time.Millisecond) {
+		t.Error("closed 249 ms after the first failure")
+	}
+	if !allowed(250 * time.Millisecond) {
+		t.Error("no trial 250 ms after the first failure")
+	}
+	if allowed(251 * time.Millisecond) {
+		t.Error("a second trial beside the first")
+	}
+	b.failed(start.Add(260 * time.Millisecond))
+	if allowed(700*time.Millisecond) || !allowed(760*time.Millisecond) {
+		t.Error("after the second failure the pause is not 500 ms")
+	}
+	for range 100 {
+		b.failed(start)
+	}
+	if got, want := b.pause(), 2*time.Second; got != want {
+		t.Errorf("pause after many failures = %v, want %v", got, want)
+	}
+	b.succeeded()
+	for range 2 {
+		if !allowed(0) {
+			t.Error("open after a success")
+		}
+	}
+}

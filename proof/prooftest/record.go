@@ -1,0 +1,103 @@
+package prooftest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/zhenglian/zhenglian/domain"
+)
+
+// The certificate of this package and the nonce with which it is asked for.
+const (
+	Ref       = "5f1d3c9a7be24806b1c0d2e4f6a89713"
+	Nonce     = "00112233445566778899aabbccddeeff"
+	CheckCode = "K7QXM2RTWH"
+)
+
+// Certificate returns a certificate that was issued ten days before Epoch and is
+// in force for two years.
+func (c *Consortium) Certificate() domain.Certificate {
+	issued := Epoch.AddDate(0, 0, -10).Truncate(time.Second)
+	issuer := c.Departments[len(c.Departments)-1]
+	cert := domain.Certificate{
+		Meta: meta(domain.SchemaCertificate, issuer, domain.RoleOperator, issued),
+		Content: domain.CertificateContent{
+			Ref:           Ref,
+			TypeCode:      issuer.USCC + "001",
+			TypeNameZh:    "示例许可证",
+			TypeNameEn:    "Sample permit",
+			IssuerUSCC:    issuer.USCC,
+			HolderKind:    "organisation",
+			HolderRef:     hash("holder"),
+			IssuedAt:      issued,
+			Validity:      domain.Period{From: issued, To: issued.AddDate(2, 0, 0)},
+			ServiceItem:   "11000000000000000000000000000000",
+			ContentDigest: hash("content"),
+			CheckCodeHash: domain.CheckCodeHash(Ref, CheckCode),
+		},
+		Issuer:      issuer.Code,
+		Status:      domain.CertificateValid,
+		StatusSince: issued,
+		Seq:         1,
+	}
+	id, err := domain.CertificateID{TypeCode: cert.Content.TypeCode, IssuerCode: issuer.USCC, Serial: "0001", Version: "001"}.Compose()
+	must(err)
+	cert.Content.CertID = id
+	return cert
+}
+
+// Revoked returns the certificate as revoked one day before Epoch.
+func (c *Consortium) Revoked() domain.Certificate {
+	cert := c.Certificate()
+	at := Epoch.AddDate(0, 0, -1).Truncate(time.Second)
+	cert.Meta = meta(domain.SchemaCertificate, c.Department(cert.Issuer), domain.RoleReviewer, at)
+	cert.Status = domain.CertificateRevoked
+	cert.StatusSince = at
+	cert.StatusAct = &domain.StatusAct{DocumentNo: "示撤〔2026〕1号", LegalBasis: "示例法第一条", ReasonCode: "issued_in_error", EffectiveAt: at}
+	cert.Seq = 2
+	return cert
+}
+
+// AttestCertificate returns the signed read of a certificate at Epoch, with the
+// status given.
+func (c *Consortium) AttestCertificate(cert domain.Certificate, status domain.CertificateStatus) *Read {
+	return c.Attest(c.Statement(domain.KindCertificate, cert.Content.Ref, Nonce, Seal(&cert, &cert.Meta), string(status)))
+}
+
+// AttestDepartment returns the signed read of a record without a status.
+func (c *Consortium) AttestDepartment() *Read {
+	d := c.Departments[0]
+	record := domain.Department{
+		Meta:   meta(domain.SchemaDepartment, d, domain.RoleAdmin, Epoch.AddDate(0, -1, 0)),
+		Code:   d.Code,
+		MSPID:  d.MSPID,
+		NameZh: d.NameZh,
+		NameEn: d.NameEn,
+		USCC:   d.USCC,
+		Lead:   true,
+	}
+	return c.Attest(c.Statement(domain.KindDepartment, string(d.Code), Nonce, Seal(&record, &record.Meta), ""))
+}
+
+// AttestNothing returns the signed read of a certificate that does not exist.
+func (c *Consortium) AttestNothing() *Read {
+	return c.Attest(c.Statement(domain.KindCertificate, Ref, Nonce, nil, ""))
+}
+
+// Seal fills the digest of a record, which must be a pointer, and returns its
+// stored bytes. m points to the record's own opening.
+func Seal(record any, m *domain.Meta) []byte {
+	m.Digest = ""
+	m.Digest = domain.Digest(canonical(record))
+	return canonical(record)
+}
+
+func meta(schema string, d *Department, role domain.Role, at time.Time) domain.Meta {
+	return domain.Meta{Schema: schema, Department: d.Code, Role: role, TxID: domain.TxID(hash("tx " + schema)), TxTime: at.Truncate(time.Millisecond)}
+}
+
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,322 @@
+package proof
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zhenglian/zhenglian/domain"
+)
+
+// The only transaction whose answer is a statement.
+const attestTransaction = "evidence:Attest"
+
+const (
+	endorserTransaction   = 3 // common.HeaderType ENDORSER_TRANSACTION
+	statusOK              = 200
+	maxClockSkew          = 5 * time.Minute // how far the verifier's clock may lag behind the asker's
+	bundlePrefix          = "zhenglian-proof/"
+	notReached            = "not reached"
+	lifecycleNamespace    = "_lifecycle" // read by every peer to find the chaincode's definition
+	legacyLifecycleNaming = "lscc"       // likewise, before Fabric 2
+)
+
+// questions lists every [Question] in the order in which they are asked.
+var questions = []Question{Integrity, Quorum, Scope, Freshness, Status}
+
+// Verify checks a proof file against trust anchors and answers what it proves.
+// It trusts anchors and nothing in the bundle; it reads no clock, no file and no
+// network, and never panics. It is safe for concurrent use.
+//
+// Integrity, Quorum and Scope are asked in turn; the first that fails makes the
+// overall verdict [BadProof] and leaves the later ones [Unknown]. A nonce other
+// than the one in opts is a BadProof too: the answer was made for another asker.
+// A bundle or a record in a format unknown to this release, missing or unusable
+// anchors, and a statement that does not speak for opts.At are [CannotCheck].
+//
+// With opts.At after the statement, a certificate's validity period is judged at
+// opts.At, so that a certificate which has run out since is [Expired]. That it
+// was not revoked since is known only up to the statement's AsOf.
+func Verify(unverifiedBundle []byte, anchors *Anchors, opts Options) Verdict {
+	v := Verdict{Checks: make([]Check, len(questions))}
+	for i, question := range questions {
+		v.Checks[i] = Check{Question: question, Outcome: Unknown, Reason: notReached}
+	}
+	if anchors == nil {
+		return v.cannotCheck("no trust anchors were given")
+	}
+	members, err := anchors.members()
+	if err != nil {
+		return v.cannotCheck("the trust anchors are unusable: " + reasonOf(err))
+	}
+	_, raw, err := parseBundle(unverifiedBundle)
+	if err != nil {
+		if hasUnknownFormat(unverifiedBundle) {
+			return v.cannotCheck("the proof is in a format that this release does not know")
+		}
+		return v.refuse(Integrity, reasonOf(err))
+	}
+	asked, err := parseProposal(raw.proposal)
+	if err != nil {
+		return v.refuse(Integrity, err.Error())
+	}
+	answered, err := parseAnswer(raw.response)
+	if err != nil {
+		return v.refuse(Integrity, err.Error())
+	}
+	if asked.txID != asked.computedTxID {
+		return v.refuse(Integrity, "the transaction ID is not that of this nonce and creator")
+	}
+	if !bytes.Equal(answered.proposalHash, asked.hash[:]) {
+		return v.refuse(Integrity, "the answer belongs to another proposal")
+	}
+	v.set(Integrity, Pass, "one proposal, its answer, nothing else")
+
+	signers, err := checkEndorsements(raw, members, asked.time)
+	if err != nil {
+		return v.refuse(Quorum, err.Error())
+	}
+	if len(signers) < anchors.Quorum {
+		return v.refuse(Quorum, fmt.Sprintf("%d departments signed, %d are required", len(signers), anchors.Quorum))
+	}
+	v.Signers = signers
+	v.set(Quorum, Pass, fmt.Sprintf("%d of %d departments signed, %d are required", len(signers), len(members), anchors.Quorum))
+
+	args, err := checkScope(asked, answered, anchors)
+	if err != nil {
+		return v.refuse(Scope, err.Error())
+	}
+	statement, err := openStatement(answered.payload, asked, args)
+	if err != nil {
+		return v.refuse(Scope, reasonOf(err))
+	}
+	if statement.Found {
+		if !knowsRecord(statement) {
+			return v.cannotCheck("the record is in a schema that this release does not know")
+		}
+		if err := checkRecord(statement); err != nil {
+			return v.refuse(Scope, reasonOf(err))
+		}
+	}
+	v.Statement = statement
+	v.set(Scope, Pass, "a read of "+string(statement.Kind)+" on channel "+statement.Channel+", nothing written")
+
+	return v.judge(opts)
+}
+
+// judge answers Freshness and Status for a statement that holds.
+func (v Verdict) judge(opts Options) Verdict {
+	s := v.Statement
+	if opts.Nonce != "" && s.Nonce != opts.Nonce {
+		return v.refuse(Freshness, "the answer carries another nonce than the one asked with")
+	}
+	stale := ""
+	at := s.AsOf
+	switch {
+	case opts.At.IsZero():
+		v.set(Freshness, Unknown, "not asked; the statement speaks as of "+timeText(s.AsOf))
+	case opts.At.After(s.ValidUntil):
+		stale = "the statement spoke for the time until " + timeText(s.ValidUntil) + ": ask for a new proof"
+	case opts.At.Before(s.AsOf.Add(-maxClockSkew)):
+		stale = "the statement was made at " + timeText(s.AsOf) + ", after the time asked about: check the clock"
+	default:
+		if opts.At.After(at) {
+			at = opts.At
+		}
+		v.set(Freshness, Pass, "made at "+timeText(s.AsOf)+", speaks until "+timeText(s.ValidUntil))
+	}
+	if stale != "" {
+		v.set(Freshness, Fail, stale)
+	}
+
+	overall, reason := NotFound, "the ledger held no such record at "+timeText(s.AsOf)
+	if s.Found {
+		status := s.Status
+		if at.After(s.AsOf) {
+			// For the same record, a later time can only mean that a period began or ended.
+			var err error
+			if status, err = domain.StatementStatus(s.Kind, []byte(s.Record), at); err != nil {
+				return v.refuse(Status, reasonOf(err))
+			}
+		}
+		overall, reason = Recorded, "the record is on the ledger"
+		if status != "" {
+			reason += " with status " + status
+		}
+		if s.Kind == domain.KindCertificate {
+			var known bool
+			if overall, known = certificateVerdicts[domain.CertificateStatus(status)]; !known {
+				return v.cannotCheck("the certificate has a status that this release does not know")
+			}
+			reason = "the certificate is " + strings.ReplaceAll(status, "_", " ")
+		}
+	}
+	if stale != "" {
+		v.set(Status, Pass, reason+" as of "+timeText(s.AsOf))
+		return v.cannotCheck(stale)
+	}
+	v.set(Status, Pass, reason)
+	v.Overall, v.Reason = overall, reason
+	return v
+}
+
+// certificateVerdicts maps what a certificate's status means to a verdict.
+var certificateVerdicts = map[domain.CertificateStatus]Overall{
+	domain.CertificateValid:       Valid,
+	domain.CertificateRevoked:     Revoked,
+	domain.CertificateExpired:     Expired,
+	domain.CertificateNotYetValid: NotYetValid,
+}
+
+// checkEndorsements checks every endorsement and answers the departments that
+// made them, sorted. One endorsement that does not hold, or a second one of the
+// same department, refuses them all, so that each byte of a bundle matters.
+func checkEndorsements(raw rawRead, members []member, at time.Time) ([]domain.DepartmentCode, error) {
+	var signers []domain.DepartmentCode
+	var last domain.MSPID
+	for i, e := range raw.endorsements {
+		id, err := parseIdentity(e.Endorser)
+		if err != nil {
+			return nil, fmt.Errorf("endorsement %d: %w", i, err)
+		}
+		if i > 0 && id.mspID <= last {
+			return nil, fmt.Errorf("endorsement %d: not sorted by MSP ID, each department once", i)
+		}
+		last = id.mspID
+		index := slices.IndexFunc(members, func(m member) bool { return m.mspID == id.mspID })
+		if index < 0 {
+			return nil, fmt.Errorf("endorsement %d: the signer's MSP is not among the trust anchors", i)
+		}
+		m := &members[index]
+		key, err := publicKey(id.cert)
+		if err != nil {
+			return nil, fmt.Errorf("endorsement of %s: %w", m.code, err)
+		}
+		signed := slices.Concat(raw.response, e.Endorser)
+		if err := checkSignature(key, signed, e.Signature); err != nil {
+			return nil, fmt.Errorf("endorsement of %s: %w", m.code, err)
+		}
+		if err := checkPeer(id.cert, m.pool, at); err != nil {
+			return nil, fmt.Errorf("endorsement of %s: %w", m.code, err)
+		}
+		signers = append(signers, m.code)
+	}
+	slices.Sort(signers)
+	return signers, nil
+}
+
+// checkScope checks that the proposal asks the evidence contract of the right
+// channel and chaincode one question, and that the answer is a successful one
+// that changed nothing. It answers the question's argument.
+func checkScope(asked *proposal, answered *answer, anchors *Anchors) (*domain.AttestArgs, error) {
+	switch {
+	case asked.headerType != endorserTransaction:
+		return nil, errors.New("the proposal is not an endorser transaction")
+	case asked.channel != anchors.Channel:
+		return nil, errors.New("the proposal is for another channel")
+	case asked.headerChaincode != anchors.Chaincode || asked.chaincode != anchors.Chaincode || answered.chaincode != anchors.Chaincode:
+		return nil, errors.New("the proposal is for another chaincode")
+	case asked.chaincodeVersioned:
+		return nil, errors.New("the proposal names a chaincode version")
+	case !slices.Contains(anchors.Versions, answered.version):
+		return nil, errors.New("the chaincode version is not an accepted one")
+	case len(asked.args) != 2 || string(asked.args[0]) != attestTransaction:
+		return nil, errors.New("the transaction is not " + attestTransaction + " with one argument")
+	case answered.status != statusOK || answered.message != "":
+		return nil, errors.New("the answer is not a plain success")
+	case len(answered.events) > 0:
+		return nil, errors.New("the transaction set an event")
+	}
+	for _, ns := range answered.namespaces {
+		switch {
+		case ns.writes > 0:
+			return nil, errors.New("the transaction wrote")
+		case ns.collections > 0:
+			return nil, errors.New("the transaction touched private data")
+		case ns.name != anchors.Chaincode && ns.name != lifecycleNamespace && ns.name != legacyLifecycleNaming:
+			return nil, errors.New("the transaction read the state of another chaincode")
+		}
+	}
+	var args domain.AttestArgs
+	if err := domain.ParseCanonical(asked.args[1], &args); err != nil {
+		return nil, errors.New("the argument: " + reasonOf(err))
+	}
+	if err := args.Validate(); err != nil {
+		return nil, errors.New("the argument: " + reasonOf(err))
+	}
+	return &args, nil
+}
+
+// openStatement reads the answer's payload and checks that it answers args.
+func openStatement(payload []byte, asked *proposal, args *domain.AttestArgs) (*domain.Statement, error) {
+	var s domain.Statement
+	if err := domain.ParseCanonical(payload, &s); err != nil {
+		return nil, fmt.Errorf("the statement: %w", err)
+	}
+	asOf := asked.time.Truncate(time.Millisecond)
+	switch {
+	case s.Schema != domain.SchemaStatement:
+		return nil, invalidf("the statement is in another schema")
+	case s.Channel != asked.channel:
+		return nil, invalidf("the statement is about another channel")
+	case s.Kind != args.Kind || s.ID != args.ID:
+		return nil, invalidf("the statement is about another record")
+	case s.Nonce != args.Nonce:
+		return nil, invalidf("the statement's nonce is not the one asked with")
+	case !sameInstant(s.AsOf, asOf):
+		return nil, invalidf("the statement's time is not the transaction's")
+	case !sameInstant(s.ValidUntil, asOf.Add(domain.StatementLife)):
+		return nil, invalidf("the statement's life is not %v", domain.StatementLife)
+	case !s.Found && (s.Record != "" || s.Status != ""):
+		return nil, invalidf("the statement describes a record that was not found")
+	}
+	return &s, nil
+}
+
+// sameInstant compares the written forms: a zone other than UTC is a difference.
+func sameInstant(a, b time.Time) bool {
+	return a.Format(time.RFC3339Nano) == b.Format(time.RFC3339Nano)
+}
+
+// hasUnknownFormat reports whether data, which could not be read as a bundle, is
+// one in the format of another release.
+func hasUnknownFormat(data []byte) bool {
+	if len(data) > MaxBundleBytes {
+		return false
+	}
+	var named struct {
+		Format string `json:"format"`
+	}
+	err := json.Unmarshal(data, &named)
+	return err == nil && strings.HasPrefix(named.Format, bundlePrefix) && named.Format != BundleFormat
+}
+
+func (v *Verdict) set(question Question, outcome Outcome, reason string) {
+	i := slices.Index(questions, question)
+	v.Checks[i].Outcome, v.Checks[i].Reason = outcome, reason
+}
+
+// refuse ends a verdict with a question that failed.
+func (v Verdict) refuse(question Question, reason string) Verdict {
+	v.set(question, Fail, reason)
+	v.Overall, v.Reason = BadProof, reason
+	return v
+}
+
+// cannotCheck ends a verdict with no decision.
+func (v Verdict) cannotCheck(reason string) Verdict {
+	v.Overall, v.Reason = CannotCheck, reason
+	return v
+}
+
+// reasonOf is the text of an error of this package without the kind, which is
+// always the same.
+func reasonOf(err error) string {
+	return strings.Replace(err.Error(), string(domain.Invalid)+": ", "", 1)
+}
+
+func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

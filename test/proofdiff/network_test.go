@@ -1,0 +1,118 @@
+package proofdiff
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/fabricledger"
+	"github.com/zhenglian/zhenglian/proof"
+	"github.com/zhenglian/zhenglian/proof/prooftest"
+)
+
+// TestRealPeers asks the peers of a running network and verifies what they sign.
+// It only reads. Run it with ZHENGLIAN_STATE=$PWD/.zhenglian.
+func TestRealPeers(t *testing.T) {
+	state := os.Getenv("ZHENGLIAN_STATE")
+	if state == "" {
+		t.Skip("ZHENGLIAN_STATE does not name the state folder of a running network")
+	}
+	read := func(path ...string) []byte {
+		t.Helper()
+		data, err := os.ReadFile(filepath.Join(path...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	anchors, err := proof.ParseAnchors(read(state, "trust", "consortium.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(state, "departments", string(anchors.Departments[0].Code), "gateway")
+	var file struct {
+		Channel, Chaincode string
+		Peers              []struct{ Department, MSPID, Endpoint, TLSRoots, ServerName string }
+		Service            struct{ MSPID, Certificate, Key string }
+	}
+	if err := json.Unmarshal(read(dir, "gateway.json"), &file); err != nil {
+		t.Fatal(err)
+	}
+	cfg := fabricledger.Config{Channel: file.Channel, Chaincode: file.Chaincode, Identities: map[domain.Role]fabricledger.Identity{
+		domain.RoleGateway: {
+			MSPID:          domain.MSPID(file.Service.MSPID),
+			CertificatePEM: read(dir, file.Service.Certificate),
+			KeyPEM:         read(dir, file.Service.Key),
+		},
+	}}
+	for _, p := range file.Peers {
+		cfg.Peers = append(cfg.Peers, fabricledger.Peer{
+			Department: domain.DepartmentCode(p.Department), MSPID: domain.MSPID(p.MSPID),
+			Endpoint: p.Endpoint, TLSRoots: read(dir, p.TLSRoots), ServerName: p.ServerName,
+		})
+	}
+	l, err := fabricledger.New(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+
+	for name, asked := range map[string]struct {
+		args domain.AttestArgs
+		want proof.Overall
+	}{
+		"recorded":  {domain.AttestArgs{Kind: domain.KindDepartment, ID: string(anchors.Departments[0].Code), Nonce: prooftest.Nonce}, proof.Recorded},
+		"not found": {domain.AttestArgs{Kind: domain.KindCertificate, ID: "00000000000000000000000000000000", Nonce: prooftest.Nonce}, proof.NotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			signed, err := l.SignedRead(ctx, asked.args, anchors.Quorum)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var endorsements []proof.RawEndorsement
+			for _, e := range signed.Endorsements {
+				endorsements = append(endorsements, proof.RawEndorsement{Endorser: e.Endorser, Signature: e.Signature})
+			}
+			data, err := proof.Encode(proof.NewBundle(signed.Proposal, signed.Response, endorsements))
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := proof.Verify(data, anchors, proof.Options{At: time.Now(), Nonce: prooftest.Nonce})
+			if asked.want == proof.Recorded && v.Overall == proof.NotFound {
+				t.Skip("no department is registered on this network yet")
+			}
+			if v.Overall != asked.want {
+				t.Fatalf("got %q, want %q: %s", v.Overall, asked.want, v.Reason)
+			}
+			t.Logf("%d bytes, signed by %v", len(data), v.Signers)
+
+			refused := 0
+			for i := range data {
+				bad := bytes.Clone(data)
+				bad[i] ^= 1 << (i % 8)
+				if v := proof.Verify(bad, anchors, proof.Options{}); v.Overall == asked.want {
+					t.Errorf("accepted with byte %d changed", i)
+				} else {
+					refused++
+				}
+			}
+			if refused != len(data) {
+				t.Errorf("%d of %d changed bundles refused", refused, len(data))
+			}
+			if v := proof.Verify(data, prooftest.New().Anchors(), proof.Options{}); v.Overall != proof.BadProof {
+				t.Errorf("under another consortium's anchors: %q", v.Overall)
+			}
+		})
+	}
+}
