@@ -1,0 +1,523 @@
+package service_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/proof"
+)
+
+// desk is the police's access log with what keeps it.
+type desk struct {
+	*world
+	log    *testLog
+	access *service.Access
+}
+
+func newDesk(t testing.TB) *desk {
+	w := newWorld(t)
+	log := newTestLog(t, origin("police"))
+	return &desk{world: w, log: log, access: service.NewAccess("police", w.index, log, w.clock.Now)}
+}
+
+// follow keeps the index at the log's size from now on.
+func (d *desk) follow() {
+	run(d.t, service.NewLogIndexer(d.log, d.index, slog.New(slog.DiscardHandler)).Run)
+}
+
+func (d *desk) followed() {
+	d.t.Helper()
+	await(d.t, "the index to have all access records", func() bool {
+		n, err := d.index.NextAccess(d.t.Context())
+		return err == nil && n == d.log.size(d.t)
+	})
+}
+
+var calls atomic.Int64
+
+// use is an access that the grant allows.
+func (d *desk) use(g domain.Grant) domain.AccessRecord {
+	n := calls.Add(1)
+	return domain.AccessRecord{
+		Direction: domain.DirectionProvider, CallID: fmt.Sprintf("call-%016d", n), GrantID: g.ID,
+		CatalogCode: g.CatalogCode, CatalogVersion: g.CatalogVersion, Items: g.Items,
+		Provider: g.Provider, Consumer: g.Consumer, Purpose: g.Purpose, ServiceItem: g.ServiceItem,
+		System: "婚姻登记系统", Operator: "op-7", OperatorRole: "窗口", RecordCount: 1,
+		RequestDigest: strings.Repeat("c", 64), ResponseDigest: strings.Repeat("d", 64),
+		At: d.clock.Now(), Result: domain.ResultOK,
+	}
+}
+
+func (d *desk) uses(g domain.Grant, n int) []domain.AccessRecord {
+	out := make([]domain.AccessRecord, n)
+	for i := range out {
+		out[i] = d.use(g)
+	}
+	return out
+}
+
+// logged answers the records in the log.
+func (d *desk) logged() []domain.AccessRecord {
+	d.t.Helper()
+	var out []domain.AccessRecord
+	for i, e := range d.log.all(d.t) {
+		var r domain.AccessRecord
+		if err := domain.ParseCanonical(e, &r); err != nil {
+			d.t.Fatalf("log entry %d: %v", i, err)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func (d *desk) results() []string {
+	out := []string{}
+	for _, r := range d.logged() {
+		out = append(out, r.Result)
+	}
+	return out
+}
+
+func TestRecord(t *testing.T) {
+	d := newDesk(t)
+	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
+	given := d.uses(g, 3)
+	given[1].At = given[1].At.In(time.FixedZone("UTC+8", 8*3600)) // spelled otherwise, the same moment
+	given[2].Result, given[2].ResponseDigest = "no_such_person", ""
+	receipts, err := d.access.Record(t.Context(), policeOperator, given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if given[0].Schema != "" || !given[0].LoggedAt.IsZero() {
+		t.Error("changes the caller's records")
+	}
+	logged := d.logged()
+	if len(receipts) != 3 || len(logged) != 3 {
+		t.Fatalf("%d receipts, %d entries, want 3 and 3", len(receipts), len(logged))
+	}
+	verifier, err := note.NewVerifier(d.log.VerifierKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range receipts {
+		want := given[i]
+		want.Schema, want.LoggedAt, want.At = domain.SchemaAccessRecord, d.clock.Now(), given[i].At.UTC()
+		if diff := cmp.Diff(want, logged[i]); diff != "" {
+			t.Errorf("entry %d (-want +got):\n%s", i, diff)
+		}
+		leaf := proof.LeafHash(d.log.all(t)[i])
+		if r.CallID != given[i].CallID || r.Index != uint64(i) || !bytes.Equal(r.LeafHash, leaf[:]) {
+			t.Errorf("receipt %d is %+v", i, r)
+		}
+		promise, err := note.Open(r.Promise, note.VerifierList(verifier))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf("zhenglian/access-receipt/1\n%s\n%d\n%s\n", d.log.Origin(), i, base64.StdEncoding.EncodeToString(leaf[:]))
+		if promise.Text != text {
+			t.Errorf("promise is %q, want %q", promise.Text, text)
+		}
+		if _, err := proof.OpenCheckpoint(r.Promise, d.log.Origin(), d.log.VerifierKey()); err == nil {
+			t.Error("a receipt passes for a checkpoint")
+		}
+	}
+	gateway := service.Caller{Department: "police", Role: domain.RoleGateway}
+	if _, err := d.access.Record(t.Context(), gateway, d.uses(g, 1)); err != nil {
+		t.Errorf("the gateway itself: %v", err)
+	}
+}
+
+func TestRecordRoles(t *testing.T) {
+	d := newDesk(t)
+	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
+	for _, role := range []domain.Role{domain.RoleAdmin, domain.RoleReviewer, domain.RoleAuditor, ""} {
+		_, err := d.access.Record(t.Context(), service.Caller{Department: "police", Role: role}, d.uses(g, 1))
+		wantKind(t, err, domain.Forbidden, "rule:")
+	}
+	for _, n := range []int{0, 1001} {
+		_, err := d.access.Record(t.Context(), policeOperator, d.uses(g, n))
+		wantKind(t, err, domain.Invalid, "1 to 1000")
+	}
+	if n := d.log.size(d.t); n != 0 {
+		t.Errorf("%d entries logged", n)
+	}
+}
+
+// TestRecordRefuses has one bad record in the middle of good ones: nothing of
+// the batch is logged but the refusal, where it can be a record.
+func TestRecordRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(r *domain.AccessRecord)
+		kind   domain.Kind
+		part   string
+		trace  string // result of the refusal's record, "" for none
+	}{
+		{"unknown grant", func(r *domain.AccessRecord) { r.GrantID = grantID(9) }, domain.Forbidden, "no grant", ""},
+		{"other provider", func(r *domain.AccessRecord) { r.Provider = "market" }, domain.Forbidden, "this log is police's", ""},
+		{"other side's record", func(r *domain.AccessRecord) { r.Direction = domain.DirectionConsumer }, domain.Forbidden, "this log is police's", ""},
+		{"not the grant's consumer", func(r *domain.AccessRecord) { r.Consumer = "market" }, domain.Forbidden, "consumer", ""},
+		{"purpose", func(r *domain.AccessRecord) { r.Purpose = "好奇" }, domain.Forbidden, "purpose", "refused_purpose"},
+		{"item outside the grant", func(r *domain.AccessRecord) { r.Items = []string{"户号", "住址"} }, domain.Forbidden, "items[1]", "refused_items"},
+		{"catalog version", func(r *domain.AccessRecord) { r.CatalogVersion = 2 }, domain.Forbidden, "catalog", "refused_catalog"},
+		{"service item", func(r *domain.AccessRecord) { r.ServiceItem = "other" }, domain.Forbidden, "serviceItem", "refused_service_item"},
+		{"before the period", func(r *domain.AccessRecord) { r.At = r.At.AddDate(0, 0, -1) }, domain.Forbidden, "pending", "refused_period"},
+		{"shape", func(r *domain.AccessRecord) { r.CallID = "short" }, domain.Invalid, "callId", ""},
+		{"in the future", func(r *domain.AccessRecord) { r.At = r.At.Add(time.Hour) }, domain.Invalid, "at", ""},
+		{"personal number", func(r *domain.AccessRecord) { r.CaseRef = "11010119900307123X" }, domain.Invalid, "personal-number", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDesk(t)
+			g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
+			batch := d.uses(g, 5)
+			tt.change(&batch[3])
+			_, err := d.access.Record(t.Context(), policeOperator, batch)
+			wantKind(t, err, tt.kind, "record 3: ")
+			wantKind(t, err, tt.kind, tt.part)
+			var refused *service.RefusedError
+			if !errors.As(err, &refused) || len(refused.Refusals) != 1 || refused.Refusals[0].Record != 3 {
+				t.Errorf("error is %#v, want a refusal of record 3", err)
+			}
+			want := []string{}
+			if tt.trace != "" {
+				want = append(want, tt.trace)
+			}
+			if got := d.results(); !cmp.Equal(got, want) {
+				t.Errorf("logged results %q, want %q", got, want)
+			}
+			// A refusal uses nothing up, and does not stop the next batch.
+			if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 100)); err != nil {
+				t.Errorf("the next batch: %v", err)
+			}
+		})
+	}
+}
+
+func TestRecordNamesEveryRefusal(t *testing.T) {
+	d := newDesk(t)
+	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
+	batch := d.uses(g, 30)
+	for i := range batch {
+		if i != 0 {
+			batch[i].Purpose = "好奇"
+		}
+	}
+	_, err := d.access.Record(t.Context(), policeOperator, batch)
+	wantKind(t, err, domain.Forbidden, "record 1: ")
+	wantKind(t, err, domain.Forbidden, "and 9 more") // 29 refused, 20 named
+	var refused *service.RefusedError
+	if !errors.As(err, &refused) || len(refused.Refusals) != 29 {
+		t.Errorf("error is %v, want 29 refusals", err)
+	}
+	if got := d.log.size(d.t); got != 29 {
+		t.Errorf("%d refusals logged, want 29", got)
+	}
+}
+
+func TestRecordRefusalNotLogged(t *testing.T) {
+	d := newDesk(t)
+	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
+	d.log.setFault(func() (bool, error) { return false, errors.New("no space left on device") })
+	bad := d.use(g)
+	bad.Purpose = "好奇"
+	_, err := d.access.Record(t.Context(), policeOperator, []domain.AccessRecord{bad})
+	wantKind(t, err, domain.Forbidden, "no space left on device")
+}
+
+// TestQuota counts uses wherever they are: in the index, in the log only, in the
+// same batch, in an append that failed, or in an earlier process' log.
+func TestQuota(t *testing.T) {
+	refusedQuota := func(t *testing.T, d *desk, g domain.Grant, n int, part string) {
+		t.Helper()
+		_, err := d.access.Record(t.Context(), policeOperator, d.uses(g, n))
+		wantKind(t, err, domain.Forbidden, part)
+	}
+	admitted := func(t *testing.T, d *desk, g domain.Grant, n int) {
+		t.Helper()
+		if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	t.Run("in one batch", func(t *testing.T) {
+		d := newDesk(t)
+		g := d.grant(grantID(1), domain.Quota{Total: 5, PerDay: 5})
+		refusedQuota(t, d, g, 6, "record 5: ")
+		if got := d.results(); !cmp.Equal(got, []string{"refused_quota"}) {
+			t.Errorf("logged %q", got)
+		}
+		admitted(t, d, g, 5)
+		refusedQuota(t, d, g, 1, "quota")
+	})
+	t.Run("index lags", func(t *testing.T) { // nobody follows the log
+		d := newDesk(t)
+		g := d.grant(grantID(1), domain.Quota{Total: 5, PerDay: 5})
+		admitted(t, d, g, 2)
+		admitted(t, d, g, 2)
+		refusedQuota(t, d, g, 2, "quota")
+		d.clock.Advance(time.Minute) // the tally is read again
+		admitted(t, d, g, 1)
+		refusedQuota(t, d, g, 1, "quota")
+	})
+	t.Run("index catches up", func(t *testing.T) {
+		d := newDesk(t)
+		d.follow()
+		g := d.grant(grantID(1), domain.Quota{Total: 10, PerDay: 10})
+		for range 10 {
+			admitted(t, d, g, 1)
+			d.followed()
+			d.clock.Advance(6 * time.Second) // read again each time: nothing counts twice
+		}
+		refusedQuota(t, d, g, 1, "quota")
+	})
+	t.Run("per day, in Beijing", func(t *testing.T) {
+		d := newDesk(t) // 08:00 UTC is 16:00 in Beijing
+		g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 2})
+		admitted(t, d, g, 2)
+		refusedQuota(t, d, g, 1, "perDay")
+		d.clock.Advance(8*time.Hour - time.Millisecond)
+		refusedQuota(t, d, g, 1, "perDay")
+		d.clock.Advance(time.Millisecond) // midnight in Beijing, 16:00 UTC
+		admitted(t, d, g, 2)
+		late := d.use(g)
+		late.At = late.At.Add(-time.Hour) // a call of the day before, told late
+		_, err := d.access.Record(t.Context(), policeOperator, []domain.AccessRecord{late})
+		wantKind(t, err, domain.Forbidden, "perDay")
+	})
+	t.Run("per day, indexed", func(t *testing.T) {
+		d := newDesk(t)
+		d.follow()
+		g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 2})
+		admitted(t, d, g, 2)
+		d.clock.Advance(24 * time.Hour)
+		admitted(t, d, g, 1)
+		d.followed()
+		d.clock.Advance(time.Minute)
+		admitted(t, d, g, 1)
+		refusedQuota(t, d, g, 1, "perDay")
+	})
+	t.Run("each direction by itself", func(t *testing.T) {
+		d := newDesk(t)
+		g := d.grant(grantID(1), domain.Quota{Total: 1, PerDay: 1})
+		admitted(t, d, g, 1)
+		civil := service.NewAccess("civil", d.index, newTestLog(t, origin("civil")), d.clock.Now)
+		r := d.use(g)
+		r.Direction = domain.DirectionConsumer
+		if _, err := civil.Record(t.Context(), civilOperator, []domain.AccessRecord{r}); err != nil {
+			t.Errorf("the consumer's record of the call: %v", err)
+		}
+	})
+	t.Run("failed append counts for a while", func(t *testing.T) {
+		for _, applied := range []bool{true, false} {
+			d := newDesk(t)
+			d.follow()
+			g := d.grant(grantID(1), domain.Quota{Total: 3, PerDay: 3})
+			d.log.setFault(func() (bool, error) { return applied, errors.New("disk") })
+			if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 2)); err == nil || domain.KindOf(err) != "" {
+				t.Errorf("error is %v, want one without kind", err)
+			}
+			d.log.setFault(nil)
+			refusedQuota(t, d, g, 2, "quota")
+			d.followed()
+			d.clock.Advance(31 * time.Second) // by now the index knows
+			if applied {
+				refusedQuota(t, d, g, 2, "quota")
+				admitted(t, d, g, 1)
+			} else {
+				admitted(t, d, g, 3)
+			}
+		}
+	})
+	t.Run("earlier process", func(t *testing.T) {
+		t.Parallel() // waits
+		d := newDesk(t)
+		g := d.grant(grantID(1), domain.Quota{Total: 3, PerDay: 3})
+		admitted(t, d, g, 3)
+		d.access = service.NewAccess("police", d.index, d.log, d.clock.Now)
+		_, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 1))
+		var unavailable *ledger.UnavailableError
+		if !errors.As(err, &unavailable) {
+			t.Errorf("before the index has the log: error is %v, want an UnavailableError", err)
+		}
+		d.follow()
+		refusedQuota(t, d, g, 1, "quota")
+	})
+	t.Run("failures use nothing", func(t *testing.T) {
+		d := newDesk(t)
+		g := d.grant(grantID(1), domain.Quota{Total: 1, PerDay: 1})
+		failed := d.uses(g, 5)
+		for i := range failed {
+			failed[i].Result = "timeout"
+		}
+		if _, err := d.access.Record(t.Context(), policeOperator, failed); err != nil {
+			t.Fatal(err)
+		}
+		admitted(t, d, g, 1)
+	})
+}
+
+// TestQuotaUnderConcurrency has many systems use two grants at once while the
+// index follows: of each grant exactly its quota is admitted.
+func TestQuotaUnderConcurrency(t *testing.T) {
+	d := newDesk(t)
+	d.follow()
+	const quota = 300
+	grants := []domain.Grant{
+		d.grant(grantID(1), domain.Quota{Total: quota, PerDay: quota}),
+		d.grant(grantID(2), domain.Quota{Total: quota, PerDay: quota}),
+	}
+	batches := make([][]domain.AccessRecord, 200)
+	for i := range batches {
+		batches[i] = append(d.uses(grants[0], 2), d.uses(grants[1], 2)...)
+	}
+	next := make(chan []domain.AccessRecord)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for b := range next {
+				_, err := d.access.Record(t.Context(), policeOperator, b)
+				if err != nil && domain.KindOf(err) != domain.Forbidden {
+					t.Errorf("error is %v", err)
+				}
+				d.clock.Advance(300 * time.Millisecond) // tallies are read again now and then
+			}
+		})
+	}
+	for _, b := range batches {
+		next <- b
+	}
+	close(next)
+	wg.Wait()
+	used := make(map[string]int)
+	for _, r := range d.logged() {
+		if r.Result == domain.ResultOK {
+			used[r.GrantID]++
+		}
+	}
+	for _, g := range grants {
+		if used[g.ID] != quota {
+			t.Errorf("grant %s was used %d times, want its quota of %d", g.ID, used[g.ID], quota)
+		}
+	}
+}
+
+func TestAccessGet(t *testing.T) {
+	d := newDesk(t)
+	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
+	given := d.uses(g, 3)
+	receipts, err := d.access.Record(t.Context(), policeOperator, given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.access.Get(t.Context(), "police", 1)
+	if err != nil || got.Index != 1 || got.Record.CallID != given[1].CallID || !bytes.Equal(got.LeafHash, receipts[1].LeafHash) {
+		t.Errorf("Get answers %+v, %v", got, err)
+	}
+	_, err = d.access.Get(t.Context(), "police", 3)
+	wantKind(t, err, domain.NotFound, "3 entries")
+	_, err = d.access.Get(t.Context(), "civil", 1)
+	wantKind(t, err, domain.NotFound, "ask the gateway of the department")
+	_, err = d.access.Proof(t.Context(), "civil", 1)
+	wantKind(t, err, domain.NotFound, "")
+}
+
+func TestTrace(t *testing.T) {
+	d := newDesk(t)
+	d.follow()
+	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
+	if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 10)); err != nil {
+		t.Fatal(err)
+	}
+	d.followed()
+	for _, role := range []domain.Role{domain.RoleAdmin, domain.RoleOperator, domain.RoleReviewer, domain.RoleGateway} {
+		_, err := d.access.Trace(t.Context(), service.Caller{Department: "police", Role: role}, index.AccessFilter{}, index.Page{})
+		wantKind(t, err, domain.Forbidden, "role auditor")
+	}
+	var got []uint64
+	page := index.Page{Limit: 4}
+	for {
+		entries, err := d.access.Trace(t.Context(), policeAuditor, index.AccessFilter{GrantID: g.ID}, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries.Items {
+			got = append(got, e.Index)
+		}
+		if page.After = entries.Next; page.After == "" {
+			break
+		}
+	}
+	if want := []uint64{9, 8, 7, 6, 5, 4, 3, 2, 1, 0}; !cmp.Equal(got, want) {
+		t.Errorf("trace is %v, want %v", got, want)
+	}
+	_, err := d.access.Trace(t.Context(), policeAuditor, index.AccessFilter{}, index.Page{Limit: 201})
+	wantKind(t, err, domain.Invalid, "limit")
+}
+
+// TestLogIndexerAlarms checks that what is wrong with the log stops the index
+// and is said, and that nothing is skipped.
+func TestLogIndexerAlarms(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(d *desk)
+		part  string
+	}{
+		{"entry unreadable", func(d *desk) {
+			if _, err := d.log.Append(d.t.Context(), [][]byte{[]byte("not a record")}); err != nil {
+				d.t.Fatal(err)
+			}
+		}, "log entry 3 is unreadable"},
+		{"entries lost", func(d *desk) { d.log.putBack(d.t, 2) }, "3 access records are indexed and the log has 2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDesk(t)
+			g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
+			if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 3)); err != nil {
+				t.Fatal(err)
+			}
+			var alarms lines
+			run(t, service.NewLogIndexer(d.log, d.index, alarms.logger()).Run)
+			d.followed()
+			tt.spoil(d)
+			await(t, "the alarm", func() bool { return strings.Contains(alarms.text(), tt.part) })
+			if n, err := d.index.NextAccess(t.Context()); n != 3 || err != nil {
+				t.Errorf("%d records indexed, %v, want 3", n, err)
+			}
+		})
+	}
+}
+
+// lines keeps what is logged.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

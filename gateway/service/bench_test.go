@@ -1,0 +1,62 @@
+package service_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/cache"
+	"github.com/zhenglian/zhenglian/gateway/memcache"
+	"github.com/zhenglian/zhenglian/gateway/service"
+)
+
+func BenchmarkVerify(b *testing.B) {
+	w := newWorld(b)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	shared, err := memcache.New(memcache.Options{Now: w.clock.Now})
+	if err != nil {
+		b.Fatal(err)
+	}
+	misses := newMemory()
+	misses.poison = func(string) (cache.Entry, bool) { return cache.Entry{}, false }
+	for name, c := range map[string]cache.Cache{"cached": shared, "uncached": misses} {
+		b.Run(name, func(b *testing.B) {
+			v := service.NewVerification(w.ledger, w.index, c, w.anchors, w.clock.Now, w.clock.Now)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if got := v.Verify(b.Context(), ref); got.Verdict != service.Valid {
+						b.Errorf("%+v", got)
+					}
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkProofCached(b *testing.B) {
+	w := newWorld(b)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	v := w.verifier()
+	for b.Loop() {
+		if _, _, err := v.Proof(b.Context(), string(domain.KindCertificate), ref); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	for _, size := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			d := newDesk(b)
+			d.follow()
+			g := d.grant(grantID(1), domain.Quota{Total: 1 << 40, PerDay: 1 << 40})
+			batch := d.uses(g, size)
+			for b.Loop() {
+				if _, err := d.access.Record(b.Context(), policeOperator, batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(size*b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}

@@ -1,0 +1,12 @@
+package service
+
+import "time"
+
+// SetContactEvery changes how often the indexer asks for heights.
+func (x *Indexer) SetContactEvery(d time.Duration) { x.every = d }
+
+// Duties are the duties by transaction.
+var Duties = duties
+
+// SetLookUpFor changes how long the outcome of an anchor is looked for.
+func (a *Anchorer) SetLookUpFor(d time.Duration) { a.lookUpFor = d }

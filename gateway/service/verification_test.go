@@ -1,0 +1,341 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/cache"
+	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/ledger/ledgertest"
+	"github.com/zhenglian/zhenglian/gateway/service"
+)
+
+const cacheKey = "cert/"
+
+func TestParseRef(t *testing.T) {
+	good := strings.Repeat("0f", 16)
+	if got, err := service.ParseRef(good); err != nil || got != good {
+		t.Errorf("ParseRef(%q) = %q, %v", good, got, err)
+	}
+	for _, bad := range []string{"", good[1:], good + "0", strings.ToUpper(good), good[:31] + "g", good[:31] + "\n", "../" + good[3:]} {
+		_, err := service.ParseRef(bad)
+		wantKind(t, err, domain.Invalid, "32 lower-case hexadecimal digits")
+	}
+}
+
+func TestVerify(t *testing.T) {
+	w := newWorld(t)
+	v := w.verifier()
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	future := issueRequest()
+	future.ValidFrom, future.Serial = ledgertest.Start.AddDate(0, 6, 0), "2026000002"
+	futureRef := w.issue(future).Value.Content.Ref
+
+	check := func(name, ref string, want service.Verdict) {
+		t.Helper()
+		got := v.Verify(t.Context(), ref)
+		if got.Verdict != want || got.Reason != "" || got.Ref != ref || !got.AsOf.Equal(w.clock.Now()) {
+			t.Errorf("%s: %+v, want verdict %s", name, got, want)
+		}
+		if known := want != service.NotFound; (got.Certificate != nil) != known || (got.Issuer != nil) != known || (got.Position.TxID != "") != known {
+			t.Errorf("%s: certificate %v, issuer %v, position %v", name, got.Certificate, got.Issuer, got.Position)
+		}
+		if got.Height == 0 {
+			t.Errorf("%s: no height", name)
+		}
+	}
+	for range 2 { // from the index, then from the cache
+		check("valid", ref, service.Valid)
+		check("not yet valid", futureRef, service.NotYetValid)
+		check("unknown", grantID(77), service.NotFound)
+	}
+	w.clock.Advance(366 * 24 * time.Hour)
+	check("expired", ref, service.Expired)
+	w.revoke(ref)
+	check("revoked", ref, service.Revoked)
+	check("now valid", futureRef, service.Expired)
+}
+
+// TestVerifySaysWhatItDoesNotKnow checks that a gateway out of touch gives no
+// verdict, for known and unknown references alike.
+func TestVerifySaysWhatItDoesNotKnow(t *testing.T) {
+	w := newWorld(t)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	for _, tt := range []struct {
+		name    string
+		heard   time.Time
+		ref     string
+		reason  string
+		verdict service.Verdict
+	}{
+		{"just now", w.clock.Now(), ref, "", service.Valid},
+		{"10 s ago", w.clock.Now().Add(-10 * time.Second), ref, "", service.Valid},
+		{"11 s ago", w.clock.Now().Add(-11 * time.Second), ref, service.ReasonIndexBehind, service.CannotCheck},
+		{"11 s ago, unknown", w.clock.Now().Add(-11 * time.Second), grantID(5), service.ReasonIndexBehind, service.CannotCheck},
+		{"never", time.Time{}, ref, service.ReasonStarting, service.CannotCheck},
+		{"malformed reference", w.clock.Now(), "xyz", service.ReasonInternal, service.CannotCheck},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := service.NewVerification(w.ledger, w.index, w.cache, w.anchors, w.clock.Now, func() time.Time { return tt.heard })
+			got := v.Verify(t.Context(), tt.ref)
+			if got.Verdict != tt.verdict || got.Reason != tt.reason {
+				t.Errorf("verdict %s, reason %q, want %s, %q", got.Verdict, got.Reason, tt.verdict, tt.reason)
+			}
+			if tt.verdict == service.CannotCheck && (got.Certificate != nil || got.Issuer != nil) {
+				t.Error("shows a certificate that it cannot vouch for")
+			}
+		})
+	}
+}
+
+// broken is an index whose records are not what they should be.
+type broken struct {
+	index.Index
+	change func(r *index.Record) error
+}
+
+func (b broken) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
+	r, err := b.Index.Get(ctx, kind, id)
+	if err != nil {
+		return r, err
+	}
+	return r, b.change(&r)
+}
+
+func TestVerifyBrokenIndex(t *testing.T) {
+	w := newWorld(t)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	second := issueRequest()
+	second.Serial = "2026000002"
+	other, err := w.index.Get(t.Context(), domain.KindCertificate, w.issue(second).Value.Content.Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*index.Record) error{
+		"unreadable": func(r *index.Record) error { r.Value = r.Value[1:]; return nil },
+		"another certificate": func(r *index.Record) error {
+			if r.Kind == domain.KindCertificate {
+				r.Value = other.Value
+			}
+			return nil
+		},
+		"issuer unreadable": func(r *index.Record) error {
+			if r.Kind == domain.KindDepartment {
+				r.Value = []byte("{}")
+			}
+			return nil
+		},
+		"issuer missing": func(r *index.Record) error {
+			if r.Kind == domain.KindDepartment {
+				return &domain.Error{Kind: domain.NotFound, Msg: "gone"}
+			}
+			return nil
+		},
+		"disk error": func(*index.Record) error { return errors.New("input/output error") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := service.NewVerification(w.ledger, broken{w.index, change}, newMemory(), w.anchors, w.clock.Now, w.clock.Now)
+			got := v.Verify(t.Context(), ref)
+			if got.Verdict != service.CannotCheck || got.Reason != service.ReasonInternal || got.Certificate != nil {
+				t.Errorf("%+v, want that it cannot be checked", got)
+			}
+		})
+	}
+}
+
+// TestVerifyUsesCache checks that an answer is read once while nothing is
+// written, and again after a block or after its time.
+func TestVerifyUsesCache(t *testing.T) {
+	w := newWorld(t)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	counted := &counting{Index: w.index}
+	v := service.NewVerification(w.ledger, counted, w.cache, w.anchors, w.clock.Now, w.clock.Now)
+	reads := func(name string, want int64) {
+		t.Helper()
+		before := counted.gets.Load()
+		if got := v.Verify(t.Context(), ref); got.Verdict != service.Valid {
+			t.Fatalf("%s: %+v", name, got)
+		}
+		if got := counted.gets.Load() - before; got != want {
+			t.Errorf("%s: %d reads, want %d", name, got, want)
+		}
+	}
+	reads("first", 2) // certificate and issuer
+	reads("second", 0)
+	w.clock.Advance(5 * time.Second)
+	reads("within its time", 0)
+	w.clock.Advance(time.Millisecond)
+	reads("after its time", 2)
+	w.chain.Append()
+	w.indexed()
+	reads("after a block", 2)
+}
+
+// TestVerifyPoisonedCache puts whatever an attacker, or an old replica, could
+// leave in the cache: none of it makes a revoked certificate look valid.
+func TestVerifyPoisonedCache(t *testing.T) {
+	w := newWorld(t)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	second := issueRequest()
+	second.Serial = "2026000002"
+	otherRef := w.issue(second).Value.Content.Ref
+	v := w.verifier()
+	for _, r := range []string{ref, otherRef} {
+		if got := v.Verify(t.Context(), r); got.Verdict != service.Valid {
+			t.Fatalf("%+v", got)
+		}
+	}
+	genuine, other := w.cache.entries[cacheKey+ref], w.cache.entries[cacheKey+otherRef]
+	w.revoke(ref)
+	w.indexed()
+	height, err := w.index.NextBlock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	tries := 0
+	try := func(name string, e cache.Entry) {
+		t.Helper()
+		tries++
+		w.cache.poison = func(string) (cache.Entry, bool) { return e, true }
+		if got := v.Verify(t.Context(), ref); got.Verdict != service.Revoked {
+			t.Errorf("%s: %+v, want revoked", name, got)
+		}
+	}
+	try("the answer before the revocation", genuine)
+	for h := range height + 3 {
+		if h != height {
+			try(fmt.Sprintf("the answer before the revocation at height %d", h), cache.Entry{Value: genuine.Value, Height: h})
+		}
+		try(fmt.Sprintf("another certificate's answer at height %d", h), cache.Entry{Value: other.Value, Height: h})
+		for _, value := range []string{"", "valid", `{"verdict":"valid"}`, "null", "{}"} {
+			try(fmt.Sprintf("%q at height %d", value, h), cache.Entry{Value: []byte(value), Height: h})
+		}
+	}
+	for cut := range len(genuine.Value) {
+		try(fmt.Sprintf("cut at %d", cut), cache.Entry{Value: genuine.Value[:cut], Height: height})
+	}
+	old := strings.Replace(string(genuine.Value), `"readAt":"2026`, `"readAt":"2025`, 1)
+	try("an answer of last year", cache.Entry{Value: []byte(old), Height: height})
+	soon := strings.Replace(string(genuine.Value), `"readAt":"2026`, `"readAt":"2027`, 1)
+	try("an answer of next year", cache.Entry{Value: []byte(soon), Height: height})
+	if tries < 1000 {
+		t.Errorf("only %d tries", tries)
+	}
+}
+
+// TestRevokedAtOnce races verifications with a revocation: after it is indexed
+// nobody sees "valid".
+func TestRevokedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	v := w.verifier()
+	for i := range 10 {
+		r := issueRequest()
+		r.Serial = fmt.Sprintf("20260001%02d", i)
+		ref := w.issue(r).Value.Content.Ref
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						v.Verify(t.Context(), ref)
+					}
+				}
+			})
+		}
+		w.revoke(ref)
+		w.indexed()
+		for range 50 {
+			if got := v.Verify(t.Context(), ref); got.Verdict != service.Revoked {
+				t.Fatalf("%+v, want revoked", got)
+			}
+		}
+		close(stop)
+		wg.Wait()
+	}
+}
+
+// fixed is an index of records in memory.
+type fixed struct {
+	index.Index
+	records map[domain.RecordKind]index.Record
+	height  uint64
+	reads   atomic.Int64
+	delay   chan struct{}
+}
+
+func (f *fixed) NextBlock(context.Context) (uint64, error) { return f.height, nil }
+
+func (f *fixed) Get(_ context.Context, kind domain.RecordKind, _ string) (index.Record, error) {
+	f.reads.Add(1)
+	<-f.delay
+	return f.records[kind], nil
+}
+
+// TestVerifySingleFlight has 1,000 callers miss the cache on one reference at
+// one time.
+func TestVerifySingleFlight(t *testing.T) {
+	w := newWorld(t)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	records := make(map[domain.RecordKind]index.Record)
+	for kind, id := range map[domain.RecordKind]string{domain.KindCertificate: ref, domain.KindDepartment: "police"} {
+		r, err := w.index.Get(t.Context(), kind, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		records[kind] = r
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ix := &fixed{records: records, height: w.chain.Height(), delay: make(chan struct{})}
+		v := service.NewVerification(w.ledger, ix, newMemory(), w.anchors, w.clock.Now, w.clock.Now)
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(func() {
+				if got := v.Verify(t.Context(), ref); got.Verdict != service.Valid {
+					t.Errorf("%+v", got)
+				}
+			})
+		}
+		synctest.Wait() // all have missed; one reads, the others wait for it
+		close(ix.delay)
+		wg.Wait()
+		if got := ix.reads.Load(); got != 2 { // certificate and issuer
+			t.Errorf("%d reads of the index, want 2", got)
+		}
+	})
+}
+
+// TestVerifyCallerLeaves checks that the first of several callers, leaving, does
+// not spoil the answer of the others.
+func TestVerifyCallerLeaves(t *testing.T) {
+	w := newWorld(t)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	counted := &counting{Index: w.index, delay: make(chan struct{})}
+	v := service.NewVerification(w.ledger, counted, newMemory(), w.anchors, w.clock.Now, w.clock.Now)
+	ctx, leave := context.WithCancel(t.Context())
+	first := make(chan service.Verification)
+	go func() { first <- v.Verify(ctx, ref) }()
+	await(t, "the first read", func() bool { return counted.gets.Load() == 1 })
+	second := make(chan service.Verification)
+	go func() { second <- v.Verify(t.Context(), ref) }()
+	leave()
+	if got := <-first; got.Verdict != service.CannotCheck {
+		t.Errorf("the caller who left got %+v", got)
+	}
+	close(counted.delay)
+	if got := <-second; got.Verdict != service.Valid {
+		t.Errorf("the caller who stayed got %+v", got)
+	}
+}

@@ -1,0 +1,378 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/zhenglian/zhenglian/chaincode"
+	"github.com/zhenglian/zhenglian/chaincode/chaincodetest"
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/cache"
+	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/ledger/ledgertest"
+	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/gateway/sqlindex"
+	"github.com/zhenglian/zhenglian/proof"
+)
+
+// The departments' codes of the tests: true credit codes of public bodies.
+var usccs = map[domain.DepartmentCode]string{
+	"bigdata": "11100000000013338W",
+	"police":  "11430000006122244L",
+	"civil":   "11330105002500287C",
+	"market":  "11220000013544541J",
+}
+
+// contracts answers a handler that runs the real chaincode.
+func contracts(t testing.TB) ledgertest.Handler {
+	t.Helper()
+	cc, err := chaincode.New(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	identities := make(map[domain.Caller]chaincodetest.Identity)
+	identity := func(c domain.Caller) chaincodetest.Identity {
+		mu.Lock()
+		defer mu.Unlock()
+		id, ok := identities[c]
+		if !ok {
+			id = chaincodetest.NewIdentity(t, string(c.MSPID), map[string]string{
+				"zhenglian.role": string(c.Role), "zhenglian.department": string(c.Department),
+			})
+			identities[c] = id
+		}
+		return id
+	}
+	return func(call ledgertest.Call) ([]byte, []domain.Write, error) {
+		l := chaincodetest.NewLedger(call.Tx.Channel)
+		for _, k := range call.State.Keys("") {
+			l.Set(k, call.State.Get(k))
+		}
+		r := l.Simulate(cc, chaincodetest.Proposal{
+			Creator: identity(call.Caller), TxID: string(call.Tx.ID), Time: call.Tx.Time,
+			Function: call.Transaction, Args: []string{string(call.Argument)},
+		})
+		if !r.OK() {
+			if e, ok := domain.ParseError(r.Message); ok {
+				return nil, nil, e
+			}
+			return nil, nil, fmt.Errorf("chaincode: %s", r.Message)
+		}
+		writes := []domain.Write{}
+		for _, w := range r.Writes {
+			writes = append(writes, domain.Write{Key: w.Key, Value: w.Value})
+		}
+		return r.Payload, writes, nil
+	}
+}
+
+// clock is a clock that tests move.
+type clock struct{ now atomic.Int64 }
+
+func (c *clock) Now() time.Time          { return time.UnixMilli(c.now.Load()).UTC() }
+func (c *clock) Advance(d time.Duration) { c.now.Add(d.Milliseconds()) }
+
+// memory is a cache that a test can look into and write to.
+type memory struct {
+	mu      sync.Mutex
+	entries map[string]cache.Entry
+	poison  func(key string) (cache.Entry, bool) // answers in place of entries when set
+	gets    int
+}
+
+func newMemory() *memory { return &memory{entries: make(map[string]cache.Entry)} }
+
+func (m *memory) Get(_ context.Context, key string) (cache.Entry, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gets++
+	if m.poison != nil {
+		return m.poison(key)
+	}
+	e, ok := m.entries[key]
+	return e, ok
+}
+
+func (m *memory) Put(_ context.Context, key string, e cache.Entry, _ time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.entries[key] = cache.Entry{Value: bytes.Clone(e.Value), Height: e.Height}
+}
+
+func (m *memory) Drop(_ context.Context, keys ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range keys {
+		delete(m.entries, k)
+	}
+}
+
+func (m *memory) Allow(context.Context, string, float64, int) (bool, time.Duration) {
+	return true, 0
+}
+func (m *memory) Close() error { return nil }
+
+func (m *memory) has(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.entries[key]
+	return ok
+}
+
+// counting counts reads of an index.
+type counting struct {
+	index.Index
+	gets  atomic.Int64
+	delay chan struct{} // when set, Get waits for it
+}
+
+func (c *counting) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
+	c.gets.Add(1)
+	if c.delay != nil {
+		select {
+		case <-c.delay:
+		case <-ctx.Done():
+			return index.Record{}, ctx.Err()
+		}
+	}
+	return c.Index.Get(ctx, kind, id)
+}
+
+// world is a consortium in memory, seen through the police gateway.
+type world struct {
+	t       testing.TB
+	clock   *clock
+	chain   *ledgertest.Chain
+	ledger  *ledgertest.Ledger // the police's
+	index   *sqlindex.Index
+	cache   *memory
+	indexer *service.Indexer
+	anchors *proof.Anchors
+}
+
+var (
+	policeOperator = service.Caller{Department: "police", Role: domain.RoleOperator}
+	policeReviewer = service.Caller{Department: "police", Role: domain.RoleReviewer}
+	policeAuditor  = service.Caller{Department: "police", Role: domain.RoleAuditor}
+	policeAdmin    = service.Caller{Department: "police", Role: domain.RoleAdmin}
+	leadAdmin      = service.Caller{Department: "bigdata", Role: domain.RoleAdmin}
+	leadReviewer   = service.Caller{Department: "bigdata", Role: domain.RoleReviewer}
+	civilOperator  = service.Caller{Department: "civil", Role: domain.RoleOperator}
+)
+
+// newWorld returns a consortium of registered departments, indexed.
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, clock: new(clock), cache: newMemory()}
+	w.clock.now.Store(ledgertest.Start.UnixMilli())
+	w.chain = ledgertest.NewChain(contracts(t))
+	w.chain.SetClock(w.clock.Now)
+	w.ledger = w.chain.Ledger("police")
+	w.index = newIndex(t)
+	w.indexer = service.NewIndexer(w.ledger, w.index, w.cache, slog.New(slog.DiscardHandler))
+	run(t, w.indexer.Run)
+
+	w.anchors = &proof.Anchors{
+		Format: proof.TrustFormat, Channel: ledgertest.Channel, Chaincode: ledgertest.Chaincode,
+		Versions: []string{ledgertest.Version}, Quorum: 3,
+	}
+	governance := service.NewGovernance(w.chain.Ledger("bigdata"), w.index)
+	for _, d := range ledgertest.Departments {
+		_, err := governance.RegisterDepartment(t.Context(), leadAdmin, domain.RegisterDepartmentArgs{
+			Code: d.Code, MSPID: d.MSPID, NameZh: "部门" + string(d.Code), NameEn: "Department " + string(d.Code),
+			USCC: usccs[d.Code], Lead: d.Code == "bigdata",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, code := range []domain.DepartmentCode{"bigdata", "civil", "market", "police"} { // sorted
+		for _, d := range ledgertest.Departments {
+			if d.Code != code {
+				continue
+			}
+			w.anchors.Departments = append(w.anchors.Departments, proof.Department{
+				Code: d.Code, MSPID: d.MSPID, NameZh: "部门" + string(d.Code), NameEn: "Department " + string(d.Code),
+				USCC: usccs[d.Code], CARoots: []string{w.chain.CARoot(d.MSPID)},
+				LogOrigin: origin(d.Code), LogKey: newTestLog(t, origin(d.Code)).VerifierKey(),
+			})
+		}
+	}
+	return w
+}
+
+func newIndex(t testing.TB) *sqlindex.Index {
+	t.Helper()
+	ix, err := sqlindex.Open(t.Context(), filepath.Join(t.TempDir(), "index.sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := ix.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return ix
+}
+
+func origin(code domain.DepartmentCode) string { return "zhenglian.example/log/" + string(code) }
+
+// run runs f in the background until the test ends.
+func run(t testing.TB, f func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = f(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+// await waits until condition holds.
+func await(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for !condition() {
+		select {
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// indexed waits until the index is at the head of the chain.
+func (w *world) indexed() {
+	w.t.Helper()
+	if err := w.index.WaitBlock(w.t.Context(), w.chain.Height()-1); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+const entryCode = "307003/000017"
+
+func content() domain.CatalogContent {
+	return domain.CatalogContent{
+		Code: entryCode, Name: "户籍信息", Abstract: "常住人口登记信息", ProviderUSCC: usccs["police"],
+		Classification: "人口", Format: "api",
+		Items: []domain.CatalogItem{
+			{Name: "户号", Type: "C", Level: 2, ShareType: domain.Conditional},
+			{Name: "住址", Type: "C", Level: 3, ShareType: domain.Conditional},
+		},
+		ShareType: domain.Conditional, ShareCondition: "办理本部门事项时", LegalBasis: []string{"三明市方案第22条"},
+		ShareMode: "platform_api", UpdateCycle: "daily", DutyRef: "户籍管理", SystemRef: "人口系统",
+		RegionCode: "350400", PersonalData: "general",
+	}
+}
+
+// publish registers, reviews and publishes the police's entry.
+func (w *world) publish() domain.CatalogEntry {
+	w.t.Helper()
+	ctx := w.t.Context()
+	police := service.NewCatalog(w.ledger, w.index)
+	lead := service.NewCatalog(w.chain.Ledger("bigdata"), w.index)
+	if _, err := police.Register(ctx, policeOperator, content()); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := lead.Review(ctx, leadReviewer, domain.ReviewCatalogArgs{Code: entryCode, Decision: domain.Approve}); err != nil {
+		w.t.Fatal(err)
+	}
+	e, err := police.Publish(ctx, policeOperator, entryCode)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e.Value
+}
+
+func shareRequest(id string, quota domain.Quota) domain.ShareRequestContent {
+	return domain.ShareRequestContent{
+		ID: id, CatalogCode: entryCode, Items: []string{"户号"}, Purpose: "婚姻登记核验", UseBasis: "婚姻登记条例",
+		ServiceItem: "11330000-marriage", ShareMode: "platform_api",
+		Period: domain.Period{From: ledgertest.Start, To: ledgertest.Start.AddDate(0, 1, 0)}, Quota: quota,
+		LetterDigest: strings.Repeat("a", 64), SecurityMeasures: "专线传输",
+	}
+}
+
+// grant publishes the police's entry, if need be, and grants civil its use.
+func (w *world) grant(id string, quota domain.Quota) domain.Grant {
+	w.t.Helper()
+	ctx := w.t.Context()
+	if _, err := service.NewCatalog(w.ledger, w.index).Get(ctx, entryCode); err != nil {
+		w.publish()
+	}
+	civil := service.NewSharing(w.chain.Ledger("civil"), w.index)
+	police := service.NewSharing(w.ledger, w.index)
+	if _, err := civil.Request(ctx, civilOperator, shareRequest(id, quota)); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := police.Answer(ctx, policeReviewer, domain.AnswerArgs{ID: id, Decision: domain.Agree}); err != nil {
+		w.t.Fatal(err)
+	}
+	g, err := police.GetGrant(ctx, id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return g.Value
+}
+
+func issueRequest() service.IssueRequest {
+	return service.IssueRequest{
+		TypeCode: "11100000000013338W011", TypeNameZh: "居住证", TypeNameEn: "Residence permit",
+		HolderKind: domain.HolderPerson, HolderSaltedRef: strings.Repeat("5a", 32),
+		ValidFrom: ledgertest.Start.AddDate(0, 0, -1), ValidTo: ledgertest.Start.AddDate(1, 0, 0),
+		ContentDigest: strings.Repeat("b", 64), Serial: "2026000001",
+	}
+}
+
+func (w *world) certificates() *service.Certificates {
+	c := service.NewCertificates(w.ledger, w.index, "http://127.0.0.1:8082/")
+	c.Clock = w.clock.Now
+	return c
+}
+
+func (w *world) issue(r service.IssueRequest) service.Issued {
+	w.t.Helper()
+	issued, err := w.certificates().Issue(w.t.Context(), policeOperator, r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return issued
+}
+
+func (w *world) revoke(ref string) {
+	w.t.Helper()
+	_, err := w.certificates().Revoke(w.t.Context(), policeReviewer, revokeArgs(ref, w.clock.Now()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func revokeArgs(ref string, at time.Time) domain.RevokeArgs {
+	return domain.RevokeArgs{Ref: ref, Act: domain.StatusAct{
+		DocumentNo: "公决字2026第1号", LegalBasis: "居住证暂行条例第18条", ReasonCode: "issued_in_error", EffectiveAt: at,
+	}}
+}
+
+// verifier answers the verification of a gateway that is in touch with the
+// ledger now.
+func (w *world) verifier() *service.Verifier {
+	return service.NewVerification(w.ledger, w.index, w.cache, w.anchors, w.clock.Now, w.clock.Now)
+}
+
+// wantKind checks the kind of an error and that its text holds part.
+func wantKind(t *testing.T, err error, kind domain.Kind, part string) {
+	t.Helper()
+	if domain.KindOf(err) != kind || !strings.Contains(fmt.Sprint(err), part) {
+		t.Errorf("error is %v, want one of kind %s that says %q", err, kind, part)
+	}
+}

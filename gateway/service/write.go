@@ -1,0 +1,89 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+)
+
+const (
+	// ownWriteWait bounds how long a committed write waits for the index, so
+	// that its caller reads its own write. A slower index makes the read stale,
+	// never the write failed.
+	ownWriteWait = 3 * time.Second
+
+	// conflictAttempts is how often a write is tried that lost a race against
+	// another transaction (MVCC): a conflict changed nothing, so trying again is
+	// safe, unlike after an unknown outcome.
+	conflictAttempts = 3
+	conflictPause    = 50 * time.Millisecond
+)
+
+// argument is what a transaction takes.
+type argument interface{ Validate() error }
+
+// write runs a transaction for the caller and answers the record that it wrote.
+// The chaincode decides again what is decided here, from the client
+// certificate; refusing a wrong role or a malformed argument at once only saves
+// the transaction.
+func write[T any](ctx context.Context, l ledger.Ledger, ix index.Index, caller Caller, transaction, what string, args argument) (Written[T], error) {
+	if err := duties[transaction].allow(caller, what); err != nil {
+		return Written[T]{}, err
+	}
+	if err := args.Validate(); err != nil {
+		return Written[T]{}, fmt.Errorf("%s: %w", transaction, err)
+	}
+	return submit[T](ctx, l, ix, caller.Role, transaction, args)
+}
+
+// submit runs transaction with args in canonical form and answers the record it
+// wrote. The errors are those of [ledger.Ledger.Submit], untouched but for what
+// was attempted.
+func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, role domain.Role, transaction string, args argument) (Written[T], error) {
+	var none Written[T]
+	data, err := domain.Canonical(args)
+	if err != nil {
+		return none, fmt.Errorf("%s: %w", transaction, err)
+	}
+	receipt, err := submitRetrying(ctx, l, role, transaction, data)
+	if err != nil {
+		return none, fmt.Errorf("%s: %w", transaction, err)
+	}
+	written := Written[T]{Position: receipt.Position}
+	if err := domain.ParseCanonical(receipt.Result, &written.Value); err != nil {
+		// The transaction is on the ledger, so this must not read as a failure
+		// that invites another attempt.
+		return none, fmt.Errorf("%s: %w", transaction, &ledger.OutcomeUnknownError{
+			TxID: receipt.TxID,
+			Err:  fmt.Errorf("committed in block %d, but its result is unreadable: %v", receipt.Block, err),
+		})
+	}
+	awaitBlock(ctx, ix, receipt.Block)
+	return written, nil
+}
+
+func submitRetrying(ctx context.Context, l ledger.Ledger, role domain.Role, transaction string, argument []byte) (ledger.Receipt, error) {
+	for attempt := 1; ; attempt++ {
+		receipt, err := l.Submit(ctx, role, transaction, argument)
+		if err == nil || domain.KindOf(err) != domain.Conflict || attempt == conflictAttempts {
+			return receipt, err
+		}
+		// Jitter keeps two losers of one race from meeting again.
+		if !pause(ctx, conflictPause*time.Duration(attempt)+rand.N(conflictPause)) {
+			return receipt, err
+		}
+	}
+}
+
+// awaitBlock waits for the index to apply block number, at most [ownWriteWait].
+func awaitBlock(ctx context.Context, ix index.Index, number uint64) {
+	ctx, cancel := context.WithTimeout(ctx, ownWriteWait)
+	defer cancel()
+	// Being late is the only way this fails, and the answer goes out all the same.
+	_ = ix.WaitBlock(ctx, number)
+}
