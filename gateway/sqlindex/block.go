@@ -1,0 +1,322 @@
+package sqlindex
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/index"
+)
+
+// ApplyBlock implements [index.Index]. Besides gaps it refuses a block that does
+// not fit the chain that the index holds: a consortium that was created anew has
+// other blocks under the same numbers.
+func (x *Index) ApplyBlock(ctx context.Context, b domain.Block) error {
+	number, err := column("block", b.Number)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	grown := false
+	err = inTransaction(ctx, x.writer, func(tx *sql.Tx) error {
+		next, _, err := progress(ctx, tx)
+		if err != nil {
+			return err
+		}
+		switch {
+		case b.Number > next:
+			return fmt.Errorf("block %d is the next one", next)
+		case b.Number < next:
+			return x.checkHash(ctx, tx, number, b.Hash)
+		}
+		if number > 0 {
+			if err := x.checkHash(ctx, tx, number-1, b.PreviousHash); err != nil {
+				return err
+			}
+		}
+		if err := x.store(ctx, tx, number, b); err != nil {
+			return err
+		}
+		grown = true
+		_, err = tx.ExecContext(ctx, `UPDATE progress SET next_block = ?`, number+1)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("apply block %d to the index: %w", b.Number, err)
+	}
+	if grown {
+		x.announce(b.Number + 1)
+	}
+	return nil
+}
+
+// checkHash compares the stored hash of a block with what another source says;
+// an empty one says nothing.
+func (x *Index) checkHash(ctx context.Context, tx *sql.Tx, number int64, hash string) error {
+	var stored string
+	if err := tx.QueryRowContext(ctx, `SELECT hash FROM blocks WHERE number = ?`, number).Scan(&stored); err != nil {
+		return err
+	}
+	if hash != "" && stored != "" && hash != stored {
+		return &domain.Error{Kind: domain.Conflict, Msg: fmt.Sprintf(
+			"the index %s was built from another chain: block %d has the hash %s there and %s on the ledger; %s", x.file, number, stored, hash, remedy)}
+	}
+	return nil
+}
+
+func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Block) error {
+	head := b
+	head.Transactions = emptied(b.Transactions)
+	body, err := json.Marshal(head)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.StmtContext(ctx, x.insert.block).ExecContext(ctx, number, b.Hash, body); err != nil {
+		return err
+	}
+	insertTransaction := tx.StmtContext(ctx, x.insert.transaction)
+	for seq, t := range b.Transactions {
+		head := t
+		head.Writes = emptied(t.Writes)
+		body, err := json.Marshal(head)
+		if err != nil {
+			return err
+		}
+		if _, err := insertTransaction.ExecContext(ctx, number, seq, string(t.ID), body); err != nil {
+			return err
+		}
+		applies := t.Valid() && (x.chaincode == "" || x.chaincode == t.Chaincode)
+		for _, w := range t.Writes {
+			if err := x.storeWrite(ctx, tx, number, seq, w, applies); err != nil {
+				return fmt.Errorf("write %q of transaction %s: %w", w.Key, t.ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (x *Index) storeWrite(ctx context.Context, tx *sql.Tx, number int64, seq int, w domain.Write, applies bool) error {
+	kind, id, ok := domain.ParseKey(w.Key)
+	if !applies || !ok {
+		kind, id = "", ""
+	}
+	result, err := tx.StmtContext(ctx, x.insert.write).ExecContext(ctx, number, seq, w.Key, w.Delete, w.Value, string(kind), id)
+	if err != nil || kind == "" {
+		return err
+	}
+	if w.Delete {
+		_, err := tx.StmtContext(ctx, x.insert.forget).ExecContext(ctx, string(kind), id)
+		return err
+	}
+	n, err := result.LastInsertId()
+	if err != nil {
+		return err
+	}
+	c := columnsOf(kind, id, w.Value)
+	_, err = tx.StmtContext(ctx, x.insert.record).ExecContext(ctx, string(kind), id, n, c.department, c.consumer, c.state, c.grantID, c.text)
+	return err
+}
+
+// emptied keeps of a list whether it is nil, which JSON tells apart and rows do not.
+func emptied[T any](list []T) []T {
+	if list == nil {
+		return nil
+	}
+	return []T{}
+}
+
+// announce wakes who waits for the number of blocks to grow.
+func (x *Index) announce(next uint64) {
+	x.nextMu.Lock()
+	defer x.nextMu.Unlock()
+	x.next = next
+	close(x.grown)
+	x.grown = make(chan struct{})
+}
+
+// NextBlock implements [index.Index].
+func (x *Index) NextBlock(context.Context) (uint64, error) {
+	x.nextMu.Lock()
+	defer x.nextMu.Unlock()
+	return x.next, nil
+}
+
+// WaitBlock implements [index.Index].
+func (x *Index) WaitBlock(ctx context.Context, number uint64) error {
+	for {
+		x.nextMu.Lock()
+		next, grown := x.next, x.grown
+		x.nextMu.Unlock()
+		if next > number {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+const listBlocks = "blocks"
+
+// Block implements [index.Index].
+func (x *Index) Block(ctx context.Context, number uint64) (domain.Block, error) {
+	n, err := column("block", number)
+	if err != nil {
+		return domain.Block{}, blockNotFound(number)
+	}
+	blocks, err := x.blocks(ctx, n, n)
+	if err != nil {
+		return domain.Block{}, fmt.Errorf("read block %d from the index: %w", number, err)
+	}
+	if len(blocks) == 0 {
+		return domain.Block{}, blockNotFound(number)
+	}
+	return blocks[0], nil
+}
+
+func blockNotFound(number uint64) error {
+	return &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("block %d is not in the index", number)}
+}
+
+// Blocks implements [index.Index].
+func (x *Index) Blocks(ctx context.Context, page index.Page) ([]domain.Block, string, error) {
+	if err := checkPage(page); err != nil {
+		return nil, "", err
+	}
+	before, err := decodeNumberCursor(listBlocks, page.After, math.MaxInt64)
+	if err != nil {
+		return nil, "", err
+	}
+	next, err := x.NextBlock(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	before = min(before, int64(next)) // numbers have no gaps, so a page is a range of them
+	first := max(0, before-int64(page.Limit))
+	if before == 0 {
+		return nil, "", nil
+	}
+	blocks, err := x.blocks(ctx, first, before-1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list blocks from the index: %w", err)
+	}
+	cursor := ""
+	if first > 0 {
+		cursor = encodeCursor(listBlocks, strconv.FormatInt(first, 10))
+	}
+	return blocks, cursor, nil
+}
+
+// blocks reads the blocks from first to last, newest first. Blocks never change,
+// so several queries see one state.
+func (x *Index) blocks(ctx context.Context, first, last int64) ([]domain.Block, error) {
+	var blocks []domain.Block
+	rows, err := x.readers.QueryContext(ctx, `SELECT body FROM blocks WHERE number BETWEEN ? AND ? ORDER BY number DESC`, first, last)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var body []byte
+		if err := rows.Scan(&body); err != nil {
+			return nil, err
+		}
+		var b domain.Block
+		if err := json.Unmarshal(body, &b); err != nil {
+			return nil, err
+		}
+		blocks = append(blocks, b)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if len(blocks) == 0 {
+		return nil, nil
+	}
+	top := int64(blocks[0].Number)
+	err = x.transactions(ctx, `block BETWEEN ? AND ? ORDER BY block, seq`, []any{first, top}, func(block int64, _ int, t domain.Transaction) {
+		b := &blocks[top-block]
+		b.Transactions = append(b.Transactions, t)
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = x.writes(ctx, `block BETWEEN ? AND ? ORDER BY block, tx, n`, []any{first, top}, func(block int64, seq int, w domain.Write) {
+		t := &blocks[top-block].Transactions[seq]
+		t.Writes = append(t.Writes, w)
+	})
+	return blocks, err
+}
+
+func (x *Index) transactions(ctx context.Context, where string, args []any, yield func(block int64, seq int, t domain.Transaction)) error {
+	rows, err := x.readers.QueryContext(ctx, `SELECT block, seq, body FROM transactions WHERE `+where, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var block int64
+		var seq int
+		var body []byte
+		if err := rows.Scan(&block, &seq, &body); err != nil {
+			return err
+		}
+		var t domain.Transaction
+		if err := json.Unmarshal(body, &t); err != nil {
+			return err
+		}
+		yield(block, seq, t)
+	}
+	return rows.Err()
+}
+
+func (x *Index) writes(ctx context.Context, where string, args []any, yield func(block int64, seq int, w domain.Write)) error {
+	rows, err := x.readers.QueryContext(ctx, `SELECT block, tx, key, deleted, value FROM writes WHERE `+where, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var block int64
+		var seq int
+		var w domain.Write
+		if err := rows.Scan(&block, &seq, &w.Key, &w.Delete, &w.Value); err != nil {
+			return err
+		}
+		yield(block, seq, w)
+	}
+	return rows.Err()
+}
+
+// Transaction implements [index.Index]. Of several transactions under one ID it
+// answers the first, as peers do: the others are marked as duplicates and
+// changed nothing.
+func (x *Index) Transaction(ctx context.Context, id domain.TxID) (index.TransactionRecord, error) {
+	var found *index.TransactionRecord
+	at := 0
+	if id != "" { // configuration transactions have none
+		err := x.transactions(ctx, `tx_id = ? ORDER BY block, seq LIMIT 1`, []any{string(id)}, func(block int64, seq int, t domain.Transaction) {
+			found, at = &index.TransactionRecord{Block: uint64(block), Transaction: t}, seq
+		})
+		if err != nil {
+			return index.TransactionRecord{}, fmt.Errorf("read transaction %s from the index: %w", id, err)
+		}
+	}
+	if found == nil {
+		return index.TransactionRecord{}, &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("transaction %q is not in the index", id)}
+	}
+	err := x.writes(ctx, `block = ? AND tx = ? ORDER BY n`, []any{int64(found.Block), at}, func(_ int64, _ int, w domain.Write) {
+		found.Transaction.Writes = append(found.Transaction.Writes, w)
+	})
+	if err != nil {
+		return index.TransactionRecord{}, fmt.Errorf("read writes of transaction %s from the index: %w", id, err)
+	}
+	return *found, nil
+}

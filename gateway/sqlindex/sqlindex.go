@@ -1,0 +1,239 @@
+// Package sqlindex is the gateway's read model in a SQLite file: an
+// [index.Index].
+//
+// # Durability
+//
+// The file runs in WAL mode with synchronous=NORMAL. A killed process loses
+// nothing. A power failure can lose the last transactions, never part of one:
+// what was read and how far stand in the same transaction, so the index merely
+// continues from an earlier block or log entry. Nothing is acknowledged on the
+// strength of this file.
+//
+// # Schema
+//
+// The files of migrations/ are applied in order and counted in PRAGMA
+// user_version. A migration library was tried and left out: with a file that can
+// be deleted and rebuilt there is nothing to migrate down, and the libraries
+// raise versions of modules that this module has to hold back.
+package sqlindex
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/index"
+
+	_ "modernc.org/sqlite" // driver "sqlite"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// remedy ends the errors that only a new file can cure.
+const remedy = "stop the gateway and delete this file with its -wal and -shm; it is rebuilt from the ledger and the log"
+
+// Option changes how [Open] reads blocks.
+type Option func(*Index)
+
+// WithChaincode makes records only of writes of the chaincode called name.
+// Without it every valid transaction's writes count: keys of other chaincodes on
+// the channel could then pass for records.
+func WithChaincode(name string) Option {
+	return func(x *Index) { x.chaincode = name }
+}
+
+// Index is a read model in a SQLite file. It is safe for concurrent use: writes
+// go through one connection, reads through a pool and do not wait for writes.
+type Index struct {
+	file      string
+	chaincode string // "" means any
+
+	writer  *sql.DB // one connection
+	readers *sql.DB
+	insert  statements
+
+	mu      sync.Mutex    // held while applying
+	next    uint64        // number of blocks applied; guarded by nextMu
+	grown   chan struct{} // closed and replaced when next grows; guarded by nextMu
+	nextMu  sync.Mutex
+	closing sync.Once
+}
+
+var _ index.Index = (*Index)(nil)
+
+// Open opens the index in file and creates it, with its folder, when it is not
+// there. It fails on a file that is no index or was written by a later version.
+func Open(ctx context.Context, file string, options ...Option) (*Index, error) {
+	x := &Index{file: file, grown: make(chan struct{})}
+	for _, option := range options {
+		option(x)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return nil, fmt.Errorf("create folder of the index: %w", err)
+	}
+	// SQLite would create the file readable by everyone; it and its WAL take over this mode.
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open index: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("open index %s: %w", file, err)
+	}
+	if err := x.open(ctx); err != nil {
+		_ = x.Close() // the first error is the one to report
+		return nil, fmt.Errorf("open index %s: %w", file, err)
+	}
+	return x, nil
+}
+
+func (x *Index) open(ctx context.Context) error {
+	var err error
+	if x.writer, err = sql.Open("sqlite", dataSource(x.file, "journal_mode(WAL)", "synchronous(NORMAL)")+"&_txlock=immediate"); err != nil {
+		return err
+	}
+	x.writer.SetMaxOpenConns(1)
+	if err := migrate(ctx, x.writer); err != nil {
+		return err
+	}
+	if x.readers, err = sql.Open("sqlite", dataSource(x.file, "query_only(1)")); err != nil {
+		return err
+	}
+	readers := max(4, runtime.GOMAXPROCS(0))
+	x.readers.SetMaxOpenConns(readers)
+	x.readers.SetMaxIdleConns(readers)
+	if x.insert, err = prepare(ctx, x.writer); err != nil {
+		return err
+	}
+	next, _, err := progress(ctx, x.readers)
+	if err != nil {
+		return err
+	}
+	x.next = next
+	return nil
+}
+
+// dataSource names file to the driver. The path is escaped: it may hold "?" or "%".
+func dataSource(file string, pragmas ...string) string {
+	query := url.Values{"_pragma": append([]string{"busy_timeout(10000)", "temp_store(MEMORY)", "cache_size(-16000)"}, pragmas...)}
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: file}).EscapedPath(), RawQuery: query.Encode()}).String()
+}
+
+// migrate brings the file to the newest schema, one transaction per step.
+func migrate(ctx context.Context, db *sql.DB) error {
+	names, err := fs.Glob(migrations, "migrations/*.sql") // sorted
+	if err != nil {
+		return err
+	}
+	var version int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return fmt.Errorf("%w; if it is not an index of this program or is damaged, %s", err, remedy)
+	}
+	if version > len(names) {
+		return fmt.Errorf("has schema %d and this program knows %d: run the newer program, or %s", version, len(names), remedy)
+	}
+	for i, name := range names[version:] {
+		step, err := migrations.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		err = inTransaction(ctx, db, func(tx *sql.Tx) error {
+			// The version counts in the same transaction: a killed migration leaves no half.
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("%s\nPRAGMA user_version = %d;", step, version+i+1))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("apply %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// statements are prepared once: a block or a batch runs them thousands of times.
+type statements struct {
+	block, transaction, write, record, forget, access, times, use *sql.Stmt
+}
+
+func prepare(ctx context.Context, db *sql.DB) (statements, error) {
+	var s statements
+	for _, p := range []struct {
+		to  **sql.Stmt
+		sql string
+	}{
+		{&s.block, `INSERT INTO blocks (number, hash, body) VALUES (?, ?, ?)`},
+		{&s.transaction, `INSERT INTO transactions (block, seq, tx_id, body) VALUES (?, ?, ?, ?)`},
+		{&s.write, `INSERT INTO writes (block, tx, key, deleted, value, kind, id) VALUES (?, ?, ?, ?, ?, ?, ?)`},
+		{&s.record, `INSERT INTO records (kind, id, write, department, consumer, state, grant_id, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (kind, id) DO UPDATE SET write = excluded.write, department = excluded.department, consumer = excluded.consumer,
+			state = excluded.state, grant_id = excluded.grant_id, text = excluded.text`},
+		{&s.forget, `DELETE FROM records WHERE kind = ? AND id = ?`},
+		{&s.access, `INSERT INTO access (idx, at, direction, ok, call_id, grant_id, catalog_code, provider, consumer, purpose,
+			service_item, case_ref, subject_ref, leaf_hash, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&s.times, `INSERT INTO access_times (chunk, earliest, latest) VALUES (?, ?, ?)
+			ON CONFLICT (chunk) DO UPDATE SET earliest = min(earliest, excluded.earliest), latest = max(latest, excluded.latest)`},
+		{&s.use, `INSERT INTO grant_use (grant_id, direction, hour, uses) VALUES (?, ?, ?, ?)
+			ON CONFLICT (grant_id, direction, hour) DO UPDATE SET uses = uses + excluded.uses`},
+	} {
+		var err error
+		if *p.to, err = db.PrepareContext(ctx, p.sql); err != nil {
+			return statements{}, err
+		}
+	}
+	return s, nil
+}
+
+// querier is what [sql.DB] and [sql.Tx] have in common.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func progress(ctx context.Context, q querier) (nextBlock, nextAccess uint64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT next_block, next_access FROM progress`).Scan(&nextBlock, &nextAccess)
+	return nextBlock, nextAccess, err
+}
+
+// inTransaction runs f and commits, or rolls back when f fails.
+func inTransaction(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		if back := tx.Rollback(); back != nil && !errors.Is(back, sql.ErrTxDone) {
+			return errors.Join(err, back)
+		}
+		return err
+	}
+	return tx.Commit()
+}
+
+// Close closes the file. Calls that wait in [Index.WaitBlock] go on waiting for
+// their contexts.
+func (x *Index) Close() error {
+	var err error
+	x.closing.Do(func() {
+		for _, db := range []*sql.DB{x.readers, x.writer} { // the last one out removes the WAL
+			if db != nil {
+				err = errors.Join(err, db.Close())
+			}
+		}
+	})
+	return err
+}
+
+// checkPage refuses a page outside the port's bounds.
+func checkPage(page index.Page) error {
+	if page.Limit < 1 || page.Limit > 200 {
+		return &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("limit %d is not between 1 and 200", page.Limit)}
+	}
+	return nil
+}

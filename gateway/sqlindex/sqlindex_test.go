@@ -1,0 +1,363 @@
+package sqlindex
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/index/indextest"
+)
+
+func openTemp(t testing.TB, options ...Option) *Index {
+	t.Helper()
+	return openFile(t, filepath.Join(t.TempDir(), "index.sqlite"), options...)
+}
+
+func openFile(t testing.TB, file string, options ...Option) *Index {
+	t.Helper()
+	x, err := Open(t.Context(), file, options...)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := x.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return x
+}
+
+func TestConformance(t *testing.T) {
+	indextest.Run(t, func(t *testing.T) index.Index { return openTemp(t) })
+}
+
+// dump is every row of every table, each row as text or as its digest.
+func dump(t *testing.T, x *Index) []string {
+	t.Helper()
+	tables := query(t, x.readers, `SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`)
+	if len(tables) < 5 {
+		t.Fatalf("the index has only the tables %v", tables)
+	}
+	var out []string
+	for _, table := range tables {
+		rows := query(t, x.readers, `SELECT * FROM `+table)
+		if len(rows) == 0 {
+			t.Fatalf("table %s is empty: the comparison would not tell", table)
+		}
+		for _, row := range rows {
+			if len(row) > 300 {
+				row = fmt.Sprintf("%s… %x", row[:40], sha256.Sum256([]byte(row)))
+			}
+			out = append(out, table+" "+row)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func query(t testing.TB, db *sql.DB, statement string, args ...any) []string {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), statement, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for rows.Next() {
+		values := make([]any, len(names))
+		for i := range values {
+			values[i] = new(any)
+		}
+		if err := rows.Scan(values...); err != nil {
+			t.Fatal(err)
+		}
+		var texts []string
+		for _, v := range values {
+			texts = append(texts, fmt.Sprint(*v.(*any)))
+		}
+		out = append(out, strings.Join(texts, "|"))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// feed brings the index to the end of blocks and access records.
+func feed(ctx context.Context, x *Index, blocks []domain.Block, access int, done func()) error {
+	for {
+		next, err := x.NextBlock(ctx)
+		if err != nil {
+			return err
+		}
+		nextAccess, err := x.NextAccess(ctx)
+		if err != nil {
+			return err
+		}
+		if next == uint64(len(blocks)) && nextAccess == uint64(access) {
+			return nil
+		}
+		if next < uint64(len(blocks)) {
+			if err := x.ApplyBlock(ctx, blocks[next]); err != nil {
+				return err
+			}
+		}
+		if n := min(50, access-int(nextAccess)); n > 0 {
+			if err := x.ApplyAccess(ctx, indextest.Access(nextAccess, n)); err != nil {
+				return err
+			}
+		}
+		done()
+	}
+}
+
+func TestRebuildIsDeterministic(t *testing.T) {
+	blocks := indextest.Blocks(40, 30)
+	a, b := openTemp(t), openTemp(t)
+	for _, x := range []*Index{a, b} {
+		if err := feed(t.Context(), x, blocks, 2000, func() {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(dump(t, a), dump(t, b)); diff != "" {
+		t.Errorf("two indexes of the same blocks differ:\n%s", diff)
+	}
+}
+
+func TestReopen(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a folder", "50%? #index.sqlite")
+	blocks := indextest.Blocks(5, 10)
+	x, err := Open(t.Context(), file)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	if err := feed(t.Context(), x, blocks[:3], 100, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+	if err := x.Close(); err != nil {
+		t.Errorf("Close again: %v", err)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatalf("the index is not in the file named: %v", err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("mode of the file = %v, want 0600", info.Mode())
+	}
+	if err := filepath.WalkDir(filepath.Dir(file), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && path != file {
+			t.Errorf("Close left %s behind", path)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	x = openFile(t, file)
+	if err := x.WaitBlock(t.Context(), 2); err != nil {
+		t.Errorf("WaitBlock(2): %v", err)
+	}
+	if err := feed(t.Context(), x, blocks, 300, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	fresh := openTemp(t)
+	if err := feed(t.Context(), fresh, blocks, 300, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(dump(t, fresh), dump(t, x)); diff != "" {
+		t.Errorf("an index closed on the way differs (-fresh +reopened):\n%s", diff)
+	}
+}
+
+func TestAnotherChain(t *testing.T) {
+	x := openTemp(t)
+	blocks := indextest.Blocks(3, 1)
+	for _, b := range blocks {
+		if err := x.ApplyBlock(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known, next := blocks[1], domain.Block{Number: 3, Hash: "aa", PreviousHash: "bb"}
+	known.Hash = "aa"
+	for _, b := range []domain.Block{known, next} {
+		err := x.ApplyBlock(t.Context(), b)
+		if domain.KindOf(err) != domain.Conflict || !strings.Contains(err.Error(), "delete this file") {
+			t.Errorf("ApplyBlock(%d) of another chain = %v, want a conflict that says what to do", b.Number, err)
+		}
+	}
+	if n, err := x.NextBlock(t.Context()); err != nil || n != 3 {
+		t.Errorf("NextBlock = %d, %v, want 3", n, err)
+	}
+}
+
+func TestWithChaincode(t *testing.T) {
+	var c indextest.Chain
+	own, other := indextest.Put("cert~a", []byte(`{}`)), indextest.Put("cert~b", []byte(`{}`))
+	other.Chaincode = "another"
+	x := openTemp(t, WithChaincode("zhenglian"))
+	if err := x.ApplyBlock(t.Context(), c.Add(own, other)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.Get(t.Context(), domain.KindCertificate, "a"); err != nil {
+		t.Errorf("Get of the chaincode's own record: %v", err)
+	}
+	if _, err := x.Get(t.Context(), domain.KindCertificate, "b"); domain.KindOf(err) != domain.NotFound {
+		t.Errorf("Get of another chaincode's write = %v, want not_found", err)
+	}
+}
+
+func TestDuplicateTransactionID(t *testing.T) {
+	var c indextest.Chain
+	first := indextest.Put("cert~a", []byte(`{}`))
+	first.ID = "same"
+	again := first
+	again.ValidationCode = "DUPLICATE_TXID"
+	x := openTemp(t)
+	for _, b := range []domain.Block{c.Add(first), c.Add(again)} {
+		if err := x.ApplyBlock(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := x.Transaction(t.Context(), "same")
+	if err != nil || got.Block != 0 || !got.Transaction.Valid() {
+		t.Errorf("Transaction = %+v, %v, want the valid one of block 0", got, err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		prepare func(t *testing.T, file string)
+		want    string
+	}{
+		"not a database": {func(t *testing.T, file string) {
+			if err := os.WriteFile(file, []byte(strings.Repeat("this is a text ", 100)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "delete this file"},
+		"a later schema": {func(t *testing.T, file string) {
+			x := openFile(t, file)
+			if _, err := x.writer.ExecContext(t.Context(), `PRAGMA user_version = 99`); err != nil {
+				t.Fatal(err)
+			}
+		}, "schema 99"},
+		"a folder": {func(t *testing.T, file string) {
+			if err := os.Mkdir(file, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, "is a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "index.sqlite")
+			test.prepare(t, file)
+			x, err := Open(t.Context(), file)
+			if err == nil {
+				t.Fatalf("Open succeeded, Close: %v", x.Close())
+			}
+			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), file) {
+				t.Errorf("Open = %q, want it to name the file and %q", err, test.want)
+			}
+		})
+	}
+}
+
+// What cannot be stored whole leaves no part of it.
+func TestFailedWriteLeavesNothing(t *testing.T) {
+	x := openTemp(t)
+	blocks := indextest.Blocks(3, 20)
+	if err := feed(t.Context(), x, blocks[:2], 100, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	before := dump(t, x)
+	for _, table := range []string{"records", "writes", "grant_use", "access"} {
+		if _, err := x.writer.ExecContext(t.Context(), fmt.Sprintf(
+			`CREATE TRIGGER full_%s BEFORE INSERT ON %[1]s BEGIN SELECT RAISE(ABORT, 'disk full'); END`, table)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := x.ApplyBlock(t.Context(), blocks[2]); err == nil || !strings.Contains(err.Error(), "disk full") {
+		t.Errorf("ApplyBlock = %v, want the failure", err)
+	}
+	if err := x.ApplyAccess(t.Context(), indextest.Access(100, 10)); err == nil || !strings.Contains(err.Error(), "disk full") {
+		t.Errorf("ApplyAccess = %v, want the failure", err)
+	}
+	if n, err := x.NextBlock(t.Context()); err != nil || n != 2 {
+		t.Errorf("NextBlock = %d, %v, want 2", n, err)
+	}
+	if diff := cmp.Diff(before, dump(t, x)); diff != "" {
+		t.Errorf("failed writes left something (-before +after):\n%s", diff)
+	}
+}
+
+func TestWaitBlockSurvivesClose(t *testing.T) {
+	x, err := Open(t.Context(), filepath.Join(t.TempDir(), "index.sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := x.WaitBlock(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("WaitBlock on a closed index = %v", err)
+	}
+	if err := x.ApplyBlock(t.Context(), domain.Block{}); err == nil {
+		t.Error("ApplyBlock on a closed index succeeded")
+	}
+}
+
+// Every trace walks an index that gives the order wanted: none scans the whole
+// log or sorts what it found, whatever the log's size.
+func TestTracePlans(t *testing.T) {
+	x := openTemp(t)
+	for name, test := range map[string]struct {
+		filter index.AccessFilter
+		want   []string
+	}{
+		"all":          {index.AccessFilter{}, []string{"INTEGER PRIMARY KEY"}},
+		"call":         {index.AccessFilter{CallID: "x", GrantID: "y", Purpose: "z"}, []string{"access_call"}},
+		"subject":      {index.AccessFilter{SubjectRef: "x", Department: "civil"}, []string{"access_subject"}},
+		"case":         {index.AccessFilter{CaseRef: "x", CatalogCode: "y"}, []string{"access_case"}},
+		"grant":        {index.AccessFilter{GrantID: "x", From: indextest.Epoch}, []string{"access_grant"}},
+		"catalog":      {index.AccessFilter{CatalogCode: "x"}, []string{"access_catalog"}},
+		"service item": {index.AccessFilter{ServiceItem: "x"}, []string{"access_service_item"}},
+		"purpose":      {index.AccessFilter{Purpose: "x"}, []string{"access_purpose"}},
+		"department":   {index.AccessFilter{Department: "x"}, []string{"access_provider", "access_consumer"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys, args := traceQuery(test.filter, allEntries, 201)
+			plan := strings.Join(query(t, x.readers, "EXPLAIN QUERY PLAN "+keys, args...), "\n")
+			for _, want := range test.want {
+				if !strings.Contains(plan, want) {
+					t.Errorf("the plan does not use %s:\n%s", want, plan)
+				}
+			}
+			// The keys of one page, at most 201 of a leg, may be sorted; rows of the log may not.
+			for _, line := range strings.Split(plan, "\n") {
+				if strings.Contains(line, "SCAN access") || (len(test.want) == 1 && strings.Contains(line, "TEMP B-TREE")) {
+					t.Errorf("the plan scans or sorts:\n%s", plan)
+				}
+			}
+		})
+	}
+}

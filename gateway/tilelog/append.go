@@ -1,0 +1,199 @@
+package tilelog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/transparency-dev/formats/log"
+	"github.com/transparency-dev/tessera"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
+)
+
+// maxEntry is the longest entry in bytes: bundles hold lengths in 16 bits.
+const maxEntry = 1<<16 - 1
+
+// ErrClosed is the error of appending to a closed log.
+var ErrClosed = errors.New("the access log is closed")
+
+// appendCall is one Append on its way to the writing goroutine.
+type appendCall struct {
+	ctx     context.Context
+	entries []*tessera.Entry
+	done    chan error // buffered: the writer never waits for the caller
+}
+
+// Append implements [accesslog.Log]. When ctx ends while the entries are being
+// written they may be stored or not. After a failed write it returns the error
+// of that write from then on.
+func (l *Log) Append(ctx context.Context, entries [][]byte) ([]accesslog.Receipt, error) {
+	for i, e := range entries {
+		if len(e) == 0 || len(e) > maxEntry {
+			return nil, &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("entry %d has %d bytes, allowed are 1 to %d", i, len(e), maxEntry)}
+		}
+	}
+	if err := l.Failed(); err != nil {
+		return nil, err
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	call := &appendCall{ctx: ctx, done: make(chan error, 1)}
+	for _, e := range entries { // hashed here, not by the one goroutine that writes
+		call.entries = append(call.entries, tessera.NewEntry(append([]byte(nil), e...)))
+	}
+	select {
+	case <-l.closing:
+		return nil, ErrClosed
+	default:
+	}
+	select {
+	case l.appends <- call:
+	case <-l.closing:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, fmt.Errorf("append %d records: %w", len(entries), ctx.Err())
+	}
+	select {
+	case err := <-call.done:
+		return call.receipts(err)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("append %d records: %w", len(entries), ctx.Err())
+	case <-l.written:
+		// The writer may have answered before it ended; it leaves nothing behind unanswered otherwise.
+		select {
+		case err := <-call.done:
+			return call.receipts(err)
+		default:
+			return nil, ErrClosed
+		}
+	}
+}
+
+func (c *appendCall) receipts(err error) ([]accesslog.Receipt, error) {
+	if err != nil {
+		return nil, err
+	}
+	receipts := make([]accesslog.Receipt, len(c.entries))
+	for i, e := range c.entries {
+		receipts[i] = accesslog.Receipt{Index: *e.Index(), LeafHash: e.LeafHash()}
+	}
+	return receipts, nil
+}
+
+// write takes appends from the queue, puts as many together as fit one group, and
+// writes group after group until the log closes.
+func (l *Log) write() {
+	defer close(l.written)
+	var held *appendCall // the one that did not fit
+	for {
+		first := held
+		held = nil
+		if first == nil {
+			select {
+			case first = <-l.appends:
+			case <-l.closing:
+				select {
+				case first = <-l.appends: // accepted before the log closed
+				default:
+					return
+				}
+			}
+		}
+		group, size := []*appendCall{first}, len(first.entries)
+	fill:
+		for size < groupSize {
+			select {
+			case next := <-l.appends:
+				if size+len(next.entries) > groupSize {
+					held = next
+					break fill
+				}
+				group, size = append(group, next), size+len(next.entries)
+			default:
+				break fill
+			}
+		}
+		l.writeGroup(group)
+	}
+}
+
+// writeGroup appends the entries of a group and answers its callers.
+func (l *Log) writeGroup(group []*appendCall) {
+	var live []*appendCall
+	var entries []*tessera.Entry
+	for _, call := range group {
+		if err := call.ctx.Err(); err != nil { // nobody waits for it any more
+			call.done <- fmt.Errorf("append %d records: %w", len(call.entries), err)
+			continue
+		}
+		live, entries = append(live, call), append(entries, call.entries...)
+	}
+	err := l.Failed()
+	for len(entries) > 0 && err == nil { // an append may be larger than a group
+		n := min(len(entries), groupSize)
+		err = l.store(entries[:n])
+		entries = entries[n:]
+	}
+	for _, call := range live {
+		call.done <- err
+	}
+}
+
+// store adds entries to the tree and returns when they are durable. Its failure
+// is final.
+func (l *Log) store(entries []*tessera.Entry) error {
+	futures := make([]tessera.IndexFuture, len(entries))
+	for i, e := range entries {
+		// The write is shared by several appends: no caller's context may end it.
+		futures[i] = l.add(context.Background(), e)
+	}
+	var last uint64
+	for i, future := range futures {
+		got, err := future()
+		if err != nil {
+			return l.fail(fmt.Errorf("write to access log %s: %w", l.origin, err))
+		}
+		if i > 0 && got.Index != last+1 {
+			return l.fail(fmt.Errorf("write to access log %s: entry after index %d got %d", l.origin, last, got.Index))
+		}
+		last = got.Index
+	}
+	return nil
+}
+
+// fail makes err the answer to all that follows.
+func (l *Log) fail(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed == nil {
+		l.failed = fmt.Errorf("%w; the log takes no more records until the gateway is restarted", err)
+	}
+	return l.failed
+}
+
+// Failed answers the failed write that ended the log, or nil. A gateway whose
+// log has failed should stop.
+func (l *Log) Failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
+}
+
+// Sign implements [accesslog.Log]. It refuses a text that could pass for a
+// checkpoint of the log: only the tree itself may be signed as such.
+func (l *Log) Sign(text string) ([]byte, error) {
+	var cp log.Checkpoint
+	if _, err := cp.Unmarshal([]byte(text)); err == nil && strings.TrimSpace(cp.Origin) == l.origin {
+		return nil, &domain.Error{Kind: domain.Invalid, Msg: "the text reads as a checkpoint of the log"}
+	}
+	signed, err := note.Sign(&note.Note{Text: text}, l.signer)
+	if err != nil {
+		return nil, fmt.Errorf("sign with the key of %s: %w", l.origin, err)
+	}
+	return signed, nil
+}

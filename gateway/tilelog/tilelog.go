@@ -1,0 +1,403 @@
+// Package tilelog is a department's access log in a folder of tiles: an
+// [accesslog.Log] on transparency-dev/tessera, in the C2SP layouts tlog-tiles
+// and tlog-checkpoint. Any web server may publish the folder as it is, except
+// .state and gateway.lock.
+//
+// # Durability
+//
+// [Log.Append] answers when Tessera's futures have resolved. With POSIX storage
+// (read in v1.0.4) this means: every entry bundle and hash tile of the batch,
+// then the tree state that makes them part of the tree, were written with O_SYNC
+// to a temporary file, renamed, and their folders synced. What was answered thus
+// survives the process and the machine. A batch cut off before its tree state is
+// overwritten by the next one.
+//
+// After a failed write nobody knows what the disk holds (a failed fsync is not
+// reported twice). The log then refuses every further append with the first
+// error until it is opened anew: see [Log.Failed].
+//
+// # Order
+//
+// Tessera flushes a batch when it is full or when its timer fires, and the two
+// can overtake one another. So one goroutine adds the entries of several appends
+// as one group, smaller than a Tessera batch, and waits for it before the next:
+// the entries of an append lie in the log in the order given.
+package tilelog
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/transparency-dev/formats/log"
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/client"
+	"github.com/transparency-dev/tessera/storage/posix"
+	"golang.org/x/mod/sumdb/note"
+	"k8s.io/klog/v2"
+
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
+)
+
+const (
+	groupSize  = 2048                 // most entries of one group
+	batchAge   = 2 * time.Millisecond // how long Tessera waits for more of a group; the group is complete long before
+	queueSize  = 256                  // appends that may wait for their group
+	gcInterval = 5 * time.Second      // of partial tiles; Tessera removes at most 100 bundles' worth each time
+)
+
+// Options are the settings of a log.
+type Options struct {
+	// Dir is the log's folder. It is created when it is not there.
+	Dir string
+	// Origin is the log's name in its checkpoints. It must be the name in Key.
+	Origin string
+	// Key is the private key in the text form of golang.org/x/mod/sumdb/note,
+	// Ed25519.
+	Key string
+	// CheckpointInterval is how often a grown tree is signed and published; the
+	// zero value means 1 s. Tessera takes no less than 100 ms.
+	CheckpointInterval time.Duration
+	// Logger takes what Tessera has to say. Tessera knows but one logger for the
+	// whole process: the first one given to [Open] counts. Without one it writes
+	// to standard error in its own form.
+	Logger *slog.Logger
+}
+
+// setLogger guards Tessera's logger, which must not change while it is in use.
+var setLogger sync.Once
+
+// Log is an access log in a folder. It is safe for concurrent use by one process;
+// a second one is refused.
+type Log struct {
+	dir         string
+	origin      string
+	signer      note.Signer
+	verifier    note.Verifier
+	verifierKey string
+
+	lock     *os.File
+	add      tessera.AddFn
+	reader   tessera.LogReader
+	shutdown func(context.Context) error
+	stop     context.CancelFunc // of Tessera's goroutines
+
+	appends chan *appendCall
+	closing chan struct{} // closed by Close: no append may begin
+	written chan struct{} // closed when the writing goroutine has ended
+	once    sync.Once
+	closed  error
+
+	mu     sync.Mutex
+	failed error
+}
+
+var _ accesslog.Log = (*Log)(nil)
+
+// LockedError says that another process, or this one, has the log open.
+type LockedError struct{ Dir string }
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("the access log in %s is in use: another gateway has it open; stop that one first", e.Dir)
+}
+
+// Open opens the log in o.Dir or begins one there. It refuses a folder whose
+// checkpoint another key signed or does not match the tiles: a log that went on
+// from there could never be anchored.
+func Open(ctx context.Context, o Options) (*Log, error) {
+	l, err := open(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("open access log %s: %w", o.Dir, err)
+	}
+	return l, nil
+}
+
+func open(ctx context.Context, o Options) (_ *Log, err error) {
+	l := &Log{dir: o.Dir, origin: o.Origin, appends: make(chan *appendCall, queueSize), closing: make(chan struct{}), written: make(chan struct{})}
+	if l.signer, l.verifier, l.verifierKey, err = parseKey(o.Key, o.Origin); err != nil {
+		return nil, err
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = time.Second
+	}
+	if o.Logger != nil {
+		setLogger.Do(func() { klog.SetSlogLogger(o.Logger) })
+	}
+	if err := makeDir(filepath.Clean(o.Dir)); err != nil {
+		return nil, err
+	}
+	if l.lock, err = lock(o.Dir); err != nil {
+		return nil, err
+	}
+	// Tessera's goroutines outlive ctx, which is for opening only.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = stop
+	defer func() {
+		if err != nil {
+			stop()
+			_ = l.lock.Close() // releases it; the error that matters is err
+		}
+	}()
+	stored, err := l.checkStored()
+	if err != nil {
+		return nil, err
+	}
+	driver, err := posix.New(ctx, posix.Config{Path: o.Dir})
+	if err != nil {
+		return nil, err
+	}
+	appender, shutdown, reader, err := tessera.NewAppender(background, driver, tessera.NewAppendOptions().
+		WithCheckpointSigner(l.signer).
+		WithCheckpointInterval(o.CheckpointInterval).
+		WithCheckpointRepublishInterval(0). // the same tree signed again says nothing new
+		WithBatching(groupSize+1, batchAge).
+		WithPushback(2*groupSize). // never reached: one group at a time
+		WithGarbageCollectionInterval(gcInterval))
+	if err != nil {
+		return nil, err
+	}
+	l.add, l.reader, l.shutdown = appender.Add, reader, shutdown
+	if err := l.checkTree(ctx, stored); err != nil {
+		return nil, err
+	}
+	if err := l.awaitCheckpoint(ctx, stored.Size); err != nil {
+		return nil, err
+	}
+	go l.write()
+	return l, nil
+}
+
+// makeDir creates dir where it is missing, durably: a record in a folder whose
+// own name is lost is lost too.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o755)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // what else may bear that name shows when it is used
+	}
+	if err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+// lock takes the folder for this process. The lock ends with the process,
+// however it ends.
+func lock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "gateway.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	// flock, not fcntl: it also keeps out a second Open in this process.
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, &LockedError{Dir: dir}
+		}
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	return f, nil
+}
+
+// parseKey reads the signer key text and derives the verifier key text.
+func parseKey(key, origin string) (note.Signer, note.Verifier, string, error) {
+	key = strings.TrimSpace(key)
+	signer, err := note.NewSigner(key)
+	if err != nil {
+		return nil, nil, "", errors.New("the log's key is not a private key in note form (PRIVATE+KEY+name+hash+data)") // never the key's text
+	}
+	if signer.Name() != origin {
+		return nil, nil, "", fmt.Errorf("the log's key is named %q and the log's origin is %q: they must be equal", signer.Name(), origin)
+	}
+	// note has no way from a signer to its verifier key. NewSigner checked the form:
+	// after the fourth "+" comes the base64 of an algorithm byte, 1 for Ed25519, and the seed.
+	data, err := base64.StdEncoding.DecodeString(strings.SplitN(key, "+", 5)[4])
+	if err != nil || len(data) != 1+ed25519.SeedSize {
+		return nil, nil, "", errors.New("the log's key is not an Ed25519 key")
+	}
+	public, ok := ed25519.NewKeyFromSeed(data[1:]).Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, nil, "", errors.New("the log's key is not an Ed25519 key")
+	}
+	verifierKey, err := note.NewEd25519VerifierKey(origin, public)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	verifier, err := note.NewVerifier(verifierKey)
+	return signer, verifier, verifierKey, err
+}
+
+// tree is the state of the tree as Tessera keeps it, unsigned.
+type tree struct {
+	Size uint64 `json:"size"`
+	Root []byte `json:"root"`
+}
+
+// checkStored checks the signature over what an earlier process left, before
+// anything is written, and answers the tree. A new log is one of size 0.
+func (l *Log) checkStored() (tree, error) {
+	var stored tree
+	// Tessera has no call for the root of a tree that no checkpoint covers yet.
+	state, err := os.ReadFile(filepath.Join(l.dir, ".state", "treeState"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return tree{}, err
+	default:
+		if err := json.Unmarshal(state, &stored); err != nil {
+			return tree{}, fmt.Errorf("its tree state cannot be read: %w; restore the folder from a backup", err)
+		}
+	}
+	raw, err := os.ReadFile(filepath.Join(l.dir, "checkpoint"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if stored.Size > 0 {
+			return tree{}, fmt.Errorf("it holds %d records and no checkpoint; restore the folder from a backup", stored.Size)
+		}
+		return stored, nil
+	}
+	if err != nil {
+		return tree{}, err
+	}
+	cp, err := l.parseCheckpoint(raw)
+	if err != nil {
+		return tree{}, fmt.Errorf("its checkpoint does not verify with the configured key %s (%w): configure the key and origin that this log began with, or another folder", l.verifierKey, err)
+	}
+	if cp.Size > stored.Size {
+		return tree{}, fmt.Errorf("its checkpoint speaks of %d records and the tree has %d: the folder is a mixture; restore it from a backup", cp.Size, stored.Size)
+	}
+	return stored, nil
+}
+
+// checkTree checks that the tiles along the tree's right edge are there and hash
+// to the stored root and to the published one: what a torn or mixed folder shows
+// at once. Tiles further left show when they are read.
+func (l *Log) checkTree(ctx context.Context, stored tree) error {
+	if stored.Size == 0 {
+		return nil
+	}
+	cp, err := l.Checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range []tree{stored, {Size: cp.Size, Root: cp.Root}} {
+		root, err := l.root(ctx, t.Size)
+		if err != nil {
+			return fmt.Errorf("its tiles cannot be read: %w; restore the folder from a backup", err)
+		}
+		if !bytes.Equal(root, t.Root) {
+			return fmt.Errorf("its tiles do not have the root that was recorded for %d records; restore the folder from a backup", t.Size)
+		}
+	}
+	return nil
+}
+
+// root computes the root hash of the first size entries.
+func (l *Log) root(ctx context.Context, size uint64) ([]byte, error) {
+	if size == 0 {
+		return rfc6962.DefaultHasher.EmptyRoot(), nil
+	}
+	hashes, err := client.FetchRangeNodes(ctx, size, l.tile)
+	if err != nil {
+		return nil, err
+	}
+	r, err := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewRange(0, size, hashes)
+	if err != nil {
+		return nil, err
+	}
+	return r.GetRootHash(nil)
+}
+
+// awaitCheckpoint waits until a checkpoint of at least size is published: what a
+// killed process left unpublished, and the first one of a new log.
+func (l *Log) awaitCheckpoint(ctx context.Context, size uint64) error {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		cp, err := l.Checkpoint(ctx)
+		switch {
+		case err == nil && cp.Size >= size:
+			return nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the first checkpoint: %w", ctx.Err())
+		}
+	}
+}
+
+// Origin implements [accesslog.Log].
+func (l *Log) Origin() string { return l.origin }
+
+// VerifierKey implements [accesslog.Log].
+func (l *Log) VerifierKey() string { return l.verifierKey }
+
+// Checkpoint implements [accesslog.Log].
+func (l *Log) Checkpoint(ctx context.Context) (accesslog.Checkpoint, error) {
+	raw, err := l.reader.ReadCheckpoint(ctx)
+	if err != nil {
+		return accesslog.Checkpoint{}, fmt.Errorf("read checkpoint of %s: %w", l.origin, err)
+	}
+	cp, err := l.parseCheckpoint(raw)
+	if err != nil {
+		return accesslog.Checkpoint{}, fmt.Errorf("read checkpoint of %s: %w", l.origin, err)
+	}
+	return accesslog.Checkpoint{Origin: cp.Origin, Size: cp.Size, Root: cp.Hash, Note: raw}, nil
+}
+
+func (l *Log) parseCheckpoint(raw []byte) (*log.Checkpoint, error) {
+	cp, _, _, err := log.ParseCheckpoint(raw, l.origin, l.verifier)
+	if err != nil {
+		return nil, err
+	}
+	if len(cp.Hash) != rfc6962.DefaultHasher.Size() {
+		return nil, fmt.Errorf("the root hash has %d bytes", len(cp.Hash))
+	}
+	return cp, nil
+}
+
+// Close ends the log: it refuses new appends, waits for those under way and for
+// a checkpoint that covers them, and gives the folder free. When ctx ends first
+// it gives the folder free all the same; nothing acknowledged is lost, only not
+// yet in a checkpoint.
+func (l *Log) Close(ctx context.Context) error {
+	l.once.Do(func() {
+		close(l.closing)
+		select {
+		case <-l.written:
+			if err := l.shutdown(ctx); err != nil && l.Failed() == nil { // a failed log publishes no more
+				l.closed = fmt.Errorf("publish the last checkpoint of %s: %w", l.origin, err)
+			}
+		case <-ctx.Done():
+			l.closed = fmt.Errorf("close access log %s: %w", l.origin, ctx.Err())
+		}
+		l.stop()
+		l.closed = errors.Join(l.closed, l.lock.Close())
+	})
+	return l.closed
+}

@@ -1,0 +1,281 @@
+package tilelog
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
+	"github.com/zhenglian/zhenglian/gateway/accesslog/accesslogtest"
+)
+
+const origin = "zhenglian.example/log/police"
+
+func newKey(t testing.TB, name string) string {
+	t.Helper()
+	key, _, err := note.GenerateKey(rand.Reader, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func options(dir, key string) Options {
+	return Options{Dir: dir, Origin: origin, Key: key, CheckpointInterval: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+}
+
+// openDir opens a log and closes it at the end of the test.
+func openDir(t testing.TB, dir, key string) *Log {
+	t.Helper()
+	l, err := Open(t.Context(), options(dir, key))
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	t.Cleanup(func() { // after the test's context has ended
+		if err := l.Close(context.Background()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return l
+}
+
+func appendN(t testing.TB, l *Log, from, n int) [][]byte {
+	t.Helper()
+	var entries [][]byte
+	for i := range n {
+		entries = append(entries, fmt.Appendf(nil, "entry %d", from+i))
+	}
+	receipts, err := l.Append(t.Context(), entries)
+	if err != nil {
+		t.Fatalf("Append: %v", err)
+	}
+	if receipts[0].Index != uint64(from) {
+		t.Fatalf("first index = %d, want %d", receipts[0].Index, from)
+	}
+	return entries
+}
+
+func TestConformance(t *testing.T) {
+	accesslogtest.Run(t, func(t *testing.T) accesslog.Log { return openDir(t, t.TempDir(), newKey(t, origin)) })
+}
+
+func TestReopen(t *testing.T) {
+	dir, key := filepath.Join(t.TempDir(), "new", "log"), newKey(t, origin)
+	var all [][]byte
+	for round := range 4 {
+		l, err := Open(t.Context(), options(dir, key+"\n")) // a key file ends with a newline
+		if err != nil {
+			t.Fatalf("Open, round %d: %v", round, err)
+		}
+		if cp, err := l.Checkpoint(t.Context()); err != nil || cp.Size != uint64(len(all)) {
+			t.Errorf("size on opening = %d, %v, want %d", cp.Size, err, len(all))
+		}
+		all = append(all, appendN(t, l, len(all), 200)...)
+		if err := l.Close(t.Context()); err != nil {
+			t.Fatalf("Close: %v", err)
+		}
+		if _, err := l.Append(t.Context(), [][]byte{{1}}); !errors.Is(err, ErrClosed) {
+			t.Errorf("Append after Close = %v, want ErrClosed", err)
+		}
+	}
+	l := openDir(t, dir, key)
+	if diff := cmp.Diff(all, accesslogtest.Check(t, l)); diff != "" {
+		t.Errorf("entries after reopening (-want +got):\n%s", diff)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	key := newKey(t, origin)
+	for name, test := range map[string]struct {
+		damage func(t *testing.T, dir string)
+		change func(*Options)
+		want   string
+	}{
+		"another key":              {change: func(o *Options) { o.Key = newKey(t, origin) }, want: "does not verify with the configured key"},
+		"another origin":           {change: func(o *Options) { o.Key = newKey(t, "other.example"); o.Origin = "other.example" }, want: "does not verify with the configured key"},
+		"key under another name":   {change: func(o *Options) { o.Origin = "other.example" }, want: "must be equal"},
+		"no key":                   {change: func(o *Options) { o.Key = "" }, want: "not a private key"},
+		"a verifier key":           {change: func(o *Options) { o.Key = openedVerifierKey(t, key) }, want: "not a private key"},
+		"checkpoint gone":          {damage: remove("checkpoint"), want: "no checkpoint"},
+		"checkpoint damaged":       {damage: write("checkpoint", "x"), want: "does not verify"},
+		"tree state gone":          {damage: remove(".state/treeState"), want: "is a mixture"},
+		"tree state damaged":       {damage: write(".state/treeState", "{"), want: "tree state cannot be read"},
+		"tree state rolled back":   {damage: write(".state/treeState", `{"size":3,"root":""}`), want: "is a mixture"},
+		"tree state of other tree": {damage: write(".state/treeState", `{"size":300,"root":"AAAA"}`), want: "do not have the root"},
+		"tile gone":                {damage: remove("tile/1/000.p/1"), want: "tiles cannot be read"},
+		"tile damaged":             {damage: write("tile/0/001.p/44", strings.Repeat("x", 44*32)), want: "do not have the root"},
+		"tile cut":                 {damage: write("tile/0/001.p/44", "x"), want: "tiles cannot be read"},
+		"folder is a file": {change: func(o *Options) {
+			o.Dir = filepath.Join(t.TempDir(), "file")
+			write("file", "")(t, filepath.Dir(o.Dir))
+		}, want: "not a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			l, err := Open(t.Context(), options(dir, key))
+			if err != nil {
+				t.Fatalf("Open: %v", err)
+			}
+			appendN(t, l, 0, 300)
+			if err := l.Close(t.Context()); err != nil {
+				t.Fatalf("Close: %v", err)
+			}
+			o := options(dir, key)
+			if test.damage != nil {
+				test.damage(t, dir)
+			}
+			if test.change != nil {
+				test.change(&o)
+			}
+			l, err = Open(t.Context(), o)
+			if err == nil {
+				t.Fatalf("Open succeeded, Close: %v", l.Close(t.Context()))
+			}
+			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), o.Dir) {
+				t.Errorf("Open = %q, want it to name the folder and %q", err, test.want)
+			}
+			if strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "PRIVATE+KEY+zh") {
+				t.Errorf("the error tells the key: %v", err)
+			}
+			if test.damage == nil { // nothing was changed and the lock is free again
+				openDir(t, dir, key)
+			}
+		})
+	}
+}
+
+func openedVerifierKey(t *testing.T, key string) string {
+	t.Helper()
+	_, _, verifierKey, err := parseKey(key, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return verifierKey
+}
+
+func remove(name string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func write(name, text string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOpenTwice(t *testing.T) {
+	dir, key := t.TempDir(), newKey(t, origin)
+	l := openDir(t, dir, key)
+	var locked *LockedError
+	if _, err := Open(t.Context(), options(dir, key)); !errors.As(err, &locked) {
+		t.Errorf("Open of an open log = %v, want a LockedError", err)
+	}
+	appendN(t, l, 0, 1) // the first one goes on
+}
+
+// After a failed write the log must not promise anything more, even when the
+// next write would go well.
+func TestFailedWriteIsFinal(t *testing.T) {
+	dir, key := t.TempDir(), newKey(t, origin)
+	l, err := Open(t.Context(), options(dir, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := appendN(t, l, 0, 10)
+	accesslogtest.AwaitSize(t, l, 10)
+	// A file where a folder must be: every write of a tile fails, for root too.
+	tiles, aside := filepath.Join(dir, "tile"), filepath.Join(dir, "aside")
+	if err := os.Rename(tiles, aside); err != nil {
+		t.Fatal(err)
+	}
+	write("tile", "")(t, dir)
+	if _, err := l.Append(t.Context(), [][]byte{{1}}); err == nil {
+		t.Fatal("Append succeeded without tiles")
+	}
+	if err := os.Remove(tiles); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(aside, tiles); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), [][]byte{{2}}); err == nil || !strings.Contains(err.Error(), "restarted") {
+		t.Errorf("Append after a failed write = %v, want a refusal", err)
+	}
+	if l.Failed() == nil {
+		t.Error("Failed = nil")
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Errorf("Close of a failed log: %v", err)
+	}
+	l = openDir(t, dir, key)
+	appendN(t, l, 10, 1)
+	accesslogtest.AwaitSize(t, l, 11)
+	if diff := cmp.Diff(kept, accesslogtest.Check(t, l)[:10]); diff != "" {
+		t.Errorf("entries after the failure (-want +got):\n%s", diff)
+	}
+}
+
+// A process killed in the middle of a batch leaves tiles of a tree that never
+// was. Proofs must come from the tree that is.
+func TestLeftoverTiles(t *testing.T) {
+	dir, key := t.TempDir(), newKey(t, origin)
+	l, err := Open(t.Context(), options(dir, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 0, 10)
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"tile/0/000.p/15", "tile/0/000", "tile/entries/000.p/15", "tile/entries/000"} {
+		write(name, strings.Repeat("leftover", 15*4))(t, dir)
+	}
+	l = openDir(t, dir, key)
+	appendN(t, l, 10, 20)
+	accesslogtest.AwaitSize(t, l, 30)
+	all := accesslogtest.Check(t, l)
+	if got := string(all[14]); got != "entry 14" {
+		t.Errorf("entry 14 = %q", got)
+	}
+	root, err := l.root(t.Context(), 15)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := accesslogtest.New()
+	if _, err := fresh.Append(t.Context(), all[:15]); err != nil {
+		t.Fatal(err)
+	}
+	want, err := fresh.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.Root, root); diff != "" {
+		t.Errorf("root of size 15 comes from the leftover tile:\n%s", diff)
+	}
+}
+
+func TestAppendLargerThanAGroup(t *testing.T) {
+	l := openDir(t, t.TempDir(), newKey(t, origin))
+	appendN(t, l, 0, 2*groupSize+7)
+	accesslogtest.AwaitSize(t, l, 2*groupSize+7)
+	accesslogtest.Check(t, l)
+}
