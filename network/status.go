@@ -67,7 +67,7 @@ type CertificateStatus struct {
 
 // Status looks at everything without changing anything.
 func (c *Consortium) Status(ctx context.Context) (*Status, error) {
-	def, err := LoadDefinition(c.DefinitionPath)
+	def, err := c.Definition()
 	if err != nil {
 		return nil, err
 	}

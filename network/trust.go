@@ -55,7 +55,7 @@ func writeTrust(l Layout, def *Definition) error {
 
 // TrustFile returns the trust anchors in canonical form, as they are published.
 func (c *Consortium) TrustFile() ([]byte, error) {
-	def, err := LoadDefinition(c.DefinitionPath)
+	def, err := c.Definition()
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +24,16 @@ type Consortium struct {
 	DefinitionPath string
 	Gateways       bool // false: everything up to the chaincode, for tests of the network itself
 	Progress       *Progress
+}
+
+// Definition is what the consortium is: the definition of its first up or, before that,
+// the file at DefinitionPath.
+func (c *Consortium) Definition() (*Definition, error) {
+	def, err := LoadDefinition(c.Layout.DefinitionCopy())
+	if errors.Is(err, fs.ErrNotExist) {
+		return LoadDefinition(c.DefinitionPath)
+	}
+	return def, err
 }
 
 // UpResult is what an up found and did.

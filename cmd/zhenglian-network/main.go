@@ -179,7 +179,7 @@ func (s *session) status(ctx context.Context) (int, error) {
 	if s.cli.JSON {
 		return code, s.writeJSON(st)
 	}
-	def, err := network.LoadDefinition(s.cli.Definition)
+	def, err := s.consortium.Definition()
 	if err != nil {
 		return exitFailed, err
 	}
