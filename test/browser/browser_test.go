@@ -77,9 +77,10 @@ func browse(t *testing.T, url string, flags ...string) (stdout, console string) 
 	return out.String(), strings.Join(messages, "")
 }
 
-// screenshot opens url in a window of width × height and returns the picture.
-// With ZHENGLIAN_SCREENSHOTS=folder the pictures are kept there, for people.
-func screenshot(t *testing.T, url, name string, width, height int) image.Image {
+// screenshot opens url in a window of width × height and returns the picture,
+// and the document and the console messages as [browse] does. With
+// ZHENGLIAN_SCREENSHOTS=folder the pictures are kept there, for people.
+func screenshot(t *testing.T, url, name string, width, height int) (img image.Image, dom, console string) {
 	t.Helper()
 	folder := os.Getenv("ZHENGLIAN_SCREENSHOTS")
 	if folder == "" {
@@ -89,17 +90,17 @@ func screenshot(t *testing.T, url, name string, width, height int) image.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	browse(t, url, "--screenshot="+path, fmt.Sprintf("--window-size=%d,%d", width, height))
+	dom, console = browse(t, url, "--dump-dom", "--screenshot="+path, fmt.Sprintf("--window-size=%d,%d", width, height))
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatalf("no screenshot: %v", err)
 	}
 	defer file.Close()
-	img, _, err := image.Decode(file)
+	img, _, err = image.Decode(file)
 	if err != nil {
 		t.Fatalf("screenshot %s: %v", name, err)
 	}
-	return img
+	return img, dom, console
 }
 
 func verification(verdict service.Verdict) service.Verification {
@@ -209,7 +210,7 @@ func TestVerdictPages(t *testing.T) {
 				}))
 				defer server.Close()
 				url := server.URL + web.Prefix + ref + "?lang=" + lang
-				dom, console := browse(t, url, "--dump-dom")
+				img, dom, console := screenshot(t, url, string(verdict)+"-"+lang, 390, 1600)
 				if got := heading(t, dom); got != want {
 					t.Errorf("heading %q, want %q", got, want)
 				}
@@ -219,7 +220,6 @@ func TestVerdictPages(t *testing.T) {
 				if paths := others.seen(); len(paths) != 0 {
 					t.Errorf("the page asked for %v", paths)
 				}
-				img := screenshot(t, url, string(verdict)+"-"+lang, 390, 1600)
 				if size := img.Bounds().Size(); size.Y < 1000 {
 					t.Errorf("screenshot of %v", size)
 				}
@@ -271,16 +271,20 @@ func TestNarrowAndLarge(t *testing.T) {
 					frames = append(frames, frame{string(verdict) + "-" + lang, w.Body.String()})
 				}
 			}
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			var sheet bytes.Buffer
+			err := harness.Execute(&sheet, struct {
+				Width, Height int
+				Frames        []frame
+			}{320, 1900, frames})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mux := http.NewServeMux() // other paths: the icon that a browser asks for
+			mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/html; charset=utf-8")
-				data := struct {
-					Width, Height int
-					Frames        []frame
-				}{320, 1900, frames}
-				if err := harness.Execute(w, data); err != nil {
-					t.Error(err)
-				}
-			}))
+				_, _ = w.Write(sheet.Bytes())
+			})
+			server := httptest.NewServer(mux)
 			defer server.Close()
 
 			dom, _ := browse(t, server.URL, "--dump-dom")
@@ -420,7 +424,7 @@ func TestQRCodesOnAPage(t *testing.T) {
 	defer server.Close()
 	for _, form := range []string{"png", "svg"} {
 		t.Run(form, func(t *testing.T) {
-			img := screenshot(t, server.URL+"/"+form, "qr-"+form, 500, 500)
+			img, _, _ := screenshot(t, server.URL+"/"+form, "qr-"+form, 500, 500)
 			bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
 			if err != nil {
 				t.Fatal(err)

@@ -356,7 +356,7 @@ func issue(t *testing.T, f *flow) {
 	now := time.Now().UTC().Truncate(time.Second)
 	body := map[string]any{
 		"typeCode": "11100000000013338W011", "typeNameZh": "居住证", "typeNameEn": "Residence permit",
-		"holderKind": "person", "holderRef": domain.Digest([]byte("salt and holder")), "issuedAt": now.Add(-time.Hour),
+		"holderKind": "person", "holderSaltedRef": domain.Digest([]byte("salt and holder")), "serial": strings.ToUpper(randomHex(t, 6)),
 		"validity": domain.Period{From: now.Add(-time.Hour), To: now.AddDate(1, 0, 0)}, "serviceItem": "000512001000",
 		"contentDigest": domain.Digest([]byte("certificate content")),
 	}
@@ -550,7 +550,7 @@ func pageRevoked(t *testing.T, f *flow) {
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "revoked.zlproof")
 	must(t, os.WriteFile(file, res.Body, 0o600))
-	if code, out := verify(t, file, "--trust", trustFile()); code != 0 || !strings.Contains(out, "已撤销") {
+	if code, out := verify(t, file, "--trust", trustFile()); code != 0 || !strings.Contains(out, "撤销") {
 		t.Errorf("the proof of the revoked certificate: exit %d:\n%s", code, out)
 	}
 }

@@ -61,14 +61,14 @@ func firstRows(t *testing.T, from string, n int) string {
 // and imports nothing twice.
 func TestImportRealCatalog(t *testing.T) {
 	const rows = 320
-	file := firstRows(t, filepath.Join(realData(t), "catalog_cn", "guangxi_2021.csv"), rows)
+	file := firstRows(t, filepath.Join(realData(t), "catalog_cn", "beijing_2021.csv"), rows)
 	token, err := net.TokenFile("market", "operator")
 	must(t, err)
 	report := filepath.Join(t.TempDir(), "report.csv")
 	market := net.Gateway("market")
 	args := []string{
 		"catalog", "import", file, "--gateway", market.URL, "--token-file", token, "--report", report,
-		"--provider-uscc", "11990000A00000046M", "--region", "450000", "--system-ref", "公共数据开放平台", "--allow-errors",
+		"--provider-uscc", "11990000A00000046M", "--region", "110000", "--system-ref", "公共数据开放平台", "--class-code", "309009", "--allow-errors",
 	}
 	started := time.Now()
 	out, err := net.Run(t.Context(), "zhenglian", args...)
@@ -261,7 +261,7 @@ func anchoredSize(t *testing.T, department string) uint64 {
 
 // TestRealNamesSurvive checks that real names come back letter for letter.
 func TestRealNamesSurvive(t *testing.T) {
-	file := filepath.Join(realData(t), "catalog_cn", "guangxi_2021.csv")
+	file := filepath.Join(realData(t), "catalog_cn", "beijing_2021.csv")
 	in, err := os.Open(file)
 	must(t, err)
 	defer in.Close()
