@@ -1,5 +1,229 @@
 package main
 
-type gatewayCmd struct{}
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
 
-func (*gatewayCmd) Run(*env) error { return nil }
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
+	"github.com/zhenglian/zhenglian/gateway/cache"
+	"github.com/zhenglian/zhenglian/gateway/fabricledger"
+	"github.com/zhenglian/zhenglian/gateway/httpapi"
+	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+	"github.com/zhenglian/zhenglian/gateway/memcache"
+	"github.com/zhenglian/zhenglian/gateway/rediscache"
+	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/gateway/sqlindex"
+	"github.com/zhenglian/zhenglian/gateway/tilelog"
+	"github.com/zhenglian/zhenglian/gateway/web"
+)
+
+const (
+	// drainWithin and closeWithin bound the two parts of a shutdown, 5 s in all:
+	// answering what is under way, and closing the log.
+	drainWithin = 3500 * time.Millisecond
+	closeWithin = 1500 * time.Millisecond
+
+	// logWatch is how often the access log is asked whether it has failed.
+	logWatch = time.Second
+)
+
+type gatewayCmd struct {
+	Config      string `xor:"which" required:"" placeholder:"FILE" help:"Configuration file, gateway.json."`
+	Department  string `xor:"which" required:"" placeholder:"CODE" help:"Run the gateway of this department of the consortium on this machine."`
+	State       string `default:".zhenglian" placeholder:"FOLDER" help:"With --department: state folder of the consortium."`
+	Redis       string `placeholder:"URL" help:"Share the cache through this Redis, redis:// or rediss://; overrides the configuration."`
+	CheckConfig bool   `help:"Read the configuration and every file it names, say what is wrong, and end."`
+}
+
+// Run runs the gateway until it is told to stop or a part of it fails.
+func (c *gatewayCmd) Run(e *env) error {
+	file := c.Config
+	if file == "" {
+		if !departmentPattern.MatchString(c.Department) {
+			return &exitError{exitUsage, fmt.Errorf("%q is not a department code", c.Department)}
+		}
+		file = filepath.Join(c.State, "departments", c.Department, "gateway", "gateway.json")
+	}
+	setup, err := loadGateway(file, c.Redis)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	logger := slog.New(slog.NewJSONHandler(e.stderr, nil)).With("department", setup.Department)
+	klog.SetSlogLogger(logger) // Tessera's messages, so that all of stderr is JSON
+	chain, err := fabricledger.New(setup.fabric, logger)
+	if err != nil {
+		return &exitError{exitUsage, fmt.Errorf("%s: %w", file, err)}
+	}
+	defer func() { _ = chain.Close() }() // at the end of the process; nothing is left to save
+	shared, err := openCache(setup, logger)
+	if err != nil {
+		return &exitError{exitUsage, fmt.Errorf("%s: field redis: %w", file, err)}
+	}
+	defer func() { _ = shared.Close() }() // what is in it may be forgotten
+	if c.CheckConfig {
+		fmt.Fprintf(e.stdout, "%s is in order: gateway of %s at %s, %d peers\n", file, setup.Department, setup.PublicURL, len(setup.Peers))
+		return nil
+	}
+	// The port comes first: it is what a second gateway on this machine lacks,
+	// and the clearest way to say so.
+	listener, err := net.Listen("tcp", setup.Listen)
+	if err != nil {
+		return fmt.Errorf("%s: field listen: %w", file, err)
+	}
+	return runGateway(e.ctx, setup, chain, shared, listener, logger)
+}
+
+// runGateway serves on listener until ctx ends or a part fails. It answers nil
+// after a shutdown that ctx asked for. It closes listener, and what it opens.
+func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, shared cache.Cache, listener net.Listener, logger *slog.Logger) (err error) {
+	defer func() { _ = listener.Close() }() // the server has closed it already unless it was never reached
+
+	// The parts end after the requests under way: a write waits for the index.
+	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+
+	ix, err := sqlindex.Open(parts, filepath.Join(setup.Data, "index.sqlite"), sqlindex.WithChaincode(setup.Chaincode))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ix.Close()) }()
+	log, err := tilelog.Open(parts, tilelog.Options{Dir: filepath.Join(setup.Data, "log"), Origin: setup.Log.Origin, Key: setup.logKey})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+		defer cancel()
+		err = errors.Join(err, log.Close(closing))
+	}()
+
+	indexer := service.NewIndexer(chain, ix, shared, logger)
+	logIndexer := service.NewLogIndexer(log, ix, logger)
+	anchorer := service.NewAnchorer(setup.Department, chain, ix, log, setup.interval, logger)
+	handler, err := newHandler(setup, chain, ix, log, shared, indexer, anchorer, logger)
+	if err != nil {
+		return err
+	}
+	server := httpapi.NewServer(handler, logger)
+
+	group, running := errgroup.WithContext(parts)
+	part := func(name string, run func(context.Context) error) {
+		group.Go(func() error {
+			if err := run(running); running.Err() == nil {
+				// It ended by itself: without it the gateway would go on and say
+				// less than the truth. The supervisor starts a new one.
+				return fmt.Errorf("%s ended: %w", name, errors.Join(err, errors.New("unexpectedly")))
+			}
+			return nil
+		})
+	}
+	part("indexer", indexer.Run)
+	part("log indexer", logIndexer.Run)
+	part("anchorer", anchorer.Run)
+	part("access log", func(ctx context.Context) error { return watchLog(ctx, log) })
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("HTTP server ended: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-running.Done():
+		}
+		logger.Info("shutting down")
+		draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
+		defer cancel()
+		if err := server.Shutdown(draining); err != nil {
+			logger.Warn("requests were cut off", "error", err)
+			_ = server.Close()
+		}
+		stop()
+		return nil
+	})
+	logger.Info("gateway runs", "listen", listener.Addr().String(), "publicUrl", setup.PublicURL, "sharedCache", setup.Redis != "")
+	return group.Wait()
+}
+
+// watchLog answers the failed write that ends the access log.
+func watchLog(ctx context.Context, log *tilelog.Log) error {
+	tick := time.NewTicker(logWatch)
+	defer tick.Stop()
+	for {
+		if err := log.Failed(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// newHandler ties the use cases to their ports and the HTTP side to them.
+func newHandler(setup *gatewaySetup, chain ledger.Ledger, ix index.Index, log accesslog.Log, shared cache.Cache,
+	indexer *service.Indexer, anchorer *service.Anchorer, logger *slog.Logger) (http.Handler, error) {
+	verifier := service.NewVerification(chain, ix, shared, setup.anchors, time.Now, indexer.LastHeard)
+	return httpapi.New(httpapi.Config{
+		PublicURL:    setup.PublicURL,
+		Trust:        setup.trust,
+		Governance:   service.NewGovernance(chain, ix),
+		Catalog:      service.NewCatalog(chain, ix),
+		Sharing:      service.NewSharing(chain, ix),
+		Access:       service.NewAccess(setup.Department, ix, log, time.Now),
+		Certificates: service.NewCertificates(chain, ix, setup.PublicURL),
+		Verification: verifier,
+		Chain:        service.NewChain(chain, ix, setup.Channel),
+		Readiness:    service.NewReadiness(chain, ix, time.Now),
+		Tokens:       setup.tokens,
+		Limiter:      shared,
+		Pages:        web.New(verifier.Verify, web.Options{OperatorZh: setup.department.NameZh, OperatorEn: setup.department.NameEn}),
+		Gauges:       func(ctx context.Context) httpapi.Gauges { return gauges(ctx, ix, log, anchorer) },
+		AddressRate:  setup.address,
+		IdentityRate: setup.identity,
+		Log:          logger,
+	})
+}
+
+// gauges reads the gateway's progress; what cannot be read is 0.
+func gauges(ctx context.Context, ix index.Index, log accesslog.Log, anchorer *service.Anchorer) httpapi.Gauges {
+	var g httpapi.Gauges
+	if n, err := ix.NextBlock(ctx); err == nil {
+		g.IndexBlocks = n
+	}
+	if cp, err := log.Checkpoint(ctx); err == nil {
+		g.LogSize = cp.Size
+	}
+	if a, ok := anchorer.Anchored(); ok {
+		g.AnchoredSize = a.Size
+	}
+	return g
+}
+
+// openCache answers the cache in Redis when one is configured, and otherwise one
+// in this process. Neither connects yet.
+func openCache(setup *gatewaySetup, logger *slog.Logger) (cache.Cache, error) {
+	if setup.Redis == "" {
+		return memcache.New(memcache.Options{})
+	}
+	// The log key is the one secret that replicas of a gateway share already.
+	secret, err := hkdf.Key(sha256.New, []byte(setup.logKey), nil, "zhenglian/gateway/1 shared cache", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the cache's secret: %w", err)
+	}
+	return rediscache.New(rediscache.Options{URL: setup.Redis, Secret: secret, Logger: logger})
+}

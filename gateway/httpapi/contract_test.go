@@ -1,0 +1,489 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/gin-gonic/gin"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/zhenglian/zhenglian/api"
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+)
+
+func TestMain(m *testing.M) {
+	// The validator knows JSON and plain text only.
+	for _, media := range []string{"text/html", "image/png", "image/svg+xml"} {
+		openapi3filter.RegisterBodyDecoder(media, openapi3filter.FileBodyDecoder)
+	}
+	openapi3filter.RegisterBodyDecoder(proofMedia, openapi3filter.JSONBodyDecoder)
+	m.Run()
+}
+
+// sample is a request that the contract allows.
+type sample struct {
+	target string // with percent-encoding
+	role   domain.Role
+	body   string
+}
+
+const (
+	samplePeriod  = `{"from":"2026-03-01T00:00:00Z","to":"2027-03-01T00:00:00Z"}`
+	sampleContent = `{"code":"307020300000000000/000001","name":"户籍信息","abstract":"摘要","providerUscc":"11330000002482131G","classification":"人口","format":"database",
+		"items":[{"name":"户号","type":"C","level":2,"shareType":2}],"shareType":2,"shareCondition":"审批","legalBasis":["条例"],"shareMode":"platform_api",
+		"updateCycle":"daily","dutyRef":"duty","systemRef":"sys","regionCode":"330000","personalData":"general"}`
+	sampleRequest = `{"id":"` + testRef + `","catalogCode":"` + testCode + `","items":["户号"],"purpose":"办证","useBasis":"法","serviceItem":"item","shareMode":"platform_api",
+		"period":` + samplePeriod + `,"quota":{"total":10,"perDay":1},"letterDigest":"` + hex64 + `","securityMeasures":"加密"}`
+	sampleAccess = `{"direction":"provider","callId":"call-0000000000000001","grantId":"` + testRef + `","catalogCode":"` + testCode + `","catalogVersion":1,"items":["户号"],
+		"provider":"police","consumer":"civil","purpose":"办证","serviceItem":"item","system":"sys","operator":"op-1","operatorRole":"clerk","recordCount":1,
+		"requestDigest":"` + hex64 + `","responseDigest":"` + hex64 + `","at":"2026-03-01T08:00:00Z","result":"ok"}`
+	sampleIssue = `{"typeCode":"11100000000013338W032","typeNameZh":"证","typeNameEn":"Certificate","holderKind":"person","holderSaltedRef":"` + hex64 + `",
+		"validity":` + samplePeriod + `,"serviceItem":"item","serial":"0001","contentDigest":"` + hex64 + `"}`
+	sampleAct = `{"documentNo":"文1","legalBasis":"法","reasonCode":"error","effectiveAt":"2026-03-01T08:00:00Z"}`
+)
+
+var codePath = strings.ReplaceAll(testCode, "/", "%2F")
+
+// samples has one for each operation of the contract.
+var samples = map[string]sample{
+	"GET /v1/departments":                               {target: "/v1/departments?limit=10", role: domain.RoleAuditor},
+	"POST /v1/departments":                              {target: "/v1/departments", role: domain.RoleAdmin, body: `{"code":"police","mspId":"PoliceMSP","nameZh":"公安局","nameEn":"Police","uscc":"11330000002482131G","lead":true}`},
+	"GET /v1/logs":                                      {target: "/v1/logs", role: domain.RoleAuditor},
+	"POST /v1/logs":                                     {target: "/v1/logs", role: domain.RoleAdmin, body: `{"origin":"zhenglian.example/log/police","verifierKey":"key"}`},
+	"GET /v1/anchors":                                   {target: "/v1/anchors?department=police", role: domain.RoleAuditor},
+	"GET /v1/catalog/entries":                           {target: "/v1/catalog/entries?department=police&state=published&text=%E6%88%B7&limit=200&cursor=c", role: domain.RoleOperator},
+	"POST /v1/catalog/entries":                          {target: "/v1/catalog/entries", role: domain.RoleOperator, body: sampleContent},
+	"GET /v1/catalog/entries/{code}":                    {target: "/v1/catalog/entries/" + codePath, role: domain.RoleOperator},
+	"GET /v1/catalog/entries/{code}/history":            {target: "/v1/catalog/entries/" + codePath + "/history", role: domain.RoleOperator},
+	"POST /v1/catalog/entries/{code}/actions/review":    {target: "/v1/catalog/entries/" + codePath + "/actions/review", role: domain.RoleReviewer, body: `{"decision":"return","opinion":"改"}`},
+	"POST /v1/catalog/entries/{code}/actions/publish":   {target: "/v1/catalog/entries/" + codePath + "/actions/publish", role: domain.RoleOperator},
+	"GET /v1/requests":                                  {target: "/v1/requests?grantId=" + testRef, role: domain.RoleOperator},
+	"POST /v1/requests":                                 {target: "/v1/requests", role: domain.RoleOperator, body: sampleRequest},
+	"GET /v1/requests/{id}":                             {target: "/v1/requests/" + testRef, role: domain.RoleOperator},
+	"POST /v1/requests/{id}/actions/answer":             {target: "/v1/requests/" + testRef + "/actions/answer", role: domain.RoleReviewer, body: `{"decision":"partly","reason":"部分","items":["户号"],"period":` + samplePeriod + `,"quota":{"total":5,"perDay":1}}`},
+	"GET /v1/grants":                                    {target: "/v1/grants", role: domain.RoleOperator},
+	"GET /v1/grants/{id}":                               {target: "/v1/grants/" + testRef, role: domain.RoleOperator},
+	"POST /v1/access-records":                           {target: "/v1/access-records", role: domain.RoleOperator, body: `{"records":[` + sampleAccess + `]}`},
+	"GET /v1/access-records/{department}/{index}":       {target: "/v1/access-records/police/5", role: domain.RoleAuditor},
+	"GET /v1/access-records/{department}/{index}/proof": {target: "/v1/access-records/police/5/proof", role: domain.RoleAuditor},
+	"GET /v1/audit/trace":                               {target: "/v1/audit/trace?catalogCode=" + codePath + "&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z", role: domain.RoleAuditor},
+	"GET /v1/certificates":                              {target: "/v1/certificates?state=valid", role: domain.RoleOperator},
+	"POST /v1/certificates":                             {target: "/v1/certificates", role: domain.RoleOperator, body: sampleIssue},
+	"GET /v1/certificates/{ref}":                        {target: "/v1/certificates/" + testRef, role: domain.RoleOperator},
+	"POST /v1/certificates/{ref}/actions/revoke":        {target: "/v1/certificates/" + testRef + "/actions/revoke", role: domain.RoleReviewer, body: sampleAct},
+	"GET /v1/certificates/{ref}/qr.png":                 {target: "/v1/certificates/" + testRef + "/qr.png?module=4"},
+	"GET /v1/certificates/{ref}/qr.svg":                 {target: "/v1/certificates/" + testRef + "/qr.svg"},
+	"GET /v/{ref}":                                      {target: "/v/" + testRef + "?lang=en&size=large"},
+	"GET /v1/verify/{ref}":                              {target: "/v1/verify/" + testRef},
+	"GET /v1/verify/{ref}/proof":                        {target: "/v1/verify/" + testRef + "/proof"},
+	"GET /v1/proofs/{kind}/{id}":                        {target: "/v1/proofs/catalog/" + codePath, role: domain.RoleAuditor},
+	"GET /v1/trust":                                     {target: "/v1/trust"},
+	"GET /v1/chain":                                     {target: "/v1/chain", role: domain.RoleAuditor},
+	"GET /v1/chain/blocks":                              {target: "/v1/chain/blocks?limit=1", role: domain.RoleAuditor},
+	"GET /v1/chain/blocks/{number}":                     {target: "/v1/chain/blocks/17", role: domain.RoleAuditor},
+	"GET /v1/chain/transactions/{id}":                   {target: "/v1/chain/transactions/" + testTx, role: domain.RoleAuditor},
+	"GET /livez":                                        {target: "/livez"},
+	"GET /readyz":                                       {target: "/readyz"},
+	"GET /metrics":                                      {target: "/metrics"},
+	"GET /openapi.json":                                 {target: "/openapi.json"},
+}
+
+func (s sample) request(method string) *http.Request {
+	var body io.Reader
+	if s.body != "" {
+		body = strings.NewReader(s.body)
+	}
+	r := httptest.NewRequest(method, s.target, body)
+	if s.body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if s.role != "" {
+		r.Header.Set("Authorization", "Bearer zl_"+string(s.role))
+	}
+	return r
+}
+
+func contract(t *testing.T) map[string]*operation {
+	t.Helper()
+	byGin, err := loadOperations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(map[string]*operation)
+	for _, op := range byGin {
+		out[op.route.Method+" "+op.route.Path] = op
+	}
+	if len(out) == 0 {
+		t.Fatal("the contract has no operations")
+	}
+	return out
+}
+
+func TestContractIsSound(t *testing.T) {
+	doc, err := api.GetSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRoutesAreThoseOfTheContract(t *testing.T) {
+	_, g, log := newTest(t)
+	cfg := g.config(log)
+	h, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want []string
+	for _, r := range h.(*gin.Engine).Routes() {
+		got = append(got, r.Method+" "+r.Path)
+	}
+	for _, op := range contract(t) {
+		want = append(want, operationKey(op.route.Method, ginPath(op.route.Path)))
+	}
+	sort.Strings(got)
+	sort.Strings(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("routes (-contract +server):\n%s", diff)
+	}
+}
+
+// provocations say how to get an answer of a status. Each changes the fake or
+// the request and answers the request to send; nil when it does not apply.
+var provocations = map[int][]func(*gateway, string, *operation, sample) *http.Request{
+	http.StatusOK:       {plain},
+	http.StatusCreated:  {plain},
+	http.StatusAccepted: {failing(fmt.Errorf("catalog:Register: %w", &ledger.OutcomeUnknownError{TxID: testTx, Err: &domain.Error{Kind: domain.Invalid, Msg: "not the answer"}}))},
+	http.StatusBadRequest: {
+		func(g *gateway, m string, op *operation, s sample) *http.Request {
+			if op.route.Path == "/v/{ref}" {
+				g.pageStatus = http.StatusBadRequest
+				return s.request(m)
+			}
+			s.target += "&unknown=1"
+			if !strings.Contains(s.target, "?") {
+				s.target = strings.Replace(s.target, "&", "?", 1)
+			}
+			return s.request(m)
+		},
+		failing(&domain.Error{Kind: domain.Invalid, Msg: "code: must have 27 characters"}),
+		func(_ *gateway, m string, op *operation, s sample) *http.Request {
+			if !op.hasBody {
+				return nil
+			}
+			s.body = strings.Replace(s.body, "{", `{"extra":1,`, 1)
+			return s.request(m)
+		},
+	},
+	http.StatusUnauthorized: {
+		func(_ *gateway, m string, _ *operation, s sample) *http.Request { s.role = ""; return s.request(m) },
+		func(_ *gateway, m string, _ *operation, s sample) *http.Request {
+			s.role = "nobody"
+			return s.request(m)
+		},
+		func(_ *gateway, m string, _ *operation, s sample) *http.Request {
+			r := s.request(m)
+			r.Header.Set("Authorization", "Basic enw6b3BlcmF0b3I=")
+			return r
+		},
+	},
+	http.StatusForbidden: {failing(&domain.Error{Kind: domain.Forbidden, Msg: "role operator may not do this; rule: it is for a reviewer"})},
+	http.StatusNotFound: {func(g *gateway, m string, op *operation, s sample) *http.Request {
+		g.err = &domain.Error{Kind: domain.NotFound, Msg: "there is no such record"}
+		g.pageStatus = http.StatusNotFound
+		return s.request(m)
+	}},
+	http.StatusConflict: {
+		failing(fmt.Errorf("x: %w", &domain.Error{Kind: domain.Exists, Msg: "it is recorded"})),
+		failing(fmt.Errorf("x: %w", &domain.Error{Kind: domain.Conflict, Msg: "another transaction won"})),
+	},
+	http.StatusRequestEntityTooLarge: {
+		func(_ *gateway, m string, op *operation, s sample) *http.Request {
+			s.body = strings.Repeat(" ", int(op.maxBody)) + s.body
+			return s.request(m)
+		},
+		func(_ *gateway, m string, op *operation, s sample) *http.Request {
+			s.body = strings.Repeat(" ", int(op.maxBody)) + s.body
+			r := s.request(m)
+			r.ContentLength = -1 // chunked: the length is not told
+			return r
+		},
+	},
+	http.StatusUnsupportedMediaType: {
+		func(_ *gateway, m string, _ *operation, s sample) *http.Request {
+			r := s.request(m)
+			r.Header.Set("Content-Type", "text/plain")
+			return r
+		},
+		func(_ *gateway, m string, _ *operation, s sample) *http.Request {
+			r := s.request(m)
+			r.Header.Del("Content-Type")
+			return r
+		},
+	},
+	http.StatusTooManyRequests: {func(g *gateway, m string, _ *operation, s sample) *http.Request { g.deny = true; return s.request(m) }},
+	http.StatusInternalServerError: {
+		failing(errors.New("dial peer0.police.internal:7051 with zl_secret for " + testRef + ": refused")),
+		func(g *gateway, m string, _ *operation, s sample) *http.Request {
+			g.explode = true
+			return s.request(m)
+		},
+		func(g *gateway, m string, _ *operation, s sample) *http.Request { g.panics = true; return s.request(m) },
+	},
+	http.StatusServiceUnavailable: {
+		func(g *gateway, m string, op *operation, s sample) *http.Request {
+			g.err = fmt.Errorf("x: %w", &ledger.UnavailableError{Err: errors.New("peer0.police.internal:7051 refused")})
+			g.pageStatus = http.StatusServiceUnavailable
+			g.notReady = errors.New("the index has 5 of 90 blocks")
+			return s.request(m)
+		},
+		failing(fmt.Errorf("x: %w", context.DeadlineExceeded)),
+	},
+}
+
+func plain(_ *gateway, m string, _ *operation, s sample) *http.Request { return s.request(m) }
+
+func failing(err error) func(*gateway, string, *operation, sample) *http.Request {
+	return func(g *gateway, m string, _ *operation, s sample) *http.Request { g.err = err; return s.request(m) }
+}
+
+// TestEveryStatusOfEveryOperation provokes each status that the contract names,
+// and holds the answer to the contract. A provocation that an operation cannot
+// meet (a picture has no ledger to be down) must leave its ordinary answer.
+func TestEveryStatusOfEveryOperation(t *testing.T) {
+	h, g, log := newTest(t)
+	operations := contract(t)
+	for key := range samples {
+		if operations[key] == nil {
+			t.Errorf("the sample %q is of no operation", key)
+		}
+	}
+	for key, op := range operations {
+		s, ok := samples[key]
+		if !ok {
+			t.Errorf("%s has no sample", key)
+			continue
+		}
+		var statuses []int
+		for status := range op.route.Operation.Responses.Map() {
+			n, err := strconv.Atoi(status)
+			if err != nil {
+				t.Fatalf("%s: status %q is not a number", key, status)
+			}
+			statuses = append(statuses, n)
+		}
+		slices.Sort(statuses)
+		for _, status := range statuses {
+			tries := provocations[status]
+			if len(tries) == 0 {
+				t.Errorf("%s: nothing provokes %d", key, status)
+			}
+			met := false
+			for i, provoke := range tries {
+				g.reset()
+				log.Reset()
+				r := provoke(g, op.route.Method, op, s)
+				if r == nil {
+					continue
+				}
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				name := fmt.Sprintf("%s, %d (way %d)", key, status, i)
+				met = met || w.Code == status
+				checkAnswer(t, name, op, r, w)
+				checkSilence(t, name, w, log)
+			}
+			if !met {
+				t.Errorf("%s: nothing provoked %d", key, status)
+			}
+		}
+	}
+}
+
+// TestNoOtherStatus provokes what any request may meet before a use case runs:
+// the contract must name the answer of every operation.
+func TestNoOtherStatus(t *testing.T) {
+	h, g, log := newTest(t)
+	for key, op := range contract(t) {
+		for status, provoke := range map[int]func(*gateway, string, *operation, sample) *http.Request{
+			http.StatusBadRequest:          provocations[http.StatusBadRequest][0],
+			http.StatusUnauthorized:        provocations[http.StatusUnauthorized][0],
+			http.StatusTooManyRequests:     provocations[http.StatusTooManyRequests][0],
+			http.StatusInternalServerError: provocations[http.StatusInternalServerError][1],
+		} {
+			g.reset()
+			log.Reset()
+			r := provoke(g, op.route.Method, op, samples[key])
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			name := fmt.Sprintf("%s, %d", key, status)
+			checkAnswer(t, name, op, r, w)
+			checkSilence(t, name, w, log)
+		}
+	}
+}
+
+// checkAnswer holds an answer to the contract and to the rules of all answers.
+func checkAnswer(t *testing.T, name string, op *operation, r *http.Request, w *httptest.ResponseRecorder) {
+	t.Helper()
+	err := openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, Route: op.route},
+		Status:                 w.Code,
+		Header:                 w.Header(),
+		Body:                   io.NopCloser(bytes.NewReader(w.Body.Bytes())),
+		Options:                &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
+	})
+	if err != nil {
+		t.Errorf("%s: answer %d breaks the contract: %v\n%s", name, w.Code, err, w.Body)
+	}
+	for _, header := range []string{"X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy", "Cache-Control", "Strict-Transport-Security", "X-Request-Id"} {
+		if w.Header().Get(header) == "" {
+			t.Errorf("%s: answer %d has no %s", name, w.Code, header)
+		}
+	}
+	if w.Code < 400 || strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
+		return
+	}
+	checkProblem(t, name, w)
+	switch w.Code {
+	case http.StatusUnauthorized:
+		if w.Header().Get("WWW-Authenticate") == "" {
+			t.Errorf("%s: no WWW-Authenticate", name)
+		}
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		if n, err := strconv.Atoi(w.Header().Get("Retry-After")); err != nil || n < 1 {
+			t.Errorf("%s: Retry-After is %q", name, w.Header().Get("Retry-After"))
+		}
+	}
+}
+
+func checkProblem(t *testing.T, name string, w *httptest.ResponseRecorder) api.Problem {
+	t.Helper()
+	var p api.Problem
+	if got := w.Header().Get("Content-Type"); got != problemMedia {
+		t.Errorf("%s: error %d is %q, want %q: %s", name, w.Code, got, problemMedia, w.Body)
+		return p
+	}
+	dec := json.NewDecoder(bytes.NewReader(w.Body.Bytes()))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&p); err != nil {
+		t.Errorf("%s: %v", name, err)
+		return p
+	}
+	switch {
+	case p.Status != w.Code, p.Type != ProblemType+string(p.Code), p.Title == "", p.Detail == "":
+		t.Errorf("%s: incomplete problem %+v of status %d", name, p, w.Code)
+	case len(p.TraceID) != 32 || p.TraceID != w.Header().Get("X-Request-Id"):
+		t.Errorf("%s: trace id %q, X-Request-Id %q", name, p.TraceID, w.Header().Get("X-Request-Id"))
+	}
+	return p
+}
+
+// checkSilence looks for what must reach neither clients nor the log.
+func checkSilence(t *testing.T, name string, w *httptest.ResponseRecorder, log *bytes.Buffer) {
+	t.Helper()
+	for _, secret := range []string{"zl_", "police.internal", "boom", ".go:"} {
+		if strings.Contains(w.Body.String(), secret) {
+			t.Errorf("%s: answer %d holds %q: %s", name, w.Code, secret, w.Body)
+		}
+	}
+	for _, secret := range []string{"zl_", testRef, "Bearer", "307020300000000000"} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("%s: log holds %q: %s", name, secret, log)
+		}
+	}
+}
+
+func TestProblemsCoverTheContract(t *testing.T) {
+	doc, err := api.GetSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, v := range doc.Components.Schemas["ProblemCode"].Value.Enum {
+		want = append(want, fmt.Sprint(v))
+	}
+	for code := range problems {
+		got = append(got, string(code))
+	}
+	sort.Strings(want)
+	sort.Strings(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("problem codes (-contract +mapping):\n%s", diff)
+	}
+}
+
+func TestEveryKindHasItsProblem(t *testing.T) {
+	want := map[domain.Kind]int{
+		domain.Invalid: 400, domain.Forbidden: 403, domain.NotFound: 404, domain.Exists: 409, domain.Conflict: 409,
+	}
+	if len(want) != len(domain.Kinds) {
+		t.Fatalf("%d kinds are tested of %d", len(want), len(domain.Kinds))
+	}
+	for _, k := range domain.Kinds {
+		code := codeOf(k)
+		if got := problems[code].status; got != want[k] || string(code) != string(k) {
+			t.Errorf("kind %s is problem %q with status %d, want the code of the same name with %d", k, code, got, want[k])
+		}
+	}
+	if got := codeOf("no such kind"); got != "" {
+		t.Errorf("an unknown kind is problem %q", got)
+	}
+	if got := refusalOf(&domain.Error{Kind: "no such kind", Msg: "secret"}); got.code != api.ProblemCodeInternal || got.detail != internalDetail {
+		t.Errorf("an unknown kind is told as %+v", got)
+	}
+}
+
+func TestExamplesOfTheContractAreSchemas(t *testing.T) {
+	// Every object that a client sends must refuse unknown fields.
+	doc, err := api.GetSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for path, item := range doc.Paths.Map() {
+		for method, o := range item.Operations() {
+			if o.RequestBody == nil {
+				continue
+			}
+			seen++
+			closed(t, method+" "+path, o.RequestBody.Value.Content["application/json"].Schema.Value)
+		}
+	}
+	if seen == 0 {
+		t.Fatal("no operation takes a body")
+	}
+}
+
+// closed checks that s and all objects in it have no other fields than named.
+func closed(t *testing.T, name string, s *openapi3.Schema) {
+	t.Helper()
+	if s.Type.Is("object") && (s.AdditionalProperties.Has == nil || *s.AdditionalProperties.Has) {
+		t.Errorf("%s takes unknown fields", name)
+	}
+	for field, p := range s.Properties {
+		closed(t, name+"/"+field, p.Value)
+	}
+	for _, part := range s.AllOf {
+		closed(t, name, part.Value)
+	}
+	if s.Items != nil {
+		closed(t, name+"[]", s.Items.Value)
+	}
+}

@@ -1,0 +1,253 @@
+// Package httpapi is the gateway's HTTP side: it decodes a request that the
+// contract in package api allows, calls one use case and renders the answer.
+// Every failure leaves as a problem document (RFC 9457), made in problem.go.
+//
+// # What is refused before a use case runs
+//
+// In this order: too many requests from one address or identity, a missing or
+// unknown access token, a body that is too large, too deep or not JSON, and a
+// request that breaks the contract (unknown fields and query parameters
+// included). The rules of the field itself are the use cases' own.
+//
+// # What is logged
+//
+// The route's template, never the path; the caller's role, never the token. The
+// address of a caller is logged for requests with a token only, so that the log
+// does not say who verified which certificate.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/zhenglian/zhenglian/api"
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/proof"
+)
+
+// Governance registers departments and their access logs.
+type Governance interface {
+	RegisterDepartment(context.Context, service.Caller, domain.RegisterDepartmentArgs) (service.Written[domain.Department], error)
+	Departments(context.Context) (service.Listed[domain.Department], error)
+	RegisterLog(context.Context, service.Caller, domain.RegisterLogArgs) (service.Written[domain.LogRegistration], error)
+	Logs(context.Context) (service.Listed[domain.LogRegistration], error)
+	Anchors(context.Context, index.Filter, index.Page) (service.Listed[domain.Anchor], error)
+}
+
+// Catalog registers, reviews, publishes and finds catalog entries.
+type Catalog interface {
+	Register(context.Context, service.Caller, domain.CatalogContent) (service.Written[domain.CatalogEntry], error)
+	Review(context.Context, service.Caller, domain.ReviewCatalogArgs) (service.Written[domain.CatalogEntry], error)
+	Publish(ctx context.Context, caller service.Caller, code string) (service.Written[domain.CatalogEntry], error)
+	Get(ctx context.Context, code string) (service.Written[domain.CatalogEntry], error)
+	List(context.Context, index.Filter, index.Page) (service.Listed[domain.CatalogEntry], error)
+	History(ctx context.Context, code string, page index.Page) (service.Listed[domain.CatalogEntry], error)
+}
+
+// Sharing asks for data, answers, and finds requests and grants.
+type Sharing interface {
+	Request(context.Context, service.Caller, domain.ShareRequestContent) (service.Written[domain.ShareRequest], error)
+	Answer(context.Context, service.Caller, domain.AnswerArgs) (service.Written[domain.ShareRequest], error)
+	GetRequest(ctx context.Context, id string) (service.Written[domain.ShareRequest], error)
+	ListRequests(context.Context, index.Filter, index.Page) (service.Listed[domain.ShareRequest], error)
+	GetGrant(ctx context.Context, id string) (service.Written[domain.Grant], error)
+	ListGrants(context.Context, index.Filter, index.Page) (service.Listed[domain.Grant], error)
+}
+
+// Access logs accesses and reads the department's access log.
+type Access interface {
+	Record(context.Context, service.Caller, []domain.AccessRecord) ([]service.AccessReceipt, error)
+	Get(ctx context.Context, department domain.DepartmentCode, idx uint64) (index.AccessEntry, error)
+	Proof(ctx context.Context, department domain.DepartmentCode, idx uint64) ([]byte, error)
+	Trace(context.Context, service.Caller, index.AccessFilter, index.Page) (index.AccessEntries, error)
+}
+
+// Certificates issues, revokes and finds certificates.
+type Certificates interface {
+	Issue(context.Context, service.Caller, service.IssueRequest) (service.Issued, error)
+	Revoke(context.Context, service.Caller, domain.RevokeArgs) (service.Written[domain.Certificate], error)
+	Get(ctx context.Context, ref string) (service.Written[domain.Certificate], error)
+	List(context.Context, index.Filter, index.Page) (service.Listed[domain.Certificate], error)
+}
+
+// Verification says what is known of a certificate, and proves records.
+type Verification interface {
+	Verify(ctx context.Context, ref string) service.Verification
+	// Proof answers a bundle in its canonical bytes, which it has verified.
+	Proof(ctx context.Context, kind, id string) ([]byte, proof.Verdict, error)
+}
+
+// Chain shows the channel itself.
+type Chain interface {
+	Info(context.Context) (service.ChainInfo, error)
+	Blocks(context.Context, index.Page) ([]domain.Block, string, error)
+	Block(ctx context.Context, number uint64) (domain.Block, error)
+	Transaction(ctx context.Context, id domain.TxID) (index.TransactionRecord, error)
+}
+
+// Readiness says whether the gateway answers from a current ledger.
+type Readiness interface {
+	Check(context.Context) error
+}
+
+// Tokens knows who holds an access token.
+type Tokens interface {
+	Caller(token string) (service.Caller, bool)
+}
+
+// Limiter counts calls; see [cache.Cache.Allow].
+type Limiter interface {
+	Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration)
+}
+
+// Rate is a limit on calls: Burst at once, refilled at PerSecond.
+type Rate struct {
+	PerSecond float64
+	Burst     int
+}
+
+// The limits that apply where [Config] sets none. An address stands for a person
+// or an office behind one router; an identity for a department's whole system.
+var (
+	DefaultAddressRate  = Rate{PerSecond: 50, Burst: 200}
+	DefaultIdentityRate = Rate{PerSecond: 5000, Burst: 10000}
+)
+
+// Gauges are the numbers that /metrics shows of the gateway's progress.
+type Gauges struct {
+	IndexBlocks  uint64 // blocks applied to the index: the number of the next one
+	LogSize      uint64 // entries of the department's access log
+	AnchoredSize uint64 // entries of it covered by the last anchor
+}
+
+// Config is what the HTTP side is made of. Every field is required but the
+// rates.
+type Config struct {
+	PublicURL    string // scheme and host that links and QR codes carry
+	Trust        []byte // trust anchors in canonical form
+	Governance   Governance
+	Catalog      Catalog
+	Sharing      Sharing
+	Access       Access
+	Certificates Certificates
+	Verification Verification
+	Chain        Chain
+	Readiness    Readiness
+	Tokens       Tokens
+	Limiter      Limiter
+	Pages        http.Handler                 // GET /v/{ref}
+	Gauges       func(context.Context) Gauges // must be quick
+	AddressRate  Rate                         // per remote address, for requests without a token; zero: [DefaultAddressRate]
+	IdentityRate Rate                         // per department and role; zero: [DefaultIdentityRate]
+	Log          *slog.Logger
+}
+
+func (c *Config) check() error {
+	var missing []error
+	need := func(name string, set bool) {
+		if !set {
+			missing = append(missing, errors.New(name+" is missing"))
+		}
+	}
+	need("PublicURL", c.PublicURL != "")
+	need("Trust", len(c.Trust) > 0)
+	need("Governance", c.Governance != nil)
+	need("Catalog", c.Catalog != nil)
+	need("Sharing", c.Sharing != nil)
+	need("Access", c.Access != nil)
+	need("Certificates", c.Certificates != nil)
+	need("Verification", c.Verification != nil)
+	need("Chain", c.Chain != nil)
+	need("Readiness", c.Readiness != nil)
+	need("Tokens", c.Tokens != nil)
+	need("Limiter", c.Limiter != nil)
+	need("Pages", c.Pages != nil)
+	need("Gauges", c.Gauges != nil)
+	need("Log", c.Log != nil)
+	return errors.Join(missing...)
+}
+
+// server implements the generated server interface.
+type server struct {
+	Config
+	spec       []byte // OpenAPI as JSON
+	operations map[string]*operation
+	metrics    *metrics
+}
+
+var _ api.StrictServerInterface = (*server)(nil)
+
+// New returns the handler of all of the gateway's paths. It fails when cfg is
+// incomplete or the embedded contract is damaged.
+func New(cfg Config) (http.Handler, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("make HTTP handler: %w", err)
+	}
+	if cfg.AddressRate == (Rate{}) {
+		cfg.AddressRate = DefaultAddressRate
+	}
+	if cfg.IdentityRate == (Rate{}) {
+		cfg.IdentityRate = DefaultIdentityRate
+	}
+	spec, err := api.GetSpecJSON()
+	if err != nil {
+		return nil, fmt.Errorf("read the contract: %w", err)
+	}
+	operations, err := loadOperations()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{Config: cfg, spec: spec, operations: operations, metrics: newMetrics(cfg.Gauges)}
+	return s.engine()
+}
+
+func (s *server) engine() (*gin.Engine, error) {
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	// Catalog codes hold a slash, sent as %2F: match the path as it was sent.
+	e.UseRawPath = true
+	e.UnescapePathValues = true
+	e.HandleMethodNotAllowed = true
+	e.RedirectTrailingSlash = false
+	if err := e.SetTrustedProxies(nil); err != nil {
+		return nil, fmt.Errorf("trust no proxies: %w", err)
+	}
+	e.Use(s.trace, s.recovery, s.securityHeaders, s.identify, s.limitBody, s.validate)
+	e.NoRoute(func(c *gin.Context) {
+		s.fail(c, &refusal{code: api.ProblemCodeNotFound, detail: "there is nothing under this path"})
+	})
+	e.NoMethod(func(c *gin.Context) {
+		s.fail(c, &refusal{code: api.ProblemCodeMethodNotAllowed, detail: "this path does not take the method; the Allow header lists those it takes"})
+	})
+	strict := api.NewStrictHandlerWithOptions(s, nil, api.StrictGinServerOptions{
+		RequestErrorHandlerFunc:  func(c *gin.Context, err error) { s.fail(c, unreadable(err)) },
+		HandlerErrorFunc:         s.fail,
+		ResponseErrorHandlerFunc: s.fail,
+	})
+	api.RegisterHandlersWithOptions(e, strict, api.GinServerOptions{
+		ErrorHandler: func(c *gin.Context, err error, _ int) { s.fail(c, unreadable(err)) },
+	})
+	return e, nil
+}
+
+// NewServer returns a server of h with the limits that keep slow and hostile
+// clients from holding it up.
+func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      writeDeadline + 30*time.Second, // after the longest use case, time to send the answer
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}

@@ -1,0 +1,383 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/zhenglian/zhenglian/api"
+	"github.com/zhenglian/zhenglian/gateway/service"
+)
+
+const (
+	// readDeadline and writeDeadline bound a use case. A write may have to wait
+	// for a change of the ordering leader; what is not known then is answered as
+	// unknown.
+	readDeadline  = 10 * time.Second
+	writeDeadline = 40 * time.Second
+
+	maxBody       = 1 << 20
+	maxAccessBody = 8 << 20
+
+	// These bound what decoding a body costs. The contract nests 5 deep and its
+	// longest string has 10,000 characters; 1,000 records of 22 fields with 100
+	// items each have fewer than 150,000 values.
+	maxDepth  = 16
+	maxFields = 100
+	maxLength = 64 << 10 // of one string or number, in bytes
+	maxValues = 250_000
+)
+
+// gin's context is reused for other requests, so nothing of it may be handed to
+// a use case; these keys carry what handlers need in the request's own context.
+type contextKey int
+
+const (
+	callerKey contextKey = iota
+	traceKey
+)
+
+// inbound answers the context of the request that ctx, a [*gin.Context], stands
+// for, and who sent it: the zero caller on public paths.
+func inbound(ctx context.Context) (context.Context, service.Caller) {
+	ctx = ctx.(*gin.Context).Request.Context()
+	caller, _ := ctx.Value(callerKey).(service.Caller)
+	return ctx, caller
+}
+
+func traceOf(c *gin.Context) string {
+	id, _ := c.Request.Context().Value(traceKey).(string)
+	return id
+}
+
+// routeOf answers the route's template, which holds no identifiers.
+func routeOf(c *gin.Context) string {
+	if route := c.FullPath(); route != "" {
+		return route
+	}
+	return "none"
+}
+
+// traceparent is the W3C header of which the trace id is taken over, so that a
+// caller finds its own requests in this gateway's log.
+var traceparent = regexp.MustCompile(`^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+const zeroTrace = "00000000000000000000000000000000"
+
+func traceID(r *http.Request) string {
+	if m := traceparent.FindStringSubmatch(r.Header.Get("Traceparent")); m != nil && m[1] != zeroTrace {
+		return m[1]
+	}
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// trace names the request, bounds its time, and counts and logs its end.
+func (s *server) trace(c *gin.Context) {
+	start := time.Now()
+	id := traceID(c.Request)
+	limit := readDeadline
+	if c.Request.Method != http.MethodGet {
+		limit = writeDeadline
+	}
+	ctx, cancel := context.WithTimeout(context.WithValue(c.Request.Context(), traceKey, id), limit)
+	defer cancel()
+	c.Request = c.Request.WithContext(ctx)
+	c.Header("X-Request-Id", id)
+
+	c.Next()
+
+	took := time.Since(start)
+	status := c.Writer.Status()
+	s.metrics.observe(routeOf(c), c.Request.Method, status, took)
+	level := slog.LevelDebug
+	if c.Request.Method != http.MethodGet || status >= http.StatusInternalServerError {
+		level = slog.LevelInfo
+	}
+	if !s.Log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("traceId", id), slog.String("method", method(c.Request.Method)), slog.String("route", routeOf(c)),
+		slog.Int("status", status), slog.Duration("took", took),
+	}
+	if caller, ok := c.Request.Context().Value(callerKey).(service.Caller); ok {
+		attrs = append(attrs, slog.String("role", string(caller.Role)), slog.String("address", remote(c.Request).String()))
+	}
+	s.Log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// method answers m if it is one that HTTP defines: anything else is the client's
+// own text and does not belong in a log or a label.
+func method(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "other"
+}
+
+// recovery turns a panic into an internal error.
+func (s *server) recovery(c *gin.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p) // the way to break off an answer, not a failure
+			}
+			s.fail(c, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	c.Next()
+}
+
+// securityHeaders are right for every answer but the pages, which set their own.
+func (s *server) securityHeaders(c *gin.Context) {
+	h := c.Writer.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	if strings.HasPrefix(s.PublicURL, "https://") {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+}
+
+// identify lets a request pass that has the right to its path and is within its
+// limit. A request with a valid token counts against its identity, also on a
+// public path; any other against its address, so that guessing tokens is limited
+// as well.
+func (s *server) identify(c *gin.Context) {
+	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
+	if op != nil && op.unlimited {
+		return
+	}
+	token, given := bearer(c.Request)
+	if given {
+		if caller, known := s.Tokens.Caller(token); known {
+			c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), callerKey, caller))
+			s.within(c, "http:caller:"+string(caller.Department)+":"+string(caller.Role), s.IdentityRate)
+			return
+		}
+	}
+	if !s.within(c, "http:address:"+network(remote(c.Request)), s.AddressRate) || op == nil || op.public {
+		return
+	}
+	detail := "this path needs the header Authorization: Bearer TOKEN"
+	if given {
+		detail = "this gateway does not know the access token"
+	}
+	s.fail(c, &refusal{code: api.ProblemCodeUnauthenticated, detail: detail})
+}
+
+// within counts the request and reports whether it may go on; if not, it has
+// been answered.
+func (s *server) within(c *gin.Context, key string, r Rate) bool {
+	ok, wait := s.Limiter.Allow(c.Request.Context(), key, r.PerSecond, r.Burst)
+	if !ok {
+		s.fail(c, &refusal{code: api.ProblemCodeRateLimited, detail: "too many requests; the Retry-After header says when to try again", retryAfter: max(wait, time.Second)})
+	}
+	return ok
+}
+
+// bearer answers the token of the Authorization header (RFC 6750).
+func bearer(r *http.Request) (string, bool) {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	token = strings.TrimSpace(token)
+	return token, ok && strings.EqualFold(scheme, "Bearer") && token != ""
+}
+
+// remote answers the address of the peer. Headers that claim another one are
+// never read: nothing here trusts a proxy.
+func remote(r *http.Request) netip.Addr {
+	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		return a.Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
+}
+
+// network answers what stands for one subscriber: an IPv4 address, or the /64
+// that one IPv6 subscriber chooses from freely.
+func network(a netip.Addr) string {
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return a.String()
+}
+
+// limitBody reads the body of an operation that has one, whole and within
+// bounds, and replaces it by what was read.
+func (s *server) limitBody(c *gin.Context) {
+	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
+	if op == nil || !op.hasBody {
+		return
+	}
+	if media, _, err := mime.ParseMediaType(c.GetHeader("Content-Type")); err != nil || media != "application/json" {
+		s.fail(c, &refusal{code: api.ProblemCodeUnsupportedMediaType, detail: "the body must be sent with Content-Type: application/json"})
+		return
+	}
+	tooLarge := &refusal{code: api.ProblemCodeTooLarge, detail: fmt.Sprintf("the body may have %d bytes", op.maxBody)}
+	if c.Request.ContentLength > op.maxBody {
+		s.fail(c, tooLarge)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, op.maxBody))
+	var exceeded *http.MaxBytesError
+	switch {
+	case errors.As(err, &exceeded):
+		s.fail(c, tooLarge)
+		return
+	case err != nil:
+		s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: "the body ended early or took too long"})
+		return
+	}
+	if detail := bodyFault(body); detail != "" {
+		s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: detail})
+		return
+	}
+	c.Request.Body = io.NopCloser(bytes.NewReader(body))
+	c.Request.ContentLength = int64(len(body))
+}
+
+// bodyFault answers why body is not worth holding against the contract, "" if it
+// is. Bombs are found first, in passes that allocate nothing.
+func bodyFault(body []byte) string {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return "the body is empty; it must be a JSON object"
+	}
+	if !utf8.Valid(body) {
+		return "the body is not UTF-8"
+	}
+	if fault := bombFault(body); fault != "" {
+		return fault
+	}
+	if !json.Valid(body) {
+		return "the body is not one well-formed JSON value"
+	}
+	return nameFault(body)
+}
+
+// nameFault looks at the names of the objects in body, which is valid JSON. A
+// name must not come twice in an object: parsers differ in which of them counts.
+// (A json.Decoder takes four times as long to say so, which a batch of 1,000
+// records feels.)
+func nameFault(body []byte) string {
+	type level struct {
+		object bool
+		value  bool // the next string is a value, not a name
+		names  [][]byte
+	}
+	levels := make([]level, 1, maxDepth+1)
+	top := 0
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '{', '[':
+			if top++; top == len(levels) {
+				levels = append(levels, level{})
+			}
+			l := &levels[top]
+			l.object, l.value, l.names = body[i] == '{', false, l.names[:0]
+		case '}', ']':
+			top--
+		case ',':
+			levels[top].value = false
+		case ':':
+			levels[top].value = true
+		case '"':
+			end := i + 1
+			for body[end] != '"' {
+				if body[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			l := &levels[top]
+			if l.object && !l.value {
+				name := plainName(body[i : end+1])
+				for _, other := range l.names {
+					if bytes.Equal(name, other) {
+						return "the body names a field twice in one object"
+					}
+				}
+				if l.names = append(l.names, name); len(l.names) > maxFields {
+					return fmt.Sprintf("the body has an object of more than %d fields", maxFields)
+				}
+			}
+			i = end
+		}
+	}
+	return ""
+}
+
+// plainName answers what a JSON string says.
+func plainName(quoted []byte) []byte {
+	plain := quoted[1 : len(quoted)-1]
+	if !bytes.ContainsRune(plain, '\\') {
+		return plain
+	}
+	var s string
+	if err := json.Unmarshal(quoted, &s); err != nil {
+		return plain // not reachable: the body is valid
+	}
+	return []byte(s)
+}
+
+// bombFault looks at brackets, commas and quotes only, to keep from the decoder
+// what would cost it much memory or time.
+func bombFault(body []byte) string {
+	depth, values, length := 0, 1, 0
+	inString, escaped := false, false
+	for _, b := range body {
+		if length++; length > maxLength {
+			return fmt.Sprintf("the body has a value of more than %d bytes", maxLength)
+		}
+		switch {
+		case inString && escaped:
+			escaped = false
+		case inString && b == '\\':
+			escaped = true
+		case b == '"':
+			inString = !inString
+			length = 0
+		case inString:
+		case b == ' ' || b == '\t' || b == '\r' || b == '\n' || b == ':':
+			length = 0
+		case b == '{' || b == '[':
+			if depth++; depth > maxDepth {
+				return fmt.Sprintf("the body is nested deeper than %d levels", maxDepth)
+			}
+			values++
+			length = 0
+		case b == '}' || b == ']':
+			depth--
+			length = 0
+		case b == ',':
+			length = 0
+			if values++; values > maxValues {
+				return fmt.Sprintf("the body has more than %d values", maxValues)
+			}
+		}
+	}
+	return ""
+}

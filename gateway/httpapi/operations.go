@@ -1,0 +1,39 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/zhenglian/zhenglian/api"
+)
+
+// readyWithin bounds a readiness check: a probe that waits longer has its answer.
+const readyWithin = 4 * time.Second
+
+func requestOf(ctx context.Context) *http.Request { return ctx.(*gin.Context).Request }
+
+func (s *server) GetLiveness(context.Context, api.GetLivenessRequestObject) (api.GetLivenessResponseObject, error) {
+	return api.GetLiveness200JSONResponse{Status: api.HealthStatusOk}, nil
+}
+
+func (s *server) GetReadiness(ctx context.Context, _ api.GetReadinessRequestObject) (api.GetReadinessResponseObject, error) {
+	ctx, _ = inbound(ctx)
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	if err := s.Readiness.Check(ctx); err != nil {
+		// Operators ask, and may know why; secrets go nowhere all the same.
+		return nil, &refusal{code: api.ProblemCodeUnavailable, detail: "not ready: " + redact(err.Error()), retryAfter: time.Second}
+	}
+	return api.GetReadiness200JSONResponse{Status: api.HealthStatusOk}, nil
+}
+
+func (s *server) GetMetrics(ctx context.Context, _ api.GetMetricsRequestObject) (api.GetMetricsResponseObject, error) {
+	return delegate{handler: s.metrics.handler, request: requestOf(ctx)}, nil
+}
+
+func (s *server) GetOpenapi(context.Context, api.GetOpenapiRequestObject) (api.GetOpenapiResponseObject, error) {
+	return document{media: "application/json", body: s.spec}, nil
+}

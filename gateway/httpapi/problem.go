@@ -1,0 +1,199 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/zhenglian/zhenglian/api"
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+	"github.com/zhenglian/zhenglian/gateway/service"
+)
+
+// ProblemType begins the type of every problem document; the code follows.
+const ProblemType = "https://zhenglian.example/problems/"
+
+const (
+	problemMedia = "application/problem+json"
+
+	internalDetail    = "the gateway failed; its log names the cause under this trace id"
+	unavailableDetail = "the ledger cannot be reached or too few departments answer; nothing was written"
+	lateDetail        = "the answer took too long; nothing was written"
+
+	// pollAfter and retryAfter are what clients are asked to wait, in seconds.
+	pollAfter  = 2
+	retryAfter = 3
+)
+
+// problems gives each code its status and title. They never vary with the case.
+var problems = map[api.ProblemCode]struct {
+	status int
+	title  string
+}{
+	api.ProblemCodeInvalid:              {http.StatusBadRequest, "The request is invalid"},
+	api.ProblemCodeUnauthenticated:      {http.StatusUnauthorized, "An access token is needed"},
+	api.ProblemCodeForbidden:            {http.StatusForbidden, "The caller may not do this"},
+	api.ProblemCodeNotFound:             {http.StatusNotFound, "Not found"},
+	api.ProblemCodeMethodNotAllowed:     {http.StatusMethodNotAllowed, "Method not allowed"},
+	api.ProblemCodeExists:               {http.StatusConflict, "Already recorded"},
+	api.ProblemCodeConflict:             {http.StatusConflict, "Another change won"},
+	api.ProblemCodeTooLarge:             {http.StatusRequestEntityTooLarge, "The body is too large"},
+	api.ProblemCodeUnsupportedMediaType: {http.StatusUnsupportedMediaType, "The body is not JSON"},
+	api.ProblemCodeRateLimited:          {http.StatusTooManyRequests, "Too many requests"},
+	api.ProblemCodeInternal:             {http.StatusInternalServerError, "Internal error"},
+	api.ProblemCodeUnavailable:          {http.StatusServiceUnavailable, "Temporarily unavailable"},
+}
+
+// codeOf answers the problem code of a kind of failure, "" of none.
+func codeOf(k domain.Kind) api.ProblemCode {
+	switch k {
+	case domain.Invalid:
+		return api.ProblemCodeInvalid
+	case domain.Forbidden:
+		return api.ProblemCodeForbidden
+	case domain.NotFound:
+		return api.ProblemCodeNotFound
+	case domain.Exists:
+		return api.ProblemCodeExists
+	case domain.Conflict:
+		return api.ProblemCodeConflict
+	}
+	return ""
+}
+
+// refusal is a failure that HTTP itself gives rise to. Its detail goes to the
+// client.
+type refusal struct {
+	code       api.ProblemCode
+	detail     string
+	fields     []api.FieldError
+	retryAfter time.Duration // 0: no Retry-After
+	err        error         // for the log only; nil when detail says all
+}
+
+func (r *refusal) Error() string {
+	if r.err != nil {
+		return string(r.code) + ": " + r.detail + ": " + r.err.Error()
+	}
+	return string(r.code) + ": " + r.detail
+}
+
+func (r *refusal) Unwrap() error { return r.err }
+
+// unreadable is the refusal of what the generated code could not bind. It is the
+// second line behind the validation and does not repeat the text it got, which
+// may hold the value.
+func unreadable(err error) error {
+	return &refusal{code: api.ProblemCodeInvalid, detail: "the request cannot be read as the contract says", err: err}
+}
+
+// refusalOf turns any error into the refusal that the client is told. What is
+// not known to be fit for a client becomes a fixed text.
+func refusalOf(err error) *refusal {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r
+	}
+	var e *domain.Error
+	if errors.As(err, &e) {
+		if code := codeOf(e.Kind); code != "" {
+			return &refusal{code: code, detail: e.Msg, fields: refusedRecords(err)}
+		}
+	}
+	var unavailable *ledger.UnavailableError
+	if errors.As(err, &unavailable) {
+		return &refusal{code: api.ProblemCodeUnavailable, detail: unavailableDetail, retryAfter: retryAfter * time.Second, err: err}
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return &refusal{code: api.ProblemCodeUnavailable, detail: lateDetail, retryAfter: retryAfter * time.Second, err: err}
+	}
+	return &refusal{code: api.ProblemCodeInternal, detail: internalDetail, err: err}
+}
+
+// refusedRecords lists the refused records of a batch of access records, nil for
+// every other error.
+func refusedRecords(err error) []api.FieldError {
+	var refused *service.RefusedError
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	var fields []api.FieldError
+	for _, r := range refused.Refusals[:min(len(refused.Refusals), maxFieldErrors)] {
+		fields = append(fields, api.FieldError{Field: "/records/" + strconv.Itoa(r.Record), Rule: r.Err.Msg})
+	}
+	return fields
+}
+
+// outcomeUnknown answers what the client is told of a write whose outcome could
+// not be learned. It comes before every other reading of err, which may hold a
+// cause that looks like a failure.
+func outcomeUnknown(err error) (body api.OutcomeUnknown, headers api.OutcomeUnknownResponseHeaders, ok bool) {
+	var u *ledger.OutcomeUnknownError
+	if !errors.As(err, &u) {
+		return body, headers, false
+	}
+	operation := "/v1/chain/transactions/" + string(u.TxID)
+	return api.OutcomeUnknown{TransactionID: string(u.TxID), Operation: operation},
+		api.OutcomeUnknownResponseHeaders{Location: operation, RetryAfter: pollAfter}, true
+}
+
+// fail writes the one answer to err and ends the request.
+func (s *server) fail(c *gin.Context, err error) {
+	c.Abort()
+	if c.Writer.Written() {
+		// Part of another answer is on its way; the client sees it cut short.
+		s.Log.WarnContext(c.Request.Context(), "answer broken off", "traceId", traceOf(c), "route", routeOf(c), "error", redact(err.Error()))
+		return
+	}
+	header := c.Writer.Header()
+	if body, headers, ok := outcomeUnknown(err); ok {
+		s.Log.WarnContext(c.Request.Context(), "outcome unknown", "traceId", traceOf(c), "route", routeOf(c), "txId", body.TransactionID, "error", redact(err.Error()))
+		header.Set("Location", headers.Location)
+		header.Set("Retry-After", strconv.Itoa(headers.RetryAfter))
+		s.write(c, http.StatusAccepted, "application/json", body)
+		return
+	}
+	r := refusalOf(err)
+	if r.err != nil {
+		s.Log.ErrorContext(c.Request.Context(), "request failed", "traceId", traceOf(c), "route", routeOf(c), "code", r.code, "error", redact(r.err.Error()))
+	}
+	if r.code == api.ProblemCodeUnauthenticated {
+		header.Set("WWW-Authenticate", `Bearer realm="zhenglian"`)
+	}
+	if r.retryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(r.retryAfter.Seconds())))))
+	}
+	p := problems[r.code]
+	s.write(c, p.status, problemMedia, api.Problem{
+		Type: ProblemType + string(r.code), Title: p.title, Status: p.status,
+		Detail: r.detail, Code: r.code, TraceID: traceOf(c), Errors: r.fields,
+	})
+}
+
+func (s *server) write(c *gin.Context, status int, media string, body any) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		// Not reachable with the types of package api.
+		s.Log.ErrorContext(c.Request.Context(), "render answer", "traceId", traceOf(c), "error", err.Error())
+		status, data = http.StatusInternalServerError, nil
+	}
+	c.Data(status, media, data)
+}
+
+// secrets are the forms that must not reach the log by way of an error's text:
+// access tokens, and the 128-bit references of certificates, requests and
+// grants. Transaction IDs have 64 digits and stay.
+var secrets = regexp.MustCompile(`zl_[A-Za-z0-9_-]+|\b[0-9a-f]{32}\b|(?i)bearer\s+\S+`)
+
+// redact answers text without secrets.
+func redact(text string) string {
+	return secrets.ReplaceAllString(text, "…")
+}

@@ -1,0 +1,264 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/gin-gonic/gin"
+
+	"github.com/zhenglian/zhenglian/api"
+)
+
+// maxFieldErrors bounds the list in a problem document.
+const maxFieldErrors = 20
+
+// operation is one method of one path of the contract.
+type operation struct {
+	route     *routers.Route
+	public    bool  // needs no token
+	unlimited bool  // for probes of the department's own operators
+	lenient   bool  // takes anything: probes, and the pages, which judge their own input
+	hasBody   bool  // takes a JSON body
+	maxBody   int64 // bytes
+	queries   []string
+}
+
+func operationKey(method, ginPath string) string { return method + " " + ginPath }
+
+// ginPath answers the form that a path of the contract has as a route: {ref}
+// becomes :ref.
+func ginPath(path string) string {
+	return strings.NewReplacer("{", ":", "}", "").Replace(path)
+}
+
+// loadOperations reads the embedded contract.
+func loadOperations() (map[string]*operation, error) {
+	doc, err := api.GetSpec()
+	if err != nil {
+		return nil, fmt.Errorf("load the contract: %w", err)
+	}
+	operations := make(map[string]*operation)
+	for path, item := range doc.Paths.Map() {
+		for method, o := range item.Operations() {
+			op := &operation{
+				route:   &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: o},
+				public:  o.Security != nil && len(*o.Security) == 0,
+				hasBody: o.RequestBody != nil,
+				maxBody: maxBody,
+			}
+			ops := slices.Contains(o.Tags, "operations")
+			op.unlimited = ops && path != "/openapi.json"
+			op.lenient = ops || path == "/v/{ref}"
+			if path == "/v1/access-records" {
+				op.maxBody = maxAccessBody
+			}
+			for _, p := range slices.Concat(item.Parameters, o.Parameters) {
+				if p.Value.In == openapi3.ParameterInQuery {
+					op.queries = append(op.queries, p.Value.Name)
+				}
+			}
+			operations[operationKey(method, ginPath(path))] = op
+		}
+	}
+	return operations, nil
+}
+
+var validateOptions = &openapi3filter.Options{
+	MultiError:          true,
+	AuthenticationFunc:  openapi3filter.NoopAuthenticationFunc, // identify has done it
+	SkipSettingDefaults: true,
+}
+
+// validate refuses a request that the contract does not allow, naming each field
+// and its rule and never repeating a value.
+func (s *server) validate(c *gin.Context) {
+	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
+	if op == nil || op.lenient {
+		return
+	}
+	params := make(map[string]string, len(c.Params))
+	for _, p := range c.Params {
+		params[p.Key] = p.Value
+	}
+	query := c.Request.URL.Query()
+	fields := unknownQueries(query, op.queries)
+	err := openapi3filter.ValidateRequest(c.Request.Context(), &openapi3filter.RequestValidationInput{
+		Request: c.Request, PathParams: params, QueryParams: query, Route: op.route, Options: validateOptions,
+	})
+	if err != nil {
+		fields = append(fields, fieldErrors(err)...)
+	}
+	if len(fields) == 0 {
+		return
+	}
+	detail := "the request breaks the contract"
+	if first := fields[0]; len(fields) == 1 {
+		detail = first.Field + ": " + first.Rule
+	} else {
+		detail += fmt.Sprintf(" in %d places; the first is %s: %s", len(fields), first.Field, first.Rule)
+	}
+	if len(fields) > maxFieldErrors {
+		fields = fields[:maxFieldErrors]
+	}
+	s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: detail, fields: fields})
+}
+
+// unknownQueries finds query parameters that the operation does not have: a
+// filter with a misspelt name would otherwise silently not filter.
+func unknownQueries(query map[string][]string, known []string) []api.FieldError {
+	var out []api.FieldError
+	for name, values := range query {
+		switch {
+		case !slices.Contains(known, name):
+			rule := "is not a parameter of this path"
+			if len(known) > 0 {
+				rule += "; it takes " + strings.Join(known, ", ")
+			}
+			out = append(out, api.FieldError{Field: "query " + clip(name), Rule: rule})
+		case len(values) != 1:
+			out = append(out, api.FieldError{Field: "query " + name, Rule: "must be given once"})
+		}
+	}
+	slices.SortFunc(out, func(a, b api.FieldError) int { return strings.Compare(a.Field, b.Field) })
+	return out
+}
+
+// fieldErrors lists what err says, field by field. The types of its parts are
+// the validator's; what is of none of them is named without detail.
+func fieldErrors(err error) []api.FieldError { return collect(err, "body") }
+
+func collect(err error, at string) []api.FieldError {
+	var many openapi3.MultiError
+	var request *openapi3filter.RequestError
+	var schema *openapi3.SchemaError
+	var parse *openapi3filter.ParseError
+	switch {
+	case asMulti(err, &many):
+		var out []api.FieldError
+		for _, e := range many {
+			if out = append(out, collect(e, at)...); len(out) > 10*maxFieldErrors {
+				break
+			}
+		}
+		return out
+	case errors.As(err, &request):
+		if p := request.Parameter; p != nil {
+			at = p.In + " " + p.Name
+		}
+		if request.Err == nil {
+			return []api.FieldError{{Field: at, Rule: "is missing"}}
+		}
+		return collect(request.Err, at)
+	case errors.As(err, &schema):
+		if at == "body" {
+			path := schema.JSONPointer()
+			if name, ok := unknownField(schema); ok {
+				path = append(path, name)
+			}
+			at = pointer(path)
+		}
+		return []api.FieldError{{Field: at, Rule: rule(schema)}}
+	case errors.As(err, &parse):
+		if at == "body" {
+			return []api.FieldError{{Field: "/", Rule: "is not well-formed JSON"}}
+		}
+		return []api.FieldError{{Field: at, Rule: "does not have the type that the contract says"}}
+	case errors.Is(err, openapi3filter.ErrInvalidRequired):
+		return []api.FieldError{{Field: at, Rule: "is missing"}}
+	case errors.Is(err, openapi3filter.ErrInvalidEmptyValue):
+		return []api.FieldError{{Field: at, Rule: "must not be empty"}}
+	}
+	return []api.FieldError{{Field: at, Rule: "is not what the contract says"}}
+}
+
+// asMulti reports whether err itself, not something it wraps, is a list: the
+// level between must be seen, because it names the parameter.
+func asMulti(err error, many *openapi3.MultiError) bool {
+	m, ok := err.(openapi3.MultiError) //nolint:errorlint // see above
+	*many = m
+	return ok
+}
+
+// unknownField answers the name of a field that the contract does not have. The
+// validator tells it in its message only.
+func unknownField(e *openapi3.SchemaError) (name string, ok bool) {
+	if e.SchemaField != "properties" {
+		return "", false
+	}
+	_, err := fmt.Sscanf(e.Reason, "property %q is unsupported", &name)
+	return name, err == nil
+}
+
+// rule says in words what schema asks for. The validator's own words are not
+// used: some of its messages hold the value.
+func rule(e *openapi3.SchemaError) string {
+	s := e.Schema
+	switch e.SchemaField {
+	case "required":
+		return "is missing"
+	case "properties":
+		return "is not a field of the contract"
+	case "nullable":
+		return "must not be null"
+	case "type":
+		return "must be of type " + strings.Join(s.Type.Slice(), " or ")
+	case "enum":
+		words := make([]string, len(s.Enum))
+		for i, v := range s.Enum {
+			words[i] = fmt.Sprint(v)
+		}
+		return "must be one of " + strings.Join(words, ", ")
+	case "pattern":
+		return "must match " + s.Pattern
+	case "format":
+		return "must have the format " + s.Format
+	case "minLength":
+		return fmt.Sprintf("must have at least %d characters", s.MinLength)
+	case "maxLength":
+		if s.MaxLength != nil {
+			return fmt.Sprintf("may have at most %d characters", *s.MaxLength)
+		}
+	case "minItems":
+		return fmt.Sprintf("must have at least %d items", s.MinItems)
+	case "maxItems":
+		if s.MaxItems != nil {
+			return fmt.Sprintf("may have at most %d items", *s.MaxItems)
+		}
+	case "minimum":
+		if s.Min != nil {
+			return fmt.Sprintf("must be at least %v", *s.Min)
+		}
+	case "maximum":
+		if s.Max != nil {
+			return fmt.Sprintf("may be at most %v", *s.Max)
+		}
+	}
+	return "breaks the contract's rule " + e.SchemaField
+}
+
+// pointer answers a JSON pointer (RFC 6901) to the place in the body.
+func pointer(path []string) string {
+	if len(path) == 0 {
+		return "/"
+	}
+	var b strings.Builder
+	for _, p := range path {
+		b.WriteByte('/')
+		b.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(clip(p)))
+	}
+	return b.String()
+}
+
+// clip shortens a name that the client chose.
+func clip(name string) string {
+	const most = 64
+	if r := []rune(name); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return name
+}

@@ -1,0 +1,672 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/html"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/service"
+)
+
+const ref = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+
+var asOf = time.Date(2026, 11, 21, 14, 5, 6, 0, time.UTC)
+
+func certificate() *domain.Certificate {
+	return &domain.Certificate{
+		Issuer: "police",
+		Content: domain.CertificateContent{
+			Ref:        ref,
+			CertID:     "1.2.156.3005.2.11100000000013338W011.11430000006122244L.20230000403.001.U",
+			TypeNameZh: "居住证",
+			TypeNameEn: "Residence permit",
+			IssuerUSCC: "11430000006122244L",
+			HolderKind: "person",
+			IssuedAt:   time.Date(2026, 11, 1, 1, 0, 0, 0, time.UTC),
+			Validity: domain.Period{
+				From: time.Date(2026, 10, 31, 16, 0, 0, 0, time.UTC), // 1 November in Beijing
+				To:   time.Date(2027, 10, 31, 16, 0, 0, 0, time.UTC),
+			},
+		},
+		Status:      domain.CertificateValid,
+		StatusSince: time.Date(2026, 11, 1, 1, 0, 0, 0, time.UTC),
+		Seq:         1,
+	}
+}
+
+func verification(verdict service.Verdict) service.Verification {
+	v := service.Verification{Verdict: verdict, Ref: ref, AsOf: asOf, Height: 43}
+	switch verdict {
+	case service.Valid, service.Revoked, service.Expired, service.NotYetValid:
+		v.Certificate = certificate()
+		v.Issuer = &domain.Department{Code: "police", NameZh: "公安局", NameEn: "Public Security Bureau"}
+		v.Position = domain.Position{Block: 17, TxID: "t"}
+	case service.CannotCheck:
+		v.Reason = service.ReasonIndexBehind
+	}
+	if verdict == service.Revoked {
+		v.Certificate.Status = domain.CertificateRevoked
+		v.Certificate.StatusSince = time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
+		v.Certificate.StatusAct = &domain.StatusAct{
+			DocumentNo:  "公撤决字〔2026〕第12号",
+			LegalBasis:  "《中华人民共和国行政许可法》第六十九条",
+			ReasonCode:  "false_material",
+			EffectiveAt: time.Date(2026, 11, 19, 16, 0, 0, 0, time.UTC),
+		}
+	}
+	return v
+}
+
+func pages(v service.Verification) *Pages {
+	return New(func(context.Context, string) service.Verification { return v }, Options{OperatorZh: "公安局", OperatorEn: "Public Security Bureau"})
+}
+
+func get(t *testing.T, h http.Handler, target, accept string) (*http.Response, string) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, target, nil)
+	if accept != "" {
+		r.Header.Set("Accept-Language", accept)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Result(), w.Body.String()
+}
+
+// document is a parsed page with what tests ask of it.
+type document struct {
+	root *html.Node
+}
+
+func parse(t *testing.T, body string) document {
+	t.Helper()
+	root, err := html.Parse(strings.NewReader(body))
+	if err != nil {
+		t.Fatalf("parse page: %v", err)
+	}
+	return document{root}
+}
+
+func (d document) elements(name string) []*html.Node {
+	var found []*html.Node
+	for n := range d.root.Descendants() {
+		if n.Type == html.ElementNode && n.Data == name {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+// words is the text of a node, spaces collapsed.
+func words(n *html.Node) string {
+	var b strings.Builder
+	for d := range n.Descendants() {
+		if d.Type == html.TextNode && d.Parent.Data != "style" {
+			b.WriteString(d.Data + " ")
+		}
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+func attr(n *html.Node, name string) string {
+	for _, a := range n.Attr {
+		if a.Key == name {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+func (d document) links() map[string]string { // href by text
+	out := make(map[string]string)
+	for _, a := range d.elements("a") {
+		out[words(a)] = attr(a, "href")
+	}
+	return out
+}
+
+func TestVerdicts(t *testing.T) {
+	tests := []struct {
+		verdict service.Verdict
+		status  int
+		zh, en  []string // the first is the heading
+		absent  []string // in neither language
+	}{
+		{service.Valid, 200,
+			[]string{"有效", "未被撤销", "居住证", "公安局", "2026年11月1日", "2026年11月1日至2027年10月31日（含当日）", "持证人的身份证件", "核验于2026年11月21日 22:05:06（北京时间）", "第 17 号", "43 个"},
+			[]string{"Valid", "has not been revoked", "Residence permit", "Public Security Bureau", "from 1 November 2026 to 31 October 2027 inclusive", "identity document", "Checked at 21 November 2026, 22:05:06, Beijing time", "number 17"},
+			[]string{"撤销决定", "The decision to revoke"}},
+		{service.Revoked, 200,
+			[]string{"已撤销", "自2026年11月20日 00:00起不再有效", "公撤决字〔2026〕第12号", "《中华人民共和国行政许可法》第六十九条", "撤销（颁发时即不符合条件）", "2026年11月20日 11:00"},
+			[]string{"Revoked", "no longer valid since 20 November 2026, 00:00", "公撤决字〔2026〕第12号", "《中华人民共和国行政许可法》第六十九条"},
+			[]string{"吊销", "注销"}},
+		{service.Expired, 200,
+			[]string{"已失效", "自2027年11月1日起不再有效", "居住证"},
+			[]string{"Expired", "no longer valid since 1 November 2027", "Residence permit"}, nil},
+		{service.NotYetValid, 200,
+			[]string{"未到生效日", "要到2026年11月1日才生效", "居住证"},
+			[]string{"Not yet valid", "takes effect only on 1 November 2026", "Residence permit"}, nil},
+		{service.NotFound, 404,
+			[]string{"未找到", "账本上没有这个编号的证照", "伪造"},
+			[]string{"Not found", "holds no certificate with this reference", "forged"},
+			[]string{"居住证", "下载证明文件", "Download the proof"}},
+		{service.CannotCheck, 503,
+			[]string{"无法核验", "不能说这份证照有效，也不能说它无效", "没有收到账本的新数据", "再试一次"},
+			[]string{"Cannot check", "cannot say that this certificate is valid, nor that it is invalid", "has not received new ledger data", "Try again"},
+			[]string{"居住证", "下载证明文件", "Download the proof"}},
+	}
+	for _, tt := range tests {
+		for lang, want := range map[string][]string{"zh": tt.zh, "en": tt.en} {
+			t.Run(string(tt.verdict)+"/"+lang, func(t *testing.T) {
+				res, body := get(t, pages(verification(tt.verdict)), "/v/"+ref+"?lang="+lang, "")
+				if res.StatusCode != tt.status {
+					t.Errorf("status %d, want %d", res.StatusCode, tt.status)
+				}
+				doc := parse(t, body)
+				h1 := doc.elements("h1")
+				if len(h1) != 1 || words(h1[0]) != want[0] {
+					t.Fatalf("heading %v, want %q", h1, want[0])
+				}
+				all := words(doc.elements("body")[0])
+				for _, w := range want[1:] {
+					if !strings.Contains(all, w) {
+						t.Errorf("page does not say %q:\n%s", w, all)
+					}
+				}
+				for _, w := range tt.absent {
+					if strings.Contains(all, w) {
+						t.Errorf("page says %q", w)
+					}
+				}
+				never := map[string]string{"zh": "从不要求登录", "en": "never asks you to log in"}[lang]
+				if !strings.Contains(all, never) {
+					t.Errorf("page does not say %q", never)
+				}
+				if got, want := attr(doc.elements("html")[0], "lang"), map[string]string{"zh": "zh-CN", "en": "en"}[lang]; got != want {
+					t.Errorf("lang %q, want %q", got, want)
+				}
+				if got := attr(doc.elements("section")[0], "class"); got != "verdict "+string(tt.verdict) {
+					t.Errorf("class of the verdict %q", got)
+				}
+				if icons := doc.elements("svg"); len(icons) != 1 {
+					t.Errorf("%d icons", len(icons))
+				}
+				other := map[string]string{"zh": "en", "en": "zh"}[lang]
+				if got := doc.links()[map[string]string{"zh": "English", "en": "中文"}[lang]]; got != "?lang="+other {
+					t.Errorf("language link %q", got)
+				}
+				retry := res.Header.Get("Retry-After")
+				if (tt.status == 503) != (retry == "5") {
+					t.Errorf("Retry-After %q with status %d", retry, tt.status)
+				}
+			})
+		}
+	}
+}
+
+func TestProofLinks(t *testing.T) {
+	_, body := get(t, pages(verification(service.Valid)), "/v/"+ref, "")
+	links := parse(t, body).links()
+	if got, want := links["下载证明文件"], "/v1/verify/"+ref+"/proof"; got != want {
+		t.Errorf("proof link %q, want %q", got, want)
+	}
+	if got := links["信任文件"]; got != "/v1/trust" {
+		t.Errorf("trust link %q", got)
+	}
+}
+
+func TestMalformedReference(t *testing.T) {
+	asked := 0
+	p := New(func(context.Context, string) service.Verification { asked++; return verification(service.Valid) }, Options{})
+	for _, path := range []string{
+		"/v/", "/v/" + ref[1:], "/v/" + ref + "0", "/v/" + strings.ToUpper(ref), "/v/" + ref + "/", "/v/" + ref[:31] + "g", "/other/" + ref,
+		"/v/%3Cscript%3Ealert(1)%3C/script%3E",
+	} {
+		res, body := get(t, p, path, "")
+		if res.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: status %d", path, res.StatusCode)
+		}
+		doc := parse(t, body)
+		if got := words(doc.elements("h1")[0]); got != "链接不完整" {
+			t.Errorf("%s: heading %q", path, got)
+		}
+		if strings.Contains(body, "alert(1)") {
+			t.Errorf("%s: the page repeats the path", path)
+		}
+	}
+	if asked != 0 {
+		t.Errorf("the service was asked %d times", asked)
+	}
+}
+
+// TestContradictionsCannotBeChecked feeds answers that no correct service gives.
+func TestContradictionsCannotBeChecked(t *testing.T) {
+	valid := verification(service.Valid)
+	tests := map[string]service.Verification{
+		"zero value":                  {},
+		"unknown verdict":             {Verdict: "fine", Certificate: certificate(), AsOf: asOf},
+		"valid without certificate":   {Verdict: service.Valid, Ref: ref, AsOf: asOf},
+		"revoked without certificate": {Verdict: service.Revoked, Ref: ref, AsOf: asOf},
+		"another certificate": func() service.Verification {
+			v := valid
+			c := *v.Certificate
+			c.Content.Ref = strings.Repeat("0", 32)
+			v.Certificate = &c
+			return v
+		}(),
+		"valid with a revoked record": func() service.Verification {
+			v := valid
+			c := *v.Certificate
+			c.Status = domain.CertificateRevoked
+			v.Certificate = &c
+			return v
+		}(),
+		"cannot check without reason":  {Verdict: service.CannotCheck, Ref: ref},
+		"cannot check but certificate": {Verdict: service.CannotCheck, Ref: ref, Certificate: certificate()},
+	}
+	for name, v := range tests {
+		t.Run(name, func(t *testing.T) {
+			res, body := get(t, pages(v), "/v/"+ref, "")
+			doc := parse(t, body)
+			if got := words(doc.elements("h1")[0]); res.StatusCode != 503 || got != "无法核验" {
+				t.Errorf("%d %q", res.StatusCode, got)
+			}
+			if strings.Contains(body, "居住证") {
+				t.Error("the page shows the certificate")
+			}
+		})
+	}
+}
+
+func TestRevokedWithoutAct(t *testing.T) {
+	v := verification(service.Revoked)
+	v.Certificate.StatusAct = nil
+	v.Issuer = nil
+	_, body := get(t, pages(v), "/v/"+ref, "")
+	all := words(parse(t, body).elements("body")[0])
+	for _, want := range []string{"自2026年11月20日 11:00起不再有效", "账本上没有登记名称", "机构代码 11430000006122244L"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("page does not say %q:\n%s", want, all)
+		}
+	}
+}
+
+func TestValidityInWords(t *testing.T) {
+	beijingDay := func(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, beijing) }
+	tests := []struct {
+		name   string
+		period domain.Period
+		want   string
+	}{
+		{"whole days", domain.Period{From: beijingDay(2026, 1, 1), To: beijingDay(2027, 1, 1)}, "2026年1月1日至2026年12月31日（含当日）"},
+		{"leap day", domain.Period{From: beijingDay(2028, 2, 29), To: beijingDay(2028, 3, 1)}, "2028年2月29日至2028年2月29日（含当日）"},
+		{"to the minute", domain.Period{From: beijingDay(2026, 1, 1).Add(9 * time.Hour), To: beijingDay(2026, 1, 2).Add(17*time.Hour + 30*time.Minute)}, "2026年1月1日 09:00至2026年1月2日 17:30"},
+		{"open", domain.Period{From: beijingDay(2026, 1, 1)}, "自2026年1月1日起，长期"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := mustText("zh").validity(tt.period); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLanguageNegotiation(t *testing.T) {
+	tests := []struct{ query, accept, want string }{
+		{"", "", "zh-CN"},
+		{"", "en", "en"},
+		{"", "en-GB,en;q=0.9,zh;q=0.5", "en"},
+		{"", "zh-TW,en;q=0.9", "zh-CN"},
+		{"", "fr-FR", "zh-CN"},
+		{"", "de,en;q=0.5", "en"},
+		{"", "*", "zh-CN"},
+		{"", ";;;q=x", "zh-CN"},
+		{"?lang=en", "zh-CN", "en"},
+		{"?lang=zh", "en", "zh-CN"},
+		{"?lang=xx", "en", "en"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.query+" "+tt.accept, func(t *testing.T) {
+			res, body := get(t, pages(verification(service.Valid)), "/v/"+ref+tt.query, tt.accept)
+			if got := attr(parse(t, body).elements("html")[0], "lang"); got != tt.want {
+				t.Errorf("lang %q, want %q", got, tt.want)
+			}
+			if got := res.Header.Get("Content-Language"); got != tt.want {
+				t.Errorf("Content-Language %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLargeText(t *testing.T) {
+	_, body := get(t, pages(verification(service.Valid)), "/v/"+ref+"?lang=en&size=large", "")
+	doc := parse(t, body)
+	if got := attr(doc.elements("html")[0], "class"); got != "large" {
+		t.Errorf("class %q", got)
+	}
+	links := doc.links()
+	if got := links["Normal text"]; got != "?lang=en" {
+		t.Errorf("size link %q", got)
+	}
+	if got := links["中文"]; got != "?lang=zh&size=large" {
+		t.Errorf("language link %q does not keep the size", got)
+	}
+}
+
+func TestMethods(t *testing.T) {
+	p := pages(verification(service.Valid))
+	for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "PUT": 405, "DELETE": 405} {
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest(method, "/v/"+ref, nil))
+		if w.Code != want {
+			t.Errorf("%s: status %d, want %d", method, w.Code, want)
+		}
+		if method == "HEAD" && w.Body.Len() != 0 {
+			t.Errorf("HEAD has a body of %d bytes", w.Body.Len())
+		}
+	}
+}
+
+// everyPage renders each verdict in each language and size.
+func everyPage(t *testing.T, check func(t *testing.T, res *http.Response, body string)) {
+	t.Helper()
+	verdicts := []service.Verdict{service.Valid, service.Revoked, service.Expired, service.NotYetValid, service.NotFound, service.CannotCheck}
+	for _, verdict := range verdicts {
+		for _, query := range []string{"?lang=zh", "?lang=en", "?lang=zh&size=large", "?lang=en&size=large"} {
+			t.Run(string(verdict)+query, func(t *testing.T) {
+				res, body := get(t, pages(verification(verdict)), "/v/"+ref+query, "")
+				check(t, res, body)
+			})
+		}
+	}
+	t.Run("malformed", func(t *testing.T) {
+		res, body := get(t, pages(verification(service.Valid)), "/v/x", "")
+		check(t, res, body)
+	})
+}
+
+func TestPolicyAndSize(t *testing.T) {
+	everyPage(t, func(t *testing.T, res *http.Response, body string) {
+		if len(body) > 60<<10 {
+			t.Errorf("page has %d bytes, more than 60 KiB", len(body))
+		}
+		doc := parse(t, body)
+		for _, forbidden := range []string{"script", "iframe", "form", "input", "object", "embed", "base", "img"} {
+			if n := len(doc.elements(forbidden)); n != 0 {
+				t.Errorf("page has %d <%s>", n, forbidden)
+			}
+		}
+		for n := range doc.root.Descendants() {
+			for _, a := range n.Attr {
+				if a.Key == "style" || strings.HasPrefix(a.Key, "on") {
+					t.Errorf("<%s> has attribute %s", n.Data, a.Key)
+				}
+				if (a.Key == "href" || a.Key == "src") && !strings.HasPrefix(a.Val, "?") && !strings.HasPrefix(a.Val, "#") && !strings.HasPrefix(a.Val, "/v1/") && a.Val != "data:," {
+					t.Errorf("<%s %s=%q> leaves the page", n.Data, a.Key, a.Val)
+				}
+			}
+		}
+		styles := doc.elements("style")
+		if len(styles) != 1 {
+			t.Fatalf("%d <style>", len(styles))
+		}
+		sum := sha256.Sum256([]byte(styles[0].FirstChild.Data))
+		policy := res.Header.Get("Content-Security-Policy")
+		for _, want := range []string{
+			"default-src 'none'", "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'",
+			"img-src 'self' data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+		} {
+			if !strings.Contains(policy, want) {
+				t.Errorf("policy %q lacks %q", policy, want)
+			}
+		}
+		for name, want := range map[string]string{
+			"Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+			"X-Content-Type-Options": "nosniff", "Content-Type": "text/html; charset=utf-8",
+			"Content-Length": strconv.Itoa(len(body)), "Set-Cookie": "",
+		} {
+			if got := res.Header.Get(name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+	})
+}
+
+// TestStructure checks what a screen reader relies on: one main heading, no
+// level skipped, every label named, no id twice.
+func TestStructure(t *testing.T) {
+	everyPage(t, func(t *testing.T, _ *http.Response, body string) {
+		doc := parse(t, body)
+		if n := len(doc.elements("main")); n != 1 {
+			t.Errorf("%d <main>", n)
+		}
+		if title := words(doc.elements("title")[0]); !strings.HasPrefix(title, words(doc.elements("h1")[0])) {
+			t.Errorf("title %q does not begin with the verdict", title)
+		}
+		ids := make(map[string]bool)
+		for n := range doc.root.Descendants() {
+			if id := attr(n, "id"); id != "" {
+				if ids[id] {
+					t.Errorf("id %q twice", id)
+				}
+				ids[id] = true
+			}
+		}
+		for n := range doc.root.Descendants() {
+			if by := attr(n, "aria-labelledby"); by != "" && !ids[by] {
+				t.Errorf("label %q does not exist", by)
+			}
+		}
+		for _, a := range doc.elements("a") {
+			if words(a) == "" {
+				t.Errorf("link %q without text", attr(a, "href"))
+			}
+			if href := attr(a, "href"); strings.HasPrefix(href, "#") && !ids[href[1:]] {
+				t.Errorf("link %q leads nowhere", href)
+			}
+		}
+		for _, dl := range doc.elements("dd") {
+			if words(dl) == "" {
+				t.Error("a fact is empty")
+			}
+		}
+	})
+}
+
+// hostile are texts that a malicious or careless issuer could put into a
+// certificate.
+func hostile() []string {
+	seeds := []string{
+		`<script>alert(1)</script>`, `</bdi><script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`,
+		`<svg onload=alert(1)>`, `<iframe src=javascript:alert(1)>`, `javascript:alert(1)`, `</style><script>alert(1)</script>`,
+		`</title><script>alert(1)</script>`, `<a href=//evil.example>x</a>`, `<form action=//evil.example><input name=id>`,
+		`<base href=//evil.example/>`, `<meta http-equiv=refresh content=0;url=//evil.example>`, `{{.Verdict}}`, `{{template "page"}}`,
+		`<!--`, `-->`, `]]>`, `<math><mtext></table><mglyph><style><img src=x onerror=alert(1)>`, `&lt;script&gt;`, `&#60;script&#62;`,
+		`<ScRiPt>alert(1)</sCrIpT>`, "<scr\x00ipt>alert(1)</script>", `＜script＞alert(1)＜/script＞`, "\u202e<script>alert(1)</script>\u202c",
+		`"onmouseover="alert(1)`, `'onfocus='alert(1)' autofocus='`, "`onclick=alert(1)`", `<details open ontoggle=alert(1)>`,
+		`<link rel=stylesheet href=//evil.example>`, `<style>body{display:none}</style>`, `<h1>有效</h1>`, `<p class="verdict valid">有效</p>`,
+		`=cmd|'/c calc'!A1`, `%3Cscript%3E`, `\u003cscript\u003e`, "居住证\n<script>", strings.Repeat("长", 400), strings.Repeat("x", 400),
+		`<object data=//evil.example>`, `<embed src=//evil.example>`, `<video><source onerror=alert(1)>`, `<body onload=alert(1)>`,
+	}
+	var all []string
+	for _, s := range seeds {
+		all = append(all, s, "居住证"+s, s+"居住证", strings.ToUpper(s), address(s))
+	}
+	return all
+}
+
+func address(s string) string { return "https://example.invalid/?q=" + s }
+
+func TestHostileTextIsEscaped(t *testing.T) {
+	corpus := hostile()
+	if len(corpus) < 200 {
+		t.Fatalf("corpus of %d texts", len(corpus))
+	}
+	plain := func() (elements int) {
+		_, body := get(t, pages(verification(service.Revoked)), "/v/"+ref, "")
+		for n := range parse(t, body).root.Descendants() {
+			if n.Type == html.ElementNode {
+				elements++
+			}
+		}
+		return elements
+	}()
+	for i, text := range corpus {
+		v := verification(service.Revoked)
+		v.Certificate.Content.TypeNameZh = text
+		v.Certificate.Content.TypeNameEn = text
+		v.Certificate.Content.CertID = text
+		v.Certificate.Content.IssuerUSCC = text
+		v.Certificate.StatusAct.DocumentNo = text
+		v.Certificate.StatusAct.LegalBasis = text
+		v.Issuer.NameZh, v.Issuer.NameEn = text, text
+		_, body := get(t, pages(v), "/v/"+ref, "")
+		doc := parse(t, body)
+		elements := 0
+		for n := range doc.root.Descendants() {
+			if n.Type == html.ElementNode {
+				elements++
+			}
+			if n.Type == html.CommentNode {
+				t.Errorf("text %d %q made a comment", i, text)
+			}
+		}
+		if elements != plain {
+			t.Errorf("text %d %q changed the page from %d to %d elements", i, text, plain, elements)
+		}
+		if n := len(doc.elements("script")); n != 0 {
+			t.Errorf("text %d %q made %d <script>", i, text, n)
+		}
+		if got := words(doc.elements("h1")[0]); got != "已撤销" {
+			t.Errorf("text %d %q: heading %q", i, text, got)
+		}
+		shown := strings.Join(strings.Fields(strings.ReplaceAll(text, "\x00", "\ufffd")), " ")
+		if !strings.Contains(words(doc.elements("main")[0]), shown) {
+			t.Errorf("text %d %q is not shown as it is", i, text)
+		}
+	}
+}
+
+func TestTextsHaveEqualKeys(t *testing.T) {
+	keys := func(lang string) []string {
+		data, err := textFiles.ReadFile("text/" + lang + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A repeated key would hide a text: count tokens, not map entries.
+		var out []string
+		dec := json.NewDecoder(bytes.NewReader(data))
+		for i := 0; ; i++ {
+			token, err := dec.Token()
+			if err != nil {
+				break
+			}
+			if s, ok := token.(string); ok && i%2 == 1 {
+				out = append(out, s)
+			}
+		}
+		sort.Strings(out)
+		return out
+	}
+	zh, en := keys("zh"), keys("en")
+	if len(zh) < 50 {
+		t.Fatalf("only %d texts", len(zh))
+	}
+	if diff := cmp.Diff(zh, en); diff != "" {
+		t.Errorf("keys (-zh +en):\n%s", diff)
+	}
+	for i := 1; i < len(zh); i++ {
+		if zh[i] == zh[i-1] {
+			t.Errorf("key %q twice", zh[i])
+		}
+	}
+	verbs := regexp.MustCompile(`%[a-z]`)
+	a, b := mustText("zh"), mustText("en")
+	for key := range a {
+		if a[key] == "" || b[key] == "" {
+			t.Errorf("text %q is empty", key)
+		}
+		if diff := cmp.Diff(verbs.FindAllString(a[key], -1), verbs.FindAllString(b[key], -1)); diff != "" {
+			t.Errorf("verbs of %q differ: %s", key, diff)
+		}
+	}
+	used := regexp.MustCompile(`\bt "([a-z_]+)"`).FindAllStringSubmatch(pageSource, -1)
+	if len(used) < 30 {
+		t.Fatalf("the template uses only %d texts", len(used))
+	}
+	for _, m := range used {
+		if _, ok := a[m[1]]; !ok {
+			t.Errorf("the template uses %q, which has no text", m[1])
+		}
+	}
+}
+
+// TestContrast computes the contrast (WCAG 2.2) of every pair of colours that
+// the style puts on one another: at least 7 to 1 for text.
+func TestContrast(t *testing.T) {
+	colours := make(map[string]string)
+	for _, m := range regexp.MustCompile(`--([a-z_]+): (#[0-9a-f]{6});`).FindAllStringSubmatch(styleSource, -1) {
+		colours[m[1]] = m[2]
+	}
+	pairs := [][2]string{{"ink", "paper"}, {"soft", "paper"}, {"link", "paper"}, {"ink", "panel"}, {"soft", "panel"}, {"link", "panel"}, {"on", "link"}}
+	for _, verdict := range []service.Verdict{service.Valid, service.Revoked, service.Expired, service.NotYetValid, service.NotFound, service.CannotCheck, malformed} {
+		pairs = append(pairs, [2]string{"on", string(verdict)})
+		if !strings.Contains(styleSource, fmt.Sprintf(".verdict.%[1]s { background: var(--%[1]s); }", verdict)) {
+			t.Errorf("no colour for %s", verdict)
+		}
+	}
+	for _, p := range pairs {
+		a, b := colours[p[0]], colours[p[1]]
+		if a == "" || b == "" {
+			t.Errorf("colour %v is missing", p)
+			continue
+		}
+		if got := contrast(t, a, b); got < 7 {
+			t.Errorf("%s on %s: %.2f to 1, less than 7", p[0], p[1], got)
+		}
+	}
+}
+
+func contrast(t *testing.T, a, b string) float64 {
+	t.Helper()
+	la, lb := luminance(t, a), luminance(t, b)
+	if la < lb {
+		la, lb = lb, la
+	}
+	return (la + 0.05) / (lb + 0.05)
+}
+
+func luminance(t *testing.T, colour string) float64 {
+	t.Helper()
+	var sum float64
+	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+		n, err := strconv.ParseUint(colour[1+2*i:3+2*i], 16, 8)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := float64(n) / 255
+		if c <= 0.03928 {
+			c /= 12.92
+		} else {
+			c = math.Pow((c+0.055)/1.055, 2.4)
+		}
+		sum += weight * c
+	}
+	return sum
+}
