@@ -30,9 +30,19 @@ type Definition struct {
 	Lead           string       `yaml:"lead" json:"lead"` // code of the lead department
 	Endorsement    string       `yaml:"endorsement" json:"endorsement"`
 	AnchorInterval Duration     `yaml:"anchorInterval" json:"anchorInterval"`
-	Redis          string       `yaml:"redis" json:"redis"` // empty: no shared cache
+	Redis          string       `yaml:"redis" json:"redis"`                       // empty: no shared cache
+	Limits         *Limits      `yaml:"limits,omitempty" json:"limits,omitempty"` // absent: the gateways' own
 	Ordering       Ordering     `yaml:"ordering" json:"ordering"`
 	Departments    []Department `yaml:"departments" json:"departments"`
+}
+
+// Limits are how many requests per second a gateway takes, and how many at once. A zero
+// leaves the gateway's own limit.
+type Limits struct {
+	AddressPerSecond  float64 `yaml:"addressPerSecond" json:"addressPerSecond,omitempty"` // from one address without a token
+	AddressBurst      int     `yaml:"addressBurst" json:"addressBurst,omitempty"`
+	IdentityPerSecond float64 `yaml:"identityPerSecond" json:"identityPerSecond,omitempty"` // with the tokens of one role
+	IdentityBurst     int     `yaml:"identityBurst" json:"identityBurst,omitempty"`
 }
 
 // Chaincode names the one chaincode of the channel.
@@ -227,6 +237,7 @@ func (d *Definition) Validate() error {
 		{"chaincode.version", versionPattern.MatchString(d.Chaincode.Version), "must be letters, digits and . _ + -"},
 		{"endorsement", d.Endorsement == "majority", "must be majority"},
 		{"anchorInterval", time.Duration(d.AnchorInterval) >= 100*time.Millisecond, "must be at least 100ms"},
+		{"limits", d.Limits == nil || min(d.Limits.AddressPerSecond, d.Limits.IdentityPerSecond, float64(d.Limits.AddressBurst), float64(d.Limits.IdentityBurst)) >= 0, "must not be negative"},
 		{"redis", d.Redis == "" || strings.HasPrefix(d.Redis, "redis://") || strings.HasPrefix(d.Redis, "rediss://") || strings.HasPrefix(d.Redis, "unix://"), "must be empty or a redis://, rediss:// or unix:// URL"},
 		{"departments", len(d.Departments) >= 4, "must be at least 4: BFT ordering among fewer does not survive the loss of one"},
 	}

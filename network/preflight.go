@@ -38,6 +38,10 @@ func checkFreeSpace(dir string, need uint64) error {
 	return nil
 }
 
+// errHolderUnknown marks a port in use whose holder cannot be seen: it belongs to another
+// user, or to a process that was killed and that the kernel has not taken apart yet.
+var errHolderUnknown = errors.New("the holder of the port is unknown")
+
 // checkPorts requires every port of the processes that are not running to be free.
 func checkPorts(def *Definition, running []process, gateways bool) error {
 	up := map[string]bool{}
@@ -57,8 +61,13 @@ func checkPorts(def *Definition, running []process, gateways bool) error {
 			if free {
 				continue
 			}
-			return problem(fmt.Sprintf("stop it, or give departments[%s].ports.%s another value before the first up", dept.Code, lis.Use),
-				"port %d, needed by %s (%s), is in use by %s", lis.Port, lis.Process, lis.Use, portHolder(lis.Port))
+			holder, known := portHolder(lis.Port)
+			inUse := problem(fmt.Sprintf("stop it, or give departments[%s].ports.%s another value before the first up", dept.Code, lis.Use),
+				"port %d, needed by %s (%s), is in use by %s", lis.Port, lis.Process, lis.Use, holder)
+			if !known {
+				inUse.Err = errHolderUnknown
+			}
+			return inUse
 		}
 	}
 	return nil

@@ -201,10 +201,10 @@ func listeningPorts() (map[int]bool, error) {
 
 // portHolder describes the process that listens on the TCP port, as far as /proc shows
 // it to this user.
-func portHolder(port int) string {
+func portHolder(port int) (name string, known bool) {
 	sockets, err := listeningSockets()
 	if err != nil {
-		return "another process"
+		return "another process", false
 	}
 	inodes := map[string]bool{}
 	for _, s := range sockets {
@@ -213,7 +213,7 @@ func portHolder(port int) string {
 		}
 	}
 	if len(inodes) == 0 {
-		return "another process"
+		return "another process", false
 	}
 	links, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is constant
 	for _, link := range links {
@@ -226,9 +226,9 @@ func portHolder(port int) string {
 		if err != nil {
 			continue
 		}
-		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), pid)
+		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), pid), true
 	}
-	return "a process of another user"
+	return "a process of another user", false
 }
 
 // portFree reports whether the address can be bound now. Its error is about the address,

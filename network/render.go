@@ -293,6 +293,7 @@ type gatewayConfig struct {
 	Log            gatewayLog     `json:"log"`
 	AnchorInterval string         `json:"anchorInterval"`
 	Redis          string         `json:"redis"`
+	Limits         *Limits        `json:"limits,omitempty"`
 }
 
 // renderGateway writes the configuration of the department's gateway and the log key.
@@ -307,7 +308,7 @@ func renderGateway(l Layout, def *Definition, dept Department) error {
 		Service: gatewayService{MSPID: dept.MSPID, Certificate: "identity/cert.pem", Key: "identity/key.pem"},
 		Tokens:  "tokens.json", Data: "data",
 		Log:            gatewayLog{Origin: def.LogOrigin(dept.Code), Key: "log.key"},
-		AnchorInterval: def.AnchorInterval.String(), Redis: def.Redis,
+		AnchorInterval: def.AnchorInterval.String(), Redis: def.Redis, Limits: def.Limits,
 	}
 	peer := func(d Department) error {
 		root, err := l.tlsRoot(d.Code)

@@ -157,11 +157,20 @@ func (u *bringUp) preflight(ctx context.Context, stale []program) error {
 	if err := checkBuildTools(ctx, u.repo, stale); err != nil {
 		return err
 	}
-	running, err := u.Layout.processes()
-	if err != nil {
-		return err
+	// After a kill -9 of everything, ports stay taken for a moment.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		running, err := u.Layout.processes()
+		if err != nil {
+			return err
+		}
+		err = checkPorts(u.def, running, u.Gateways)
+		if !errors.Is(err, errHolderUnknown) || time.Now().After(deadline) {
+			return err
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
 	}
-	return checkPorts(u.def, running, u.Gateways)
 }
 
 func (u *bringUp) run(ctx context.Context, stale []program) error {
