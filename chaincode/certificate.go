@@ -23,8 +23,15 @@ func (*certificate) Issue(t *transaction, arg string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c, event, err := domain.IssueCertificate(existing, who, dept, tx, args)
+	issued, err := load[domain.IssuedID](t, domain.KindCertificateID, args.Content.CertID)
 	if err != nil {
+		return "", err
+	}
+	c, event, id, err := domain.IssueCertificate(existing, issued, who, dept, tx, args)
+	if err != nil {
+		return "", err
+	}
+	if err := t.put(domain.KindCertificateID, id.CertID, id); err != nil {
 		return "", err
 	}
 	return t.putCertificate(c, event)

@@ -13,8 +13,9 @@
 //
 // Departments endorse what their own processes computed, so equal input must
 // give equal bytes: time is the transaction's, identifiers come from arguments,
-// nothing is kept between transactions, every key is read before and written at
-// most once.
+// nothing is kept between transactions, no key is read after it is written or
+// written twice. What a transaction decides on it has read, so that of two that
+// decide on the same record at the same time the peers let one commit.
 package chaincode
 
 import (

@@ -86,7 +86,8 @@ func cases() []transactionCase {
 			func(w *world) any { return w.anchor(7) },
 			"police gateway", []string{"police admin", "police operator"}, []string{"log~police", "anchor~police~13"}, domain.Invalid},
 		{"certificate:Issue", nil, issue,
-			"police operator", []string{"police reviewer", "police admin"}, []string{"cert~" + id, "certe~" + id + "~1"}, domain.Exists},
+			"police operator", []string{"police reviewer", "police admin"},
+			[]string{"certid~" + certID, "cert~" + id, "certe~" + id + "~1"}, domain.Exists},
 		{"certificate:Revoke", issued, func(*world) any { return revocation() },
 			"police reviewer", []string{"civil reviewer", "bigdata reviewer", "police operator"}, []string{"cert~" + id, "certe~" + id + "~2"}, domain.Exists},
 		{"certificate:Get", issued, func(*world) any { return domain.RefArgs{Ref: id} }, "civil gateway", nil, nil, ""},
@@ -240,6 +241,34 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+func TestIdentifierIsIssuedOnce(t *testing.T) {
+	w := founded(t)
+	args, again := domain.IssueArgs{Content: certificateContent(t)}, domain.IssueArgs{Content: certificateContent(t)}
+	again.Content.Ref = otherID
+
+	// At the same time: each reads the key that the other writes, so that the
+	// peers let only the first of them commit.
+	first, second := w.run(w.proposal("police operator", "certificate:Issue", args)), w.run(w.proposal("police operator", "certificate:Issue", again))
+	for _, r := range []chaincodetest.Result{first, second} {
+		if !r.OK() || !slices.Contains(r.Reads, "certid~"+certID) || !slices.Contains(writtenKeys(r), "certid~"+certID) {
+			t.Errorf("%q reads %q and writes %q, both should have the identifier's key", r.Message, r.Reads, writtenKeys(r))
+		}
+	}
+	w.ledger.Commit(first)
+
+	w.refused("police operator", "certificate:Issue", again, domain.Exists, certID+" is already issued as "+id)
+	w.must("police reviewer", "certificate:Revoke", revocation())
+	w.refused("police operator", "certificate:Issue", again, domain.Exists, certID+" is already issued as "+id)
+	bound := decode[domain.IssuedID](t, w.ledger.State("certid~"+certID))
+	if bound.CertID != certID || bound.Ref != id || bound.Department != "police" || !domain.DigestHolds(&bound) {
+		t.Errorf("identifier %+v", bound)
+	}
+	s := decode[domain.Statement](t, w.must("civil gateway", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificateID, ID: certID, Nonce: otherID}).Payload)
+	if !s.Found || s.Status != "" || s.Record != string(w.ledger.State("certid~"+certID)) {
+		t.Errorf("statement %+v", s)
+	}
+}
+
 func TestAnchors(t *testing.T) {
 	w := founded(t)
 	w.must("police admin", "access:RegisterLog", domain.RegisterLogArgs{Origin: origin, VerifierKey: w.verifier})
@@ -342,6 +371,7 @@ func TestDamagedState(t *testing.T) {
 		{"log~police", "police admin", "access:RegisterLog", domain.RegisterLogArgs{Origin: origin, VerifierKey: w.verifier}},
 		{"log~police", "police gateway", "access:Anchor", domain.AnchorArgs{Checkpoint: "x"}},
 		{"cert~" + id, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
+		{"certid~" + certID, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
 		{"cert~" + id, "police reviewer", "certificate:Revoke", revocation()},
 		{"cert~" + id, "police operator", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: otherID}},
 		{"dept~zzz", "bigdata admin", "governance:RegisterDepartment", departments[0]},

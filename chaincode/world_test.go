@@ -33,6 +33,9 @@ const (
 	id      = "00112233445566778899aabbccddeeff"
 	otherID = "ffeeddccbbaa99887766554433221100"
 	origin  = "zhenglian.example/log/police"
+
+	// certID is that of certificateContent.
+	certID = "1.2.156.3005.2.11100000MB0143028R001.11370000004504927A.20260001.001.B"
 )
 
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 123456789, time.UTC)
@@ -186,14 +189,14 @@ func content() domain.CatalogContent {
 			{Name: "库名", Type: "C", Level: 1, ShareType: domain.Conditional},
 			{Name: "库水位（米）", Type: "N", Level: 2, ShareType: domain.Conditional},
 		},
-		ShareType: domain.Conditional, ShareCondition: "仅用于防汛调度", LegalBasis: []string{"防洪法第三十一条"},
+		ShareType: domain.Conditional, ShareCondition: "仅用于防汛调度", LegalBasis: []string{"中华人民共和国防洪法"},
 		ShareMode: "platform_table", UpdateCycle: "daily", SystemRef: "水情信息系统", RegionCode: "370100", PersonalData: "none",
 	}
 }
 
 func request() domain.ShareRequestContent {
 	return domain.ShareRequestContent{
-		ID: id, CatalogCode: code, Items: []string{"库名"}, Purpose: "防汛会商", UseBasis: "防汛条例第十条",
+		ID: id, CatalogCode: code, Items: []string{"库名"}, Purpose: "防汛会商", UseBasis: "防汛条例",
 		ServiceItem: "A-1", ShareMode: "platform_table", Period: domain.Period{From: noon, To: noon.AddDate(1, 0, 0)},
 		Quota: domain.Quota{Total: 100, PerDay: 10}, LetterDigest: domain.Digest(nil), SecurityMeasures: "专网访问",
 	}
@@ -202,10 +205,6 @@ func request() domain.ShareRequestContent {
 func certificateContent(t testing.TB) domain.CertificateContent {
 	t.Helper()
 	const typeCode = "11100000MB0143028R001"
-	certID, err := domain.CertificateID{TypeCode: typeCode, IssuerCode: departments[1].USCC, Serial: "20260001", Version: "001"}.Compose()
-	if err != nil {
-		t.Fatal(err)
-	}
 	return domain.CertificateContent{
 		Ref: id, CertID: certID, TypeCode: typeCode, TypeNameZh: "营业执照", TypeNameEn: "Business Licence",
 		IssuerUSCC: departments[1].USCC, HolderKind: domain.HolderOrganisation, HolderRef: domain.HolderCommitment(id, "salted"),

@@ -195,6 +195,10 @@ func RegisterLog(existing *LogRegistration, who Caller, tx Tx, args RegisterLogA
 	if err != nil {
 		return LogRegistration{}, err
 	}
+	// Department codes are unique, so no two logs can share an origin.
+	if own := "/" + string(who.Department); !strings.HasSuffix(args.Origin, own) {
+		return LogRegistration{}, refuse(Forbidden, "origin: must end in %s: a department registers its own log only", own)
+	}
 	l := LogRegistration{Owner: who.Department, Origin: args.Origin, VerifierKey: args.VerifierKey}
 	return l, seal(&l, SchemaLog, who, tx)
 }
@@ -343,6 +347,8 @@ func Admit(grant Grant, record AccessRecord, usedTotal, usedToday int64) error {
 func checkRelease(f *findings, grant Grant, record AccessRecord, usedTotal, usedToday int64) {
 	if status := grant.StatusAt(record.At); status != GrantActive {
 		f.add("at", "the grant is "+string(status)+" at that time")
+	} else if record.At.Before(grant.TxTime) {
+		f.add("at", "is before the grant was recorded") // its period may reach back; the permission does not
 	}
 	if record.CatalogCode != grant.CatalogCode || record.CatalogVersion != grant.CatalogVersion {
 		f.add("catalogCode", "not the catalog version of the grant")

@@ -64,6 +64,15 @@ type CertificateEvent struct {
 	Act    *StatusAct        `json:"act,omitempty"`
 }
 
+// IssuedID says which certificate bears an identifier 电子证照标识. It is written
+// with the certificate and never again: the identifier belongs to that
+// certificate for ever, revoked or not.
+type IssuedID struct {
+	Meta
+	CertID string `json:"certId"`
+	Ref    string `json:"ref"`
+}
+
 // IssueArgs are the argument of certificate:Issue.
 type IssueArgs struct {
 	Content CertificateContent `json:"content"`
@@ -159,9 +168,15 @@ func certificateState(c *Certificate) string {
 }
 
 // IssueCertificate records a certificate of the caller's department, dept.
-// existing is the certificate under the same reference.
-func IssueCertificate(existing *Certificate, who Caller, dept Department, tx Tx, args IssueArgs) (Certificate, CertificateEvent, error) {
-	fail := func(err error) (Certificate, CertificateEvent, error) { return Certificate{}, CertificateEvent{}, err }
+// existing is the certificate under the same reference, issued what is recorded
+// of its identifier. A reference is fresh at every attempt, so it is the
+// identifier, with the issuer's own serial in it, that keeps an issue repeated
+// after a lost answer from making a second certificate; the refusal names the
+// reference of the first.
+func IssueCertificate(existing *Certificate, issued *IssuedID, who Caller, dept Department, tx Tx, args IssueArgs) (Certificate, CertificateEvent, IssuedID, error) {
+	fail := func(err error) (Certificate, CertificateEvent, IssuedID, error) {
+		return Certificate{}, CertificateEvent{}, IssuedID{}, err
+	}
 	if err := args.Validate(); err != nil {
 		return fail(err)
 	}
@@ -176,6 +191,11 @@ func IssueCertificate(existing *Certificate, who Caller, dept Department, tx Tx,
 	if args.Content.IssuerUSCC != dept.USCC {
 		return fail(refuse(Invalid, "content.issuerUscc: not the code of department %s", dept.Code))
 	}
+	// After the issuer: only the department whose code is in the identifier learns
+	// the reference.
+	if issued != nil {
+		return fail(refuse(Exists, "certificate id %s is already issued as %s", issued.CertID, issued.Ref))
+	}
 	if after(args.Content.IssuedAt, tx) {
 		return fail(refuse(Invalid, "content.issuedAt: after the transaction's time"))
 	}
@@ -184,13 +204,17 @@ func IssueCertificate(existing *Certificate, who Caller, dept Department, tx Tx,
 		Status: CertificateStatus(to), StatusSince: tx.Time, Seq: 1,
 	}
 	e := CertificateEvent{Ref: args.Content.Ref, Seq: 1, Event: "issue", Status: c.Status}
+	id := IssuedID{CertID: args.Content.CertID, Ref: args.Content.Ref}
 	if err := seal(&c, SchemaCertificate, who, tx); err != nil {
 		return fail(err)
 	}
 	if err := seal(&e, SchemaCertificateEvent, who, tx); err != nil {
 		return fail(err)
 	}
-	return c, e, nil
+	if err := seal(&id, SchemaCertificateID, who, tx); err != nil {
+		return fail(err)
+	}
+	return c, e, id, nil
 }
 
 // RevokeCertificate records that the issuer revokes 撤销 a certificate.

@@ -4,7 +4,7 @@ import "time"
 
 // Write is one state write of a transaction.
 type Write struct {
-	Key    string `json:"key"` // composite keys as "type~part~part"
+	Key    string `json:"key"` // see [KeyOf]; a composite key, which this chaincode never writes, as "type~part~part"
 	Value  []byte `json:"value"`
 	Delete bool   `json:"delete"`
 }

@@ -53,6 +53,12 @@ func (c CertificateID) check(f *findings) {
 		f.add("issuerCode", "neither a unified social credit code nor a region code")
 	}
 	f.match("serial", c.Serial, serialShape, "must be 1 to 64 characters of 0-9 A-Z")
+	// Some kinds of certificate are numbered with their holder's ID number, which
+	// must not go on the ledger. Only a whole serial counts: eleven digits between
+	// letters are chance.
+	if (len(c.Serial) == 18 || len(c.Serial) == 11) && LooksPersonal(c.Serial) {
+		f.add("serial", personalRule)
+	}
 	f.match("version", c.Version, typeNumberShape, "must be 3 digits")
 }
 

@@ -68,6 +68,10 @@ func TestCertificateID(t *testing.T) {
 			t.Errorf("Compose() = %q, %v, want %q", again, err, id)
 		}
 	}
+	// Chance digits inside a longer serial are not a person's number.
+	if _, err := (CertificateID{"11100000000013338W011", "340100", "A13800000000B", "001"}).Compose(); err != nil {
+		t.Error(err)
+	}
 	const good = "1.2.156.3005.2.11100000000013338W011.11430000006122244L.20230000403.001.U"
 	for _, tc := range []struct{ name, id, want string }{
 		{"check character", good[:len(good)-1] + "V", "wrong check character"},
@@ -80,6 +84,8 @@ func TestCertificateID(t *testing.T) {
 		{"serial", strings.Replace(good, "20230000403", "2023_0403", 1), "serial: "},
 		{"serial missing", strings.Replace(good, "20230000403", "", 1), "serial: "},
 		{"version", strings.Replace(good, ".001.", ".1.", 1), "version: "},
+		{"a person's number as serial", strings.Replace(good, "20230000403", "999999199001011234", 1), "serial: personal-number rule"},
+		{"a telephone as serial", strings.Replace(good, "20230000403", "13800000000", 1), "serial: personal-number rule"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := ParseCertificateID(tc.id)

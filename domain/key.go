@@ -20,6 +20,7 @@ var keyPrefixes = [...]struct {
 	{KindAnchor, "anchor"},
 	{KindCertificate, "cert"},
 	{KindCertificateEvent, "certe"},
+	{KindCertificateID, "certid"},
 }
 
 // KeyOf returns the state key of a record, or "" for an unknown kind. id is the

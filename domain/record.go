@@ -54,7 +54,7 @@ type Meta struct {
 	Digest     string         `json:"digest"` // SHA-256 of the record's canonical bytes with this field empty
 }
 
-// Kind of ledger record, as used in proofs and in the index.
+// RecordKind is a kind of ledger record, as used in proofs and in the index.
 type RecordKind string
 
 // The kinds of records and, beside each, its state key.
@@ -69,12 +69,13 @@ const (
 	KindAnchor           RecordKind = "anchor"            // anchor~{department}~{size}
 	KindCertificate      RecordKind = "certificate"       // cert~{ref}
 	KindCertificateEvent RecordKind = "certificate_event" // certe~{ref}~{seq}
+	KindCertificateID    RecordKind = "certificate_id"    // certid~{certId}
 )
 
 // RecordKinds lists every RecordKind.
 var RecordKinds = []RecordKind{
 	KindDepartment, KindCatalogEntry, KindCatalogVersion, KindRequest, KindRequestEvent,
-	KindGrant, KindLog, KindAnchor, KindCertificate, KindCertificateEvent,
+	KindGrant, KindLog, KindAnchor, KindCertificate, KindCertificateEvent, KindCertificateID,
 }
 
 // Statement is what evidence:Attest answers and departments sign: what the

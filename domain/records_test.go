@@ -296,7 +296,7 @@ func TestRevokeArgsValidate(t *testing.T) {
 }
 
 func TestCertificateLife(t *testing.T) {
-	c, e, err := IssueCertificate(nil, as(policeDept, RoleOperator), policeDept, someTx, IssueArgs{someCertificateContent(t)})
+	c, e, _, err := IssueCertificate(nil, nil, as(policeDept, RoleOperator), policeDept, someTx, IssueArgs{someCertificateContent(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,16 +341,16 @@ func TestCertificateLife(t *testing.T) {
 func TestCertificateRefusals(t *testing.T) {
 	operator, reviewer := as(policeDept, RoleOperator), as(policeDept, RoleReviewer)
 	content := someCertificateContent(t)
-	_, _, err := IssueCertificate(nil, as(civilDept, RoleOperator), civilDept, someTx, IssueArgs{content})
+	_, _, _, err := IssueCertificate(nil, nil, as(civilDept, RoleOperator), civilDept, someTx, IssueArgs{content})
 	wantKind(t, err, Invalid, "content.issuerUscc: not the code of department civil")
 	content.IssuedAt = noon.Add(time.Millisecond)
-	_, _, err = IssueCertificate(nil, operator, policeDept, someTx, IssueArgs{content})
+	_, _, _, err = IssueCertificate(nil, nil, operator, policeDept, someTx, IssueArgs{content})
 	wantKind(t, err, Invalid, "content.issuedAt: after the transaction's time")
 	content.IssuedAt = noon.Add(time.Millisecond - 1)
-	if _, _, err := IssueCertificate(nil, operator, policeDept, someTx, IssueArgs{content}); err != nil {
+	if _, _, _, err := IssueCertificate(nil, nil, operator, policeDept, someTx, IssueArgs{content}); err != nil {
 		t.Errorf("within the transaction's millisecond: %v", err)
 	}
-	_, _, err = IssueCertificate(nil, operator, policeDept, someTx, IssueArgs{})
+	_, _, _, err = IssueCertificate(nil, nil, operator, policeDept, someTx, IssueArgs{})
 	wantKind(t, err, Invalid, "content.ref: ")
 
 	args := someRevocation()
@@ -364,6 +364,31 @@ func TestCertificateRefusals(t *testing.T) {
 	wantKind(t, err, Invalid, "ref: ")
 }
 
+// TestIdentifierIsIssuedOnce checks what a client meets that repeats an issue
+// under a fresh reference because it never saw the first answer.
+func TestIdentifierIsIssuedOnce(t *testing.T) {
+	operator := as(policeDept, RoleOperator)
+	first, _, id, err := IssueCertificate(nil, nil, operator, policeDept, someTx, IssueArgs{someCertificateContent(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := IssuedID{Meta: first.Meta, CertID: first.Content.CertID, Ref: someID}
+	want.Schema, want.Digest = SchemaCertificateID, id.Digest
+	if diff := cmp.Diff(want, id); diff != "" || !DigestHolds(&id) {
+		t.Errorf("identifier (-want +got):\n%s", diff)
+	}
+
+	again := someCertificateContent(t)
+	again.Ref = otherID
+	_, _, _, err = IssueCertificate(nil, &id, operator, policeDept, later(time.Hour), IssueArgs{again})
+	wantKind(t, err, Exists, "certificate id "+id.CertID+" is already issued as "+someID)
+	// Nobody but the issuer learns the reference.
+	_, _, _, err = IssueCertificate(nil, &id, as(policeDept, RoleReviewer), policeDept, someTx, IssueArgs{again})
+	wantKind(t, err, Forbidden, "role operator")
+	_, _, _, err = IssueCertificate(nil, &id, as(civilDept, RoleOperator), civilDept, someTx, IssueArgs{again})
+	wantKind(t, err, Invalid, "not the code of department civil")
+}
+
 // verifierKey is the text of a note verifier key; the key bytes are made up.
 func verifierKey(name string) string {
 	key := append([]byte{1}, make([]byte, 32)...)
@@ -371,8 +396,10 @@ func verifierKey(name string) string {
 	return name + "+" + hex.EncodeToString(sum[:4]) + "+" + base64.StdEncoding.EncodeToString(key)
 }
 
-func someLogArgs() RegisterLogArgs {
-	const origin = "zhenglian.example/log/police"
+func someLogArgs() RegisterLogArgs { return logArgsOf(policeDept.Code) }
+
+func logArgsOf(department DepartmentCode) RegisterLogArgs {
+	origin := "zhenglian.example/log/" + string(department)
 	return RegisterLogArgs{Origin: origin, VerifierKey: verifierKey(origin)}
 }
 
@@ -515,6 +542,7 @@ func TestAdmit(t *testing.T) {
 		{"other provider", func(r *AccessRecord) { r.Provider = "market" }, 0, 0, "provider: is not the grant's"},
 		{"other consumer", func(r *AccessRecord) { r.Consumer = "market" }, 0, 0, "consumer: is not the grant's"},
 		{"too early", func(r *AccessRecord) { r.At = noon.Add(-1) }, 0, 0, "at: the grant is pending at that time"},
+		{"before the grant was recorded", func(r *AccessRecord) { r.At = noon.Add(time.Minute - 1) }, 0, 0, "at: is before the grant was recorded"},
 		{"too late", func(r *AccessRecord) { r.At = noon.AddDate(1, 0, 0) }, 0, 0, "at: the grant is expired at that time"},
 		{"other resource", func(r *AccessRecord) { r.CatalogCode = "307003/000018" }, 0, 0, "catalogCode: not the catalog version of the grant"},
 		{"other version", func(r *AccessRecord) { r.CatalogVersion = 2 }, 0, 0, "catalogCode: not the catalog version of the grant"},
@@ -531,7 +559,9 @@ func TestAdmit(t *testing.T) {
 			if tc.change != nil {
 				tc.change(&r)
 			}
-			err := Admit(someGrant(), r, tc.total, tc.today)
+			g := someGrant()
+			g.TxTime = noon.Add(time.Minute) // recorded after its period began
+			err := Admit(g, r, tc.total, tc.today)
 			if tc.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -559,6 +589,7 @@ func TestKeys(t *testing.T) {
 		{KindAnchor, AnchorID("police", 17), "anchor~police~17"},
 		{KindCertificate, someID, "cert~" + someID},
 		{KindCertificateEvent, EventID(someID, 1), "certe~" + someID + "~1"},
+		{KindCertificateID, someCertificateContent(t).CertID, "certid~" + someCertificateContent(t).CertID},
 	} {
 		if got := KeyOf(tc.kind, tc.id); got != tc.key {
 			t.Errorf("KeyOf(%s, %s) = %s, want %s", tc.kind, tc.id, got, tc.key)
@@ -703,7 +734,7 @@ func FuzzCanonicalRecords(f *testing.F) {
 	cert := Certificate{Content: someCertificateContent(f), StatusAct: &StatusAct{EffectiveAt: noon}}
 	for _, v := range []any{
 		policeDept, *someEntry(CatalogPublished), *someVersion(), *someRequest(RequestSubmitted), RequestEvent{}, someGrant(),
-		*logIn(stateRegistered), Anchor{Counts: []GrantCount{{someID, 1}}}, cert, CertificateEvent{}, Statement{}, someAccessRecord(),
+		*logIn(stateRegistered), Anchor{Counts: []GrantCount{{someID, 1}}}, cert, CertificateEvent{}, IssuedID{}, Statement{}, someAccessRecord(),
 	} {
 		data, err := Canonical(v)
 		if err != nil {
@@ -722,6 +753,7 @@ func FuzzCanonicalRecords(f *testing.F) {
 		fuzzRecord[Anchor](t, data)
 		fuzzRecord[Certificate](t, data)
 		fuzzRecord[CertificateEvent](t, data)
+		fuzzRecord[IssuedID](t, data)
 		fuzzRecord[Statement](t, data)
 		fuzzRecord[AccessRecord](t, data)
 	})

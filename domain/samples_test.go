@@ -46,7 +46,7 @@ func someContent() CatalogContent {
 			{Name: "库水位（米）", Type: "N", Level: 2, ShareType: Conditional},
 			{Name: "汛限水位（米）", Type: "N", Level: 3, Sensitive: true, ShareType: NotShared},
 		},
-		ShareType: Conditional, ShareCondition: "仅用于防汛调度", LegalBasis: []string{"中华人民共和国防洪法第三十一条"},
+		ShareType: Conditional, ShareCondition: "仅用于防汛调度", LegalBasis: []string{"中华人民共和国防洪法"},
 		ShareMode: "platform_table", UpdateCycle: "daily", DutyRef: "水情监测", SystemRef: "水情信息系统",
 		RegionCode: "370100", PersonalData: "none",
 	}
@@ -61,7 +61,7 @@ func someEntry(state CatalogState) *CatalogEntry {
 func someRequestContent() ShareRequestContent {
 	return ShareRequestContent{
 		ID: someID, CatalogCode: someCode, Items: []string{"库名", "库水位（米）"},
-		Purpose: "防汛会商", UseBasis: "防汛条例第十条", ServiceItem: "11370000MB28465-01", ShareMode: "platform_table",
+		Purpose: "防汛会商", UseBasis: "防汛条例", ServiceItem: "11370000MB28465-01", ShareMode: "platform_table",
 		Period: Period{From: noon, To: noon.AddDate(1, 0, 0)}, Quota: Quota{Total: 1000, PerDay: 10},
 		LetterDigest: someDigest, SecurityMeasures: "专网访问，专人负责",
 	}

@@ -15,6 +15,7 @@ const (
 	SchemaAnchor           = "zhenglian/anchor/1"
 	SchemaCertificate      = "zhenglian/certificate/1"
 	SchemaCertificateEvent = "zhenglian/certificate-event/1"
+	SchemaCertificateID    = "zhenglian/certificate-id/1"
 	SchemaAccessRecord     = "zhenglian/access-record/1"
 	SchemaStatement        = "zhenglian/statement/1"
 )

@@ -63,7 +63,7 @@ func (f *findings) text(field, s string, limit int) {
 		f.add(field, "starts or ends with space")
 	}
 	if LooksPersonal(s) {
-		f.add(field, "personal-number rule: contains what looks like a resident ID number or a mobile telephone number")
+		f.add(field, personalRule)
 	}
 }
 
@@ -182,6 +182,7 @@ const (
 	hex64Rule       = "must be 64 lower-case hexadecimal digits (SHA-256)"
 	catalogCodeRule = "must be class 1, item 2, category 3 and detail digits, then / and 4 to 12 sequence digits, for example 307003/000017"
 	serviceItemRule = "must be 1 to 64 characters of A-Z a-z 0-9 . _ -, a letter or digit first"
+	personalRule    = "personal-number rule: contains what looks like a resident ID number or a mobile telephone number"
 	usccRule        = "not a unified social credit code with a correct check character (GB 32100)"
 )
 
@@ -200,7 +201,7 @@ func (f *findings) catalogCode(field, s string) {
 func (f *findings) serviceItem(field, s string) {
 	f.match(field, s, serviceItemShape, serviceItemRule)
 	if LooksPersonal(s) {
-		f.add(field, "personal-number rule: contains what looks like a resident ID number or a mobile telephone number")
+		f.add(field, personalRule)
 	}
 }
 
@@ -219,16 +220,33 @@ var (
 // LooksPersonal reports whether s contains what looks like an 18-digit resident
 // ID number or an 11-digit mobile telephone number: the personal-number rule for
 // text that goes on the ledger for ever. Digests, record references and unified
-// social credit codes are not looked into.
+// social credit codes are not looked into; a number that is right as both, as one
+// resident ID number in 31 is, is taken for personal.
 func LooksPersonal(s string) bool {
 	s = strings.Map(halfWidth, s)
 	s = tokenShape.ReplaceAllStringFunc(s, func(token string) string {
-		if hex32Shape.MatchString(token) || hex64Shape.MatchString(token) || ValidUSCC(token) {
+		if hex32Shape.MatchString(token) || hex64Shape.MatchString(token) || ValidUSCC(token) && !validResidentID(token) {
 			return "#"
 		}
 		return token
 	})
 	return residentIDShape.MatchString(s) || mobileShape.MatchString(s)
+}
+
+// validResidentID reports whether s is 18 characters whose last is the check
+// character of GB 11643 (ISO 7064 MOD 11-2).
+func validResidentID(s string) bool {
+	if len(s) != 18 {
+		return false
+	}
+	sum := 0
+	for i := range 17 {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+		sum = (sum + int(s[i]-'0')) * 2 % 11
+	}
+	return s[17] == "10X98765432"[sum]
 }
 
 // halfWidth maps the full-width letters and digits of Chinese text, and its

@@ -53,6 +53,8 @@ func TestLooksPersonal(t *testing.T) {
 		{"", false},
 		{"11370000004504927A", false},               // USCC
 		{"113700000045030270", false},               // USCC of digits only
+		{"999999199001010022", false},               // USCC of digits only, no resident ID number
+		{"99999919900101069X", true},                // right as a USCC and as a resident ID number
 		{"单位113700000045046442信息", false},           // within text
 		{"13800000000a13800000000b13800000", false}, // 32 hexadecimal digits
 		{Digest([]byte("x")), false},                // SHA-256
@@ -165,7 +167,7 @@ func TestValidateArguments(t *testing.T) {
 		checkInvalid(t, func() AttestArgs { return AttestArgs{KindAnchor, "police~17", someID} }, []invalidCase[AttestArgs]{
 			{"every kind", func(a *AttestArgs) { a.Kind = KindCertificateEvent }, ""},
 			{"catalog code", func(a *AttestArgs) { a.Kind, a.ID = KindCatalogEntry, someCode }, ""},
-			{"kind", func(a *AttestArgs) { a.Kind = "" }, "kind: not one of department, catalog, catalog_version, request, request_event, grant, log, anchor, certificate, certificate_event"},
+			{"kind", func(a *AttestArgs) { a.Kind = "" }, "kind: not one of department, catalog, catalog_version, request, request_event, grant, log, anchor, certificate, certificate_event, certificate_id"},
 			{"id", func(a *AttestArgs) { a.ID = "a b" }, "id: must be 1 to 128 characters of A-Z a-z 0-9 . _ / ~ -"},
 			{"nonce", func(a *AttestArgs) { a.Nonce = "" }, "nonce: " + hex32Rule},
 		})

@@ -2,13 +2,21 @@ package proof_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/proof"
@@ -200,6 +208,8 @@ func TestEveryKind(t *testing.T) {
 	add(domain.KindCertificate, prooftest.Ref, &cert, &cert.Meta)
 	certEvent := domain.CertificateEvent{Meta: named(domain.SchemaCertificateEvent), Ref: prooftest.Ref, Seq: 1}
 	add(domain.KindCertificateEvent, prooftest.Ref+"~1", &certEvent, &certEvent.Meta)
+	issuedID := domain.IssuedID{Meta: named(domain.SchemaCertificateID), CertID: cert.Content.CertID, Ref: prooftest.Ref}
+	add(domain.KindCertificateID, cert.Content.CertID, &issuedID, &issuedID.Meta)
 
 	var kinds []domain.RecordKind
 	for _, r := range records {
@@ -231,6 +241,54 @@ func TestEveryKind(t *testing.T) {
 	}
 	if diff := cmp.Diff(domain.RecordKinds, kinds); diff != "" {
 		t.Errorf("kinds tried (-want +got):\n%s", diff)
+	}
+}
+
+// TestReasonsQuoteNothing checks that a forged bundle cannot speak through the
+// reasons for refusing it, which people read.
+func TestReasonsQuoteNothing(t *testing.T) {
+	c := prooftest.New()
+	const planted = "VALID-ask-nobody"
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	san, err := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte("http://[" + planted)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: prooftest.Epoch,
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: san}},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if der == nil {
+		t.Fatal(err)
+	}
+	if _, err := x509.ParseCertificate(der); err == nil || !strings.Contains(err.Error(), planted) {
+		t.Fatalf("the certificate reads as %v, so the case tries nothing", err)
+	}
+	identity := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "PoliceMSP")
+	identity = protowire.AppendBytes(protowire.AppendTag(identity, 2, protowire.BytesType), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	forged := func([]byte) []byte { return identity }
+
+	creator, endorser, namespace := validRead(c), validRead(c), validRead(c)
+	creator.Edit = map[prooftest.Message]func([]byte) []byte{prooftest.Creator: forged}
+	endorser.Edit = map[prooftest.Message]func([]byte) []byte{prooftest.Endorser: forged}
+	namespace.Namespaces = []prooftest.Namespace{{Name: planted}, {Name: planted}}
+	bundle := validRead(c).Bundle()
+	bundle.Format = planted
+	format, err := proof.Encode(bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, file := range map[string][]byte{
+		"creator": creator.File(), "endorser": endorser.File(), "namespace": namespace.File(), "format": format,
+	} {
+		v := proof.Verify(file, c.Anchors(), proof.Options{})
+		if v.Overall != proof.BadProof || strings.Contains(fmt.Sprint(v), planted) {
+			t.Errorf("%s: %q: %s", name, v.Overall, v.Reason)
+		}
 	}
 }
 

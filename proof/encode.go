@@ -92,7 +92,7 @@ func parseBundle(data []byte) (Bundle, rawRead, error) {
 		return Bundle{}, rawRead{}, fmt.Errorf("proof bundle: %w", err)
 	}
 	if bundle.Format != BundleFormat {
-		return Bundle{}, rawRead{}, invalidf("proof bundle: format %q is not %q", bundle.Format, BundleFormat)
+		return Bundle{}, rawRead{}, invalidf("proof bundle: the format is not %q", BundleFormat)
 	}
 	if n := len(bundle.Read.Endorsements); n == 0 || n > maxEndorsements {
 		return Bundle{}, rawRead{}, invalidf("proof bundle: %d endorsements, 1 to %d are allowed", n, maxEndorsements)

@@ -39,7 +39,8 @@ func parseIdentity(data []byte) (*identity, error) {
 	}
 	cert, err := parseCertificate(fields.bytes(2))
 	if err != nil {
-		return nil, fmt.Errorf("identity: %w", err)
+		// The cause may quote the certificate, which nobody has vouched for.
+		return nil, errors.New("identity: not one X.509 certificate in PEM's canonical form")
 	}
 	return &identity{mspID: domain.MSPID(fields.text(1)), cert: cert}, nil
 }

@@ -321,7 +321,7 @@ func parseReadWriteSet(data []byte) ([]namespace, error) {
 		name := ns.text(1)
 		for _, earlier := range out {
 			if earlier.name == name {
-				return nil, fmt.Errorf("read-write set: namespace %q occurs twice", name)
+				return nil, errors.New("read-write set: a namespace occurs twice")
 			}
 		}
 		out = append(out, namespace{

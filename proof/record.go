@@ -24,6 +24,7 @@ var recordReaders = map[domain.RecordKind]recordReader{
 	domain.KindAnchor:           reader(domain.SchemaAnchor, func(r *domain.Anchor) string { return domain.AnchorID(r.Owner, r.Size) }),
 	domain.KindCertificate:      reader(domain.SchemaCertificate, func(r *domain.Certificate) string { return r.Content.Ref }),
 	domain.KindCertificateEvent: reader(domain.SchemaCertificateEvent, func(r *domain.CertificateEvent) string { return domain.EventID(r.Ref, r.Seq) }),
+	domain.KindCertificateID:    reader(domain.SchemaCertificateID, func(r *domain.IssuedID) string { return r.CertID }),
 }
 
 // reader makes the reader of the record type T.

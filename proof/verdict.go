@@ -49,7 +49,7 @@ const (
 type Check struct {
 	Question Question `json:"question"`
 	Outcome  Outcome  `json:"outcome"`
-	Reason   string   `json:"reason"` // one line of English, no personal data
+	Reason   string   `json:"reason"` // one line of English; of an unverified bundle it quotes a field name at most
 }
 
 // Verdict is what [Verify] found.

@@ -350,7 +350,7 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 		if err != nil {
 			return 0, nil, err
 		}
-		cert, _, err := domain.IssueCertificate(f.certificates[ref], who, own(), tx, domain.IssueArgs{Content: domain.CertificateContent{
+		cert, _, _, err := domain.IssueCertificate(f.certificates[ref], nil, who, own(), tx, domain.IssueArgs{Content: domain.CertificateContent{
 			Ref: ref, CertID: id, TypeCode: in.TypeCode, TypeNameZh: in.TypeNameZh, TypeNameEn: in.TypeNameEn,
 			IssuerUSCC: own().USCC, HolderKind: string(in.HolderKind), HolderRef: domain.HolderCommitment(ref, in.HolderSaltedRef),
 			IssuedAt: tx.Time.Truncate(time.Second), Validity: domain.Period(in.Validity), ServiceItem: in.ServiceItem,

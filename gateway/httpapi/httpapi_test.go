@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"image/png"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -149,7 +151,7 @@ func TestValidationNamesFieldAndRule(t *testing.T) {
 		{"misspelt filter", "GET", "/v1/anchors?departmnet=police", "", []api.FieldError{{Field: "query departmnet", Rule: "is not a parameter of this path; it takes department, limit, cursor"}}},
 		{"filter twice", "GET", "/v1/anchors?department=police&department=civil", "", []api.FieldError{{Field: "query department", Rule: "must be given once"}}},
 		{"reference", "GET", "/v1/verify/canary", "", []api.FieldError{{Field: "path ref", Rule: "must match ^[0-9a-f]{32}$"}}},
-		{"kind", "GET", "/v1/proofs/canary/x", "", []api.FieldError{{Field: "path kind", Rule: "must be one of department, catalog, catalog_version, request, request_event, grant, log, anchor, certificate, certificate_event"}}},
+		{"kind", "GET", "/v1/proofs/canary/x", "", []api.FieldError{{Field: "path kind", Rule: "must be one of department, catalog, catalog_version, request, request_event, grant, log, anchor, certificate, certificate_event, certificate_id"}}},
 		{"negative", "GET", "/v1/chain/blocks/-1", "", []api.FieldError{{Field: "path number", Rule: "must be at least 0"}}},
 		{"overflow", "GET", "/v1/chain/blocks/99999999999999999999", "", nil},
 	}
@@ -526,15 +528,74 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// TestReadinessSaysWhy checks that a probe learns what is missing, and the log
+// alone where.
 func TestReadinessSaysWhy(t *testing.T) {
-	h, g, _ := newTest(t)
-	g.notReady = errors.New("the index has 5 of 90 blocks")
+	h, g, log := newTest(t)
+	g.notReady = &service.NotReadyError{Reason: "the index has 5 of 90 blocks", Err: errors.New("dial peer0.police.internal:7051: refused")}
 	w := send(h, "GET", "/readyz", "", "")
-	if p := checkProblem(t, "readyz", w); w.Code != http.StatusServiceUnavailable || !strings.Contains(p.Detail, "5 of 90 blocks") {
+	if p := checkProblem(t, "readyz", w); w.Code != http.StatusServiceUnavailable || p.Detail != "not ready: the index has 5 of 90 blocks" {
 		t.Errorf("status %d: %s", w.Code, w.Body)
+	}
+	if !strings.Contains(log.String(), "peer0.police.internal") {
+		t.Errorf("the log does not name the cause: %s", log)
 	}
 	if w := send(h, "GET", "/livez", "", ""); w.Code != http.StatusOK {
 		t.Errorf("livez: status %d", w.Code)
+	}
+}
+
+// TestHead checks, over a real connection, that HEAD is answered as GET is, for
+// every path that has a GET, and without a body.
+func TestHead(t *testing.T) {
+	h, _, _ := newTest(t)
+	server := httptest.NewServer(h)
+	defer server.Close()
+	heads := 0
+	for key, op := range contract(t) {
+		if op.route.Method != http.MethodGet || key == "GET /metrics" { // its length varies
+			continue
+		}
+		heads++
+		ask := func(method string) *http.Response {
+			r := samples[key].request(method)
+			r.RequestURI, r.Host = "", ""
+			var err error
+			if r.URL, err = url.Parse(server.URL + samples[key].target); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := server.Client().Do(r)
+			if err != nil {
+				t.Fatalf("%s %s: %v", method, key, err)
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || (method == http.MethodHead) != (len(body) == 0) {
+				t.Errorf("%s for %s: body of %d bytes, %v", method, key, len(body), err)
+			}
+			for _, varies := range []string{"Date", "X-Request-Id", "Content-Length"} { // HEAD may leave out the last
+				resp.Header.Del(varies)
+			}
+			return resp
+		}
+		get, head := ask(http.MethodGet), ask(http.MethodHead)
+		if head.StatusCode != get.StatusCode {
+			t.Errorf("%s: HEAD answers %d, GET %d", key, head.StatusCode, get.StatusCode)
+		}
+		if diff := cmp.Diff(get.Header, head.Header); diff != "" {
+			t.Errorf("%s: headers (-GET +HEAD):\n%s", key, diff)
+		}
+	}
+	if heads < 20 {
+		t.Errorf("only %d paths", heads)
+	}
+	resp, err := server.Client().Head(server.URL + "/v1/catalog/entries")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("HEAD without a token: status %d", resp.StatusCode)
 	}
 }
 

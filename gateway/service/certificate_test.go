@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -58,12 +59,23 @@ func TestIssue(t *testing.T) {
 	}
 }
 
+// TestIssueRepeated repeats an issue whose answer the caller never saw.
+func TestIssueRepeated(t *testing.T) {
+	w := newWorld(t)
+	first := w.issue(issueRequest())
+	_, err := w.certificates().Issue(t.Context(), policeOperator, issueRequest())
+	if domain.KindOf(err) != domain.Exists || !strings.Contains(err.Error(), "already issued as "+first.Value.Content.Ref) {
+		t.Errorf("Issue of the same serial: %v", err)
+	}
+}
+
 // TestCheckCodes draws many, to see that each has its shape and none repeats.
 func TestCheckCodes(t *testing.T) {
 	w := newWorld(t)
 	seen := make(map[string]bool)
-	for range 50 {
+	for i := range 50 {
 		r := issueRequest()
+		r.Serial = fmt.Sprintf("20260001%02d", i)
 		issued := w.issue(r)
 		if len(issued.CheckCode) != 10 || strings.Trim(issued.CheckCode, "23456789ABCDEFGHJKLMNPQRSTUVWXYZ") != "" {
 			t.Errorf("check code %q", issued.CheckCode)

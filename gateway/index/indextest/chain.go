@@ -123,7 +123,8 @@ func transaction(i int) domain.Transaction {
 			"grant~"+id, domain.Grant{ID: id, RequestID: id, CatalogCode: code, Provider: provider, Consumer: consumer, State: domain.GrantActive})
 	case 4, 5:
 		t = Put("cert~"+ref, domain.Certificate{Issuer: provider, Status: []domain.CertificateStatus{domain.CertificateValid, domain.CertificateRevoked}[i%2], Seq: 1 + i%2, Content: domain.CertificateContent{Ref: ref}},
-			fmt.Sprintf("certe~%s~%d", ref, 1+i%2), domain.CertificateEvent{Ref: ref, Seq: 1 + i%2, Status: domain.CertificateValid})
+			fmt.Sprintf("certe~%s~%d", ref, 1+i%2), domain.CertificateEvent{Ref: ref, Seq: 1 + i%2, Status: domain.CertificateValid},
+			fmt.Sprintf("certid~1.2.156.3005.2.%d", i), domain.IssuedID{CertID: fmt.Sprintf("1.2.156.3005.2.%d", i), Ref: ref})
 	case 6:
 		t = Put("log~"+string(provider), domain.LogRegistration{Owner: provider, Size: uint64(i)},
 			fmt.Sprintf("anchor~%s~%d", provider, i), domain.Anchor{Owner: provider, Size: uint64(i)})

@@ -398,7 +398,7 @@ func testUnreadable(t *testing.T, x index.Index) {
 		"not UTF-8": []byte("{\"provider\":\"\xff\xfe\"}"), "nul": []byte(`{"content":{"name":"\u0000'\"%_"}}`), "long": []byte(`{"state":"` + strings.Repeat("x", 1<<20) + `"}`),
 	}
 	var c Chain
-	for _, kind := range []string{"cat", "catv", "req", "reqe", "grant", "log", "anchor", "cert", "certe", "dept"} {
+	for _, kind := range []string{"cat", "catv", "req", "reqe", "grant", "log", "anchor", "cert", "certe", "certid", "dept"} {
 		for name, value := range values {
 			apply(t, x, c.Add(domain.Transaction{Writes: []domain.Write{{Key: kind + "~" + name, Value: value}}}))
 		}
