@@ -3,19 +3,19 @@
 GO      ?= go
 BIN     := bin
 STATE   := .zhenglian
-OWN     := $(BIN)/zhenglian $(BIN)/zhenglian-chaincode $(BIN)/zhenglian-network
-SOURCES := $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum 'gateway/web/*' 'network/*' 'api/*' 'cmd/*' 2>/dev/null)
+SOURCES := $(shell git ls-files -co --exclude-standard go.mod go.sum domain proof network cmd/zhenglian-network 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help up down status reset build tools test test-setup test-unit test-race fuzz e2e lint lint-full fmt generate check-generated arch cover bench bench-quick bench-full ci clean
+.PHONY: help up down status reset build test test-setup test-unit test-race fuzz e2e lint lint-full fmt generate check-generated arch cover bench bench-quick bench-full ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: ## the main job: set up, start the consortium and its gateways, load the sample, print what to try
-	@scripts/up.sh
+up: $(BIN)/zhenglian-network ## the main job: set up, start the consortium and its gateways, load the sample, print what to try
+	@$(BIN)/zhenglian-network up --state $(STATE)
+	@$(BIN)/zhenglian sample --state $(STATE)
 
 down: ## stop every process that `make up` started
 	@if [ -x $(BIN)/zhenglian-network ]; then $(BIN)/zhenglian-network down --state $(STATE); else echo "nothing to stop: not built yet"; fi
@@ -26,15 +26,14 @@ status: $(BIN)/zhenglian-network ## what runs, heights, chaincode, certificate d
 reset: $(BIN)/zhenglian-network ## stop and delete all state, after asking (YES=1 answers)
 	@$(BIN)/zhenglian-network reset --state $(STATE) $(if $(filter 1,$(YES)),--yes)
 
-build: $(OWN) tools ## build all programs into bin/
+build: $(BIN)/zhenglian-network ## build all programs into bin/: ours and the pinned ones of network/tools
+	@$(BIN)/zhenglian-network build --bin $(BIN)
 
-$(OWN) &: $(SOURCES)
+$(BIN)/zhenglian-network: $(SOURCES)
+	@command -v $(GO) >/dev/null || { echo "make: there is no Go; install the version that go.mod names, or newer, from https://go.dev/dl" >&2; exit 1; }
 	@mkdir -p $(BIN)
-	$(GO) build -o $(BIN)/ ./cmd/...
-	@touch $(OWN)
-
-tools: ## build the pinned Fabric, Fabric CA and process-compose programs into bin/
-	@scripts/build-tools.sh $(BIN)
+	$(GO) build -o $@ ./cmd/zhenglian-network
+	@touch $@
 
 test: test-setup test-unit e2e ## set up what tests need and run all of them, real network included
 

@@ -121,6 +121,37 @@ func newerThan(repo string, sources []string, t time.Time) (bool, error) {
 	return false, nil
 }
 
+// Build builds the programs that are missing or older than their sources and returns how
+// many those were.
+func (c *Consortium) Build(ctx context.Context) (int, error) {
+	repo := c.sourceTree()
+	stale, err := outdated(c.Layout, repo, c.Gateways)
+	if err != nil {
+		return 0, fmt.Errorf("compare the programs with their sources: %w", err)
+	}
+	if err := checkBuildTools(ctx, repo, stale); err != nil {
+		return 0, err
+	}
+	return len(stale), c.buildAll(ctx, repo, stale)
+}
+
+// sourceTree finds the repository by the definition or else by the current folder.
+func (c *Consortium) sourceTree() string {
+	if repo := repository(c.DefinitionPath); repo != "" {
+		return repo
+	}
+	return repository(".")
+}
+
+func (c *Consortium) buildAll(ctx context.Context, repo string, stale []program) error {
+	for _, p := range stale {
+		if err := c.Progress.Step("build "+p.name, func() (string, error) { return "", build(ctx, c.Layout, repo, p) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // build builds one program. Go's build cache makes it cheap when only a time stamp
 // changed.
 func build(ctx context.Context, l Layout, repo string, p program) error {

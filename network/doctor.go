@@ -48,7 +48,7 @@ func (c *Consortium) Doctor(ctx context.Context) ([]Finding, error) {
 	_, err = checkDefinition(c.Layout, def, c.DefinitionPath)
 	verdict("definition", err, fmt.Sprintf("%s, %d departments, quorum %d", c.DefinitionPath, len(def.Departments), def.Quorum()))
 
-	repo := repository(c.DefinitionPath)
+	repo := c.sourceTree()
 	stale, err := outdated(c.Layout, repo, c.Gateways)
 	if err == nil {
 		err = checkBuildTools(ctx, repo, stale)

@@ -68,10 +68,7 @@ func (c *Consortium) Up(ctx context.Context) (*UpResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &bringUp{Consortium: c, def: def, state: state, supervisor: newSupervisor(c.Layout)}
-	if u.repo = repository(c.DefinitionPath); u.repo == "" {
-		u.repo = repository(".")
-	}
+	u := &bringUp{Consortium: c, def: def, state: state, repo: c.sourceTree(), supervisor: newSupervisor(c.Layout)}
 	stale, err := outdated(c.Layout, u.repo, c.Gateways)
 	if err != nil {
 		return nil, fmt.Errorf("compare the programs with their sources: %w", err)
@@ -182,10 +179,8 @@ func (u *bringUp) run(ctx context.Context, stale []program) error {
 	if u.state.Format != "" && !u.state.Complete {
 		u.Progress.Note("resuming an earlier up that did not finish")
 	}
-	for _, p := range stale {
-		if err := u.Progress.Step("build "+p.name, func() (string, error) { return "", build(ctx, u.Layout, u.repo, p) }); err != nil {
-			return err
-		}
+	if err := u.buildAll(ctx, u.repo, stale); err != nil {
+		return err
 	}
 	if err := u.remember(); err != nil {
 		return err

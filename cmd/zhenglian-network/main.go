@@ -44,7 +44,8 @@ type commandLine struct {
 	Bin        string `help:"Folder of the programs." default:"bin" type:"path"`
 	JSON       bool   `help:"Write the result as JSON to standard output, progress to standard error." name:"json"`
 
-	Up struct {
+	Build struct{} `cmd:"" help:"Build the programs that are missing or older than their sources."`
+	Up    struct {
 		WithoutGateways bool `help:"Stop when the chaincode is committed."`
 	} `cmd:"" help:"Set up what is missing and start everything; nothing to do is fine."`
 	Down   struct{} `cmd:"" help:"Stop every process; data stays."`
@@ -91,6 +92,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 	code := exitOK
 	switch selected.Command() {
+	case "build":
+		err = s.build(ctx)
 	case "up":
 		err = s.up(ctx)
 	case "down":
@@ -150,6 +153,17 @@ func (s *session) up(ctx context.Context) error {
 		}
 	}
 	fmt.Fprintf(s.stdout, "  tokens   %s\n  trust    %s\n", result.Tokens, result.Trust)
+	return nil
+}
+
+func (s *session) build(ctx context.Context) error {
+	built, err := s.consortium.Build(ctx)
+	if err != nil {
+		return err
+	}
+	if s.cli.JSON {
+		return s.writeJSON(map[string]int{"built": built})
+	}
 	return nil
 }
 
