@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/klog/v2"
 
 	"github.com/zhenglian/zhenglian/gateway/accesslog"
 	"github.com/zhenglian/zhenglian/gateway/cache"
@@ -61,7 +60,6 @@ func (c *gatewayCmd) Run(e *env) error {
 		return &exitError{exitUsage, err}
 	}
 	logger := slog.New(slog.NewJSONHandler(e.stderr, nil)).With("department", setup.Department)
-	klog.SetSlogLogger(logger) // Tessera's messages, so that all of stderr is JSON
 	chain, err := fabricledger.New(setup.fabric, logger)
 	if err != nil {
 		return &exitError{exitUsage, fmt.Errorf("%s: %w", file, err)}
@@ -89,17 +87,20 @@ func (c *gatewayCmd) Run(e *env) error {
 // after a shutdown that ctx asked for. It closes listener, and what it opens.
 func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, shared cache.Cache, listener net.Listener, logger *slog.Logger) (err error) {
 	defer func() { _ = listener.Close() }() // the server has closed it already unless it was never reached
+	defer func() {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			err = nil // told to stop while it was opening its data
+		}
+	}()
 
-	// The parts end after the requests under way: a write waits for the index.
-	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-
-	ix, err := sqlindex.Open(parts, filepath.Join(setup.Data, "index.sqlite"), sqlindex.WithChaincode(setup.Chaincode))
+	ix, err := sqlindex.Open(ctx, filepath.Join(setup.Data, "index.sqlite"), sqlindex.WithChaincode(setup.Chaincode))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, ix.Close()) }()
-	log, err := tilelog.Open(parts, tilelog.Options{Dir: filepath.Join(setup.Data, "log"), Origin: setup.Log.Origin, Key: setup.logKey})
+	log, err := tilelog.Open(ctx, tilelog.Options{
+		Dir: filepath.Join(setup.Data, "log"), Origin: setup.Log.Origin, Key: setup.logKey, Logger: logger,
+	})
 	if err != nil {
 		return err
 	}
@@ -108,6 +109,10 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 		defer cancel()
 		err = errors.Join(err, log.Close(closing))
 	}()
+
+	// The parts end after the requests under way: a write waits for the index.
+	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 
 	indexer := service.NewIndexer(chain, ix, shared, logger)
 	logIndexer := service.NewLogIndexer(log, ix, logger)
@@ -188,7 +193,7 @@ func newHandler(setup *gatewaySetup, chain ledger.Ledger, ix index.Index, log ac
 		Certificates: service.NewCertificates(chain, ix, setup.PublicURL),
 		Verification: verifier,
 		Chain:        service.NewChain(chain, ix, setup.Channel),
-		Readiness:    service.NewReadiness(chain, ix, time.Now),
+		Readiness:    service.NewReadiness(chain, ix, setup.anchors.Quorum, time.Now),
 		Tokens:       setup.tokens,
 		Limiter:      shared,
 		Pages:        web.New(verifier.Verify, web.Options{OperatorZh: setup.department.NameZh, OperatorEn: setup.department.NameEn}),

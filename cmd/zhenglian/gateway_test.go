@@ -625,6 +625,15 @@ func TestGatewayEndsWithAPart(t *testing.T) {
 	}
 }
 
+// A gateway that is told to stop before it serves stops as if it had served.
+func TestGatewayStopsWhileStarting(t *testing.T) {
+	chain := ledgertest.NewChain(contracts(t))
+	g := startGateway(t, newGatewayFolder(t, "police", chain), chain.Ledger("police"), nil)
+	if err := g.end(); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestGatewayDataIsTaken(t *testing.T) {
 	chain := ledgertest.NewChain(contracts(t))
 	f := newGatewayFolder(t, "police", chain)

@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +22,7 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/fabricledger"
 	"github.com/zhenglian/zhenglian/gateway/httpapi"
 	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/gateway/tilelog"
 	"github.com/zhenglian/zhenglian/proof"
 )
 
@@ -365,24 +364,9 @@ func (s *gatewaySetup) readLog(r *configReader) {
 	if s.department.LogOrigin != s.Log.Origin {
 		r.fault("log.origin", "is %q, and the trust anchors say %q", s.Log.Origin, s.department.LogOrigin)
 	}
-	if verifier, err := verifierKey(s.logKey); err != nil || verifier != s.department.LogKey {
+	if verifier, err := tilelog.VerifierKey(s.logKey); err != nil || verifier != s.department.LogKey {
 		r.fault("log.key", "is not the key that the trust anchors name for %s", s.Department)
 	}
-}
-
-// verifierKey answers the verifier key of an Ed25519 note signer key, both in
-// the text form of golang.org/x/mod/sumdb/note.
-func verifierKey(signerKey string) (string, error) {
-	parts := strings.SplitN(signerKey, "+", 5) // PRIVATE+KEY+name+hash+data
-	if len(parts) != 5 {
-		return "", errors.New("not a signer key")
-	}
-	data, err := base64.StdEncoding.DecodeString(parts[4])
-	if err != nil || len(data) != 1+ed25519.SeedSize || data[0] != 1 {
-		return "", errors.New("not an Ed25519 signer key")
-	}
-	public := ed25519.NewKeyFromSeed(data[1:]).Public().(ed25519.PublicKey)
-	return note.NewEd25519VerifierKey(parts[2], public)
 }
 
 func (s *gatewaySetup) readLimits(r *configReader) {

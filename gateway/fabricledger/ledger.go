@@ -51,7 +51,7 @@ type Identity struct {
 
 // limits are the times that the adapter waits. Tests shorten them.
 type limits struct {
-	endorseCall  time.Duration // one attempt to have a proposal endorsed
+	endorseCall  time.Duration // one attempt to have a proposal endorsed; above the peers' gateway.endorsementTimeout
 	endorse      time.Duration // new attempts begin for that long
 	submitCall   time.Duration // one attempt to hand a transaction to the orderers
 	commit       time.Duration // wait for the commit of a transaction the orderers took
@@ -66,11 +66,14 @@ type limits struct {
 	suspicion    time.Duration // leave a department that failed to sign out of the first attempt
 }
 
+// defaultLimits let a write go on within 10 s of a peer's freezing: after one
+// call that comes to nothing the peer is left out for a while. A change of the
+// ordering leader, about 5 s, passes within one wait for the commit.
 var defaultLimits = limits{
-	endorseCall:  10 * time.Second,
+	endorseCall:  6 * time.Second,
 	endorse:      10 * time.Second,
-	submitCall:   10 * time.Second,
-	commit:       10 * time.Second,
+	submitCall:   6 * time.Second,
+	commit:       8 * time.Second,
 	lookUp:       3 * time.Second,
 	outcome:      2 * time.Minute,
 	evaluateCall: 5 * time.Second,

@@ -79,6 +79,16 @@ func (p *peer) close() error {
 	return errors.Join(append(errs, p.pool.close())...)
 }
 
+// noteCall is note for a call that a peer in order answers within the call's own
+// limit. One that lets it pass, while the caller would have waited on, is stuck.
+func (p *peer) noteCall(caller, call context.Context, err error) error {
+	if err != nil && call.Err() != nil && caller.Err() == nil {
+		p.breaker.stuck(time.Now())
+		return err
+	}
+	return p.note(err)
+}
+
 // note tells the breaker how a call went and returns err. A peer that answered,
 // whatever it said, is in reach.
 func (p *peer) note(err error) error {
@@ -152,6 +162,15 @@ func (b *breaker) failed(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures++
+	b.until = now.Add(b.pause())
+}
+
+// stuck opens the breaker for the longest pause at once: each trial of a peer
+// that does not answer costs somebody the limit of a call.
+func (b *breaker) stuck(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures = max(b.failures+1, 4)
 	b.until = now.Add(b.pause())
 }
 

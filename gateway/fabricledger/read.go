@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/hyperledger/fabric-gateway/pkg/client"
 	"github.com/hyperledger/fabric-protos-go-apiv2/common"
@@ -77,14 +76,10 @@ func (l *Ledger) evaluateAt(ctx context.Context, p *peer, role domain.Role, chai
 		return nil, fmt.Errorf("propose: %w", err)
 	}
 	result, err := proposal.EvaluateWithContext(call)
-	if err != nil {
-		err = p.note(err)
-		if call.Err() != nil && ctx.Err() == nil {
-			p.breaker.failed(time.Now()) // it had all the time there is: ask others for a while
-		}
+	if err = p.noteCall(ctx, call, err); err != nil {
 		return nil, fmt.Errorf("evaluate on the peer of %s: %w", p.department, err)
 	}
-	return result, p.note(nil)
+	return result, nil
 }
 
 // Status implements [ledger.Ledger]. It waits at most a few seconds for a

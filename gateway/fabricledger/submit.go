@@ -106,14 +106,14 @@ func (l *Ledger) endorse(ctx context.Context, role domain.Role, s *signer, name 
 }
 
 func (l *Ledger) endorseAt(ctx context.Context, p *peer, role domain.Role, s *signer, name string, argument []byte) (*transaction, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.limits.endorseCall)
+	call, cancel := context.WithTimeout(ctx, l.limits.endorseCall)
 	defer cancel()
 	proposal, err := l.contract(p, role, l.chaincode).NewProposal(name, client.WithBytesArguments(argument))
 	if err != nil {
 		return nil, fmt.Errorf("propose: %w", err)
 	}
-	endorsed, err := proposal.EndorseWithContext(ctx)
-	if p.note(err) != nil {
+	endorsed, err := proposal.EndorseWithContext(call)
+	if err = p.noteCall(ctx, call, err); err != nil {
 		return nil, fmt.Errorf("endorse through the peer of %s: %w", p.department, err)
 	}
 	prepared, err := endorsed.Bytes()
@@ -180,16 +180,17 @@ func (l *Ledger) send(ctx context.Context, role domain.Role, tx *transaction) er
 }
 
 func (l *Ledger) sendAt(ctx context.Context, p *peer, role domain.Role, tx *transaction) error {
-	ctx, cancel := context.WithTimeout(ctx, l.limits.submitCall)
+	call, cancel := context.WithTimeout(ctx, l.limits.submitCall)
 	defer cancel()
 	signed, err := p.gateways[role].NewSignedTransaction(tx.prepared, tx.signature)
 	if err != nil {
 		return fmt.Errorf("restore transaction: %w", err)
 	}
-	if _, err := signed.SubmitWithContext(ctx); err != nil {
-		return fmt.Errorf("submit through the peer of %s: %w", p.department, p.note(err))
+	_, err = signed.SubmitWithContext(call)
+	if err = p.noteCall(ctx, call, err); err != nil {
+		return fmt.Errorf("submit through the peer of %s: %w", p.department, err)
 	}
-	return p.note(nil)
+	return nil
 }
 
 // lookUp asks the own peer what became of a transaction, then one other: a peer

@@ -17,7 +17,6 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/gin-gonic/gin"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zhenglian/zhenglian/api"
@@ -151,7 +150,7 @@ func TestRoutesAreThoseOfTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got, want []string
-	for _, r := range h.(*gin.Engine).Routes() {
+	for _, r := range h.(*heading).Routes() {
 		got = append(got, r.Method+" "+r.Path)
 	}
 	for _, op := range contract(t) {

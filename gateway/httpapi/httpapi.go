@@ -206,7 +206,22 @@ func New(cfg Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{Config: cfg, spec: spec, operations: operations, metrics: newMetrics(cfg.Gauges)}
-	return s.engine()
+	e, err := s.engine()
+	if err != nil {
+		return nil, err
+	}
+	return &heading{e}, nil
+}
+
+// heading answers HEAD as its engine answers GET; the server leaves the body out.
+type heading struct{ *gin.Engine }
+
+func (h *heading) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		r = r.WithContext(r.Context()) // a copy: the server still has to know
+		r.Method = http.MethodGet
+	}
+	h.Engine.ServeHTTP(w, r)
 }
 
 func (s *server) engine() (*gin.Engine, error) {

@@ -258,14 +258,27 @@ func TestFullBatchPasses(t *testing.T) {
 }
 
 func TestRefusedRecordsAreNamed(t *testing.T) {
-	h, g, _ := newTest(t)
-	g.err = fmt.Errorf("x: %w", &service.RefusedError{Refusals: []service.Refusal{
+	h, g, log := newTest(t)
+	refused := &service.RefusedError{Refusals: []service.Refusal{
 		{Record: 3, Err: &domain.Error{Kind: domain.Forbidden, Msg: "items: 户号 is not granted"}},
-	}})
+	}}
+	g.err = fmt.Errorf("x: %w", refused)
 	w := send(h, "POST", "/v1/access-records", domain.RoleOperator, `{"records":[`+sampleAccess+`]}`)
 	p := checkProblem(t, "refused", w)
 	if diff := cmp.Diff([]api.FieldError{{Field: "/records/3", Rule: "items: 户号 is not granted"}}, p.Errors); diff != "" || w.Code != http.StatusForbidden {
 		t.Errorf("status %d, errors (-want +got):\n%s", w.Code, diff)
+	}
+	if strings.Contains(log.String(), "request failed") {
+		t.Errorf("a refusal is logged as a failure: %s", log)
+	}
+	// The refusal could not be logged: still a refusal, and an alarm.
+	g.err = errors.Join(refused, errors.New("no space left on device"))
+	w = send(h, "POST", "/v1/access-records", domain.RoleOperator, `{"records":[`+sampleAccess+`]}`)
+	if p := checkProblem(t, "joined", w); w.Code != http.StatusForbidden || len(p.Errors) != 1 || strings.Contains(w.Body.String(), "device") {
+		t.Errorf("status %d: %s", w.Code, w.Body)
+	}
+	if !strings.Contains(log.String(), "no space left on device") {
+		t.Errorf("the log does not say that the refusal was not logged: %s", log)
 	}
 }
 

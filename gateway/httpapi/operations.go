@@ -2,12 +2,14 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/zhenglian/zhenglian/api"
+	"github.com/zhenglian/zhenglian/gateway/service"
 )
 
 // readyWithin bounds a readiness check: a probe that waits longer has its answer.
@@ -24,8 +26,12 @@ func (s *server) GetReadiness(ctx context.Context, _ api.GetReadinessRequestObje
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	if err := s.Readiness.Check(ctx); err != nil {
-		// Operators ask, and may know why; secrets go nowhere all the same.
-		return nil, &refusal{code: api.ProblemCodeUnavailable, detail: "not ready: " + redact(err.Error()), retryAfter: time.Second}
+		// Anyone may ask; what names hosts stays in the log.
+		reason := "the check took too long or failed"
+		if e := (*service.NotReadyError)(nil); errors.As(err, &e) {
+			reason = e.Reason
+		}
+		return nil, &refusal{code: api.ProblemCodeUnavailable, detail: "not ready: " + reason, retryAfter: time.Second, err: err}
 	}
 	return api.GetReadiness200JSONResponse{Status: api.HealthStatusOk}, nil
 }

@@ -26,7 +26,7 @@ const (
 
 	internalDetail    = "the gateway failed; its log names the cause under this trace id"
 	unavailableDetail = "the ledger cannot be reached or too few departments answer; nothing was written"
-	lateDetail        = "the answer took too long; nothing was written"
+	lateDetail        = "the answer took too long; a write may have been recorded all the same"
 
 	// pollAfter and retryAfter are what clients are asked to wait, in seconds.
 	pollAfter  = 2
@@ -105,7 +105,14 @@ func refusalOf(err error) *refusal {
 	var e *domain.Error
 	if errors.As(err, &e) {
 		if code := codeOf(e.Kind); code != "" {
-			return &refusal{code: code, detail: e.Msg, fields: refusedRecords(err)}
+			out := &refusal{code: code, detail: e.Msg}
+			if refused := (*service.RefusedError)(nil); errors.As(err, &refused) {
+				out.fields = refusedRecords(refused)
+			}
+			if _, joined := err.(interface{ Unwrap() []error }); joined {
+				out.err = err // the refusal stands, and something went wrong beside it
+			}
+			return out
 		}
 	}
 	var unavailable *ledger.UnavailableError
@@ -118,13 +125,8 @@ func refusalOf(err error) *refusal {
 	return &refusal{code: api.ProblemCodeInternal, detail: internalDetail, err: err}
 }
 
-// refusedRecords lists the refused records of a batch of access records, nil for
-// every other error.
-func refusedRecords(err error) []api.FieldError {
-	var refused *service.RefusedError
-	if !errors.As(err, &refused) {
-		return nil
-	}
+// refusedRecords lists the refused records of a batch of access records.
+func refusedRecords(refused *service.RefusedError) []api.FieldError {
 	var fields []api.FieldError
 	for _, r := range refused.Refusals[:min(len(refused.Refusals), maxFieldErrors)] {
 		fields = append(fields, api.FieldError{Field: "/records/" + strconv.Itoa(r.Record), Rule: r.Err.Msg})

@@ -42,7 +42,7 @@ type DepartmentHeight struct {
 //
 // A refusal by a contract is a [*domain.Error] in the error's chain. A submit
 // whose outcome could not be learned is an [*OutcomeUnknownError]. Anything else
-// means that nothing was ordered.
+// means that nothing was changed, now or later.
 type Ledger interface {
 	// Submit runs transaction ("contract:Name") under the department's identity
 	// for role and answers after the commit. It resubmits the same bytes while

@@ -67,8 +67,9 @@ type Options struct {
 	// Timeout bounds every call; zero means 100 ms, half of
 	// what the port allows, so that a busy machine keeps it.
 	Timeout time.Duration
-	// Logger is told when Redis stops answering and when it answers again; nil
-	// means nobody is.
+	// Logger is told when Redis stops answering and when it answers again, and,
+	// for debugging, what the client says (of the cache made last); nil means
+	// nobody is.
 	Logger *slog.Logger
 }
 
@@ -125,6 +126,7 @@ func New(o Options) (*Cache, error) {
 	if c.local, err = memcache.New(memcache.Options{}); err != nil {
 		return nil, err
 	}
+	redis.SetLogger(clientLog{c.logger})
 	options.MaxRetries = -1 // a miss is cheaper
 	options.DialerRetries = 1
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout, options.PoolTimeout = c.timeout, c.timeout, c.timeout, c.timeout
@@ -133,6 +135,15 @@ func New(o Options) (*Cache, error) {
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c.client = redis.NewClient(options)
 	return c, nil
+}
+
+// clientLog takes what the Redis client has to say, for the whole process. It is
+// detail: that Redis does not answer, and does again, the cache says itself.
+type clientLog struct{ logger *slog.Logger }
+
+// Printf implements the client's logger.
+func (l clientLog) Printf(ctx context.Context, format string, args ...any) {
+	l.logger.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, args...))
 }
 
 // checkTransport refuses to send entries and a password over a network in the

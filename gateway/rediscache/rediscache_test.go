@@ -129,6 +129,31 @@ func open(t testing.TB, s *server, change ...func(*Options)) *Cache {
 
 func usual(o *Options) { o.Timeout = 0 }
 
+// TestClientIsNotHeardOnStderr checks that what the Redis client has to say goes
+// into the gateway's log.
+func TestClientIsNotHeardOnStderr(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil { // so that nothing listens there
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	c, err := New(Options{URL: "redis://" + address, Secret: secret, Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Get(t.Context(), "key")
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), `"msg":"redis client","message":"redis: `) {
+		t.Errorf("the log does not hold what the client says of a failed connection: %s", log.String())
+	}
+}
+
 func TestConformance(t *testing.T) {
 	s := startRedis(t)
 	cachetest.Run(t, func(t *testing.T) cache.Cache {

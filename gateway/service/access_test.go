@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -499,6 +500,42 @@ func TestLogIndexerAlarms(t *testing.T) {
 				t.Errorf("%d records indexed, %v, want 3", n, err)
 			}
 		})
+	}
+}
+
+// batches counts the transactions of access records.
+type batches struct {
+	index.Index
+	n atomic.Int64
+}
+
+func (b *batches) ApplyAccess(ctx context.Context, entries []index.AccessEntry) error {
+	b.n.Add(1)
+	return b.Index.ApplyAccess(ctx, entries)
+}
+
+// TestLogIndexerBatches checks that a long log is indexed in few transactions,
+// though it hands out 256 entries at a time, and up to the last good entry.
+func TestLogIndexerBatches(t *testing.T) {
+	d := newDesk(t)
+	g := d.grant(grantID(1), domain.Quota{Total: 5000, PerDay: 5000})
+	for range 3 {
+		if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.log.Append(t.Context(), [][]byte{[]byte("not a record")}); err != nil {
+		t.Fatal(err)
+	}
+	counted := &batches{Index: d.index}
+	var alarms lines
+	run(t, service.NewLogIndexer(d.log, counted, alarms.logger()).Run)
+	await(t, "the alarm", func() bool { return strings.Contains(alarms.text(), "log entry 3000 is unreadable") })
+	if n, err := d.index.NextAccess(t.Context()); n != 3000 || err != nil {
+		t.Errorf("%d records indexed, %v, want 3000", n, err)
+	}
+	if n := counted.n.Load(); n != 3 {
+		t.Errorf("%d transactions, want 3", n)
 	}
 }
 

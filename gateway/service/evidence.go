@@ -23,6 +23,10 @@ const (
 	// proofWait bounds one signed read with its checks.
 	proofWait = 15 * time.Second
 
+	// maxSigning is how many signed reads may be under way: anyone may ask for
+	// proofs, and the departments' peers have writes to sign, too.
+	maxSigning = 16
+
 	// agreeWait is about how long peers and index may take to show the same
 	// record.
 	agreeWait = 3 * time.Second
@@ -41,7 +45,7 @@ type proven struct {
 // an error and is never handed out.
 //
 // A kind or ID that cannot exist is a [*domain.Error] of kind invalid; too few
-// departments are a [*ledger.UnavailableError].
+// departments, or too many proofs at one time, are a [*ledger.UnavailableError].
 func (v *Verifier) Proof(ctx context.Context, kind, id string) ([]byte, proof.Verdict, error) {
 	args := domain.AttestArgs{Kind: domain.RecordKind(kind), ID: id}
 	var err error
@@ -74,12 +78,19 @@ func (v *Verifier) prove(ctx context.Context, args domain.AttestArgs) (proven, e
 		return proven{}, err
 	}
 	// The version of the record is part of the key, so that a write makes the
-	// cached proof of the version before unreachable.
-	if e, ok := v.cache.Get(ctx, proofCacheKey(args, version)); ok {
+	// cached proof of the version before unreachable. An index that may be behind
+	// does not know of the write: then only the departments can say.
+	if e, ok := v.cache.Get(ctx, proofCacheKey(args, version)); ok && fresh(v.heard(), v.clock()) {
 		p, err := v.checked(e.Value, args, "")
 		if err == nil && p.verdict.Statement.Record == indexed && v.clock().Before(p.verdict.Statement.AsOf.Add(proofFor)) {
 			return p, nil
 		}
+	}
+	select {
+	case v.signing <- struct{}{}:
+		defer func() { <-v.signing }()
+	default:
+		return proven{}, &ledger.UnavailableError{Err: fmt.Errorf("%d proofs are being signed already", maxSigning)}
 	}
 	return v.proveAnew(ctx, args)
 }

@@ -109,6 +109,79 @@ func TestProofFollowsRecord(t *testing.T) {
 	prove("revoked, cached", proof.Revoked, 0)
 }
 
+// TestProofOfStaleIndex checks that a gateway which is cut off from the blocks
+// does not hand out the proof that it keeps: the certificate may have been
+// revoked since.
+func TestProofOfStaleIndex(t *testing.T) {
+	t.Parallel() // waits
+	w := newWorld(t)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	before, err := w.index.Get(t.Context(), domain.KindCertificate, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cutOff atomic.Bool
+	frozen := broken{w.index, func(r *index.Record) error {
+		if cutOff.Load() && r.Kind == domain.KindCertificate {
+			*r = before
+		}
+		return nil
+	}}
+	heard := w.clock.Now()
+	signer := &signing{Ledger: w.ledger}
+	v := service.NewVerification(signer, frozen, w.cache, w.anchors, w.clock.Now, func() time.Time { return heard })
+	prove := func() (proof.Verdict, error) {
+		_, verdict, err := v.Proof(t.Context(), string(domain.KindCertificate), ref)
+		return verdict, err
+	}
+	if verdict, err := prove(); err != nil || verdict.Overall != proof.Valid {
+		t.Fatalf("verdict %q, %v", verdict.Overall, err)
+	}
+	cutOff.Store(true)
+	w.clock.Advance(service.FreshFor + time.Millisecond)
+	if verdict, err := prove(); err != nil || verdict.Overall != proof.Valid || signer.reads.Load() != 2 {
+		t.Errorf("unchanged: verdict %q, %v after %d signed reads, want valid after 2", verdict.Overall, err, signer.reads.Load())
+	}
+	w.revoke(ref)
+	verdict, err := prove()
+	var unavailable *ledger.UnavailableError
+	if !errors.As(err, &unavailable) {
+		t.Errorf("revoked: verdict %q, %v, want an UnavailableError", verdict.Overall, err)
+	}
+}
+
+// TestProofsAreBounded asks for proofs of many records while the departments do
+// not answer.
+func TestProofsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	w.indexed()
+	signer := &signing{Ledger: w.ledger, delay: make(chan struct{})}
+	v := service.NewVerification(signer, w.index, w.cache, w.anchors, w.clock.Now, w.clock.Now)
+	const asked, most = 100, 16
+	errs := make(chan error, asked)
+	for i := range asked {
+		go func() {
+			_, _, err := v.Proof(t.Context(), string(domain.KindCertificate), fmt.Sprintf("%032x", i))
+			errs <- err
+		}()
+	}
+	for range asked - most {
+		var unavailable *ledger.UnavailableError
+		if err := <-errs; !errors.As(err, &unavailable) {
+			t.Errorf("error is %v, want an UnavailableError", err)
+		}
+	}
+	close(signer.delay)
+	for range most {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := signer.reads.Load(); n != most {
+		t.Errorf("%d signed reads, want %d", n, most)
+	}
+}
+
 // TestProofExpires checks that a cached proof does not hide that a certificate
 // ran out since.
 func TestProofExpires(t *testing.T) {

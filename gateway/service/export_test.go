@@ -10,3 +10,6 @@ var Duties = duties
 
 // SetLookUpFor changes how long the outcome of an anchor is looked for.
 func (a *Anchorer) SetLookUpFor(d time.Duration) { a.lookUpFor = d }
+
+// Fresh reports whether the index speaks for now.
+func (x *Indexer) Fresh(now time.Time) bool { return fresh(x.LastHeard(), now) }

@@ -40,7 +40,6 @@ type Indexer struct {
 	every  time.Duration
 
 	heard  atomic.Pointer[time.Time]
-	head   atomic.Uint64
 	behind int // consecutive contacts that found the index ahead; used by watch only
 }
 
@@ -69,15 +68,11 @@ func (x *Indexer) LastHeard() time.Time {
 	return time.Time{}
 }
 
-// Fresh reports whether the index speaks for now.
-func (x *Indexer) Fresh(now time.Time) bool {
-	heard := x.LastHeard()
+// fresh reports whether an index that was last known to be current at heard
+// speaks for now.
+func fresh(heard, now time.Time) bool {
 	return !heard.IsZero() && now.Sub(heard) <= FreshFor
 }
-
-// Head answers the number of blocks that the departments last agreed to have, 0
-// before the first contact.
-func (x *Indexer) Head() uint64 { return x.head.Load() }
 
 // follow applies blocks for ever.
 func (x *Indexer) follow(ctx context.Context) {
@@ -181,7 +176,6 @@ func (x *Indexer) contact(ctx context.Context) error {
 		return fmt.Errorf("no reachable department has all %d indexed blocks", before)
 	}
 	x.behind = 0
-	x.head.Store(head)
 	if head > 0 {
 		ctx, cancel := context.WithTimeout(ctx, x.every)
 		defer cancel()

@@ -14,7 +14,11 @@ import (
 
 const (
 	logPollEvery = 200 * time.Millisecond
-	logBatch     = 1000 // entries per index transaction
+
+	// logBatch is how many entries one transaction of the index takes. The log
+	// hands out 256 at a time; a transaction for each takes the index about half
+	// as long again.
+	logBatch = 1024
 )
 
 // LogIndexer keeps the index of access records at the size of the department's
@@ -65,25 +69,41 @@ func (x *LogIndexer) catchUp(ctx context.Context) error {
 		return fmt.Errorf("%d access records are indexed and the log has %d: entries were lost, or the index belongs to another log", next, checkpoint.Size)
 	}
 	for next < checkpoint.Size {
-		raw, err := x.log.Entries(ctx, next, min(next+logBatch, checkpoint.Size))
-		if err != nil {
-			return fmt.Errorf("read log entries from %d on: %w", next, err)
-		}
-		if len(raw) == 0 {
-			return fmt.Errorf("log entry %d is missing", next)
-		}
-		entries := make([]index.AccessEntry, len(raw))
-		for i, data := range raw {
-			if entries[i], err = accessEntry(next+uint64(i), data); err != nil {
-				return err
-			}
-		}
+		// What could be read is indexed even if what follows could not.
+		entries, readErr := x.read(ctx, next, min(next+logBatch, checkpoint.Size))
 		if err := x.index.ApplyAccess(ctx, entries); err != nil {
 			return fmt.Errorf("index access records from %d on: %w", next, err)
+		}
+		if readErr != nil {
+			return readErr
 		}
 		next += uint64(len(entries))
 	}
 	return nil
+}
+
+// read answers the entries with from ≤ index < to, up to the first that cannot be
+// read.
+func (x *LogIndexer) read(ctx context.Context, from, to uint64) ([]index.AccessEntry, error) {
+	entries := make([]index.AccessEntry, 0, to-from)
+	for from < to {
+		raw, err := x.log.Entries(ctx, from, to)
+		if err != nil {
+			return entries, fmt.Errorf("read log entries from %d on: %w", from, err)
+		}
+		if len(raw) == 0 {
+			return entries, fmt.Errorf("log entry %d is missing", from)
+		}
+		for _, data := range raw {
+			e, err := accessEntry(from, data)
+			if err != nil {
+				return entries, err
+			}
+			entries = append(entries, e)
+			from++
+		}
+	}
+	return entries, nil
 }
 
 // accessEntry reads a leaf of the log.

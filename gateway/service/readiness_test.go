@@ -1,9 +1,11 @@
 package service_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,22 +23,31 @@ func TestReadiness(t *testing.T) {
 		{"all well", nil, ""},
 		{"peer unreachable", func(op string) (bool, error) {
 			return true, failOn(op, "evaluate", &ledger.UnavailableError{Err: errors.New("refused")})
-		}, "query the ledger"},
+		}, "does not answer a query"},
 		{"chaincode broken", func(op string) (bool, error) {
 			return true, failOn(op, "evaluate", errors.New("chaincode: internal: panic"))
-		}, "query the ledger"},
+		}, "does not answer a query"},
 		{"contract refuses", func(op string) (bool, error) {
 			return true, failOn(op, "evaluate", &domain.Error{Kind: domain.Forbidden, Msg: "not registered"})
 		}, ""},
-		{"no heights", func(op string) (bool, error) { return true, failOn(op, "heights", errors.New("down")) }, "ledger's height"},
+		{"no heights", func(op string) (bool, error) { return true, failOn(op, "heights", errors.New("down")) }, "how many blocks"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.indexed()
+			ready := service.NewReadiness(w.ledger, w.index, w.anchors.Quorum, w.clock.Now)
+			if err := ready.Check(t.Context()); err != nil {
+				t.Fatalf("before the fault: %v", err)
+			}
+			w.clock.Advance(2 * time.Second)
 			w.ledger.SetFault(tt.fault)
-			err := service.NewReadiness(w.ledger, w.index, w.clock.Now).Check(t.Context())
+			err := ready.Check(t.Context())
 			if got := fmt.Sprint(err); (err == nil) != (tt.part == "") || !strings.Contains(got, tt.part) {
 				t.Errorf("error is %v, want %q", err, tt.part)
+			}
+			var reason *service.NotReadyError
+			if err != nil && !errors.As(err, &reason) {
+				t.Errorf("error is a %T, want a NotReadyError", err)
 			}
 		})
 	}
@@ -51,7 +62,7 @@ func failOn(op, prefix string, err error) error {
 
 func TestReadinessLag(t *testing.T) {
 	w := newWorld(t)
-	ready := service.NewReadiness(w.ledger, newIndex(t), w.clock.Now) // an index that nobody fills
+	ready := service.NewReadiness(w.ledger, newIndex(t), w.anchors.Quorum, w.clock.Now) // an index that nobody fills
 	if err := ready.Check(t.Context()); err != nil {
 		t.Errorf("%d blocks behind: %v", w.chain.Height(), err)
 	}
@@ -61,6 +72,70 @@ func TestReadinessLag(t *testing.T) {
 	w.clock.Advance(2 * time.Second)
 	if err := ready.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "the index has 0 of") {
 		t.Errorf("%d blocks behind: error is %v", w.chain.Height(), err)
+	}
+}
+
+// TestFirstReadinessNeedsSigners checks that a gateway is not ready until as many
+// departments as a write needs have signed a read together, once, and that it
+// then stays ready without them.
+func TestFirstReadinessNeedsSigners(t *testing.T) {
+	w := newWorld(t)
+	w.indexed()
+	ready := service.NewReadiness(w.ledger, w.index, w.anchors.Quorum, w.clock.Now)
+	check := func(when, part string) {
+		t.Helper()
+		err := ready.Check(t.Context())
+		if (err == nil) != (part == "") || !strings.Contains(fmt.Sprint(err), part) {
+			t.Errorf("%s: error is %v, want %q", when, err, part)
+		}
+		w.clock.Advance(2 * time.Second)
+	}
+	none := errors.New("no combination of peers can be derived")
+	var signing error
+	w.ledger.SetFault(func(op string) (bool, error) { return true, failOn(op, "signedread", signing) })
+	signing = none
+	check("just started", "3 departments signed a read together: "+none.Error())
+	signing = &domain.Error{Kind: domain.Forbidden, Msg: "not registered"}
+	check("refused by the contract", "")
+	signing = none
+	check("a refusal is no signature", none.Error())
+	signing = nil
+	check("signed", "")
+	signing = none
+	check("later", "")
+}
+
+// TestReadinessIsShared checks that probes which come while a check is under way
+// wait for it, each no longer than it wants to, and start none of their own.
+func TestReadinessIsShared(t *testing.T) {
+	w := newWorld(t)
+	w.indexed()
+	var checks atomic.Int64
+	held := make(chan struct{})
+	w.ledger.SetFault(func(op string) (bool, error) {
+		if op == "signedread" {
+			checks.Add(1)
+			<-held
+		}
+		return true, nil
+	})
+	ready := service.NewReadiness(w.ledger, w.index, w.anchors.Quorum, w.clock.Now)
+	first := make(chan error)
+	go func() { first <- ready.Check(t.Context()) }()
+	await(t, "the check", func() bool { return checks.Load() == 1 })
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		if err := ready.Check(impatient); !errors.Is(err, context.Canceled) {
+			t.Fatalf("error is %v, want %v", err, context.Canceled)
+		}
+	}
+	close(held)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if n := checks.Load(); n != 1 {
+		t.Errorf("%d checks, want 1", n)
 	}
 }
 
@@ -78,7 +153,11 @@ func TestReadinessIsRemembered(t *testing.T) {
 		}
 		return true, nil
 	})
-	ready := service.NewReadiness(w.ledger, w.index, w.clock.Now)
+	ready := service.NewReadiness(w.ledger, w.index, w.anchors.Quorum, w.clock.Now)
+	if err := ready.Check(t.Context()); err != nil { // the first check is a signed read
+		t.Fatal(err)
+	}
+	w.clock.Advance(2 * time.Second)
 	check := func(wantQueries int, wantOK bool) {
 		t.Helper()
 		if err := ready.Check(t.Context()); (err == nil) != wantOK {

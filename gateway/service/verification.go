@@ -41,6 +41,8 @@ type Verifier struct {
 	opened *lru.Cache[string, held] // cached answers as decoded, by their bytes
 	reads  singleflight.Group       // of the index, by reference and height
 	proofs singleflight.Group       // of the ledger, by kind and ID
+
+	signing chan struct{} // holds one for each signed read under way
 }
 
 // NewVerification returns the use cases of verification. heard answers when the
@@ -51,7 +53,10 @@ func NewVerification(l ledger.Ledger, ix index.Index, c cache.Cache, anchors *pr
 	if err != nil {
 		panic(err) // it refuses sizes below 1 only
 	}
-	return &Verifier{ledger: l, index: ix, cache: c, anchors: anchors, clock: clock, heard: heard, opened: opened}
+	return &Verifier{
+		ledger: l, index: ix, cache: c, anchors: anchors, clock: clock, heard: heard,
+		opened: opened, signing: make(chan struct{}, maxSigning),
+	}
 }
 
 // ParseRef checks that s is a certificate reference, 32 lower-case hexadecimal
@@ -74,7 +79,7 @@ func (v *Verifier) Verify(ctx context.Context, ref string) Verification {
 	case heard.IsZero():
 		out.Reason = ReasonStarting
 		return out
-	case now.Sub(heard) > FreshFor:
+	case !fresh(heard, now):
 		out.Reason = ReasonIndexBehind
 		return out
 	}

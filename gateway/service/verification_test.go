@@ -107,7 +107,8 @@ func (b broken) Get(ctx context.Context, kind domain.RecordKind, id string) (ind
 	if err != nil {
 		return r, err
 	}
-	return r, b.change(&r)
+	err = b.change(&r)
+	return r, err
 }
 
 func TestVerifyBrokenIndex(t *testing.T) {
@@ -180,7 +181,10 @@ func TestVerifyUsesCache(t *testing.T) {
 }
 
 // TestVerifyPoisonedCache puts whatever an attacker, or an old replica, could
-// leave in the cache: none of it makes a revoked certificate look valid.
+// leave in the cache: none of it makes a revoked certificate look valid. That the
+// answer before the revocation comes with the height after it is left out: the
+// cache authenticates heights, and TestAnswerIsKeptAtTheHeightItWasReadAt checks
+// that no gateway writes such an entry.
 func TestVerifyPoisonedCache(t *testing.T) {
 	w := newWorld(t)
 	ref := w.issue(issueRequest()).Value.Content.Ref
@@ -229,6 +233,40 @@ func TestVerifyPoisonedCache(t *testing.T) {
 	try("an answer of next year", cache.Entry{Value: []byte(soon), Height: height})
 	if tries < 1000 {
 		t.Errorf("only %d tries", tries)
+	}
+}
+
+// TestAnswerIsKeptAtTheHeightItWasReadAt revokes a certificate between the read
+// of the index and the writing of the cache, by this gateway or a replica. The
+// entry is genuine and old: it must bear the height before the revocation, so
+// that it is of no use after, however often it is put back.
+func TestAnswerIsKeptAtTheHeightItWasReadAt(t *testing.T) {
+	w := newWorld(t)
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	w.indexed()
+	before := w.chain.Height()
+	revoked := false
+	overtaken := broken{w.index, func(r *index.Record) error {
+		if r.Kind == domain.KindCertificate && !revoked {
+			revoked = true
+			w.revoke(ref)
+			w.indexed()
+		}
+		return nil
+	}}
+	v := service.NewVerification(w.ledger, overtaken, w.cache, w.anchors, w.clock.Now, w.clock.Now)
+	if got := v.Verify(t.Context(), ref); got.Verdict != service.Valid || got.Height != before {
+		t.Fatalf("%+v, want valid at height %d", got, before)
+	}
+	old := w.cache.entries[cacheKey+ref]
+	if old.Height != before {
+		t.Errorf("the answer is kept at height %d, want %d", old.Height, before)
+	}
+	for range 3 {
+		w.cache.Put(t.Context(), cacheKey+ref, old, time.Minute)
+		if got := v.Verify(t.Context(), ref); got.Verdict != service.Revoked {
+			t.Errorf("%+v, want revoked", got)
+		}
 	}
 }
 

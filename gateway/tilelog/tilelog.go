@@ -232,22 +232,26 @@ func parseKey(key, origin string) (note.Signer, note.Verifier, string, error) {
 	if signer.Name() != origin {
 		return nil, nil, "", fmt.Errorf("the log's key is named %q and the log's origin is %q: they must be equal", signer.Name(), origin)
 	}
-	// note has no way from a signer to its verifier key. NewSigner checked the form:
-	// after the fourth "+" comes the base64 of an algorithm byte, 1 for Ed25519, and the seed.
-	data, err := base64.StdEncoding.DecodeString(strings.SplitN(key, "+", 5)[4])
-	if err != nil || len(data) != 1+ed25519.SeedSize {
-		return nil, nil, "", errors.New("the log's key is not an Ed25519 key")
-	}
-	public, ok := ed25519.NewKeyFromSeed(data[1:]).Public().(ed25519.PublicKey)
-	if !ok {
-		return nil, nil, "", errors.New("the log's key is not an Ed25519 key")
-	}
-	verifierKey, err := note.NewEd25519VerifierKey(origin, public)
+	verifierKey, err := VerifierKey(key)
 	if err != nil {
 		return nil, nil, "", err
 	}
 	verifier, err := note.NewVerifier(verifierKey)
 	return signer, verifier, verifierKey, err
+}
+
+// VerifierKey answers the verifier key of an Ed25519 signer key, both in the text
+// form of golang.org/x/mod/sumdb/note, which has no way from one to the other.
+func VerifierKey(signerKey string) (string, error) {
+	parts := strings.SplitN(signerKey, "+", 5) // PRIVATE+KEY+name+hash+data
+	if len(parts) != 5 {
+		return "", errors.New("the log's key is not a private key in note form (PRIVATE+KEY+name+hash+data)")
+	}
+	data, err := base64.StdEncoding.DecodeString(parts[4]) // an algorithm byte, 1 for Ed25519, and the seed
+	if err != nil || len(data) != 1+ed25519.SeedSize || data[0] != 1 {
+		return "", errors.New("the log's key is not an Ed25519 key")
+	}
+	return note.NewEd25519VerifierKey(parts[2], ed25519.NewKeyFromSeed(data[1:]).Public().(ed25519.PublicKey))
 }
 
 // tree is the state of the tree as Tessera keeps it, unsigned.

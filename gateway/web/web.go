@@ -100,7 +100,8 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	v := service.Verification{Verdict: malformed}
-	if ref, ok := strings.CutPrefix(r.URL.Path, Prefix); ok && isReference(ref) {
+	rest, ok := strings.CutPrefix(r.URL.Path, Prefix)
+	if ref, err := service.ParseRef(rest); ok && err == nil {
 		v = sound(p.verify(r.Context(), ref), ref)
 	}
 	query := r.URL.Query()
@@ -164,20 +165,6 @@ func statusOf(v service.Verdict) int {
 		return http.StatusBadRequest
 	}
 	return http.StatusServiceUnavailable
-}
-
-// isReference reports whether ref has the form of a certificate reference: 32
-// lower-case hexadecimal digits.
-func isReference(ref string) bool {
-	if len(ref) != 32 {
-		return false
-	}
-	for _, c := range []byte(ref) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
 
 // negotiate picks "zh" or "en": what the link asks for, else the first language
