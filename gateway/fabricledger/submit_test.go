@@ -3,7 +3,6 @@ package fabricledger
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -370,23 +369,21 @@ func TestSubmitConcurrently(t *testing.T) {
 	}
 }
 
-// TestBreaker checks that calls keep away from a peer that is down
-// and find it again when it is back.
 // TestSubmitPastStuckPeer freezes the own peer before or after it endorsed: one
 // call comes to nothing, then another department's peer does the rest, and the
 // frozen one is left alone for the longest pause.
 func TestSubmitPastStuckPeer(t *testing.T) {
 	for _, tt := range []struct {
-		name   string
-		freeze func(own *fakePeer, frozen <-chan struct{})
-		calls  []int // endorsements asked of and transactions given to the own peer
+		name      string
+		freeze    func(own *fakePeer, frozen <-chan struct{})
+		submitted int // transactions given to the own peer
 	}{
 		{"endorsing", func(own *fakePeer, frozen <-chan struct{}) {
 			own.onEndorse = func(int, *gateway.EndorseRequest) error { <-frozen; return nil }
-		}, []int{1, 0}},
+		}, 0},
 		{"submitting", func(own *fakePeer, frozen <-chan struct{}) {
 			own.onSubmit = func(int, *gateway.SubmitRequest) error { <-frozen; return nil }
-		}, []int{1, 1}},
+		}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // waits
@@ -399,8 +396,9 @@ func TestSubmitPastStuckPeer(t *testing.T) {
 				t.Fatal(err)
 			}
 			endorsed, submitted, _ := peers[0].calls()
-			if got := []int{endorsed, submitted}; !slices.Equal(got, tt.calls) {
-				t.Errorf("the frozen peer got %v calls, want %v", got, tt.calls)
+			// A machine slow enough to outlast the pause tries the frozen peer again.
+			if endorsed != 1 || submitted < tt.submitted || tt.submitted == 0 && submitted != 0 {
+				t.Errorf("the frozen peer got %d proposals and %d transactions, want 1 and %d", endorsed, submitted, tt.submitted)
 			}
 			if got := l.peers[0].breaker.pause(); got != 2*time.Second {
 				t.Errorf("the frozen peer is left alone for %v, want 2s", got)
@@ -409,6 +407,8 @@ func TestSubmitPastStuckPeer(t *testing.T) {
 	}
 }
 
+// TestBreaker checks that calls keep away from a peer that is down and find it
+// again when it is back.
 func TestBreaker(t *testing.T) {
 	start := time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC)
 	var b breaker
