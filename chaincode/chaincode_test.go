@@ -52,31 +52,65 @@ func cases() []transactionCase {
 	issue := func(w *world) any { return domain.IssueArgs{Content: certificateContent(w.TB)} }
 	issued := func(w *world) { w.must("police operator", "certificate:Issue", issue(w)) }
 	return []transactionCase{
-		{"governance:RegisterDepartment", nil,
+		{
+			"governance:RegisterDepartment", nil,
 			func(*world) any {
 				return domain.RegisterDepartmentArgs{Code: "market", MSPID: "MarketMSP", NameZh: "市场监管局", NameEn: "Market", USCC: "11220000013544541J"}
 			},
-			"bigdata admin", []string{"police admin", "bigdata operator", "bigdata gateway"}, []string{"dept~market"}, domain.Exists},
-		{"catalog:Register", nil, entry,
-			"police operator", []string{"police reviewer", "police auditor", "police admin", "police gateway"},
-			[]string{"cat~" + code, "catv~" + code + "~1"}, domain.Exists},
-		{"catalog:Review", register,
+			"bigdata admin",
+			[]string{"police admin", "bigdata operator", "bigdata gateway"},
+			[]string{"dept~market"},
+			domain.Exists,
+		},
+		{
+			"catalog:Register", nil, entry,
+			"police operator",
+			[]string{"police reviewer", "police auditor", "police admin", "police gateway"},
+			[]string{"cat~" + code, "catv~" + code + "~1"},
+			domain.Exists,
+		},
+		{
+			"catalog:Review", register,
 			func(*world) any {
 				return domain.ReviewCatalogArgs{Code: code, Decision: domain.Return, Opinion: "缺少共享条件"}
 			},
-			"bigdata reviewer", []string{"police reviewer", "police operator", "bigdata operator", "bigdata admin"}, []string{"cat~" + code}, domain.Exists},
-		{"catalog:Publish", approve, byCode,
-			"police operator", []string{"civil operator", "bigdata operator", "police reviewer"}, []string{"cat~" + code}, domain.Exists},
+			"bigdata reviewer",
+			[]string{"police reviewer", "police operator", "bigdata operator", "bigdata admin"},
+			[]string{"cat~" + code},
+			domain.Exists,
+		},
+		{
+			"catalog:Publish", approve, byCode,
+			"police operator",
+			[]string{"civil operator", "bigdata operator", "police reviewer"},
+			[]string{"cat~" + code},
+			domain.Exists,
+		},
 		{"catalog:Get", register, byCode, "civil auditor", nil, nil, ""},
-		{"sharing:Request", (*world).published, func(*world) any { return request() },
-			"civil operator", []string{"police operator", "civil reviewer"}, []string{"req~" + id, "reqe~" + id + "~1"}, domain.Exists},
-		{"sharing:Answer", ask, agree,
-			"police reviewer", []string{"civil reviewer", "bigdata reviewer", "police operator"},
-			[]string{"grant~" + id, "req~" + id, "reqe~" + id + "~2"}, domain.Exists},
+		{
+			"sharing:Request", (*world).published, func(*world) any { return request() },
+			"civil operator",
+			[]string{"police operator", "civil reviewer"},
+			[]string{"req~" + id, "reqe~" + id + "~1"},
+			domain.Exists,
+		},
+		{
+			"sharing:Answer", ask, agree,
+			"police reviewer",
+			[]string{"civil reviewer", "bigdata reviewer", "police operator"},
+			[]string{"grant~" + id, "req~" + id, "reqe~" + id + "~2"},
+			domain.Exists,
+		},
 		{"sharing:GetGrant", grant, func(*world) any { return domain.IDArgs{ID: id} }, "bigdata auditor", nil, nil, ""},
-		{"access:RegisterLog", nil, log,
-			"police admin", []string{"police operator", "police gateway"}, []string{"log~police"}, domain.Exists},
-		{"access:Anchor",
+		{
+			"access:RegisterLog", nil, log,
+			"police admin",
+			[]string{"police operator", "police gateway"},
+			[]string{"log~police"},
+			domain.Exists,
+		},
+		{
+			"access:Anchor",
 			func(w *world) {
 				w.must("police admin", "access:RegisterLog", log(w))
 				w.grow(7)
@@ -84,12 +118,25 @@ func cases() []transactionCase {
 				w.grow(6)
 			},
 			func(w *world) any { return w.anchor(7) },
-			"police gateway", []string{"police admin", "police operator"}, []string{"log~police", "anchor~police~13"}, domain.Invalid},
-		{"certificate:Issue", nil, issue,
-			"police operator", []string{"police reviewer", "police admin"},
-			[]string{"certid~" + certID, "cert~" + id, "certe~" + id + "~1"}, domain.Exists},
-		{"certificate:Revoke", issued, func(*world) any { return revocation() },
-			"police reviewer", []string{"civil reviewer", "bigdata reviewer", "police operator"}, []string{"cert~" + id, "certe~" + id + "~2"}, domain.Exists},
+			"police gateway",
+			[]string{"police admin", "police operator"},
+			[]string{"log~police", "anchor~police~13"},
+			domain.Invalid,
+		},
+		{
+			"certificate:Issue", nil, issue,
+			"police operator",
+			[]string{"police reviewer", "police admin"},
+			[]string{"certid~" + certID, "cert~" + id, "certe~" + id + "~1"},
+			domain.Exists,
+		},
+		{
+			"certificate:Revoke", issued, func(*world) any { return revocation() },
+			"police reviewer",
+			[]string{"civil reviewer", "bigdata reviewer", "police operator"},
+			[]string{"cert~" + id, "certe~" + id + "~2"},
+			domain.Exists,
+		},
 		{"certificate:Get", issued, func(*world) any { return domain.RefArgs{Ref: id} }, "civil gateway", nil, nil, ""},
 		{"evidence:Attest", issued, func(*world) any {
 			return domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: otherID}

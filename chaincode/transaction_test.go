@@ -85,7 +85,7 @@ func TestRefusedKeepsTheKindInFront(t *testing.T) {
 		t.Errorf("refused = %v", got)
 	}
 	other := errors.New("internal: x")
-	if refused(other) != other || refused(nil) != nil {
+	if refused(other) != other || refused(nil) != nil { //nolint:errorlint // the very same error is to come back
 		t.Error("refused changes what is no refusal")
 	}
 }

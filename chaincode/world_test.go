@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -56,7 +55,7 @@ type world struct {
 // newWorld returns a world without any department registered.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	cc, err := chaincode.New(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	cc, err := chaincode.New(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,6 +56,7 @@ func RegisterDepartment(registered []Department, who Caller, tx Tx, args Registe
 				return args.Lead && args.Code == who.Department && args.MSPID == who.MSPID
 			case SideLead:
 				return own != nil && own.Lead
+			case SideAny, SideOwner, SideProvider, SideConsumer: // admit nobody
 			}
 			return false
 		},

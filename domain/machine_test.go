@@ -170,6 +170,7 @@ func TestAnswerShareCells(t *testing.T) {
 			testCells(t, RoleReviewer, requestStates, want, func(who Caller, _ Department, state string) (string, error) {
 				args := AnswerArgs{ID: someID, Decision: tc.decision}
 				switch tc.decision {
+				case Agree: // says nothing more
 				case Partly:
 					args.Reason, args.Items = "部分字段未归集", []string{"库名"}
 					args.Period, args.Quota = someRequestContent().Period, someRequestContent().Quota

@@ -127,10 +127,14 @@ func TestAnswerArgsValidate(t *testing.T) {
 	checkInvalid(t, func() AnswerArgs { return AnswerArgs{ID: someID, Decision: Agree} }, []invalidCase[AnswerArgs]{
 		{"agree with a word", func(a *AnswerArgs) { a.Reason = "同意" }, ""},
 		{"partly", part, ""},
-		{"partly without all", func(a *AnswerArgs) { a.Decision = Partly },
-			"reason: required; items: required for a partial agreement; period.from: required; period.to: required; quota.total: must be at least 1; quota.perDay: must be at least 1"},
-		{"agree with items", func(a *AnswerArgs) { part(a); a.Decision = Agree },
-			"items: only for a partial agreement; period: only for a partial agreement; quota: only for a partial agreement"},
+		{
+			"partly without all", func(a *AnswerArgs) { a.Decision = Partly },
+			"reason: required; items: required for a partial agreement; period.from: required; period.to: required; quota.total: must be at least 1; quota.perDay: must be at least 1",
+		},
+		{
+			"agree with items", func(a *AnswerArgs) { part(a); a.Decision = Agree },
+			"items: only for a partial agreement; period: only for a partial agreement; quota: only for a partial agreement",
+		},
 		{"refuse without basis", func(a *AnswerArgs) { a.Decision = Refuse }, "reason: required; legalBasis: required for a refusal"},
 		{"refuse", func(a *AnswerArgs) { a.Decision, a.Reason, a.LegalBasis = Refuse, "理由", []string{"依据"} }, ""},
 		{"decision", func(a *AnswerArgs) { a.Decision, a.Reason = "", "x" }, "decision: not one of agree, partly, refuse"},
@@ -272,8 +276,10 @@ func TestCertificateContentValidate(t *testing.T) {
 	checkInvalid(t, valid, []invalidCase[CertificateContent]{
 		{"no service item", func(c *CertificateContent) { c.ServiceItem = "" }, ""},
 		{"ref", func(c *CertificateContent) { c.Ref = "" }, "ref: " + hex32Rule},
-		{"identifier", func(c *CertificateContent) { c.CertID = c.CertID[:len(c.CertID)-1] + "*" },
-			"certId: certificate identifier: wrong check character (ISO 7064 MOD 37,36)"},
+		{
+			"identifier", func(c *CertificateContent) { c.CertID = c.CertID[:len(c.CertID)-1] + "*" },
+			"certId: certificate identifier: wrong check character (ISO 7064 MOD 37,36)",
+		},
 		{"other type", func(c *CertificateContent) { c.TypeCode = "11100000MB0143028R002" }, "certId: names another type than typeCode"},
 		{"other issuer", func(c *CertificateContent) { c.IssuerUSCC = civilDept.USCC }, "certId: names another issuer than issuerUscc"},
 		{"type code", func(c *CertificateContent) { c.TypeCode = "1" }, "certId: names another type than typeCode; typeCode: " + typeCodeRule},
@@ -290,8 +296,10 @@ func TestCertificateContentValidate(t *testing.T) {
 func TestRevokeArgsValidate(t *testing.T) {
 	checkInvalid(t, someRevocation, []invalidCase[RevokeArgs]{
 		{"ref", func(a *RevokeArgs) { a.Ref = "" }, "ref: " + hex32Rule},
-		{"act", func(a *RevokeArgs) { a.Act = StatusAct{} },
-			"act.documentNo: required; act.legalBasis: required; act.reasonCode: must be 1 to 40 characters of a-z 0-9 _, a letter first; act.effectiveAt: required"},
+		{
+			"act", func(a *RevokeArgs) { a.Act = StatusAct{} },
+			"act.documentNo: required; act.legalBasis: required; act.reasonCode: must be 1 to 40 characters of a-z 0-9 _, a letter first; act.effectiveAt: required",
+		},
 	})
 }
 
@@ -421,8 +429,10 @@ func headOf(size uint64) func(LogRegistration, AnchorArgs) (TreeHead, error) {
 func TestRegisterLogArgsValidate(t *testing.T) {
 	const rule = "verifierKey: not an Ed25519 note verifier key whose name is the origin"
 	checkInvalid(t, someLogArgs, []invalidCase[RegisterLogArgs]{
-		{"origin with space", func(a *RegisterLogArgs) { a.Origin = "a b"; a.VerifierKey = verifierKey("a b") },
-			"origin: must be 1 to 200 characters of A-Z a-z 0-9 . _ ~ / : -, a letter or digit first"},
+		{
+			"origin with space", func(a *RegisterLogArgs) { a.Origin = "a b"; a.VerifierKey = verifierKey("a b") },
+			"origin: must be 1 to 200 characters of A-Z a-z 0-9 . _ ~ / : -, a letter or digit first",
+		},
 		{"key of another name", func(a *RegisterLogArgs) { a.VerifierKey = verifierKey("other") }, rule},
 		{"no key", func(a *RegisterLogArgs) { a.VerifierKey = "" }, rule},
 		{"key hash", func(a *RegisterLogArgs) { a.VerifierKey = strings.Replace(a.VerifierKey, "+", "+0", 1) }, rule},
@@ -733,8 +743,16 @@ func fuzzRecord[T any](t *testing.T, data []byte) {
 func FuzzCanonicalRecords(f *testing.F) {
 	cert := Certificate{Content: someCertificateContent(f), StatusAct: &StatusAct{EffectiveAt: noon}}
 	for _, v := range []any{
-		policeDept, *someEntry(CatalogPublished), *someVersion(), *someRequest(RequestSubmitted), RequestEvent{}, someGrant(),
-		*logIn(stateRegistered), Anchor{Counts: []GrantCount{{someID, 1}}}, cert, CertificateEvent{}, IssuedID{}, Statement{}, someAccessRecord(),
+		policeDept, *someEntry(CatalogPublished), *someVersion(), *someRequest(RequestSubmitted),
+		RequestEvent{},
+		someGrant(),
+		*logIn(stateRegistered),
+		Anchor{Counts: []GrantCount{{someID, 1}}},
+		cert,
+		CertificateEvent{},
+		IssuedID{},
+		Statement{},
+		someAccessRecord(),
 	} {
 		data, err := Canonical(v)
 		if err != nil {

@@ -33,6 +33,7 @@ func StatementStatus(kind RecordKind, record []byte, t time.Time) (string, error
 		var c Certificate
 		err := ParseCanonical(record, &c)
 		return string(c.StatusAt(t)), err
+	case KindDepartment, KindCatalogVersion, KindRequestEvent, KindLog, KindAnchor, KindCertificateEvent, KindCertificateID: // have none
 	}
 	return "", nil
 }

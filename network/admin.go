@@ -66,8 +66,10 @@ func (a *administrators) ledger(code string) (*ledger.Client, error) {
 // patience are the attempts of an administrative request. The channel reaches the peers
 // one block after the request that made it, so early requests may have to be repeated.
 func patience() resmgmt.RequestOption {
-	return resmgmt.WithRetry(retry.Opts{Attempts: 5, InitialBackoff: 300 * time.Millisecond, MaxBackoff: 2 * time.Second,
-		BackoffFactor: 1.5, RetryableCodes: retry.ResMgmtDefaultRetryableCodes})
+	return resmgmt.WithRetry(retry.Opts{
+		Attempts: 5, InitialBackoff: 300 * time.Millisecond, MaxBackoff: 2 * time.Second,
+		BackoffFactor: 1.5, RetryableCodes: retry.ResMgmtDefaultRetryableCodes,
+	})
 }
 
 // unhurried bounds a whole administrative request.
@@ -123,8 +125,10 @@ func connectionProfile(l Layout, def *Definition) ([]byte, error) {
 		"client": dict{
 			"organization": def.Lead,
 			"logging":      dict{"level": "critical"},
-			"BCCSP": dict{"security": dict{"enabled": true, "default": dict{"provider": "SW"},
-				"hashAlgorithm": "SHA2", "softVerify": true, "level": 256}},
+			"BCCSP": dict{"security": dict{
+				"enabled": true, "default": dict{"provider": "SW"},
+				"hashAlgorithm": "SHA2", "softVerify": true, "level": 256,
+			}},
 			"tlsCerts": dict{"systemCertPool": false},
 			// Keys are read from the users' files; the store stays empty.
 			"credentialStore": dict{"path": l.Run("sdk"), "cryptoStore": dict{"path": l.Run("sdk")}},

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"testing"
 
@@ -59,7 +60,7 @@ func unpack(t *testing.T, data []byte) map[string]string {
 	files := map[string]string{}
 	for in := tar.NewReader(zip); ; {
 		header, err := in.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files
 		}
 		if err != nil {

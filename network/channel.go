@@ -49,8 +49,10 @@ func joinOrderers(ctx context.Context, l Layout, def *Definition) (int, error) {
 			var err error
 			joined[i], err = joinOrderer(ctx, l, def, dept)
 			if err != nil {
-				return &Problem{Cause: fmt.Sprintf("orderer-%s does not join channel %s: %v", dept.Code, def.Channel, err),
-					Remedy: "see " + l.Log("orderer-"+dept.Code) + " and run up again", Err: err}
+				return &Problem{
+					Cause:  fmt.Sprintf("orderer-%s does not join channel %s: %v", dept.Code, def.Channel, err),
+					Remedy: "see " + l.Log("orderer-"+dept.Code) + " and run up again", Err: err,
+				}
 			}
 			return nil
 		})
@@ -81,11 +83,13 @@ func joinOrderer(ctx context.Context, l Layout, def *Definition, dept Department
 // osnadmin runs a command against the admin endpoint of a department's orderer, which
 // accepts that department's operations certificate only.
 func osnadmin(ctx context.Context, l Layout, dept Department, command string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, l.Program("osnadmin"), append([]string{"channel", command,
+	cmd := exec.CommandContext(ctx, l.Program("osnadmin"), append([]string{
+		"channel", command,
 		"--orderer-address", net.JoinHostPort(dept.Host, strconv.Itoa(dept.Ports.OrdererAdmin)),
 		"--ca-file", l.Department(dept.Code, "operations", "ca.pem"),
 		"--client-cert", l.Department(dept.Code, "operations", "client.pem"),
-		"--client-key", l.Department(dept.Code, "operations", "client.key")}, args...)...)
+		"--client-key", l.Department(dept.Code, "operations", "client.key"),
+	}, args...)...)
 	cmd.Env = cleanEnvironment()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -104,8 +108,10 @@ func joinPeers(ctx context.Context, l Layout, admins *administrators) (int, erro
 			var err error
 			joined[i], err = admins.joinPeer(ctx, dept.Code)
 			if err != nil {
-				return &Problem{Cause: fmt.Sprintf("peer-%s does not join channel %s: %v", dept.Code, admins.def.Channel, err),
-					Remedy: "see " + l.Log("peer-"+dept.Code) + " and run up again", Err: err}
+				return &Problem{
+					Cause:  fmt.Sprintf("peer-%s does not join channel %s: %v", dept.Code, admins.def.Channel, err),
+					Remedy: "see " + l.Log("peer-"+dept.Code) + " and run up again", Err: err,
+				}
 			}
 			return nil
 		})

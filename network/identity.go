@@ -57,8 +57,10 @@ func identities() []identity {
 		if role == "admin" {
 			kind = "admin" // so that the channel's Admins policies accept it
 		}
-		ids = append(ids, identity{Name: role, Type: kind, Role: role, CA: enrolmentCA,
-			Cert: filepath.Join("users", role, "cert.pem"), Key: filepath.Join("users", role, "key.pem")})
+		ids = append(ids, identity{
+			Name: role, Type: kind, Role: role, CA: enrolmentCA,
+			Cert: filepath.Join("users", role, "cert.pem"), Key: filepath.Join("users", role, "key.pem"),
+		})
 	}
 	return ids
 }
@@ -87,7 +89,7 @@ func (l Layout) loadSecrets(code string) (secrets, error) {
 			s[name] = randomText(24)
 		}
 	}
-	return s, writeJSON(path, s, 0o600)
+	return s, writeJSON(path, s)
 }
 
 // randomText returns n random bytes in base64url.
@@ -135,10 +137,12 @@ func enrolOne(ctx context.Context, l Layout, dept Department, id identity, cert,
 	if err := os.MkdirAll(scratch, 0o700); err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
-	args := []string{"enroll", "--home", scratch, "--mspdir", "msp", "--caname", id.CA,
+	defer func() { _ = os.RemoveAll(scratch) }() // the next enrolment begins by removing it
+	args := []string{
+		"enroll", "--home", scratch, "--mspdir", "msp", "--caname", id.CA,
 		"--tls.certfiles", l.Department(dept.Code, "ca", "ca-cert.pem"),
-		"--csr.names", "C=CN,O=" + dept.Code}
+		"--csr.names", "C=CN,O=" + dept.Code,
+	}
 	if id.CA == tlsCA {
 		args = append(args, "--enrollment.profile", "tls", "--csr.hosts", strings.Join(tlsHosts(dept), ","))
 	}

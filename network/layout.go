@@ -85,7 +85,7 @@ func (l Layout) LoadState() (State, error) {
 
 func (l Layout) saveState(s State) error {
 	s.Format = stateFormat
-	return writeJSON(l.stateFile(), s, 0o600)
+	return writeJSON(l.stateFile(), s)
 }
 
 // writeFile replaces the file at path as a whole: after a crash it has the old bytes or
@@ -107,19 +107,19 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		os.Remove(f.Name())
+		_ = os.Remove(f.Name()) // the first error is the one to report
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
-// writeJSON writes v for people and programs to read.
-func writeJSON(path string, v any, mode fs.FileMode) error {
+// writeJSON writes v for programs of this user, and this user, to read.
+func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return writeFile(path, append(data, '\n'), mode)
+	return writeFile(path, append(data, '\n'), 0o600)
 }
 
 func exists(path string) bool {

@@ -35,8 +35,10 @@ func installChaincode(ctx context.Context, l Layout, admins *administrators, pkg
 			var err error
 			installed[i], err = admins.install(ctx, dept.Code, pkg, packageID)
 			if err != nil {
-				return &Problem{Cause: fmt.Sprintf("peer-%s does not install %s: %v", dept.Code, shortID(packageID), err),
-					Remedy: "see " + l.Log("peer-"+dept.Code) + " and run up again", Err: err}
+				return &Problem{
+					Cause:  fmt.Sprintf("peer-%s does not install %s: %v", dept.Code, shortID(packageID), err),
+					Remedy: "see " + l.Log("peer-"+dept.Code) + " and run up again", Err: err,
+				}
 			}
 			return nil
 		})
@@ -113,8 +115,10 @@ func agree(ctx context.Context, l Layout, admins *administrators, packageID stri
 			var err error
 			approvals[i], err = admins.approve(groupCtx, dept.Code, packageID, sequence)
 			if err != nil {
-				return &Problem{Cause: fmt.Sprintf("%s does not approve %s: %v", dept.Code, shortID(packageID), err),
-					Remedy: "see " + l.Log("peer-"+dept.Code) + " and " + l.Log("orderer-"+dept.Code) + ", then run up again", Err: err}
+				return &Problem{
+					Cause:  fmt.Sprintf("%s does not approve %s: %v", dept.Code, shortID(packageID), err),
+					Remedy: "see " + l.Log("peer-"+dept.Code) + " and " + l.Log("orderer-"+dept.Code) + ", then run up again", Err: err,
+				}
 			}
 			return nil
 		})
@@ -127,8 +131,10 @@ func agree(ctx context.Context, l Layout, admins *administrators, packageID stri
 		return fmt.Sprintf("%s, sequence %d was committed before", result, sequence), nil
 	}
 	if err := admins.commit(ctx, sequence); err != nil {
-		return "", &Problem{Cause: fmt.Sprintf("channel %s does not commit %s: %v", def.Channel, shortID(packageID), err),
-			Remedy: "see " + l.Log("peer-"+lead) + " and run up again", Err: err}
+		return "", &Problem{
+			Cause:  fmt.Sprintf("channel %s does not commit %s: %v", def.Channel, shortID(packageID), err),
+			Remedy: "see " + l.Log("peer-"+lead) + " and run up again", Err: err,
+		}
 	}
 	return fmt.Sprintf("%s, committed as sequence %d", result, sequence), nil
 }
@@ -141,7 +147,8 @@ func (a *administrators) approve(ctx context.Context, code, packageID string, se
 	}
 	peer := resmgmt.WithTargetEndpoints(peerName(code))
 	approved, err := client.LifecycleQueryApprovedCC(a.def.Channel, resmgmt.LifecycleQueryApprovedCCRequest{
-		Name: a.def.Chaincode.Name, Sequence: sequence}, peer, resmgmt.WithParentContext(ctx))
+		Name: a.def.Chaincode.Name, Sequence: sequence,
+	}, peer, resmgmt.WithParentContext(ctx))
 	if err == nil && approved.PackageID == packageID && approved.Version == a.def.Chaincode.Version {
 		return false, nil
 	}

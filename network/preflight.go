@@ -55,8 +55,10 @@ func checkPorts(def *Definition, running []process, gateways bool) error {
 			}
 			free, err := portFree(lis.Host, lis.Port)
 			if err != nil {
-				return &Problem{Cause: fmt.Sprintf("%s cannot listen at %s: %v", lis.Process, lis.Host, err),
-					Remedy: fmt.Sprintf("correct departments[%s].listen", dept.Code), Err: err}
+				return &Problem{
+					Cause:  fmt.Sprintf("%s cannot listen at %s: %v", lis.Process, lis.Host, err),
+					Remedy: fmt.Sprintf("correct departments[%s].listen", dept.Code), Err: err,
+				}
 			}
 			if free {
 				continue
@@ -134,8 +136,10 @@ func checkCompiler(ctx context.Context, repo string) error {
 		compiler = fields[0]
 	}
 	if _, err := exec.LookPath(compiler); err != nil {
-		return &Problem{Cause: "there is no C compiler (" + compiler + "), which Fabric CA's SQLite needs",
-			Remedy: "install one: apt-get install gcc libc6-dev", Err: err}
+		return &Problem{
+			Cause:  "there is no C compiler (" + compiler + "), which Fabric CA's SQLite needs",
+			Remedy: "install one: apt-get install gcc libc6-dev", Err: err,
+		}
 	}
 	return nil
 }

@@ -4,7 +4,7 @@ import "fmt"
 
 // Problem is a failure that a person can mend: what is wrong and what to do about it,
 // both on one line.
-type Problem struct {
+type Problem struct { //nolint:errname // commands show it as a problem with its remedy
 	Cause  string // what is wrong, with the names of the things involved
 	Remedy string // what to do
 	Err    error  // the error behind it, may be nil

@@ -178,7 +178,7 @@ func listeningSockets() ([]socket, error) {
 			found = append(found, socket{port: int(port), inode: fields[9]})
 		}
 		err = lines.Err()
-		f.Close()
+		_ = f.Close() // only read
 		if err != nil {
 			return nil, fmt.Errorf("read the socket table: %w", err)
 		}

@@ -46,8 +46,10 @@ func renderTemplate(name string, l Layout, def *Definition, dept Department, dat
 		return nil, fmt.Errorf("template %s: %w", name, err)
 	}
 	if data == nil {
-		data = page{Def: def, Dept: dept, BuilderDir: l.Department(dept.Code, "peer", "builder"),
-			Snapshots: l.Department(dept.Code, "peer", "data", "snapshots")}
+		data = page{
+			Def: def, Dept: dept, BuilderDir: l.Department(dept.Code, "peer", "builder"),
+			Snapshots: l.Department(dept.Code, "peer", "data", "snapshots"),
+		}
 	}
 	var buf bytes.Buffer
 	if err := t.Execute(&buf, data); err != nil {
@@ -177,7 +179,7 @@ func renderBuilder(l Layout, dept Department) error {
 	if connection.ClientKey == "" || connection.ClientCert == "" || connection.RootCert == "" {
 		return errors.New("the peer has no TLS certificate yet")
 	}
-	return writeJSON(l.Department(dept.Code, "peer", "builder", "connection.json"), connection, 0o600)
+	return writeJSON(l.Department(dept.Code, "peer", "builder", "connection.json"), connection)
 }
 
 // renderChaincode writes the configuration of the department's chaincode process.
@@ -195,7 +197,7 @@ func renderChaincode(l Layout, dept Department, packageID string) error {
 		Listen:      net.JoinHostPort(dept.Listen, strconv.Itoa(dept.Ports.Chaincode)),
 		ChaincodeID: packageID,
 		TLS:         tlsFiles{Certificate: "server.pem", Key: "server.key", ClientRoots: "peer-ca.pem"},
-	}, 0o600)
+	})
 }
 
 // renderTokens draws the department's access tokens, one a role, once. The gateway is
@@ -222,13 +224,13 @@ func renderTokens(l Layout, dept Department) error {
 		sum := sha256.Sum256([]byte(tokens[role]))
 		hashes = append(hashes, hashed{Role: role, SHA256: hex.EncodeToString(sum[:])})
 	}
-	if err := writeJSON(plain, tokens, 0o600); err != nil {
+	if err := writeJSON(plain, tokens); err != nil {
 		return err
 	}
 	return writeJSON(l.Department(dept.Code, "gateway", "tokens.json"), struct {
 		Format string   `json:"format"`
 		Tokens []hashed `json:"tokens"`
-	}{"zhenglian-tokens/1", hashes}, 0o600)
+	}{"zhenglian-tokens/1", hashes})
 }
 
 // logKey returns the verifier key of the department's access log. It draws the key pair
@@ -319,9 +321,11 @@ func renderGateway(l Layout, def *Definition, dept Department) error {
 		if ip := net.ParseIP(d.Host); ip != nil && ip.IsLoopback() {
 			serverName = "localhost"
 		}
-		config.Peers = append(config.Peers, gatewayPeer{Department: d.Code, MSPID: d.MSPID,
+		config.Peers = append(config.Peers, gatewayPeer{
+			Department: d.Code, MSPID: d.MSPID,
 			Endpoint: net.JoinHostPort(d.Host, strconv.Itoa(d.Ports.Peer)),
-			TLSRoots: "tls/" + d.Code + ".pem", ServerName: serverName})
+			TLSRoots: "tls/" + d.Code + ".pem", ServerName: serverName,
+		})
 		return writeFile(l.Department(dept.Code, "gateway", "tls", d.Code+".pem"), root, 0o644)
 	}
 	if err := peer(dept); err != nil {
@@ -336,11 +340,13 @@ func renderGateway(l Layout, def *Definition, dept Department) error {
 		}
 	}
 	for _, role := range Roles {
-		config.Users = append(config.Users, gatewayUser{Role: role,
-			Certificate: "../users/" + role + "/cert.pem", Key: "../users/" + role + "/key.pem"})
+		config.Users = append(config.Users, gatewayUser{
+			Role:        role,
+			Certificate: "../users/" + role + "/cert.pem", Key: "../users/" + role + "/key.pem",
+		})
 	}
 	if err := os.MkdirAll(l.Department(dept.Code, "gateway", "data"), 0o700); err != nil {
 		return err
 	}
-	return writeJSON(l.Department(dept.Code, "gateway", "gateway.json"), config, 0o600)
+	return writeJSON(l.Department(dept.Code, "gateway", "gateway.json"), config)
 }

@@ -196,7 +196,7 @@ func (a *administrators) heights(ctx context.Context) ([]Height, bool) {
 			return nil
 		})
 	}
-	group.Wait() // the heights carry the failures
+	_ = group.Wait() // the heights carry the failures
 	for _, h := range heights {
 		if h.Error != "" || h.Height != heights[0].Height || h.Hash != heights[0].Hash {
 			return heights, false

@@ -91,11 +91,13 @@ var nodeKinds = []string{"ca", "orderer", "chaincode", "peer", "gateway"}
 // renderSupervision writes the supervisor's file. Processes for which disabled is true
 // are known to the supervisor but wait to be started.
 func renderSupervision(l Layout, def *Definition, disabled func(kind string) bool) error {
-	compose := composeFile{Version: "0.5", IsStrict: true, DisableEnvExpansion: true, LogLevel: "info",
-		Processes: map[string]composeProcess{}}
+	compose := composeFile{
+		Version: "0.5", IsStrict: true, DisableEnvExpansion: true, LogLevel: "info",
+		Processes: map[string]composeProcess{},
+	}
 	for _, dept := range def.Departments {
 		for _, kind := range nodeKinds {
-			p := superviseNode(l, def, dept, kind)
+			p := superviseNode(l, dept, kind)
 			p.Disabled = disabled(kind)
 			compose.Processes[kind+"-"+dept.Code] = p
 		}
@@ -115,14 +117,16 @@ func renderSupervision(l Layout, def *Definition, disabled func(kind string) boo
 // of the previous block may arrive after that block.
 const loggingSpec = "orderer.common.broadcast,orderer.consensus.smartbft.consensus=error:warn"
 
-func superviseNode(l Layout, def *Definition, dept Department, kind string) composeProcess {
+func superviseNode(l Layout, dept Department, kind string) composeProcess {
 	home := l.Department(dept.Code, kind)
 	p := composeProcess{
 		Description: kind + " of " + dept.NameEn, Namespace: dept.Code, WorkingDir: home,
 		Availability: composeAvailability{Restart: "always", BackoffSeconds: 1},
 		LogLocation:  l.Log(kind + "-" + dept.Code),
-		Log: composeLog{NoMetadata: true, DisableJSON: true, NoColor: true, FieldsOrder: []string{"message"}, FlushEachLine: true,
-			Rotation: composeRotated{MaxSizeMB: 20, MaxBackups: 3}},
+		Log: composeLog{
+			NoMetadata: true, DisableJSON: true, NoColor: true, FieldsOrder: []string{"message"}, FlushEachLine: true,
+			Rotation: composeRotated{MaxSizeMB: 20, MaxBackups: 3},
+		},
 		Shutdown: composeShutdown{Signal: int(syscall.SIGTERM), TimeoutSeconds: 15},
 	}
 	// A collection at twice the live heap instead of once saves CPU, of which sixteen
@@ -152,8 +156,10 @@ func superviseNode(l Layout, def *Definition, dept Department, kind string) comp
 		p.Entrypoint = []string{l.Program("zhenglian"), "gateway", "--config", filepath.Join(home, "gateway.json")}
 		// Alive, not ready: a gateway whose peer is down serves from its index and must
 		// not be restarted for it.
-		p.Readiness = &composeProbe{InitialDelay: 1, PeriodSeconds: 3, TimeoutSeconds: 3, FailureThreshold: 20,
-			HTTPGet: &composeGet{Host: dept.Listen, Port: strconv.Itoa(dept.Ports.Gateway), Path: "/livez", Scheme: "http"}}
+		p.Readiness = &composeProbe{
+			InitialDelay: 1, PeriodSeconds: 3, TimeoutSeconds: 3, FailureThreshold: 20,
+			HTTPGet: &composeGet{Host: dept.Listen, Port: strconv.Itoa(dept.Ports.Gateway), Path: "/livez", Scheme: "http"},
+		}
 		p.DependsOn = map[string]composeCondition{"peer-" + dept.Code: {"process_started"}}
 	}
 	return p
@@ -193,7 +199,8 @@ func newSupervisor(l Layout) *supervisor {
 		return new(net.Dialer).DialContext(ctx, "unix", l.socket())
 	}
 	return &supervisor{layout: l, client: &http.Client{
-		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: 30 * time.Second}}
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: 30 * time.Second,
+	}}
 }
 
 // supervised is what the supervisor knows about one process.
@@ -276,8 +283,10 @@ func (s *supervisor) launch(ctx context.Context) error {
 	for !s.alive(ctx) {
 		select {
 		case err := <-ended:
-			return &Problem{Cause: fmt.Sprintf("the supervisor ended at once (%v)", err),
-				Remedy: "see " + s.layout.Log(supervisorName), Err: err}
+			return &Problem{
+				Cause:  fmt.Sprintf("the supervisor ended at once (%v)", err),
+				Remedy: "see " + s.layout.Log(supervisorName), Err: err,
+			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(50 * time.Millisecond):

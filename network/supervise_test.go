@@ -100,8 +100,10 @@ func TestStartGivesUp(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			l := Layout{State: t.TempDir()}
-			f := &fakeSupervisor{onStart: tt.onStart,
-				processes: map[string]supervised{"peer-police": {Name: "peer-police", Restarts: 4}}}
+			f := &fakeSupervisor{
+				onStart:   tt.onStart,
+				processes: map[string]supervised{"peer-police": {Name: "peer-police", Restarts: 4}},
+			}
 			err := f.serve(t, l).start(t.Context(), []Listener{{Process: "peer-police", Port: 1}}, 200*time.Millisecond)
 			wantProblem(t, err, tt.want, "see "+l.Log("peer-police"))
 		})

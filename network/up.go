@@ -251,10 +251,10 @@ func (c *Consortium) lock() (unlock func(), err error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+		_ = f.Close() // nothing was written
 		return nil, &Problem{Cause: "another zhenglian-network is changing " + c.Layout.State, Remedy: "wait until it ends", Err: err}
 	}
-	return func() { f.Close() }, nil
+	return func() { _ = f.Close() }, nil // it holds a lock and no data
 }
 
 // remember notes which definition the state folder is made from, before anything else
@@ -419,7 +419,7 @@ func (c *Consortium) gateways(ctx context.Context, def *Definition) []Gateway {
 			return nil
 		})
 	}
-	group.Wait() // the answers carry the failures
+	_ = group.Wait() // the answers carry the failures
 	return answers
 }
 

@@ -204,125 +204,182 @@ var epoch = prooftest.Epoch
 // positive are the bundles that hold.
 var positive = []recipe{
 	{name: "valid-four-of-four", comment: "a valid certificate, signed by every department", expect: "valid"},
-	{name: "valid-three-of-four", comment: "one department did not answer; three are enough", expect: "valid",
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[1:] }},
+	{
+		name: "valid-three-of-four", comment: "one department did not answer; three are enough", expect: "valid",
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[1:] },
+	},
 	{name: "valid-fresh", comment: "asked with a nonce, judged at the moment of the statement", expect: "valid", at: epoch, nonce: prooftest.Nonce},
 	{name: "valid-last-moment", comment: "judged at the end of the statement's life", expect: "valid", at: epoch.Add(domain.StatementLife)},
 	{name: "valid-slow-clock", comment: "the verifier's clock lags by five minutes", expect: "valid", at: epoch.Add(-5 * time.Minute)},
-	{name: "valid-range-query", comment: "a range query among the reads is harmless", expect: "valid",
+	{
+		name: "valid-range-query", comment: "a range query among the reads is harmless", expect: "valid",
 		change: namespace(func(ns *prooftest.Namespace) {
 			ns.RangeQueries = [][]byte{{0x0a, 0x01, 'a', 0x12, 0x01, 'b', 0x18, 0x01, 0x22, 0x05, 0x0a, 0x03, 0x0a, 0x01, 'a'}}
-		})},
-	{name: "valid-genesis-version", comment: "a key written by the first transaction of block 0 has an empty version message", expect: "valid",
-		change: namespace(func(ns *prooftest.Namespace) { ns.Reads[0].Block, ns.Reads[0].Tx = 0, 0 })},
-	{name: "revoked", comment: "a revoked certificate", expect: "revoked",
+		}),
+	},
+	{
+		name: "valid-genesis-version", comment: "a key written by the first transaction of block 0 has an empty version message", expect: "valid",
+		change: namespace(func(ns *prooftest.Namespace) { ns.Reads[0].Block, ns.Reads[0].Tx = 0, 0 }),
+	},
+	{
+		name: "revoked", comment: "a revoked certificate", expect: "revoked",
 		read: func(c *prooftest.Consortium) *prooftest.Read {
 			return c.AttestCertificate(c.Revoked(), domain.CertificateRevoked)
-		}},
-	{name: "revoked-outlasts-expiry", comment: "revoked stays revoked after the validity period", expect: "revoked",
+		},
+	},
+	{
+		name: "revoked-outlasts-expiry", comment: "revoked stays revoked after the validity period", expect: "revoked",
 		read: func(c *prooftest.Consortium) *prooftest.Read {
 			cert := c.Revoked()
 			cert.Content.Validity.To = epoch.Add(-time.Hour)
 			return c.AttestCertificate(cert, domain.CertificateRevoked)
-		}},
-	{name: "expired", comment: "the validity period is over", expect: "expired",
-		read: with(domain.CertificateExpired, func(cert *domain.Certificate) { cert.Content.Validity.To = epoch.Add(-time.Second) })},
-	{name: "expired-since", comment: "the validity period ended between the statement and the verifier's present", expect: "expired",
-		read: with(domain.CertificateValid, func(cert *domain.Certificate) { cert.Content.Validity.To = epoch.Add(time.Hour) }), at: epoch.Add(2 * time.Hour)},
-	{name: "not-yet-valid", comment: "the validity period has not begun", expect: "not_yet_valid",
-		read: with(domain.CertificateNotYetValid, func(cert *domain.Certificate) { cert.Content.Validity.From = epoch.Add(48 * time.Hour) })},
+		},
+	},
+	{
+		name: "expired", comment: "the validity period is over", expect: "expired",
+		read: with(domain.CertificateExpired, func(cert *domain.Certificate) { cert.Content.Validity.To = epoch.Add(-time.Second) }),
+	},
+	{
+		name: "expired-since", comment: "the validity period ended between the statement and the verifier's present", expect: "expired",
+		read: with(domain.CertificateValid, func(cert *domain.Certificate) { cert.Content.Validity.To = epoch.Add(time.Hour) }), at: epoch.Add(2 * time.Hour),
+	},
+	{
+		name: "not-yet-valid", comment: "the validity period has not begun", expect: "not_yet_valid",
+		read: with(domain.CertificateNotYetValid, func(cert *domain.Certificate) { cert.Content.Validity.From = epoch.Add(48 * time.Hour) }),
+	},
 	{name: "recorded", comment: "a record without a status", expect: "recorded", read: (*prooftest.Consortium).AttestDepartment},
 	{name: "not-found", comment: "the ledger has no such certificate, and departments say so", expect: "not_found", read: (*prooftest.Consortium).AttestNothing},
-	{name: "old-peer-certificate", comment: "a peer's certificate that ran out after it signed", expect: "valid", at: epoch,
+	{
+		name: "old-peer-certificate", comment: "a peer's certificate that ran out after it signed", expect: "valid", at: epoch,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			return c.Department("police").Authority.IssueAs("old peer", func(cert *x509.Certificate) {
 				cert.Subject.OrganizationalUnit = []string{"peer"}
 				cert.NotAfter = epoch.Truncate(time.Second).Add(time.Second)
 			})
-		})},
+		}),
+	},
 }
 
 // negative are the bundles that do not hold, or of which nothing can be said.
 var negative = []recipe{
 	// Quorum: who signed.
-	{name: "too-few-departments", comment: "two of four", expect: "bad_proof", question: proof.Quorum,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[:2] }},
-	{name: "same-department-twice", comment: "two peers of one department count once, and are surplus", expect: "bad_proof", question: proof.Quorum,
+	{
+		name: "too-few-departments", comment: "two of four", expect: "bad_proof", question: proof.Quorum,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[:2] },
+	},
+	{
+		name: "same-department-twice", comment: "two peers of one department count once, and are surplus", expect: "bad_proof", question: proof.Quorum,
 		change: func(c *prooftest.Consortium, r *prooftest.Read) {
 			r.Signers = append(r.Signers, c.Department("police").Authority.Issue("second peer", "peer"))
-		}},
-	{name: "same-endorsement-twice", comment: "an endorsement is repeated", expect: "bad_proof", question: proof.Quorum,
-		bundle: func(b *proof.Bundle) { b.Read.Endorsements = append(b.Read.Endorsements, b.Read.Endorsements[3]) }},
-	{name: "unsorted-signers", comment: "endorsements in another order", expect: "bad_proof", question: proof.Quorum,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { slices.Reverse(r.Signers) }},
-	{name: "client-signer", comment: "a client's certificate signs in place of a peer", expect: "bad_proof", question: proof.Quorum,
-		change: signer(func(c *prooftest.Consortium) *prooftest.Identity { return c.Department("police").Client })},
-	{name: "admin-signer", comment: "an administrator's certificate signs", expect: "bad_proof", question: proof.Quorum,
-		change: signer(func(c *prooftest.Consortium) *prooftest.Identity { return c.Department("police").Admin })},
-	{name: "orderer-signer", comment: "an orderer's certificate signs", expect: "bad_proof", question: proof.Quorum,
-		change: signer(func(c *prooftest.Consortium) *prooftest.Identity { return c.Department("police").Orderer })},
-	{name: "two-roles-signer", comment: "a certificate that is peer and client at once", expect: "bad_proof", question: proof.Quorum,
+		},
+	},
+	{
+		name: "same-endorsement-twice", comment: "an endorsement is repeated", expect: "bad_proof", question: proof.Quorum,
+		bundle: func(b *proof.Bundle) { b.Read.Endorsements = append(b.Read.Endorsements, b.Read.Endorsements[3]) },
+	},
+	{
+		name: "unsorted-signers", comment: "endorsements in another order", expect: "bad_proof", question: proof.Quorum,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { slices.Reverse(r.Signers) },
+	},
+	{
+		name: "client-signer", comment: "a client's certificate signs in place of a peer", expect: "bad_proof", question: proof.Quorum,
+		change: signer(func(c *prooftest.Consortium) *prooftest.Identity { return c.Department("police").Client }),
+	},
+	{
+		name: "admin-signer", comment: "an administrator's certificate signs", expect: "bad_proof", question: proof.Quorum,
+		change: signer(func(c *prooftest.Consortium) *prooftest.Identity { return c.Department("police").Admin }),
+	},
+	{
+		name: "orderer-signer", comment: "an orderer's certificate signs", expect: "bad_proof", question: proof.Quorum,
+		change: signer(func(c *prooftest.Consortium) *prooftest.Identity { return c.Department("police").Orderer }),
+	},
+	{
+		name: "two-roles-signer", comment: "a certificate that is peer and client at once", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			return c.Department("police").Authority.Issue("both", "peer", "client")
-		})},
-	{name: "twice-peer-signer", comment: "a certificate with the peer's role twice, which Fabric refuses", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "twice-peer-signer", comment: "a certificate with the peer's role twice, which Fabric refuses", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			return c.Department("police").Authority.Issue("twice", "peer", "peer")
-		})},
-	{name: "no-role-signer", comment: "a certificate without a role", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "no-role-signer", comment: "a certificate without a role", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			return c.Department("police").Authority.Issue("none")
-		})},
-	{name: "capital-role-signer", comment: "Peer is not peer", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "capital-role-signer", comment: "Peer is not peer", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			return c.Department("police").Authority.Issue("capital", "Peer")
-		})},
-	{name: "authority-signer", comment: "a peer's certificate that is an authority", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "authority-signer", comment: "a peer's certificate that is an authority", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			return c.Department("police").Authority.IssueAs("authority", func(cert *x509.Certificate) {
 				cert.Subject.OrganizationalUnit = []string{"peer"}
 				cert.IsCA, cert.KeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageDigitalSignature
 			})
-		})},
-	{name: "root-signer", comment: "the department's authority signs itself", expect: "bad_proof", question: proof.Quorum,
-		change: signer(func(c *prooftest.Consortium) *prooftest.Identity { return c.Department("police").Authority })},
-	{name: "stranger-authority", comment: "a peer's certificate by an authority of the same name with another key", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "root-signer", comment: "the department's authority signs itself", expect: "bad_proof", question: proof.Quorum,
+		change: signer(func(c *prooftest.Consortium) *prooftest.Identity { return c.Department("police").Authority }),
+	},
+	{
+		name: "stranger-authority", comment: "a peer's certificate by an authority of the same name with another key", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(*prooftest.Consortium) *prooftest.Identity {
 			stranger := prooftest.NewAuthority("stranger", "PoliceMSP")
 			return stranger.Issue("peer", "peer")
-		})},
-	{name: "other-departments-authority", comment: "another department's peer under this department's MSP ID", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "other-departments-authority", comment: "another department's peer under this department's MSP ID", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			peer := *c.Department("civil").Peer
 			peer.MSPID = "PoliceMSP"
 			return &peer
-		})},
-	{name: "unknown-msp", comment: "an MSP that is not among the anchors", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "unknown-msp", comment: "an MSP that is not among the anchors", expect: "bad_proof", question: proof.Quorum,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.Signers = append(r.Signers, prooftest.NewAuthority("tax", "TaxMSP").Issue("peer", "peer"))
-		}},
-	{name: "intermediate-authority", comment: "a certificate by an authority that the root certified; chains through bundles are not accepted", expect: "bad_proof", question: proof.Quorum,
+		},
+	},
+	{
+		name: "intermediate-authority", comment: "a certificate by an authority that the root certified; chains through bundles are not accepted", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			intermediate := c.Department("police").Authority.IssueAs("intermediate", func(cert *x509.Certificate) {
 				cert.IsCA, cert.KeyUsage = true, x509.KeyUsageCertSign
 			})
 			return intermediate.Issue("peer", "peer")
-		})},
-	{name: "expired-signer", comment: "a peer's certificate that had run out when the statement was made", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "expired-signer", comment: "a peer's certificate that had run out when the statement was made", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			return c.Department("police").Authority.IssueAs("expired", func(cert *x509.Certificate) {
 				cert.Subject.OrganizationalUnit = []string{"peer"}
 				cert.NotAfter = epoch.Truncate(time.Second)
 			})
-		})},
-	{name: "future-signer", comment: "a peer's certificate that was not yet in force", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "future-signer", comment: "a peer's certificate that was not yet in force", expect: "bad_proof", question: proof.Quorum,
 		change: signer(func(c *prooftest.Consortium) *prooftest.Identity {
 			return c.Department("police").Authority.IssueAs("future", func(cert *x509.Certificate) {
 				cert.Subject.OrganizationalUnit = []string{"peer"}
 				cert.NotBefore = epoch.Add(time.Second)
 			})
-		})},
-	{name: "high-s", comment: "the twin of one signature", expect: "bad_proof", question: proof.Quorum,
+		}),
+	},
+	{
+		name: "high-s", comment: "the twin of one signature", expect: "bad_proof", question: proof.Quorum,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.EditSignature = func(i int, der []byte) []byte {
 				if i == 3 {
@@ -330,120 +387,202 @@ var negative = []recipe{
 				}
 				return der
 			}
-		}},
-	{name: "signature-trailing-byte", comment: "a byte behind a signature", expect: "bad_proof", question: proof.Quorum,
+		},
+	},
+	{
+		name: "signature-trailing-byte", comment: "a byte behind a signature", expect: "bad_proof", question: proof.Quorum,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.EditSignature = func(_ int, der []byte) []byte { return append(der, 0) }
-		}},
-	{name: "signature-long-length", comment: "a signature with its length in two bytes", expect: "bad_proof", question: proof.Quorum,
+		},
+	},
+	{
+		name: "signature-long-length", comment: "a signature with its length in two bytes", expect: "bad_proof", question: proof.Quorum,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.EditSignature = func(_ int, der []byte) []byte {
 				return slices.Concat(der[:1], []byte{0x81}, der[1:])
 			}
-		}},
-	{name: "signature-zero", comment: "r and s are zero", expect: "bad_proof", question: proof.Quorum,
+		},
+	},
+	{
+		name: "signature-zero", comment: "r and s are zero", expect: "bad_proof", question: proof.Quorum,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.EditSignature = func(int, []byte) []byte { return []byte{0x30, 6, 2, 1, 0, 2, 1, 0} }
-		}},
-	{name: "signatures-swapped", comment: "two departments' signatures change places", expect: "bad_proof", question: proof.Quorum,
+		},
+	},
+	{
+		name: "signatures-swapped", comment: "two departments' signatures change places", expect: "bad_proof", question: proof.Quorum,
 		bundle: func(b *proof.Bundle) {
 			e := b.Read.Endorsements
 			e[0].Signature, e[1].Signature = e[1].Signature, e[0].Signature
-		}},
-	{name: "endorser-unknown-field", comment: "an endorser with a field that Fabric does not know, signed", expect: "bad_proof", question: proof.Quorum,
-		change: edit(prooftest.Endorser, unknownField)},
-	{name: "endorser-pem-garbage", comment: "a line before an endorser's PEM block, signed", expect: "bad_proof", question: proof.Quorum,
+		},
+	},
+	{
+		name: "endorser-unknown-field", comment: "an endorser with a field that Fabric does not know, signed", expect: "bad_proof", question: proof.Quorum,
+		change: edit(prooftest.Endorser, unknownField),
+	},
+	{
+		name: "endorser-pem-garbage", comment: "a line before an endorser's PEM block, signed", expect: "bad_proof", question: proof.Quorum,
 		change: edit(prooftest.Endorser, func(data []byte) []byte {
 			fields := splitFields(data)
 			_, _, tag := protowire.ConsumeTag(fields[1])
 			pem, _ := protowire.ConsumeBytes(fields[1][tag:])
 			return protowire.AppendBytes(append(slices.Clone(fields[0]), fields[1][:tag]...), append([]byte("garbage\n"), pem...))
-		})},
+		}),
+	},
 
 	// Scope: what was asked and answered.
-	{name: "other-channel-proposal", comment: "a proposal for another channel", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Channel = "other" }},
-	{name: "other-channel-anchors", comment: "a whole consortium's proof, judged under the anchors of another channel", expect: "bad_proof", question: proof.Scope,
-		trust: func(_ *prooftest.Consortium, a *proof.Anchors) { a.Channel = "other" }},
-	{name: "other-channel-statement", comment: "a statement about another channel", expect: "bad_proof", question: proof.Scope,
-		change: statement(func(s *domain.Statement) { s.Channel = "other" })},
-	{name: "other-chaincode-header", comment: "the channel header names another chaincode", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.HeaderChaincode = "other" }},
-	{name: "other-chaincode-invoked", comment: "another chaincode is invoked", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Chaincode = "other" }},
-	{name: "other-chaincode-answered", comment: "another chaincode answers", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.AnswerChaincode = "other" }},
-	{name: "other-chaincode-version", comment: "a chaincode version that is not accepted", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Version = "0.9" }},
-	{name: "no-chaincode-version", comment: "an answer without a chaincode version", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Version = "" }},
-	{name: "header-type-config", comment: "not an endorser transaction", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.HeaderType = 1 }},
-	{name: "header-type-overflow", comment: "a header type that a 32-bit reader takes for an endorser transaction", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.HeaderType = 1<<32 + 3 }},
-	{name: "other-function", comment: "another transaction", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Args[0] = []byte("certificate:Get") }},
-	{name: "lower-case-function", comment: "a second spelling that the contract library accepts", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Args[0] = []byte("evidence:attest") }},
-	{name: "two-arguments", comment: "a second argument", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Args = append(r.Args, []byte("x")) }},
-	{name: "no-argument", comment: "no argument", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Args = r.Args[:1] }},
-	{name: "argument-not-canonical", comment: "a space in the argument", expect: "bad_proof", question: proof.Scope,
+	{
+		name: "other-channel-proposal", comment: "a proposal for another channel", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Channel = "other" },
+	},
+	{
+		name: "other-channel-anchors", comment: "a whole consortium's proof, judged under the anchors of another channel", expect: "bad_proof", question: proof.Scope,
+		trust: func(_ *prooftest.Consortium, a *proof.Anchors) { a.Channel = "other" },
+	},
+	{
+		name: "other-channel-statement", comment: "a statement about another channel", expect: "bad_proof", question: proof.Scope,
+		change: statement(func(s *domain.Statement) { s.Channel = "other" }),
+	},
+	{
+		name: "other-chaincode-header", comment: "the channel header names another chaincode", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.HeaderChaincode = "other" },
+	},
+	{
+		name: "other-chaincode-invoked", comment: "another chaincode is invoked", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Chaincode = "other" },
+	},
+	{
+		name: "other-chaincode-answered", comment: "another chaincode answers", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.AnswerChaincode = "other" },
+	},
+	{
+		name: "other-chaincode-version", comment: "a chaincode version that is not accepted", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Version = "0.9" },
+	},
+	{
+		name: "no-chaincode-version", comment: "an answer without a chaincode version", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Version = "" },
+	},
+	{
+		name: "header-type-config", comment: "not an endorser transaction", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.HeaderType = 1 },
+	},
+	{
+		name: "header-type-overflow", comment: "a header type that a 32-bit reader takes for an endorser transaction", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.HeaderType = 1<<32 + 3 },
+	},
+	{
+		name: "other-function", comment: "another transaction", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Args[0] = []byte("certificate:Get") },
+	},
+	{
+		name: "lower-case-function", comment: "a second spelling that the contract library accepts", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Args[0] = []byte("evidence:attest") },
+	},
+	{
+		name: "two-arguments", comment: "a second argument", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Args = append(r.Args, []byte("x")) },
+	},
+	{
+		name: "no-argument", comment: "no argument", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Args = r.Args[:1] },
+	},
+	{
+		name: "argument-not-canonical", comment: "a space in the argument", expect: "bad_proof", question: proof.Scope,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.Args[1] = bytes.Replace(r.Args[1], []byte(","), []byte(", "), 1)
-		}},
-	{name: "asked-for-another-record", comment: "the question was about another certificate", expect: "bad_proof", question: proof.Scope,
+		},
+	},
+	{
+		name: "asked-for-another-record", comment: "the question was about another certificate", expect: "bad_proof", question: proof.Scope,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.Args[1] = bytes.Replace(r.Args[1], []byte(prooftest.Ref), []byte(strings.Repeat("0", 32)), 1)
-		}},
-	{name: "asked-for-another-kind", comment: "the question was about a grant", expect: "bad_proof", question: proof.Scope,
+		},
+	},
+	{
+		name: "asked-for-another-kind", comment: "the question was about a grant", expect: "bad_proof", question: proof.Scope,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.Args[1] = bytes.Replace(r.Args[1], []byte(`"certificate"`), []byte(`"grant"`), 1)
-		}},
-	{name: "nonce-not-echoed", comment: "the statement's nonce is not the argument's", expect: "bad_proof", question: proof.Scope,
-		change: statement(func(s *domain.Statement) { s.Nonce = strings.Repeat("f", 32) })},
-	{name: "nonce-short", comment: "a nonce of 31 digits", expect: "bad_proof", question: proof.Scope,
+		},
+	},
+	{
+		name: "nonce-not-echoed", comment: "the statement's nonce is not the argument's", expect: "bad_proof", question: proof.Scope,
+		change: statement(func(s *domain.Statement) { s.Nonce = strings.Repeat("f", 32) }),
+	},
+	{
+		name: "nonce-short", comment: "a nonce of 31 digits", expect: "bad_proof", question: proof.Scope,
 		read: func(c *prooftest.Consortium) *prooftest.Read {
 			return c.Attest(c.Statement(domain.KindCertificate, prooftest.Ref, prooftest.Nonce[:31], nil, ""))
-		}},
-	{name: "status-500", comment: "an error, although signed", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Status = 500 }},
-	{name: "status-201", comment: "not a plain success", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Status = 201 }},
-	{name: "message", comment: "a message beside the payload", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Message = "ok" }},
-	{name: "event", comment: "an event was set", expect: "bad_proof", question: proof.Scope,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Events = []byte{0x0a, 0x01, 'x'} }},
-	{name: "write", comment: "the transaction wrote a value", expect: "bad_proof", question: proof.Scope,
-		change: namespace(func(ns *prooftest.Namespace) { ns.Writes = [][]byte{{0x0a, 0x01, 'k', 0x1a, 0x01, 'v'}} })},
-	{name: "metadata-write", comment: "the transaction changed a key's endorsement policy", expect: "bad_proof", question: proof.Scope,
-		change: namespace(func(ns *prooftest.Namespace) { ns.MetadataWrites = [][]byte{{0x0a, 0x01, 'k'}} })},
-	{name: "write-elsewhere", comment: "a write in the lifecycle's namespace", expect: "bad_proof", question: proof.Scope,
+		},
+	},
+	{
+		name: "status-500", comment: "an error, although signed", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Status = 500 },
+	},
+	{
+		name: "status-201", comment: "not a plain success", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Status = 201 },
+	},
+	{
+		name: "message", comment: "a message beside the payload", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Message = "ok" },
+	},
+	{
+		name: "event", comment: "an event was set", expect: "bad_proof", question: proof.Scope,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Events = []byte{0x0a, 0x01, 'x'} },
+	},
+	{
+		name: "write", comment: "the transaction wrote a value", expect: "bad_proof", question: proof.Scope,
+		change: namespace(func(ns *prooftest.Namespace) { ns.Writes = [][]byte{{0x0a, 0x01, 'k', 0x1a, 0x01, 'v'}} }),
+	},
+	{
+		name: "metadata-write", comment: "the transaction changed a key's endorsement policy", expect: "bad_proof", question: proof.Scope,
+		change: namespace(func(ns *prooftest.Namespace) { ns.MetadataWrites = [][]byte{{0x0a, 0x01, 'k'}} }),
+	},
+	{
+		name: "write-elsewhere", comment: "a write in the lifecycle's namespace", expect: "bad_proof", question: proof.Scope,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.Namespaces[0].Writes = [][]byte{{0x0a, 0x01, 'k', 0x1a, 0x01, 'v'}}
-		}},
-	{name: "private-data", comment: "the transaction touched a private data collection", expect: "bad_proof", question: proof.Scope,
-		change: namespace(func(ns *prooftest.Namespace) { ns.Collections = [][]byte{{0x0a, 0x01, 'c'}} })},
-	{name: "foreign-namespace", comment: "the transaction read another chaincode's state", expect: "bad_proof", question: proof.Scope,
+		},
+	},
+	{
+		name: "private-data", comment: "the transaction touched a private data collection", expect: "bad_proof", question: proof.Scope,
+		change: namespace(func(ns *prooftest.Namespace) { ns.Collections = [][]byte{{0x0a, 0x01, 'c'}} }),
+	},
+	{
+		name: "foreign-namespace", comment: "the transaction read another chaincode's state", expect: "bad_proof", question: proof.Scope,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.Namespaces = append(r.Namespaces, prooftest.Namespace{Name: "other", Reads: []prooftest.KeyRead{{Key: "k"}}})
-		}},
-	{name: "statement-not-canonical", comment: "a statement with the status twice, the first time in capitals", expect: "bad_proof", question: proof.Scope,
+		},
+	},
+	{
+		name: "statement-not-canonical", comment: "a statement with the status twice, the first time in capitals", expect: "bad_proof", question: proof.Scope,
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			r.Payload = bytes.Replace(r.Payload, []byte(`"status":"valid"`), []byte(`"STATUS":"revoked","status":"valid"`), 1)
-		}},
-	{name: "statement-other-schema", comment: "a statement in another schema", expect: "bad_proof", question: proof.Scope,
-		change: statement(func(s *domain.Statement) { s.Schema = "zhenglian/statement/2" })},
-	{name: "statement-early", comment: "a statement that claims an earlier time than the transaction's", expect: "bad_proof", question: proof.Scope,
-		change: statement(func(s *domain.Statement) { s.AsOf = s.AsOf.Add(-time.Millisecond) })},
-	{name: "statement-other-zone", comment: "the same instant in another time zone", expect: "bad_proof", question: proof.Scope,
-		change: statement(func(s *domain.Statement) { s.AsOf = s.AsOf.In(time.FixedZone("", 8*3600)) })},
-	{name: "statement-long-life", comment: "a statement that speaks for a year", expect: "bad_proof", question: proof.Scope,
-		change: statement(func(s *domain.Statement) { s.ValidUntil = s.ValidUntil.AddDate(1, 0, 0) })},
-	{name: "not-found-with-record", comment: "not found, and yet a record", expect: "bad_proof", question: proof.Scope,
-		change: statement(func(s *domain.Statement) { s.Found = false })},
-	{name: "other-record", comment: "the record of another certificate", expect: "bad_proof", question: proof.Scope,
+		},
+	},
+	{
+		name: "statement-other-schema", comment: "a statement in another schema", expect: "bad_proof", question: proof.Scope,
+		change: statement(func(s *domain.Statement) { s.Schema = "zhenglian/statement/2" }),
+	},
+	{
+		name: "statement-early", comment: "a statement that claims an earlier time than the transaction's", expect: "bad_proof", question: proof.Scope,
+		change: statement(func(s *domain.Statement) { s.AsOf = s.AsOf.Add(-time.Millisecond) }),
+	},
+	{
+		name: "statement-other-zone", comment: "the same instant in another time zone", expect: "bad_proof", question: proof.Scope,
+		change: statement(func(s *domain.Statement) { s.AsOf = s.AsOf.In(time.FixedZone("", 8*3600)) }),
+	},
+	{
+		name: "statement-long-life", comment: "a statement that speaks for a year", expect: "bad_proof", question: proof.Scope,
+		change: statement(func(s *domain.Statement) { s.ValidUntil = s.ValidUntil.AddDate(1, 0, 0) }),
+	},
+	{
+		name: "not-found-with-record", comment: "not found, and yet a record", expect: "bad_proof", question: proof.Scope,
+		change: statement(func(s *domain.Statement) { s.Found = false }),
+	},
+	{
+		name: "other-record", comment: "the record of another certificate", expect: "bad_proof", question: proof.Scope,
 		change: statement(func(s *domain.Statement) {
 			var cert domain.Certificate
 			if err := json.Unmarshal([]byte(s.Record), &cert); err != nil {
@@ -451,63 +590,94 @@ var negative = []recipe{
 			}
 			cert.Content.Ref = strings.Repeat("0", 32)
 			s.Record = string(prooftest.Seal(&cert, &cert.Meta))
-		})},
-	{name: "record-digest", comment: "a record that does not match its digest", expect: "bad_proof", question: proof.Scope,
-		change: statement(func(s *domain.Statement) { s.Record = strings.Replace(s.Record, "Sample permit", "Sample licence", 1) })},
-	{name: "status-not-from-record", comment: "valid is stated of a revoked certificate", expect: "bad_proof", question: proof.Scope,
+		}),
+	},
+	{
+		name: "record-digest", comment: "a record that does not match its digest", expect: "bad_proof", question: proof.Scope,
+		change: statement(func(s *domain.Statement) { s.Record = strings.Replace(s.Record, "Sample permit", "Sample licence", 1) }),
+	},
+	{
+		name: "status-not-from-record", comment: "valid is stated of a revoked certificate", expect: "bad_proof", question: proof.Scope,
 		read: func(c *prooftest.Consortium) *prooftest.Read {
 			return c.AttestCertificate(c.Revoked(), domain.CertificateValid)
-		}},
-	{name: "status-not-from-period", comment: "valid is stated of an expired certificate", expect: "bad_proof", question: proof.Scope,
-		read: with(domain.CertificateValid, func(cert *domain.Certificate) { cert.Content.Validity.To = epoch.Add(-time.Second) })},
+		},
+	},
+	{
+		name: "status-not-from-period", comment: "valid is stated of an expired certificate", expect: "bad_proof", question: proof.Scope,
+		read: with(domain.CertificateValid, func(cert *domain.Certificate) { cert.Content.Validity.To = epoch.Add(-time.Second) }),
+	},
 
 	// Integrity: form and hashes.
-	{name: "other-proposal-hash", comment: "the answer belongs to another proposal", expect: "bad_proof", question: proof.Integrity,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.ProposalHash = make([]byte, 32) }},
-	{name: "other-transaction-id", comment: "the transaction ID is not that of nonce and creator", expect: "bad_proof", question: proof.Integrity,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.TxID = strings.Repeat("0", 64) }},
-	{name: "proposal-swapped", comment: "the proposal of another question", expect: "bad_proof", question: proof.Integrity,
+	{
+		name: "other-proposal-hash", comment: "the answer belongs to another proposal", expect: "bad_proof", question: proof.Integrity,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.ProposalHash = make([]byte, 32) },
+	},
+	{
+		name: "other-transaction-id", comment: "the transaction ID is not that of nonce and creator", expect: "bad_proof", question: proof.Integrity,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.TxID = strings.Repeat("0", 64) },
+	},
+	{
+		name: "proposal-swapped", comment: "the proposal of another question", expect: "bad_proof", question: proof.Integrity,
 		bundle: func(b *proof.Bundle) {
 			b.Read.Proposal = prooftest.New().AttestDepartment().Bundle().Read.Proposal
-		}},
-	{name: "no-nonce", comment: "a signature header without a nonce", expect: "bad_proof", question: proof.Integrity,
-		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Nonce = nil }},
-	{name: "transient-data", comment: "a proposal with a transient map, which its hash does not cover", expect: "bad_proof", question: proof.Integrity,
+		},
+	},
+	{
+		name: "no-nonce", comment: "a signature header without a nonce", expect: "bad_proof", question: proof.Integrity,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Nonce = nil },
+	},
+	{
+		name: "transient-data", comment: "a proposal with a transient map, which its hash does not cover", expect: "bad_proof", question: proof.Integrity,
 		change: edit(prooftest.ChaincodeProposalPayload, func(data []byte) []byte {
 			return protowire.AppendBytes(protowire.AppendTag(data, 2, protowire.BytesType), []byte{0x0a, 0x01, 'k', 0x12, 0x01, 'v'})
-		})},
+		}),
+	},
 	{name: "capital-key", comment: "a key in capitals", expect: "bad_proof", question: proof.Integrity, file: replace(`"proposal"`, `"Proposal"`)},
 	{name: "unknown-key", comment: "a key that the format does not have", expect: "bad_proof", question: proof.Integrity, file: replace(`{"format"`, `{"a":1,"format"`)},
-	{name: "repeated-key", comment: "the format twice", expect: "bad_proof", question: proof.Integrity,
-		file: replace(`"read":`, `"format":"zhenglian-proof/1","read":`)},
+	{
+		name: "repeated-key", comment: "the format twice", expect: "bad_proof", question: proof.Integrity,
+		file: replace(`"read":`, `"format":"zhenglian-proof/1","read":`),
+	},
 	{name: "trailing-newline", comment: "a newline behind the file", expect: "bad_proof", question: proof.Integrity, file: func(b []byte) []byte { return append(b, '\n') }},
 	{name: "leading-space", comment: "a space before the file", expect: "bad_proof", question: proof.Integrity, file: func(b []byte) []byte { return append([]byte(" "), b...) }},
-	{name: "byte-order-mark", comment: "a byte order mark before the file", expect: "bad_proof", question: proof.Integrity,
-		file: func(b []byte) []byte { return append([]byte("\xef\xbb\xbf"), b...) }},
+	{
+		name: "byte-order-mark", comment: "a byte order mark before the file", expect: "bad_proof", question: proof.Integrity,
+		file: func(b []byte) []byte { return append([]byte("\xef\xbb\xbf"), b...) },
+	},
 	{name: "escaped-letter", comment: "a letter spelled as an escape", expect: "bad_proof", question: proof.Integrity, file: replace(`"proposal":"C`, `"proposal":"\u0043`)},
-	{name: "padding-bits", comment: "unused bits of a base64 digit are set", expect: "bad_proof", question: proof.Integrity,
+	{
+		name: "padding-bits", comment: "unused bits of a base64 digit are set", expect: "bad_proof", question: proof.Integrity,
 		bundle: func(b *proof.Bundle) { b.Read.Response = unusedBits(b.Read.Response) },
 		change: func(_ *prooftest.Consortium, r *prooftest.Read) {
 			for len(r.ResponseBytes())%3 == 0 {
 				r.Namespaces[1].Reads = append(r.Namespaces[1].Reads, prooftest.KeyRead{Key: "k"})
 			}
-		}},
-	{name: "padding-character", comment: "base64 with padding", expect: "bad_proof", question: proof.Integrity,
-		bundle: func(b *proof.Bundle) { b.Read.Proposal += "=" }},
-	{name: "base64-newline", comment: "a line break inside base64", expect: "bad_proof", question: proof.Integrity,
-		bundle: func(b *proof.Bundle) { b.Read.Proposal = b.Read.Proposal[:4] + "\n" + b.Read.Proposal[4:] }},
+		},
+	},
+	{
+		name: "padding-character", comment: "base64 with padding", expect: "bad_proof", question: proof.Integrity,
+		bundle: func(b *proof.Bundle) { b.Read.Proposal += "=" },
+	},
+	{
+		name: "base64-newline", comment: "a line break inside base64", expect: "bad_proof", question: proof.Integrity,
+		bundle: func(b *proof.Bundle) { b.Read.Proposal = b.Read.Proposal[:4] + "\n" + b.Read.Proposal[4:] },
+	},
 	{name: "empty", comment: "an empty file", expect: "bad_proof", question: proof.Integrity, file: func([]byte) []byte { return nil }},
 	{name: "null", comment: "null", expect: "bad_proof", question: proof.Integrity, file: func([]byte) []byte { return []byte("null") }},
-	{name: "no-endorsements", comment: "no endorsements", expect: "bad_proof", question: proof.Integrity,
-		bundle: func(b *proof.Bundle) { b.Read.Endorsements = []proof.Endorsement{} }},
-	{name: "many-endorsements", comment: "33 endorsements", expect: "bad_proof", question: proof.Integrity,
+	{
+		name: "no-endorsements", comment: "no endorsements", expect: "bad_proof", question: proof.Integrity,
+		bundle: func(b *proof.Bundle) { b.Read.Endorsements = []proof.Endorsement{} },
+	},
+	{
+		name: "many-endorsements", comment: "33 endorsements", expect: "bad_proof", question: proof.Integrity,
 		bundle: func(b *proof.Bundle) {
 			e := b.Read.Endorsements
 			for len(e) < 33 {
 				e = append(e, e[0])
 			}
 			b.Read.Endorsements = e
-		}},
+		},
+	},
 
 	// Freshness.
 	{name: "stale", comment: "a millisecond after the statement's life", expect: "cannot_check", question: proof.Freshness, at: epoch.Add(domain.StatementLife + time.Millisecond)},
@@ -516,14 +686,20 @@ var negative = []recipe{
 
 	// Nothing can be said.
 	{name: "unknown-format", comment: "a format of a later release", expect: "cannot_check", file: replace("zhenglian-proof/1", "zhenglian-proof/2")},
-	{name: "unknown-record-schema", comment: "a record of a later release", expect: "cannot_check",
+	{
+		name: "unknown-record-schema", comment: "a record of a later release", expect: "cannot_check",
 		change: statement(func(s *domain.Statement) {
 			s.Record = strings.Replace(s.Record, "zhenglian/certificate/1", "zhenglian/certificate/2", 1)
-		})},
-	{name: "anchors-minority", comment: "anchors whose quorum is no majority", expect: "cannot_check",
-		trust: func(_ *prooftest.Consortium, a *proof.Anchors) { a.Quorum = 2 }},
-	{name: "anchors-shared-authority", comment: "anchors in which one authority stands for two departments", expect: "cannot_check",
-		trust: func(_ *prooftest.Consortium, a *proof.Anchors) { a.Departments[1].CARoots = a.Departments[0].CARoots }},
+		}),
+	},
+	{
+		name: "anchors-minority", comment: "anchors whose quorum is no majority", expect: "cannot_check",
+		trust: func(_ *prooftest.Consortium, a *proof.Anchors) { a.Quorum = 2 },
+	},
+	{
+		name: "anchors-shared-authority", comment: "anchors in which one authority stands for two departments", expect: "cannot_check",
+		trust: func(_ *prooftest.Consortium, a *proof.Anchors) { a.Departments[1].CARoots = a.Departments[0].CARoots },
+	},
 }
 
 // wireRecipes break each protobuf message in each way, and sign the result.

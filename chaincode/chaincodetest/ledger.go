@@ -193,31 +193,41 @@ func (*stub) DelState(string) error                         { panic(missing("Del
 func (*stub) SetStateValidationParameter(string, []byte) error {
 	panic(missing("SetStateValidationParameter"))
 }
+
 func (*stub) GetStateValidationParameter(string) ([]byte, error) {
 	panic(missing("GetStateValidationParameter"))
 }
+
 func (*stub) GetStateByRangeWithPagination(string, string, int32, string) (shim.StateQueryIteratorInterface, *peer.QueryResponseMetadata, error) {
 	panic(missing("GetStateByRangeWithPagination"))
 }
+
 func (*stub) GetStateByPartialCompositeKey(string, []string) (shim.StateQueryIteratorInterface, error) {
 	panic(missing("GetStateByPartialCompositeKey"))
 }
+
 func (*stub) GetStateByPartialCompositeKeyWithPagination(string, []string, int32, string) (shim.StateQueryIteratorInterface, *peer.QueryResponseMetadata, error) {
 	panic(missing("GetStateByPartialCompositeKeyWithPagination"))
 }
+
 func (*stub) GetAllStatesCompositeKeyWithPagination(int32, string) (shim.StateQueryIteratorInterface, *peer.QueryResponseMetadata, error) {
 	panic(missing("GetAllStatesCompositeKeyWithPagination"))
 }
+
 func (*stub) CreateCompositeKey(string, []string) (string, error) {
 	panic(missing("CreateCompositeKey"))
 }
+
 func (*stub) SplitCompositeKey(string) (string, []string, error) { panic(missing("SplitCompositeKey")) }
+
 func (*stub) GetQueryResult(string) (shim.StateQueryIteratorInterface, error) {
 	panic(missing("GetQueryResult"))
 }
+
 func (*stub) GetQueryResultWithPagination(string, int32, string) (shim.StateQueryIteratorInterface, *peer.QueryResponseMetadata, error) {
 	panic(missing("GetQueryResultWithPagination"))
 }
+
 func (*stub) GetHistoryForKey(string) (shim.HistoryQueryIteratorInterface, error) {
 	panic(missing("GetHistoryForKey"))
 }
@@ -225,22 +235,28 @@ func (*stub) GetPrivateData(string, string) ([]byte, error) { panic(missing("Get
 func (*stub) GetMultiplePrivateData(string, ...string) ([][]byte, error) {
 	panic(missing("GetMultiplePrivateData"))
 }
+
 func (*stub) GetPrivateDataHash(string, string) ([]byte, error) { panic(missing("GetPrivateDataHash")) }
 func (*stub) PutPrivateData(string, string, []byte) error       { panic(missing("PutPrivateData")) }
 func (*stub) DelPrivateData(string, string) error               { panic(missing("DelPrivateData")) }
 func (*stub) PurgePrivateData(string, string) error             { panic(missing("PurgePrivateData")) }
+
 func (*stub) SetPrivateDataValidationParameter(string, string, []byte) error {
 	panic(missing("SetPrivateDataValidationParameter"))
 }
+
 func (*stub) GetPrivateDataValidationParameter(string, string) ([]byte, error) {
 	panic(missing("GetPrivateDataValidationParameter"))
 }
+
 func (*stub) GetPrivateDataByRange(string, string, string) (shim.StateQueryIteratorInterface, error) {
 	panic(missing("GetPrivateDataByRange"))
 }
+
 func (*stub) GetPrivateDataByPartialCompositeKey(string, string, []string) (shim.StateQueryIteratorInterface, error) {
 	panic(missing("GetPrivateDataByPartialCompositeKey"))
 }
+
 func (*stub) GetPrivateDataQueryResult(string, string) (shim.StateQueryIteratorInterface, error) {
 	panic(missing("GetPrivateDataQueryResult"))
 }

@@ -86,8 +86,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if cli.JSON {
 		progress = stderr
 	}
-	c := &network.Consortium{Layout: layout, DefinitionPath: cli.Definition,
-		Gateways: !cli.Up.WithoutGateways, Progress: network.NewProgress(progress)}
+	c := &network.Consortium{
+		Layout: layout, DefinitionPath: cli.Definition,
+		Gateways: !cli.Up.WithoutGateways, Progress: network.NewProgress(progress),
+	}
 	s := session{cli: &cli, consortium: c, stdin: stdin, stdout: stdout}
 
 	code := exitOK
@@ -226,7 +228,7 @@ func (s *session) trust() error {
 		return err
 	}
 	if s.cli.Trust.Output != "" {
-		return os.WriteFile(s.cli.Trust.Output, data, 0o644)
+		return os.WriteFile(s.cli.Trust.Output, data, 0o644) //nolint:gosec // trust anchors are for everyone to read
 	}
 	_, err = s.stdout.Write(append(data, '\n'))
 	return err
@@ -237,7 +239,7 @@ func (s *session) doctor(ctx context.Context) (int, error) {
 	if err != nil {
 		return exitFailed, err
 	}
-	healthy := true
+	var healthy bool
 	if s.cli.JSON {
 		healthy = network.PrintFindings(io.Discard, findings)
 		err = s.writeJSON(findings)

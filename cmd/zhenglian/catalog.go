@@ -72,7 +72,7 @@ func (c *catalogImportCmd) Run(e *env) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	if err := os.MkdirAll(filepath.Dir(c.Report), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(c.Report), 0o755); err != nil { //nolint:gosec // for others to read
 		return &exitError{exitUsage, fmt.Errorf("make the report's folder: %w", err)}
 	}
 	journalPath := c.Report + ".journal"

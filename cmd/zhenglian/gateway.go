@@ -117,7 +117,7 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 	indexer := service.NewIndexer(chain, ix, shared, logger)
 	logIndexer := service.NewLogIndexer(log, ix, logger)
 	anchorer := service.NewAnchorer(setup.Department, chain, ix, log, setup.interval, logger)
-	handler, err := newHandler(setup, chain, ix, log, shared, indexer, anchorer, logger)
+	handler, err := newHandler(setup, chain, ix, log, shared, indexer, anchorer, logger) //nolint:contextcheck // requests bring their own
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,8 @@ func watchLog(ctx context.Context, log *tilelog.Log) error {
 
 // newHandler ties the use cases to their ports and the HTTP side to them.
 func newHandler(setup *gatewaySetup, chain ledger.Ledger, ix index.Index, log accesslog.Log, shared cache.Cache,
-	indexer *service.Indexer, anchorer *service.Anchorer, logger *slog.Logger) (http.Handler, error) {
+	indexer *service.Indexer, anchorer *service.Anchorer, logger *slog.Logger,
+) (http.Handler, error) {
 	verifier := service.NewVerification(chain, ix, shared, setup.anchors, time.Now, indexer.LastHeard)
 	return httpapi.New(httpapi.Config{
 		PublicURL:    setup.PublicURL,

@@ -58,8 +58,10 @@ type mapping struct {
 var mappings = []mapping{
 	{
 		name: "national",
-		required: []string{colCode, colName, colAbstract, colProvider, colTheme, colFormat, colItems,
-			colShareType, colShareMode, colCycle, colSystem, colRegion, colPersonal},
+		required: []string{
+			colCode, colName, colAbstract, colProvider, colTheme, colFormat, colItems,
+			colShareType, colShareMode, colCycle, colSystem, colRegion, colPersonal,
+		},
 		optional: []string{colCondition, colBasis, colDuty},
 		entry:    nationalEntry,
 	},
@@ -226,8 +228,10 @@ func (d portalDefaults) check(m mapping) error {
 	}
 	var missing []string
 	for _, f := range []struct{ flag, value string }{
-		{"--provider-uscc", d.providerUSCC}, {"--region", d.regionCode},
-		{"--system-ref", d.systemRef}, {"--class-code", d.classCode},
+		{"--provider-uscc", d.providerUSCC},
+		{"--region", d.regionCode},
+		{"--system-ref", d.systemRef},
+		{"--class-code", d.classCode},
 	} {
 		if f.value == "" {
 			missing = append(missing, f.flag)
@@ -261,7 +265,7 @@ func contentFindings(content domain.CatalogContent, already []finding) []finding
 		}
 		// With the share type unread, what depends on it says nothing new.
 		follows := strings.HasSuffix(field, ".shareType") || field == "shareCondition" || field == "legalBasis"
-		if !known(field) && !(follows && known("shareType")) {
+		if !known(field) && (!follows || !known("shareType")) {
 			out = append(out, finding{field: field, rule: rule})
 		}
 	}

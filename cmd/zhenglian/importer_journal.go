@@ -53,13 +53,13 @@ type journal struct {
 // openJournal opens or creates the journal at path for the work that head
 // describes, and reads what is done. A line that a crash cut off is dropped.
 func openJournal(path string, head journalHead) (*journal, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644) //nolint:gosec // for others to read, as the report
 	if err != nil {
 		return nil, fmt.Errorf("open import journal: %w", err)
 	}
 	j := &journal{file: file, done: make(map[int]journalLine)}
 	if err := j.load(path, head); err != nil {
-		file.Close()
+		_ = file.Close() // only read
 		return nil, err
 	}
 	return j, nil
@@ -180,7 +180,7 @@ func replaceFile(path string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return fail(err)
 	}
-	defer os.Remove(temporary.Name()) // gone after the rename
+	defer func() { _ = os.Remove(temporary.Name()) }() // gone after the rename
 	_, err = temporary.Write(data)
 	if err = errors.Join(err, temporary.Chmod(mode), temporary.Sync(), temporary.Close()); err != nil {
 		return fail(err)

@@ -153,17 +153,29 @@ func TestPortalForms(t *testing.T) {
 		form, file string
 		want       domain.CatalogContent // only what differs between forms
 	}{
-		{"guangxi", "portal,resource_name,provider,theme,industry,open_type,update_cycle,record_count,formats,published_at,updated_at,abstract\n" +
-			"甲平台,停车场名录,乙局,交通,其他,无条件开放,每季度,\"1,204\",csv|json|xls,2021-06-22 18:26:40,2021-06-23 01:20:06,公共停车场名称和泊位数\n",
-			domain.CatalogContent{Name: "停车场名录", Abstract: "公共停车场名称和泊位数", Classification: "交通", Format: "spreadsheet", UpdateCycle: "quarterly",
-				Items: []domain.CatalogItem{{Name: "数据文件", Type: "G", Level: 1, ShareType: domain.Unconditional}}}},
-		{"beijing", "portal,resource_name,provider,category_path,resource_type,keywords,record_count,published_date,abstract,info_items\n" +
-			"甲平台,水库水情,丙局,环境/水,表格,水,若干,2020年12月31日,水库每日水情,库名|水位（米）\n",
-			domain.CatalogContent{Name: "水库水情", Abstract: "水库每日水情", Classification: "环境/水", Format: "spreadsheet", UpdateCycle: "other",
-				Items: []domain.CatalogItem{{Name: "库名", Type: "C", Level: 1, ShareType: domain.Unconditional}, {Name: "水位（米）", Type: "C", Level: 1, ShareType: domain.Unconditional}}}},
-		{"tianjin", "portal,resource_name,theme,abstract\n甲平台,收费标准,生活服务,各类收费标准\n",
-			domain.CatalogContent{Name: "收费标准", Abstract: "各类收费标准", Classification: "生活服务", Format: "file", UpdateCycle: "other",
-				Items: []domain.CatalogItem{{Name: "数据文件", Type: "G", Level: 1, ShareType: domain.Unconditional}}}},
+		{
+			"guangxi", "portal,resource_name,provider,theme,industry,open_type,update_cycle,record_count,formats,published_at,updated_at,abstract\n" +
+				"甲平台,停车场名录,乙局,交通,其他,无条件开放,每季度,\"1,204\",csv|json|xls,2021-06-22 18:26:40,2021-06-23 01:20:06,公共停车场名称和泊位数\n",
+			domain.CatalogContent{
+				Name: "停车场名录", Abstract: "公共停车场名称和泊位数", Classification: "交通", Format: "spreadsheet", UpdateCycle: "quarterly",
+				Items: []domain.CatalogItem{{Name: "数据文件", Type: "G", Level: 1, ShareType: domain.Unconditional}},
+			},
+		},
+		{
+			"beijing", "portal,resource_name,provider,category_path,resource_type,keywords,record_count,published_date,abstract,info_items\n" +
+				"甲平台,水库水情,丙局,环境/水,表格,水,若干,2020年12月31日,水库每日水情,库名|水位（米）\n",
+			domain.CatalogContent{
+				Name: "水库水情", Abstract: "水库每日水情", Classification: "环境/水", Format: "spreadsheet", UpdateCycle: "other",
+				Items: []domain.CatalogItem{{Name: "库名", Type: "C", Level: 1, ShareType: domain.Unconditional}, {Name: "水位（米）", Type: "C", Level: 1, ShareType: domain.Unconditional}},
+			},
+		},
+		{
+			"tianjin", "portal,resource_name,theme,abstract\n甲平台,收费标准,生活服务,各类收费标准\n",
+			domain.CatalogContent{
+				Name: "收费标准", Abstract: "各类收费标准", Classification: "生活服务", Format: "file", UpdateCycle: "other",
+				Items: []domain.CatalogItem{{Name: "数据文件", Type: "G", Level: 1, ShareType: domain.Unconditional}},
+			},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.form, func(t *testing.T) {
@@ -266,8 +278,10 @@ func importFile(t *testing.T, n int) string {
 }
 
 func importArgs(f *fakeConsortium, file, report string, more ...string) []string {
-	return append([]string{"catalog", "import", file, "--gateway", f.urls["police"],
-		"--token-file", filepath.Join(f.folder, "tokens", "police.json"), "--report", report}, more...)
+	return append([]string{
+		"catalog", "import", file, "--gateway", f.urls["police"],
+		"--token-file", filepath.Join(f.folder, "tokens", "police.json"), "--report", report,
+	}, more...)
 }
 
 func TestImport(t *testing.T) {

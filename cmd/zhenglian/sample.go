@@ -196,7 +196,7 @@ func (r *sampleRun) begin() error {
 	if r.state != nil {
 		return nil
 	}
-	if err := os.MkdirAll(r.path("sample"), 0o755); err != nil {
+	if err := os.MkdirAll(r.path("sample"), 0o755); err != nil { //nolint:gosec // for others to read
 		return fmt.Errorf("make sample folder: %w", err)
 	}
 	var seed [32]byte

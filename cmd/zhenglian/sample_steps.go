@@ -151,10 +151,10 @@ func (r *sampleRun) settle(ctx context.Context, write func() error) error {
 
 // post submits data once the others are ready for it; that the record exists is
 // as good as having written it.
-func (r *sampleRun) post(ctx context.Context, client *gatewayClient, value any, send func(ctx context.Context, body io.Reader) (*http.Response, error), out any) (existed bool, err error) {
+func (r *sampleRun) post(ctx context.Context, client *gatewayClient, value any, send func(ctx context.Context, body io.Reader) (*http.Response, error), out any) error {
 	data, err := json.Marshal(value)
 	if err != nil {
-		return false, fmt.Errorf("encode request: %w", err)
+		return fmt.Errorf("encode request: %w", err)
 	}
 	err = r.settle(ctx, func() error {
 		_, err := client.write(ctx, func(ctx context.Context) (*http.Response, error) {
@@ -163,9 +163,9 @@ func (r *sampleRun) post(ctx context.Context, client *gatewayClient, value any, 
 		return err
 	})
 	if refusedAs(err, api.ProblemCodeExists) {
-		return true, nil
+		return nil
 	}
-	return false, err
+	return err
 }
 
 // each runs do for every department at once.
@@ -185,7 +185,7 @@ func (r *sampleRun) each(ctx context.Context, do func(context.Context, *sampleDe
 func (r *sampleRun) registerDepartments(ctx context.Context) (string, error) {
 	admin := r.departments[sampleLead].byRole[domain.RoleAdmin]
 	register := func(ctx context.Context, d *sampleDepartment) error {
-		_, err := r.post(ctx, admin, api.RegisterDepartment{
+		err := r.post(ctx, admin, api.RegisterDepartment{
 			Code: string(d.Code), MSPID: string(d.MSPID), NameZh: d.NameZh, NameEn: d.NameEn, USCC: d.USCC, Lead: d.Code == sampleLead,
 		}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
 			return admin.RegisterDepartmentWithBody(ctx, jsonType, body)
@@ -208,7 +208,7 @@ func (r *sampleRun) registerDepartments(ctx context.Context) (string, error) {
 func (r *sampleRun) registerLogs(ctx context.Context) (string, error) {
 	err := r.each(ctx, func(ctx context.Context, d *sampleDepartment) error {
 		admin := d.byRole[domain.RoleAdmin]
-		_, err := r.post(ctx, admin, api.RegisterLog{Origin: d.LogOrigin, VerifierKey: d.LogKey},
+		err := r.post(ctx, admin, api.RegisterLog{Origin: d.LogOrigin, VerifierKey: d.LogKey},
 			func(ctx context.Context, body io.Reader) (*http.Response, error) {
 				return admin.RegisterLogWithBody(ctx, jsonType, body)
 			}, nil)
@@ -252,18 +252,19 @@ func (r *sampleRun) publish(ctx context.Context, e sampleEntry) error {
 		var entry written[domain.CatalogEntry]
 		switch state {
 		case "", domain.CatalogRegRejected:
-			_, err = r.post(ctx, operator, e.Content, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+			err = r.post(ctx, operator, e.Content, func(ctx context.Context, body io.Reader) (*http.Response, error) {
 				return operator.RegisterCatalogEntryWithBody(ctx, jsonType, body)
 			}, &entry)
 		case domain.CatalogRegPending:
-			_, err = r.post(ctx, reviewer, api.ReviewCatalogEntry{Decision: api.ReviewDecision(domain.Approve), Opinion: "要素齐全，依据明确，同意注册"},
+			err = r.post(ctx, reviewer, api.ReviewCatalogEntry{Decision: api.ReviewDecision(domain.Approve), Opinion: "要素齐全，依据明确，同意注册"},
 				func(ctx context.Context, body io.Reader) (*http.Response, error) {
 					return reviewer.ReviewCatalogEntryWithBody(ctx, code, jsonType, body)
 				}, &entry)
 		case domain.CatalogRegistered:
-			_, err = r.post(ctx, operator, nil, func(ctx context.Context, _ io.Reader) (*http.Response, error) {
+			err = r.post(ctx, operator, nil, func(ctx context.Context, _ io.Reader) (*http.Response, error) {
 				return operator.PublishCatalogEntry(ctx, code)
 			}, &entry)
+		case domain.CatalogPublished: // ends the loop
 		default:
 			return fmt.Errorf("is in state %s", state)
 		}
@@ -288,7 +289,7 @@ func (r *sampleRun) share(ctx context.Context) (string, error) {
 	if found, err := r.grant(ctx, operator, id); err != nil || found != nil {
 		return said, err
 	}
-	_, err := r.post(ctx, operator, domain.ShareRequestContent{
+	err := r.post(ctx, operator, domain.ShareRequestContent{
 		ID: id, CatalogCode: s.CatalogCode, Items: s.Items, Purpose: s.Purpose, UseBasis: s.UseBasis,
 		ServiceItem: s.ServiceItem, ShareMode: s.ShareMode,
 		Period:       domain.Period{From: r.state.CreatedAt, To: r.state.CreatedAt.AddDate(1, 0, 0)},
@@ -300,7 +301,7 @@ func (r *sampleRun) share(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("request: %w", err)
 	}
-	_, err = r.post(ctx, reviewer, api.AnswerRequest{Decision: api.AnswerDecision(domain.Agree), Reason: s.Reason},
+	err = r.post(ctx, reviewer, api.AnswerRequest{Decision: api.AnswerDecision(domain.Agree), Reason: s.Reason},
 		func(ctx context.Context, body io.Reader) (*http.Response, error) {
 			return reviewer.AnswerRequestWithBody(ctx, id, jsonType, body)
 		}, nil)
@@ -564,7 +565,7 @@ func (r *sampleRun) issuedBefore(ctx context.Context, serial string) ([]domain.C
 
 func (r *sampleRun) revokeLost(ctx context.Context, c sampleIssue, lost domain.Certificate) error {
 	reviewer := r.issuer().byRole[domain.RoleReviewer]
-	_, err := r.post(ctx, reviewer, api.StatusAct{
+	err := r.post(ctx, reviewer, api.StatusAct{
 		DocumentNo: "sample-" + r.state.id("revoke " + lost.Content.Ref)[:12], LegalBasis: c.LostCodeBasis,
 		ReasonCode: c.LostCodeReason, EffectiveAt: time.Now().UTC().Truncate(time.Second),
 	}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
@@ -639,6 +640,7 @@ func decided(v proof.Verdict) bool {
 	switch v.Overall {
 	case proof.Valid, proof.Revoked, proof.Expired, proof.NotYetValid:
 		return true
+	case proof.Recorded, proof.NotFound, proof.BadProof, proof.CannotCheck: // do not say so
 	}
 	return false
 }

@@ -264,6 +264,7 @@ func (r *verifyReport) statusText(c *domain.Certificate) string {
 		return "not valid before " + timeText(c.Content.Validity.From)
 	case proof.CannotCheck:
 		return "was " + r.Statement.Status + " at " + timeText(r.Statement.AsOf) + ", unknown since"
+	case proof.Valid, proof.Revoked, proof.Recorded, proof.NotFound, proof.BadProof: // as the record says, where there is one
 	}
 	return string(c.Status) + " since " + timeText(c.StatusSince)
 }

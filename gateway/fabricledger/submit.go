@@ -266,7 +266,7 @@ func (l *Ledger) newPause() *pause { return &pause{l.limits.pause, l.limits.long
 // wait waits, or returns the context's error as soon as there is one. The
 // jitter keeps the gateways of several departments from marching in step.
 func (p *pause) wait(ctx context.Context) error {
-	d := p.next/2 + rand.N(p.next/2+1)
+	d := p.next/2 + rand.N(p.next/2+1) //nolint:gosec // not a secret
 	p.next = min(2*p.next, p.longest)
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -18,8 +18,10 @@ func BenchmarkRequest(b *testing.B) {
 	}{
 		"verify":   {"GET", samples["GET /v1/verify/{ref}"]},
 		"register": {"POST", samples["POST /v1/catalog/entries"]},
-		"access-1000": {"POST", sample{target: "/v1/access-records", role: domain.RoleOperator,
-			body: `{"records":[` + strings.Repeat(sampleAccess+",", 999) + sampleAccess + `]}`}},
+		"access-1000": {"POST", sample{
+			target: "/v1/access-records", role: domain.RoleOperator,
+			body: `{"records":[` + strings.Repeat(sampleAccess+",", 999) + sampleAccess + `]}`,
+		}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			g := new(gateway)

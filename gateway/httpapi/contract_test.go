@@ -203,7 +203,7 @@ var provocations = map[int][]func(*gateway, string, *operation, sample) *http.Re
 		},
 	},
 	http.StatusForbidden: {failing(&domain.Error{Kind: domain.Forbidden, Msg: "role operator may not do this; rule: it is for a reviewer"})},
-	http.StatusNotFound: {func(g *gateway, m string, op *operation, s sample) *http.Request {
+	http.StatusNotFound: {func(g *gateway, m string, _ *operation, s sample) *http.Request {
 		g.err = &domain.Error{Kind: domain.NotFound, Msg: "there is no such record"}
 		g.pageStatus = http.StatusNotFound
 		return s.request(m)
@@ -246,7 +246,7 @@ var provocations = map[int][]func(*gateway, string, *operation, sample) *http.Re
 		func(g *gateway, m string, _ *operation, s sample) *http.Request { g.panics = true; return s.request(m) },
 	},
 	http.StatusServiceUnavailable: {
-		func(g *gateway, m string, op *operation, s sample) *http.Request {
+		func(g *gateway, m string, _ *operation, s sample) *http.Request {
 			g.err = fmt.Errorf("x: %w", &ledger.UnavailableError{Err: errors.New("peer0.police.internal:7051 refused")})
 			g.pageStatus = http.StatusServiceUnavailable
 			g.notReady = errors.New("the index has 5 of 90 blocks")

@@ -98,17 +98,21 @@ type governance struct{ *gateway }
 func (g governance) RegisterDepartment(ctx context.Context, c service.Caller, a domain.RegisterDepartmentArgs) (service.Written[domain.Department], error) {
 	return write(testDepartment, g.call(ctx, c, a))
 }
+
 func (g governance) Departments(ctx context.Context) (service.Listed[domain.Department], error) {
 	l, err := list(testDepartment, g.call(ctx, service.Caller{}, nil))
 	l.Next = ""
 	return l, err
 }
+
 func (g governance) RegisterLog(ctx context.Context, c service.Caller, a domain.RegisterLogArgs) (service.Written[domain.LogRegistration], error) {
 	return write(testLog, g.call(ctx, c, a))
 }
+
 func (g governance) Logs(ctx context.Context) (service.Listed[domain.LogRegistration], error) {
 	return list(testLog, g.call(ctx, service.Caller{}, nil))
 }
+
 func (g governance) Anchors(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.Anchor], error) {
 	return list(testAnchor, g.call(ctx, service.Caller{}, listArgs{f, p}))
 }
@@ -118,18 +122,23 @@ type catalog struct{ *gateway }
 func (g catalog) Register(ctx context.Context, c service.Caller, a domain.CatalogContent) (service.Written[domain.CatalogEntry], error) {
 	return write(testEntry, g.call(ctx, c, a))
 }
+
 func (g catalog) Review(ctx context.Context, c service.Caller, a domain.ReviewCatalogArgs) (service.Written[domain.CatalogEntry], error) {
 	return write(testEntry, g.call(ctx, c, a))
 }
+
 func (g catalog) Publish(ctx context.Context, c service.Caller, code string) (service.Written[domain.CatalogEntry], error) {
 	return write(testEntry, g.call(ctx, c, code))
 }
+
 func (g catalog) Get(ctx context.Context, code string) (service.Written[domain.CatalogEntry], error) {
 	return write(testEntry, g.call(ctx, service.Caller{}, code))
 }
+
 func (g catalog) List(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.CatalogEntry], error) {
 	return list(testEntry, g.call(ctx, service.Caller{}, listArgs{f, p}))
 }
+
 func (g catalog) History(ctx context.Context, code string, _ index.Page) (service.Listed[domain.CatalogEntry], error) {
 	return list(testEntry, g.call(ctx, service.Caller{}, code))
 }
@@ -139,18 +148,23 @@ type sharing struct{ *gateway }
 func (g sharing) Request(ctx context.Context, c service.Caller, a domain.ShareRequestContent) (service.Written[domain.ShareRequest], error) {
 	return write(testRequest, g.call(ctx, c, a))
 }
+
 func (g sharing) Answer(ctx context.Context, c service.Caller, a domain.AnswerArgs) (service.Written[domain.ShareRequest], error) {
 	return write(testRequest, g.call(ctx, c, a))
 }
+
 func (g sharing) GetRequest(ctx context.Context, id string) (service.Written[domain.ShareRequest], error) {
 	return write(testRequest, g.call(ctx, service.Caller{}, id))
 }
+
 func (g sharing) ListRequests(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.ShareRequest], error) {
 	return list(testRequest, g.call(ctx, service.Caller{}, listArgs{f, p}))
 }
+
 func (g sharing) GetGrant(ctx context.Context, id string) (service.Written[domain.Grant], error) {
 	return write(testGrant, g.call(ctx, service.Caller{}, id))
 }
+
 func (g sharing) ListGrants(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.Grant], error) {
 	return list(testGrant, g.call(ctx, service.Caller{}, listArgs{f, p}))
 }
@@ -160,12 +174,15 @@ type access struct{ *gateway }
 func (g access) Record(ctx context.Context, c service.Caller, a []domain.AccessRecord) ([]service.AccessReceipt, error) {
 	return []service.AccessReceipt{{CallID: a[0].CallID, Index: 5, LeafHash: testAccess.LeafHash, Promise: []byte("promise\n")}}, g.call(ctx, c, a)
 }
+
 func (g access) Get(ctx context.Context, _ domain.DepartmentCode, idx uint64) (index.AccessEntry, error) {
 	return testAccess, g.call(ctx, service.Caller{}, idx)
 }
+
 func (g access) Proof(ctx context.Context, _ domain.DepartmentCode, idx uint64) ([]byte, error) {
 	return []byte("c2sp.org/tlog-proof@v1\n"), g.call(ctx, service.Caller{}, idx)
 }
+
 func (g access) Trace(ctx context.Context, c service.Caller, f index.AccessFilter, _ index.Page) (index.AccessEntries, error) {
 	return index.AccessEntries{Items: []index.AccessEntry{testAccess}, Next: "more"}, g.call(ctx, c, f)
 }
@@ -176,12 +193,15 @@ func (g certificates) Issue(ctx context.Context, c service.Caller, a service.Iss
 	w, err := write(testCertificate, g.call(ctx, c, a))
 	return service.Issued{Written: w, Link: "https://gateway.example/v/" + testRef + "#CODE", CheckCode: "CODE"}, err
 }
+
 func (g certificates) Revoke(ctx context.Context, c service.Caller, a domain.RevokeArgs) (service.Written[domain.Certificate], error) {
 	return write(testCertificate, g.call(ctx, c, a))
 }
+
 func (g certificates) Get(ctx context.Context, ref string) (service.Written[domain.Certificate], error) {
 	return write(testCertificate, g.call(ctx, service.Caller{}, ref))
 }
+
 func (g certificates) List(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.Certificate], error) {
 	return list(testCertificate, g.call(ctx, service.Caller{}, listArgs{f, p}))
 }
@@ -200,6 +220,7 @@ func (g verifier) Verify(ctx context.Context, ref string) service.Verification {
 	}
 	return v
 }
+
 func (g verifier) Proof(ctx context.Context, kind, id string) ([]byte, proof.Verdict, error) {
 	return testBundle, proof.Verdict{}, g.call(ctx, service.Caller{}, kind+" "+id)
 }
@@ -211,12 +232,15 @@ func (g chain) Info(ctx context.Context) (service.ChainInfo, error) {
 		{Department: "police", Height: 18}, {Department: "civil", Err: context.DeadlineExceeded},
 	}}, g.call(ctx, service.Caller{}, nil)
 }
+
 func (g chain) Blocks(ctx context.Context, p index.Page) ([]domain.Block, string, error) {
 	return []domain.Block{testBlock}, "more", g.call(ctx, service.Caller{}, p)
 }
+
 func (g chain) Block(ctx context.Context, n uint64) (domain.Block, error) {
 	return testBlock, g.call(ctx, service.Caller{}, n)
 }
+
 func (g chain) Transaction(ctx context.Context, id domain.TxID) (index.TransactionRecord, error) {
 	return index.TransactionRecord{Block: 17, Transaction: testTransaction}, g.call(ctx, service.Caller{}, id)
 }

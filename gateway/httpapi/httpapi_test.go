@@ -113,11 +113,11 @@ func TestOptionalFields(t *testing.T) {
 
 func TestValidationNamesFieldAndRule(t *testing.T) {
 	canary := "canary-身份证号"
-	replace := func(s, old, new string) string {
-		if !strings.Contains(s, old) {
-			t.Fatalf("sample has no %q", old)
+	replace := func(s, part, by string) string {
+		if !strings.Contains(s, part) {
+			t.Fatalf("sample has no %q", part)
 		}
-		return strings.Replace(s, old, new, 1)
+		return strings.Replace(s, part, by, 1)
 	}
 	tests := []struct {
 		name   string

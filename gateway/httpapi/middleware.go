@@ -138,7 +138,7 @@ func method(m string) string {
 func (s *server) recovery(c *gin.Context) {
 	defer func() {
 		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
+			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares so
 				panic(p) // the way to break off an answer, not a failure
 			}
 			s.fail(c, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))

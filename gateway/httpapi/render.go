@@ -107,12 +107,18 @@ func (d document) write(w http.ResponseWriter) error {
 	return nil
 }
 
-func (d document) VisitGetTrustResponse(w http.ResponseWriter) error            { return d.write(w) }
-func (d document) VisitGetOpenapiResponse(w http.ResponseWriter) error          { return d.write(w) }
-func (d document) VisitGetAccessProofResponse(w http.ResponseWriter) error      { return d.write(w) }
-func (d document) VisitGetProofResponse(w http.ResponseWriter) error            { return d.write(w) }
+func (d document) VisitGetTrustResponse(w http.ResponseWriter) error { return d.write(w) }
+
+func (d document) VisitGetOpenapiResponse(w http.ResponseWriter) error { return d.write(w) }
+
+func (d document) VisitGetAccessProofResponse(w http.ResponseWriter) error { return d.write(w) }
+
+func (d document) VisitGetProofResponse(w http.ResponseWriter) error { return d.write(w) }
+
 func (d document) VisitGetCertificateProofResponse(w http.ResponseWriter) error { return d.write(w) }
+
 func (d document) VisitGetCertificateQRPNGResponse(w http.ResponseWriter) error { return d.write(w) }
+
 func (d document) VisitGetCertificateQRSVGResponse(w http.ResponseWriter) error { return d.write(w) }
 
 // delegate is an answer that another handler gives.

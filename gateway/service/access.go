@@ -400,7 +400,7 @@ func (a *Access) Proof(ctx context.Context, department domain.DepartmentCode, id
 	if err != nil {
 		// The log on disk does not hold what was anchored: an alarm, and not the
 		// caller's mistake, so the kind is dropped.
-		return nil, fmt.Errorf("log entry %d does not verify against the anchor of size %d: %v", idx, size, err)
+		return nil, fmt.Errorf("log entry %d does not verify against the anchor of size %d: %v", idx, size, err) //nolint:errorlint // drops the kind
 	}
 	return proofText(idx, path, note), nil
 }

@@ -42,7 +42,7 @@ type Certificates struct {
 // publicURL, for example "https://zheng.example".
 func NewCertificates(l ledger.Ledger, ix index.Index, publicURL string) *Certificates {
 	return &Certificates{
-		Random: rand.Reader, Clock: time.Now,
+		Random: rand.Reader, Clock: time.Now, //nolint:forbidigo // the clock that others may replace
 		ledger: l, index: ix, publicURL: strings.TrimSuffix(publicURL, "/"),
 	}
 }

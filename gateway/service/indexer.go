@@ -45,7 +45,7 @@ type Indexer struct {
 
 // NewIndexer returns an indexer that has not started; see [Indexer.Run].
 func NewIndexer(l ledger.Ledger, ix index.Index, c cache.Cache, log *slog.Logger) *Indexer {
-	return &Indexer{ledger: l, index: ix, cache: c, log: log, clock: time.Now, every: contactEvery}
+	return &Indexer{ledger: l, index: ix, cache: c, log: log, clock: time.Now, every: contactEvery} //nolint:forbidigo // the clock that tests replace
 }
 
 // Run follows the ledger until ctx ends, reconnecting for ever, and then answers

@@ -111,7 +111,7 @@ func accessEntry(number uint64, data []byte) (index.AccessEntry, error) {
 	leaf := proof.LeafHash(data)
 	e := index.AccessEntry{Index: number, LeafHash: leaf[:]}
 	if err := domain.ParseCanonical(data, &e.Record); err != nil {
-		return index.AccessEntry{}, fmt.Errorf("log entry %d is unreadable: %v", number, err)
+		return index.AccessEntry{}, fmt.Errorf("log entry %d is unreadable: %v", number, err) //nolint:errorlint // no caller's mistake: drops the kind
 	}
 	return e, nil
 }

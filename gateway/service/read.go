@@ -95,7 +95,7 @@ func listed[T any](records index.Records) (Listed[T], error) {
 func decoded[T any](r index.Record) (Written[T], error) {
 	w := Written[T]{Position: r.Position}
 	if err := domain.ParseCanonical(r.Value, &w.Value); err != nil {
-		return Written[T]{}, fmt.Errorf("indexed %s %s of block %d is unreadable: %v", r.Kind, r.ID, r.Block, err)
+		return Written[T]{}, fmt.Errorf("indexed %s %s of block %d is unreadable: %v", r.Kind, r.ID, r.Block, err) //nolint:errorlint // drops the kind
 	}
 	return w, nil
 }

@@ -237,10 +237,10 @@ func (a answer) held() (held, error) {
 	}
 	h.certificate, h.issuer = new(domain.Certificate), new(domain.Department)
 	if err := domain.ParseCanonical([]byte(a.Certificate), h.certificate); err != nil {
-		return held{}, fmt.Errorf("certificate %s is unreadable: %v", a.Ref, err)
+		return held{}, fmt.Errorf("certificate %s is unreadable: %v", a.Ref, err) //nolint:errorlint // no caller's mistake: drops the kind
 	}
 	if err := domain.ParseCanonical([]byte(a.Issuer), h.issuer); err != nil {
-		return held{}, fmt.Errorf("issuer of certificate %s is unreadable: %v", a.Ref, err)
+		return held{}, fmt.Errorf("issuer of certificate %s is unreadable: %v", a.Ref, err) //nolint:errorlint // the same
 	}
 	if h.certificate.Content.Ref != a.Ref || h.certificate.Issuer != h.issuer.Code {
 		return held{}, fmt.Errorf("index holds the records of another certificate under %s", a.Ref)

@@ -276,7 +276,7 @@ func content() domain.CatalogContent {
 }
 
 // publish registers, reviews and publishes the police's entry.
-func (w *world) publish() domain.CatalogEntry {
+func (w *world) publish() {
 	w.t.Helper()
 	ctx := w.t.Context()
 	police := service.NewCatalog(w.ledger, w.index)
@@ -287,11 +287,9 @@ func (w *world) publish() domain.CatalogEntry {
 	if _, err := lead.Review(ctx, leadReviewer, domain.ReviewCatalogArgs{Code: entryCode, Decision: domain.Approve}); err != nil {
 		w.t.Fatal(err)
 	}
-	e, err := police.Publish(ctx, policeOperator, entryCode)
-	if err != nil {
+	if _, err := police.Publish(ctx, policeOperator, entryCode); err != nil {
 		w.t.Fatal(err)
 	}
-	return e.Value
 }
 
 func shareRequest(id string, quota domain.Quota) domain.ShareRequestContent {

@@ -60,7 +60,7 @@ func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, role do
 		// that invites another attempt.
 		return none, fmt.Errorf("%s: %w", transaction, &ledger.OutcomeUnknownError{
 			TxID: receipt.TxID,
-			Err:  fmt.Errorf("committed in block %d, but its result is unreadable: %v", receipt.Block, err),
+			Err:  fmt.Errorf("committed in block %d, but its result is unreadable: %v", receipt.Block, err), //nolint:errorlint // no caller's mistake: drops the kind
 		})
 	}
 	awaitBlock(ctx, ix, receipt.Block)
@@ -74,7 +74,7 @@ func submitRetrying(ctx context.Context, l ledger.Ledger, role domain.Role, tran
 			return receipt, err
 		}
 		// Jitter keeps two losers of one race from meeting again.
-		if !pause(ctx, conflictPause*time.Duration(attempt)+rand.N(conflictPause)) {
+		if !pause(ctx, conflictPause*time.Duration(attempt)+rand.N(conflictPause)) { //nolint:gosec // not a secret
 			return receipt, err
 		}
 	}

@@ -99,8 +99,10 @@ func BenchmarkList(b *testing.B) {
 		var records []any
 		for j := range 50 {
 			n := i*50 + j
-			records = append(records, fmt.Sprintf("cat~307/%06d", n), domain.CatalogEntry{Provider: []domain.DepartmentCode{"civil", "police"}[n%2], State: domain.CatalogPublished,
-				Content: domain.CatalogContent{Name: fmt.Sprintf("资源 %d", n), Abstract: "abstract"}}, fmt.Sprintf("cert~%d", n), domain.Certificate{Issuer: "civil"})
+			records = append(records, fmt.Sprintf("cat~307/%06d", n), domain.CatalogEntry{
+				Provider: []domain.DepartmentCode{"civil", "police"}[n%2], State: domain.CatalogPublished,
+				Content: domain.CatalogContent{Name: fmt.Sprintf("资源 %d", n), Abstract: "abstract"},
+			}, fmt.Sprintf("cert~%d", n), domain.Certificate{Issuer: "civil"})
 		}
 		if err := x.ApplyBlock(b.Context(), c.Add(indextest.Put(records...))); err != nil {
 			b.Fatal(err)

@@ -256,7 +256,7 @@ func (x *Index) blocks(ctx context.Context, first, last int64) ([]domain.Block, 
 }
 
 func (x *Index) transactions(ctx context.Context, where string, args []any, yield func(block int64, seq int, t domain.Transaction)) error {
-	rows, err := x.readers.QueryContext(ctx, `SELECT block, seq, body FROM transactions WHERE `+where, args...)
+	rows, err := x.readers.QueryContext(ctx, `SELECT block, seq, body FROM transactions WHERE `+where, args...) //nolint:gosec // callers pass constants
 	if err != nil {
 		return err
 	}
@@ -278,7 +278,7 @@ func (x *Index) transactions(ctx context.Context, where string, args []any, yiel
 }
 
 func (x *Index) writes(ctx context.Context, where string, args []any, yield func(block int64, seq int, w domain.Write)) error {
-	rows, err := x.readers.QueryContext(ctx, `SELECT block, tx, key, deleted, value FROM writes WHERE `+where, args...)
+	rows, err := x.readers.QueryContext(ctx, `SELECT block, tx, key, deleted, value FROM writes WHERE `+where, args...) //nolint:gosec // callers pass constants
 	if err != nil {
 		return err
 	}

@@ -177,19 +177,19 @@ func open(ctx context.Context, o Options) (_ *Log, err error) {
 	if err := l.awaitCheckpoint(ctx, stored.Size); err != nil {
 		return nil, err
 	}
-	go l.write()
+	go l.write() //nolint:contextcheck // it outlives this call and ends with Close
 	return l, nil
 }
 
 // makeDir creates dir where it is missing, durably: a record in a folder whose
 // own name is lost is lost too.
 func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o755)
+	err := os.Mkdir(dir, 0o755) //nolint:gosec // as Tessera makes those within; the folder above decides who enters
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := makeDir(filepath.Dir(dir)); err != nil {
 			return err
 		}
-		err = os.Mkdir(dir, 0o755)
+		err = os.Mkdir(dir, 0o755) //nolint:gosec // the same
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil // what else may bear that name shows when it is used

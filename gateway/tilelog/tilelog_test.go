@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -32,7 +31,7 @@ func newKey(t testing.TB, name string) string {
 }
 
 func options(dir, key string) Options {
-	return Options{Dir: dir, Origin: origin, Key: key, CheckpointInterval: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	return Options{Dir: dir, Origin: origin, Key: key, CheckpointInterval: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
 }
 
 // openDir opens a log and closes it at the end of the test.

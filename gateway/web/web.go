@@ -163,6 +163,7 @@ func statusOf(v service.Verdict) int {
 		return http.StatusNotFound
 	case malformed:
 		return http.StatusBadRequest
+	case service.CannotCheck: // as whatever is unknown here
 	}
 	return http.StatusServiceUnavailable
 }
@@ -240,7 +241,7 @@ func (p *Pages) view(v service.Verification, lang string, large bool) view {
 		Means:    words["means_"+verdict],
 		Do:       words["do_"+verdict],
 		Large:    large,
-		Style:    template.HTML("<style>" + styleSource + "</style>"), // our own embedded file, covered by the policy's hash
+		Style:    template.HTML("<style>" + styleSource + "</style>"), //nolint:gosec // our own embedded file, covered by the policy's hash
 		SameLink: link(lang, large),
 		SizeLink: link(lang, !large),
 		Ref:      v.Ref,
@@ -288,6 +289,7 @@ func (p *Pages) view(v service.Verification, lang string, large bool) view {
 		out.Means = fmt.Sprintf(out.Means, words.instant(c.Content.Validity.To))
 	case service.NotYetValid:
 		out.Means = fmt.Sprintf(out.Means, words.instant(c.Content.Validity.From))
+	case service.Valid, service.NotFound, service.CannotCheck: // name no moment
 	}
 	return out
 }

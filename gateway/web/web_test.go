@@ -59,6 +59,7 @@ func verification(verdict service.Verdict) service.Verification {
 		v.Position = domain.Position{Block: 17, TxID: "t"}
 	case service.CannotCheck:
 		v.Reason = service.ReasonIndexBehind
+	case service.NotFound: // is all there is to say
 	}
 	if verdict == service.Revoked {
 		v.Certificate.Status = domain.CertificateRevoked
@@ -147,28 +148,42 @@ func TestVerdicts(t *testing.T) {
 		zh, en  []string // the first is the heading
 		absent  []string // in neither language
 	}{
-		{service.Valid, 200,
+		{
+			service.Valid, 200,
 			[]string{"有效", "未被撤销", "居住证", "公安局", "2026年11月1日", "2026年11月1日至2027年10月31日（含当日）", "持证人的身份证件", "核验于2026年11月21日 22:05:06（北京时间）", "第 17 号", "43 个"},
 			[]string{"Valid", "has not been revoked", "Residence permit", "Public Security Bureau", "from 1 November 2026 to 31 October 2027 inclusive", "identity document", "Checked at 21 November 2026, 22:05:06, Beijing time", "number 17"},
-			[]string{"撤销决定", "The decision to revoke"}},
-		{service.Revoked, 200,
+			[]string{"撤销决定", "The decision to revoke"},
+		},
+		{
+			service.Revoked, 200,
 			[]string{"已撤销", "自2026年11月20日 00:00起不再有效", "公撤决字〔2026〕第12号", "《中华人民共和国行政许可法》第六十九条", "撤销（颁发时即不符合条件）", "2026年11月20日 11:00"},
 			[]string{"Revoked", "no longer valid since 20 November 2026, 00:00", "公撤决字〔2026〕第12号", "《中华人民共和国行政许可法》第六十九条"},
-			[]string{"吊销", "注销"}},
-		{service.Expired, 200,
+			[]string{"吊销", "注销"},
+		},
+		{
+			service.Expired, 200,
 			[]string{"已失效", "自2027年11月1日起不再有效", "居住证"},
-			[]string{"Expired", "no longer valid since 1 November 2027", "Residence permit"}, nil},
-		{service.NotYetValid, 200,
+			[]string{"Expired", "no longer valid since 1 November 2027", "Residence permit"},
+			nil,
+		},
+		{
+			service.NotYetValid, 200,
 			[]string{"未到生效日", "要到2026年11月1日才生效", "居住证"},
-			[]string{"Not yet valid", "takes effect only on 1 November 2026", "Residence permit"}, nil},
-		{service.NotFound, 404,
+			[]string{"Not yet valid", "takes effect only on 1 November 2026", "Residence permit"},
+			nil,
+		},
+		{
+			service.NotFound, 404,
 			[]string{"未找到", "账本上没有这个编号的证照", "伪造"},
 			[]string{"Not found", "holds no certificate with this reference", "forged"},
-			[]string{"居住证", "下载证明文件", "Download the proof"}},
-		{service.CannotCheck, 503,
+			[]string{"居住证", "下载证明文件", "Download the proof"},
+		},
+		{
+			service.CannotCheck, 503,
 			[]string{"无法核验", "不能说这份证照有效，也不能说它无效", "没有收到账本的新数据", "再试一次"},
 			[]string{"Cannot check", "cannot say that this certificate is valid, nor that it is invalid", "has not received new ledger data", "Try again"},
-			[]string{"居住证", "下载证明文件", "Download the proof"}},
+			[]string{"居住证", "下载证明文件", "Download the proof"},
+		},
 	}
 	for _, tt := range tests {
 		for lang, want := range map[string][]string{"zh": tt.zh, "en": tt.en} {

@@ -163,13 +163,13 @@ func NewAuthority(name string, mspID domain.MSPID) *Identity {
 }
 
 // Issue returns an identity whose subject has the given organisational units.
-func (a *Identity) Issue(name string, units ...string) *Identity {
-	return a.IssueAs(name, func(template *x509.Certificate) { template.Subject.OrganizationalUnit = units })
+func (i *Identity) Issue(name string, units ...string) *Identity {
+	return i.IssueAs(name, func(template *x509.Certificate) { template.Subject.OrganizationalUnit = units })
 }
 
 // IssueAs is [Identity.Issue] with any change to the certificate.
-func (a *Identity) IssueAs(name string, change func(*x509.Certificate)) *Identity {
-	full := a.name + "/" + name
+func (i *Identity) IssueAs(name string, change func(*x509.Certificate)) *Identity {
+	full := i.name + "/" + name
 	key := newKey("identity " + full)
 	template := &x509.Certificate{
 		SerialNumber:          serial("identity " + full),
@@ -181,7 +181,7 @@ func (a *Identity) IssueAs(name string, change func(*x509.Certificate)) *Identit
 		SubjectKeyId:          keyID(key),
 	}
 	change(template)
-	return &Identity{MSPID: a.MSPID, Cert: issue(template, a.Cert, key, a.Key), Key: key, name: full}
+	return &Identity{MSPID: i.MSPID, Cert: issue(template, i.Cert, key, i.Key), Key: key, name: full}
 }
 
 // PEM returns the certificate.

@@ -145,8 +145,8 @@ func (b *bench) connect() error {
 
 // Close ends the connection.
 func (b *bench) Close() {
-	b.gateway.Close()
-	_ = b.conn.Close() // nothing is lost by it
+	_ = b.gateway.Close() // nothing is lost by either
+	_ = b.conn.Close()
 }
 
 // prepare finds the sample's certificate and grant, which the arms use.
@@ -449,8 +449,11 @@ func (b *bench) evaluate(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var c domain.Certificate
-	if err := domain.ParseCanonical(data, &c); err != nil || c.Content.Ref != b.refs[0] {
-		return "", fmt.Errorf("wrong certificate: %v", err)
+	if err := domain.ParseCanonical(data, &c); err != nil {
+		return "", fmt.Errorf("wrong certificate: %w", err)
+	}
+	if c.Content.Ref != b.refs[0] {
+		return "", fmt.Errorf("wrong certificate: %s instead of %s", c.Content.Ref, b.refs[0])
 	}
 	return "", nil
 }

@@ -104,9 +104,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	rep := report{At: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Settings: set}
 
 	fmt.Fprintln(stderr, "bench: starting a consortium of its own")
-	net, err := consortium.Start(ctx, consortium.Options{Root: root, State: filepath.Join(root, *state), PortOffset: 20000, Output: stderr,
+	net, err := consortium.Start(ctx, consortium.Options{
+		Root: root, State: filepath.Join(root, *state), PortOffset: 20000, Output: stderr,
 		// What is measured is the gateway, not its limits on one address.
-		Settings: map[string]any{"limits": map[string]any{"addressPerSecond": 1e6, "addressBurst": 1_000_000, "identityPerSecond": 1e6, "identityBurst": 1_000_000}}})
+		Settings: map[string]any{"limits": map[string]any{"addressPerSecond": 1e6, "addressBurst": 1_000_000, "identityPerSecond": 1e6, "identityBurst": 1_000_000}},
+	})
 	if err != nil {
 		return err
 	}

@@ -115,6 +115,7 @@ func verification(verdict service.Verdict) service.Verification {
 		return v
 	case service.NotFound:
 		return v
+	case service.Valid, service.Revoked, service.Expired, service.NotYetValid: // tell of a certificate
 	}
 	v.Position = domain.Position{Block: 17}
 	v.Issuer = &domain.Department{Code: "police", NameZh: "公安局", NameEn: "Public Security Bureau"}

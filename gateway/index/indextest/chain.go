@@ -114,8 +114,10 @@ func transaction(i int) domain.Transaction {
 	case 0:
 		t = Put("dept~"+string(provider), domain.Department{Code: provider, MSPID: mspIDs[i%4], NameZh: "部门"})
 	case 1, 2:
-		entry := domain.CatalogEntry{Provider: provider, Version: 1 + i/500, State: []domain.CatalogState{domain.CatalogRegPending, domain.CatalogRegistered, domain.CatalogPublished}[i%3],
-			Content: domain.CatalogContent{Code: code, Name: fmt.Sprintf("企业登记信息 %d", i%500), Abstract: "Registration of enterprises"}}
+		entry := domain.CatalogEntry{
+			Provider: provider, Version: 1 + i/500, State: []domain.CatalogState{domain.CatalogRegPending, domain.CatalogRegistered, domain.CatalogPublished}[i%3],
+			Content: domain.CatalogContent{Code: code, Name: fmt.Sprintf("企业登记信息 %d", i%500), Abstract: "Registration of enterprises"},
+		}
 		t = Put("cat~"+code, entry, fmt.Sprintf("catv~%s~%d", code, entry.Version), domain.CatalogVersion{Provider: provider, Version: entry.Version, Content: entry.Content})
 	case 3:
 		t = Put("req~"+id, domain.ShareRequest{Content: domain.ShareRequestContent{ID: id, CatalogCode: code}, Provider: provider, Consumer: consumer, State: domain.RequestAgreed, GrantID: id},

@@ -376,8 +376,10 @@ func testBadPages(t *testing.T, x index.Index) {
 			wantKind(t, fmt.Sprintf("%s, limit %d", name, limit), err, domain.Invalid)
 		}
 		good := cursors[name]
-		bad := []string{" ", "%", "\x00", "A", "AAAA", good + "A", good + "=", good[1:], "' OR 1=1", strings.Repeat("A", 10000),
-			base64.RawURLEncoding.EncodeToString([]byte("-1")), base64.RawURLEncoding.EncodeToString(nil) + "="}
+		bad := []string{
+			" ", "%", "\x00", "A", "AAAA", good + "A", good + "=", good[1:], "' OR 1=1", strings.Repeat("A", 10000),
+			base64.RawURLEncoding.EncodeToString([]byte("-1")), base64.RawURLEncoding.EncodeToString(nil) + "=",
+		}
 		for other, cursor := range cursors {
 			if other != name {
 				bad = append(bad, cursor)

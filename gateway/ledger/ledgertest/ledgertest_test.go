@@ -38,7 +38,7 @@ func things(call Call) ([]byte, []domain.Write, error) {
 }
 
 func TestConformance(t *testing.T) {
-	Run(t, func(t *testing.T) Subject {
+	Run(t, func(*testing.T) Subject {
 		chain := NewChain(things)
 		return Subject{
 			Ledger: chain.Ledger("police"),
