@@ -86,5 +86,8 @@ bench-full: build ## benchmarks with full windows
 ci: ## exactly what .ci/run runs
 	@.ci/run
 
-clean: ## delete what builds made (ignored files only; the ledger's state stays: see reset)
-	rm -rf $(BIN)
+clean: ## delete what builds, tests and benchmarks made (ignored files only; the ledger's state stays: see reset)
+	@for s in .zhenglian-e2e .zhenglian-bench; do \
+		if [ -d $$s ] && [ -x $(BIN)/zhenglian-network ]; then $(BIN)/zhenglian-network reset --yes --state $$s; fi; \
+	done
+	rm -rf .zhenglian-e2e .zhenglian-e2e.yaml .zhenglian-bench .zhenglian-bench.yaml $(BIN)

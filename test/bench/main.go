@@ -113,7 +113,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	defer func() {
-		if stopErr := net.Down(context.WithoutCancel(ctx)); err == nil {
+		if stopErr := net.Reset(context.WithoutCancel(ctx)); err == nil {
 			err = stopErr
 		}
 	}()

@@ -69,7 +69,8 @@ func Start(ctx context.Context, o Options) (*Consortium, error) {
 	}
 	started := time.Now()
 	if err := c.Up(ctx); err != nil {
-		return nil, err
+		// What did start must not outlive the run; its state stays, to look at.
+		return nil, errors.Join(err, c.Down(context.WithoutCancel(ctx)))
 	}
 	c.Started = time.Since(started)
 	return c, c.loadGateways()
@@ -120,6 +121,11 @@ func (c *Consortium) Up(ctx context.Context) error {
 
 // Down stops every process.
 func (c *Consortium) Down(ctx context.Context) error { return c.Network(ctx, "down") }
+
+// Reset stops every process and deletes the state.
+func (c *Consortium) Reset(ctx context.Context) error {
+	return errors.Join(c.Network(ctx, "reset", "--yes"), os.RemoveAll(c.definition))
+}
 
 // Network runs zhenglian-network with this consortium's state and definition.
 func (c *Consortium) Network(ctx context.Context, command string, args ...string) error {

@@ -69,8 +69,13 @@ func run(m *testing.M) int {
 	}
 	stop, cancelStop := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancelStop()
-	if err := net.Down(stop); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: down:", err)
+	// After a failure the state stays: its logs say why.
+	end, name := net.Down, "down"
+	if code == 0 {
+		end, name = net.Reset, "reset"
+	}
+	if err := end(stop); err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: %s: %v\n", name, err)
 		return 1
 	}
 	return code
