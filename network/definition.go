@@ -239,7 +239,7 @@ func (d *Definition) Validate() error {
 		{"anchorInterval", time.Duration(d.AnchorInterval) >= 100*time.Millisecond, "must be at least 100ms"},
 		{"limits", d.Limits == nil || min(d.Limits.AddressPerSecond, d.Limits.IdentityPerSecond, float64(d.Limits.AddressBurst), float64(d.Limits.IdentityBurst)) >= 0, "must not be negative"},
 		{"redis", d.Redis == "" || strings.HasPrefix(d.Redis, "redis://") || strings.HasPrefix(d.Redis, "rediss://") || strings.HasPrefix(d.Redis, "unix://"), "must be empty or a redis://, rediss:// or unix:// URL"},
-		{"departments", len(d.Departments) >= 4, "must be at least 4: BFT ordering among fewer does not survive the loss of one"},
+		{"departments", len(d.Departments) >= 3, "must be at least 3: among fewer no majority is a check on anyone"},
 	}
 	for _, r := range rules {
 		if !r.ok {

@@ -93,10 +93,10 @@ func TestParseDefinitionRefuses(t *testing.T) {
 
 func TestTooFewDepartments(t *testing.T) {
 	def := defaultDefinition(t)
-	def.Departments = def.Departments[:3]
+	def.Departments = def.Departments[:2]
 	err := def.Validate()
-	if err == nil || !strings.Contains(err.Error(), "departments must be at least 4") {
-		t.Errorf("Validate() = %v, want the rule about 4 departments", err)
+	if err == nil || !strings.Contains(err.Error(), "departments must be at least 3") {
+		t.Errorf("Validate() = %v, want the rule about 3 departments", err)
 	}
 }
 

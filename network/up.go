@@ -176,6 +176,9 @@ func (u *bringUp) run(ctx context.Context, stale []program) error {
 		return err
 	}
 	defer unlock()
+	if len(u.def.Departments) < 4 {
+		u.Progress.Note("note: BFT ordering among fewer than 4 departments does not survive the loss of one")
+	}
 	if u.state.Format != "" && !u.state.Complete {
 		u.Progress.Note("resuming an earlier up that did not finish")
 	}

@@ -66,6 +66,7 @@ func newFakeConsortium(t *testing.T) *fakeConsortium {
 		}
 	}
 	put(f.TrustFile(), "trust", "consortium.json")
+	put([]byte("lead: bigdata\n"), "consortium.yaml")
 	for _, d := range f.Departments {
 		server := httptest.NewServer(f.handler(d))
 		t.Cleanup(server.Close)

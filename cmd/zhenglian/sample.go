@@ -15,6 +15,8 @@ import (
 	"slices"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/qrcode"
@@ -75,6 +77,7 @@ type sampleRun struct {
 	anchors     *proof.Anchors
 	trust       []byte // the trust file's bytes
 	departments map[domain.DepartmentCode]*sampleDepartment
+	lead        domain.DepartmentCode
 	patience    time.Duration
 	start       time.Time
 }
@@ -138,6 +141,9 @@ func (r *sampleRun) load() error {
 		}
 		r.departments[d.Code] = found
 	}
+	if err := r.findLead(); err != nil {
+		return err
+	}
 	data, err := os.ReadFile(r.statePath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -148,6 +154,26 @@ func (r *sampleRun) load() error {
 	if err := json.Unmarshal(data, r.state); err != nil || r.state.Format != sampleFormat || len(r.state.Seed) != 64 {
 		return fmt.Errorf("%s is damaged or of another version; start over with: make reset", r.statePath())
 	}
+	return nil
+}
+
+// findLead reads from the definition which department leads.
+func (r *sampleRun) findLead() error {
+	path := r.path("consortium.yaml")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("definition of the consortium: %w", err)
+	}
+	var definition struct {
+		Lead domain.DepartmentCode `yaml:"lead"`
+	}
+	if err := yaml.Unmarshal(data, &definition); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if r.departments[definition.Lead] == nil {
+		return fmt.Errorf("%s: lead %q is none of the departments in the trust file", path, definition.Lead)
+	}
+	r.lead = definition.Lead
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,6 @@ var (
 )
 
 const (
-	sampleLead domain.DepartmentCode = "bigdata"
 	// accessBatch is how many access records one call logs.
 	accessBatch = 125
 	// proofReserve is how long a kept proof file must still speak for.
@@ -89,16 +89,29 @@ func sampleCertificateOf() sampleIssue {
 	return embedded[sampleIssue](sampleCertificateFile)
 }
 
-func (r *sampleRun) issuer() *sampleDepartment { return r.departments[sampleCertificateOf().Issuer] }
+// issuer is the department that issues the certificate: the lead where the one
+// that the sample means is no member.
+func (r *sampleRun) issuer() *sampleDepartment {
+	if d := r.departments[sampleCertificateOf().Issuer]; d != nil {
+		return d
+	}
+	return r.departments[r.lead]
+}
+
+// parties are the two sides of the sample's share; ok is false where one of them
+// is no member, and said then says so.
+func (r *sampleRun) parties() (consumer, provider *sampleDepartment, said string, ok bool) {
+	s := sampleShare()
+	consumer, provider = r.departments[s.Consumer], r.departments[s.Provider]
+	if consumer == nil || provider == nil {
+		return nil, nil, fmt.Sprintf("skipped: %s and %s are not both members", s.Consumer, s.Provider), false
+	}
+	return consumer, provider, "", true
+}
 
 // steps does what is not done yet. Each step asks the ledger what is there, so
 // that a run killed anywhere goes on without doing anything twice.
 func (r *sampleRun) steps(ctx context.Context) error {
-	for _, e := range sampleEntries() {
-		if r.departments[e.Department] == nil {
-			return fmt.Errorf("the sample is of the departments bigdata, police, civil and market; this consortium has no %s", e.Department)
-		}
-	}
 	if err := r.begin(); err != nil {
 		return err
 	}
@@ -183,26 +196,26 @@ func (r *sampleRun) each(ctx context.Context, do func(context.Context, *sampleDe
 }
 
 func (r *sampleRun) registerDepartments(ctx context.Context) (string, error) {
-	admin := r.departments[sampleLead].byRole[domain.RoleAdmin]
+	admin := r.departments[r.lead].byRole[domain.RoleAdmin]
 	register := func(ctx context.Context, d *sampleDepartment) error {
 		err := r.post(ctx, admin, api.RegisterDepartment{
-			Code: string(d.Code), MSPID: string(d.MSPID), NameZh: d.NameZh, NameEn: d.NameEn, USCC: d.USCC, Lead: d.Code == sampleLead,
+			Code: string(d.Code), MSPID: string(d.MSPID), NameZh: d.NameZh, NameEn: d.NameEn, USCC: d.USCC, Lead: d.Code == r.lead,
 		}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
 			return admin.RegisterDepartmentWithBody(ctx, jsonType, body)
 		}, nil)
 		return err
 	}
 	// The first department ever is the lead; it then registers the others.
-	if err := register(ctx, r.departments[sampleLead]); err != nil {
-		return "", fmt.Errorf("%s: %w", sampleLead, err)
+	if err := register(ctx, r.departments[r.lead]); err != nil {
+		return "", fmt.Errorf("%s: %w", r.lead, err)
 	}
 	err := r.each(ctx, func(ctx context.Context, d *sampleDepartment) error {
-		if d.Code == sampleLead {
+		if d.Code == r.lead {
 			return nil
 		}
 		return register(ctx, d)
 	})
-	return fmt.Sprintf("%d registered by %s", len(r.departments), r.departments[sampleLead].NameZh), err
+	return fmt.Sprintf("%d registered by %s", len(r.departments), r.departments[r.lead].NameZh), err
 }
 
 func (r *sampleRun) registerLogs(ctx context.Context) (string, error) {
@@ -218,7 +231,7 @@ func (r *sampleRun) registerLogs(ctx context.Context) (string, error) {
 }
 
 func (r *sampleRun) publishCatalog(ctx context.Context) (string, error) {
-	entries := sampleEntries()
+	entries := slices.DeleteFunc(sampleEntries(), func(e sampleEntry) bool { return r.departments[e.Department] == nil })
 	group, ctx := errgroup.WithContext(ctx)
 	for _, e := range entries {
 		e.Content.ProviderUSCC = r.departments[e.Department].USCC
@@ -236,7 +249,7 @@ func (r *sampleRun) publishCatalog(ctx context.Context) (string, error) {
 // operator, reviewed by the lead's reviewer, published by the operator.
 func (r *sampleRun) publish(ctx context.Context, e sampleEntry) error {
 	operator := r.departments[e.Department].byRole[domain.RoleOperator]
-	reviewer := r.departments[sampleLead].byRole[domain.RoleReviewer]
+	reviewer := r.departments[r.lead].byRole[domain.RoleReviewer]
 	code := e.Content.Code
 	read := func() (domain.CatalogState, error) {
 		var entry written[domain.CatalogEntry]
@@ -282,10 +295,13 @@ func (r *sampleRun) publish(ctx context.Context, e sampleEntry) error {
 
 func (r *sampleRun) share(ctx context.Context) (string, error) {
 	s := sampleShare()
-	consumer, provider := r.departments[s.Consumer], r.departments[s.Provider]
+	consumer, provider, said, ok := r.parties()
+	if !ok {
+		return said, nil
+	}
 	operator, reviewer := consumer.byRole[domain.RoleOperator], provider.byRole[domain.RoleReviewer]
 	id := r.state.id("request")
-	said := fmt.Sprintf("%s 向 %s, agreed and granted", consumer.NameZh, provider.NameZh)
+	said = fmt.Sprintf("%s 向 %s, agreed and granted", consumer.NameZh, provider.NameZh)
 	if found, err := r.grant(ctx, operator, id); err != nil || found != nil {
 		return said, err
 	}
@@ -328,6 +344,10 @@ func (r *sampleRun) grant(ctx context.Context, client *gatewayClient, id string)
 // both logs are anchored that far.
 func (r *sampleRun) logAccesses(ctx context.Context) (string, error) {
 	s := sampleShare()
+	consumer, provider, said, ok := r.parties()
+	if !ok {
+		return said, nil
+	}
 	resumed := r.state.Logging
 	if !resumed {
 		r.state.Logging = true
@@ -337,9 +357,9 @@ func (r *sampleRun) logAccesses(ctx context.Context) (string, error) {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, side := range []domain.Direction{domain.DirectionProvider, domain.DirectionConsumer} {
-		d := r.departments[s.Provider]
+		d := provider
 		if side == domain.DirectionConsumer {
-			d = r.departments[s.Consumer]
+			d = consumer
 		}
 		group.Go(func() error {
 			if err := r.logSide(ctx, s, side, d, resumed); err != nil {

@@ -1,7 +1,8 @@
 // Package tilelog is a department's access log in a folder of tiles: an
 // [accesslog.Log] on transparency-dev/tessera, in the C2SP layouts tlog-tiles
-// and tlog-checkpoint. Any web server may publish the folder as it is, except
-// .state and gateway.lock.
+// and tlog-checkpoint. A web server can serve the folder as it is, except .state
+// and gateway.lock, to those who may see the department's access records: the
+// entry bundles hold them.
 //
 // # Durability
 //

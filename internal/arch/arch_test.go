@@ -1,4 +1,4 @@
-// Package arch holds the import table of the design as a test.
+// Package arch holds the rules of the README's table of folders as a test.
 package arch
 
 import (

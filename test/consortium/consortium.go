@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -24,6 +25,7 @@ type Options struct {
 	Root       string         // the repository
 	State      string         // state folder, deleted first unless Reuse
 	PortOffset int            // added to every port of network/consortium.yaml
+	Without    []string       // departments to leave out
 	Redis      string         // URL of a shared cache, "" for none
 	Reuse      bool           // take over a state that is already there
 	Output     io.Writer      // what the programs print
@@ -91,6 +93,11 @@ func (c *Consortium) writeDefinition(o Options) error {
 	if !ok || len(departments) == 0 {
 		return errors.New("network/consortium.yaml: no departments")
 	}
+	departments = slices.DeleteFunc(departments, func(d any) bool {
+		code, _ := d.(map[string]any)["code"].(string)
+		return slices.Contains(o.Without, code)
+	})
+	def["departments"] = departments
 	for _, d := range departments {
 		ports, ok := d.(map[string]any)["ports"].(map[string]any)
 		if !ok {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -24,6 +25,10 @@ func TestPackagesOnTheNetwork(t *testing.T) {
 			t.Logf("%s", out)
 			if err != nil {
 				t.Error(err)
+			}
+			// A test that was renamed or skipped ends well, too.
+			if text := string(out); !strings.Contains(text, "--- PASS: "+c.test+" ") || strings.Contains(text, "--- SKIP: ") {
+				t.Errorf("%s did not run in full", c.test)
 			}
 		})
 	}
