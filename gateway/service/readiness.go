@@ -139,7 +139,7 @@ func (r *Readiness) query(ctx context.Context) error {
 	if signed {
 		_, err = r.ledger.Evaluate(ctx, domain.RoleGateway, "evidence:Attest", argument)
 	} else {
-		reason = fmt.Sprintf("not yet have %d departments signed a read together", r.quorum)
+		reason = fmt.Sprintf("%d departments have not signed a read together yet", r.quorum)
 		if _, err = r.ledger.SignedRead(ctx, args, r.quorum); err == nil {
 			r.mu.Lock()
 			r.signed = true

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,7 @@ func TestFlow(t *testing.T) {
 		{"access", access},
 		{"anchor", anchor},
 		{"audit row", auditRow},
+		{"proofs of records", proveRecords},
 		{"certificate", issue},
 		{"qr", scan},
 		{"page valid", pageValid},
@@ -360,6 +362,40 @@ func auditRow(t *testing.T, f *flow) {
 	must(t, err)
 	if res.Status != 200 || !strings.HasPrefix(string(res.Body), "c2sp.org/tlog-proof@v1\n") {
 		t.Errorf("inclusion proof: status %d: %.200s", res.Status, res.Body)
+	}
+}
+
+// proveRecords fetches proofs of other kinds of records than certificates.
+func proveRecords(t *testing.T, f *flow) {
+	market := net.Gateway("market")
+	var trust proof.Anchors
+	must(t, market.Call(t.Context(), "", "GET", "/v1/trust", nil, 200, &trust))
+	var logs struct {
+		Items []consortium.Written[domain.LogRegistration] `json:"items"`
+	}
+	must(t, market.Call(t.Context(), "auditor", "GET", "/v1/logs", nil, 200, &logs))
+	anchored := ""
+	for _, l := range logs.Items {
+		if l.Record.Owner == "police" {
+			anchored = fmt.Sprintf("police~%d", l.Record.Size)
+		}
+	}
+	for _, c := range []struct {
+		kind domain.RecordKind
+		id   string
+		want []proof.Overall
+	}{
+		{domain.KindCatalogEntry, f.code, []proof.Overall{proof.Recorded}},
+		{domain.KindRequest, f.requestID, []proof.Overall{proof.Recorded}},
+		{domain.KindGrant, f.grant.ID, []proof.Overall{proof.Recorded, proof.Valid}},
+		{domain.KindAnchor, anchored, []proof.Overall{proof.Recorded}},
+	} {
+		res, err := market.Do(t.Context(), "auditor", "GET", "/v1/proofs/"+string(c.kind)+"/"+url.PathEscape(c.id), nil)
+		must(t, err)
+		v := proof.Verify(res.Body, &trust, proof.Options{At: time.Now()})
+		if res.Status != 200 || !slices.Contains(c.want, v.Overall) || v.Statement == nil || v.Statement.ID != c.id || !v.Statement.Found {
+			t.Errorf("%s %s: status %d, verdict %q (%s): %.300s", c.kind, c.id, res.Status, v.Overall, v.Reason, res.Body)
+		}
 	}
 }
 
