@@ -94,7 +94,7 @@ func TestFirstReadinessNeedsSigners(t *testing.T) {
 	var signing error
 	w.ledger.SetFault(func(op string) (bool, error) { return true, failOn(op, "signedread", signing) })
 	signing = none
-	check("just started", "3 departments signed a read together: "+none.Error())
+	check("just started", "3 departments have not signed a read together yet: "+none.Error())
 	signing = &domain.Error{Kind: domain.Forbidden, Msg: "not registered"}
 	check("refused by the contract", "")
 	signing = none
