@@ -422,6 +422,12 @@ func issue(t *testing.T, f *flow) {
 	if !strings.HasPrefix(f.link, net.Gateway("police").URL+"/v/"+f.ref+"#") {
 		t.Errorf("link %q", f.link)
 	}
+	// The same identifier again, as after a lost answer: refused, naming the first.
+	res, err = net.Gateway("police").Do(t.Context(), "operator", "POST", "/v1/certificates", body)
+	must(t, err)
+	if res.Status != 409 || !strings.Contains(string(res.Body), f.ref) {
+		t.Errorf("the same serial again: status %d, want 409 naming %s: %s", res.Status, f.ref, res.Body)
+	}
 }
 
 func scan(t *testing.T, f *flow) {

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/test/consortium"
 )
@@ -262,6 +264,14 @@ func TestDownAndUp(t *testing.T) {
 func TestRedisFrozen(t *testing.T) {
 	f := &flow{}
 	issue(t, f)
+	before := redisKeys(t)
+	if status, html := page(t, f.link, "zh-CN"); status != http.StatusOK || !strings.Contains(html, "有效") {
+		t.Fatalf("before: status %d", status)
+	}
+	// Without this the test would pass on a gateway that never asks Redis.
+	if after := redisKeys(t); after <= before {
+		t.Errorf("Redis held %d keys before a page was served and %d after: the gateway does not use it", before, after)
+	}
 	must(t, redis.Freeze())
 	defer func() { must(t, redis.Thaw()) }()
 	for range 5 {
@@ -274,6 +284,18 @@ func TestRedisFrozen(t *testing.T) {
 			t.Errorf("with the cache frozen the page took %s", took)
 		}
 	}
+}
+
+// redisKeys counts the keys in the shared cache.
+func redisKeys(t *testing.T) int64 {
+	t.Helper()
+	options, err := goredis.ParseURL(redis.URL)
+	must(t, err)
+	client := goredis.NewClient(options)
+	defer client.Close()
+	n, err := client.DBSize(t.Context()).Result()
+	must(t, err)
+	return n
 }
 
 // TestBadStart checks that what a user can get wrong before a start is answered
