@@ -10,7 +10,7 @@ import (
 // Convert answers v as a T by way of JSON: the types of this package and those
 // of a record have fields of the same JSON names. A field that T does not know
 // is an error, so that nothing is lost silently; an absent list becomes an empty
-// one, because the contract has no null.
+// one, because no list of the contract is null.
 func Convert[T any](v any) (T, error) {
 	var out T
 	data, err := json.Marshal(v)

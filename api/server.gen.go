@@ -23,6 +23,24 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for CheckDecision.
+const (
+	CheckDecisionAccept CheckDecision = "accept"
+	CheckDecisionReturn CheckDecision = "return"
+)
+
+// Valid indicates whether the value is a known member of the CheckDecision enum.
+func (e CheckDecision) Valid() bool {
+	switch e {
+	case CheckDecisionAccept:
+		return true
+	case CheckDecisionReturn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AnswerDecision.
 const (
 	AnswerDecisionAgree  AnswerDecision = "agree"
@@ -46,15 +64,34 @@ func (e AnswerDecision) Valid() bool {
 
 // Defines values for CatalogState.
 const (
-	CatalogStatePublished   CatalogState = "published"
-	CatalogStateRegPending  CatalogState = "reg_pending"
-	CatalogStateRegRejected CatalogState = "reg_rejected"
-	CatalogStateRegistered  CatalogState = "registered"
+	CatalogStateChangePending  CatalogState = "change_pending"
+	CatalogStateDraft          CatalogState = "draft"
+	CatalogStateOffline        CatalogState = "offline"
+	CatalogStateOfflinePending CatalogState = "offline_pending"
+	CatalogStatePubPending     CatalogState = "pub_pending"
+	CatalogStatePubRejected    CatalogState = "pub_rejected"
+	CatalogStatePublished      CatalogState = "published"
+	CatalogStateRegPending     CatalogState = "reg_pending"
+	CatalogStateRegRejected    CatalogState = "reg_rejected"
+	CatalogStateRegistered     CatalogState = "registered"
+	CatalogStateRetired        CatalogState = "retired"
 )
 
 // Valid indicates whether the value is a known member of the CatalogState enum.
 func (e CatalogState) Valid() bool {
 	switch e {
+	case CatalogStateChangePending:
+		return true
+	case CatalogStateDraft:
+		return true
+	case CatalogStateOffline:
+		return true
+	case CatalogStateOfflinePending:
+		return true
+	case CatalogStatePubPending:
+		return true
+	case CatalogStatePubRejected:
+		return true
 	case CatalogStatePublished:
 		return true
 	case CatalogStateRegPending:
@@ -62,6 +99,8 @@ func (e CatalogState) Valid() bool {
 	case CatalogStateRegRejected:
 		return true
 	case CatalogStateRegistered:
+		return true
+	case CatalogStateRetired:
 		return true
 	default:
 		return false
@@ -92,6 +131,78 @@ func (e CertificateStatus) Valid() bool {
 	}
 }
 
+// Defines values for ConfirmDecision.
+const (
+	ConfirmDecisionConfirm ConfirmDecision = "confirm"
+	ConfirmDecisionReject  ConfirmDecision = "reject"
+)
+
+// Valid indicates whether the value is a known member of the ConfirmDecision enum.
+func (e ConfirmDecision) Valid() bool {
+	switch e {
+	case ConfirmDecisionConfirm:
+		return true
+	case ConfirmDecisionReject:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DeadlineEvent.
+const (
+	DeadlineEventCatalogReview   DeadlineEvent = "catalog_review"
+	DeadlineEventCatalogUpdate   DeadlineEvent = "catalog_update"
+	DeadlineEventMediation       DeadlineEvent = "mediation"
+	DeadlineEventRequestAnswer   DeadlineEvent = "request_answer"
+	DeadlineEventRequestCheck    DeadlineEvent = "request_check"
+	DeadlineEventRequestConfirm  DeadlineEvent = "request_confirm"
+	DeadlineEventRequestDelivery DeadlineEvent = "request_delivery"
+	DeadlineEventRequestDispute  DeadlineEvent = "request_dispute"
+)
+
+// Valid indicates whether the value is a known member of the DeadlineEvent enum.
+func (e DeadlineEvent) Valid() bool {
+	switch e {
+	case DeadlineEventCatalogReview:
+		return true
+	case DeadlineEventCatalogUpdate:
+		return true
+	case DeadlineEventMediation:
+		return true
+	case DeadlineEventRequestAnswer:
+		return true
+	case DeadlineEventRequestCheck:
+		return true
+	case DeadlineEventRequestConfirm:
+		return true
+	case DeadlineEventRequestDelivery:
+		return true
+	case DeadlineEventRequestDispute:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionDecision.
+const (
+	ExtensionDecisionDeny  ExtensionDecision = "deny"
+	ExtensionDecisionGrant ExtensionDecision = "grant"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionDecision enum.
+func (e ExtensionDecision) Valid() bool {
+	switch e {
+	case ExtensionDecisionDeny:
+		return true
+	case ExtensionDecisionGrant:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Direction.
 const (
 	DirectionConsumer Direction = "consumer"
@@ -110,11 +221,31 @@ func (e Direction) Valid() bool {
 	}
 }
 
+// Defines values for ExtensionConsent.
+const (
+	ExtensionConsentLead ExtensionConsent = "lead"
+	ExtensionConsentNone ExtensionConsent = "none"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionConsent enum.
+func (e ExtensionConsent) Valid() bool {
+	switch e {
+	case ExtensionConsentLead:
+		return true
+	case ExtensionConsentNone:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for GrantState.
 const (
-	GrantStateActive  GrantState = "active"
-	GrantStateExpired GrantState = "expired"
-	GrantStatePending GrantState = "pending"
+	GrantStateActive    GrantState = "active"
+	GrantStateExpired   GrantState = "expired"
+	GrantStatePending   GrantState = "pending"
+	GrantStateRevoked   GrantState = "revoked"
+	GrantStateSuspended GrantState = "suspended"
 )
 
 // Valid indicates whether the value is a known member of the GrantState enum.
@@ -125,6 +256,10 @@ func (e GrantState) Valid() bool {
 	case GrantStateExpired:
 		return true
 	case GrantStatePending:
+		return true
+	case GrantStateRevoked:
+		return true
+	case GrantStateSuspended:
 		return true
 	default:
 		return false
@@ -158,6 +293,45 @@ func (e HolderKind) Valid() bool {
 	case HolderKindOrganisation:
 		return true
 	case HolderKindPerson:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for IndicatorUnit.
+const (
+	IndicatorUnitCount    IndicatorUnit = "count"
+	IndicatorUnitRatio    IndicatorUnit = "ratio"
+	IndicatorUnitWorkdays IndicatorUnit = "workdays"
+)
+
+// Valid indicates whether the value is a known member of the IndicatorUnit enum.
+func (e IndicatorUnit) Valid() bool {
+	switch e {
+	case IndicatorUnitCount:
+		return true
+	case IndicatorUnitRatio:
+		return true
+	case IndicatorUnitWorkdays:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for MediationDecision.
+const (
+	MediationDecisionRemand MediationDecision = "remand"
+	MediationDecisionUphold MediationDecision = "uphold"
+)
+
+// Valid indicates whether the value is a known member of the MediationDecision enum.
+func (e MediationDecision) Valid() bool {
+	switch e {
+	case MediationDecisionRemand:
+		return true
+	case MediationDecisionUphold:
 		return true
 	default:
 		return false
@@ -215,16 +389,25 @@ func (e ProblemCode) Valid() bool {
 // Defines values for RecordKind.
 const (
 	RecordKindAnchor           RecordKind = "anchor"
+	RecordKindCalendar         RecordKind = "calendar"
+	RecordKindCalendarVersion  RecordKind = "calendar_version"
 	RecordKindCatalog          RecordKind = "catalog"
+	RecordKindCatalogEvent     RecordKind = "catalog_event"
+	RecordKindCatalogName      RecordKind = "catalog_name"
 	RecordKindCatalogVersion   RecordKind = "catalog_version"
 	RecordKindCertificate      RecordKind = "certificate"
 	RecordKindCertificateEvent RecordKind = "certificate_event"
 	RecordKindCertificateID    RecordKind = "certificate_id"
 	RecordKindDepartment       RecordKind = "department"
 	RecordKindGrant            RecordKind = "grant"
+	RecordKindGrantEvent       RecordKind = "grant_event"
 	RecordKindLog              RecordKind = "log"
+	RecordKindMembers          RecordKind = "members"
+	RecordKindOperation        RecordKind = "operation"
 	RecordKindRequest          RecordKind = "request"
 	RecordKindRequestEvent     RecordKind = "request_event"
+	RecordKindRule             RecordKind = "rule"
+	RecordKindRuleVersion      RecordKind = "rule_version"
 )
 
 // Valid indicates whether the value is a known member of the RecordKind enum.
@@ -232,7 +415,15 @@ func (e RecordKind) Valid() bool {
 	switch e {
 	case RecordKindAnchor:
 		return true
+	case RecordKindCalendar:
+		return true
+	case RecordKindCalendarVersion:
+		return true
 	case RecordKindCatalog:
+		return true
+	case RecordKindCatalogEvent:
+		return true
+	case RecordKindCatalogName:
 		return true
 	case RecordKindCatalogVersion:
 		return true
@@ -246,11 +437,21 @@ func (e RecordKind) Valid() bool {
 		return true
 	case RecordKindGrant:
 		return true
+	case RecordKindGrantEvent:
+		return true
 	case RecordKindLog:
+		return true
+	case RecordKindMembers:
+		return true
+	case RecordKindOperation:
 		return true
 	case RecordKindRequest:
 		return true
 	case RecordKindRequestEvent:
+		return true
+	case RecordKindRule:
+		return true
+	case RecordKindRuleVersion:
 		return true
 	default:
 		return false
@@ -259,22 +460,67 @@ func (e RecordKind) Valid() bool {
 
 // Defines values for RequestState.
 const (
+	RequestStateAccepted     RequestState = "accepted"
+	RequestStateActive       RequestState = "active"
 	RequestStateAgreed       RequestState = "agreed"
+	RequestStateClosed       RequestState = "closed"
+	RequestStateDelivered    RequestState = "delivered"
+	RequestStateDisputed     RequestState = "disputed"
+	RequestStateExtended     RequestState = "extended"
+	RequestStateMediated     RequestState = "mediated"
 	RequestStatePartlyAgreed RequestState = "partly_agreed"
 	RequestStateRefused      RequestState = "refused"
+	RequestStateReturned     RequestState = "returned"
 	RequestStateSubmitted    RequestState = "submitted"
+	RequestStateWithdrawn    RequestState = "withdrawn"
 )
 
 // Valid indicates whether the value is a known member of the RequestState enum.
 func (e RequestState) Valid() bool {
 	switch e {
+	case RequestStateAccepted:
+		return true
+	case RequestStateActive:
+		return true
 	case RequestStateAgreed:
+		return true
+	case RequestStateClosed:
+		return true
+	case RequestStateDelivered:
+		return true
+	case RequestStateDisputed:
+		return true
+	case RequestStateExtended:
+		return true
+	case RequestStateMediated:
 		return true
 	case RequestStatePartlyAgreed:
 		return true
 	case RequestStateRefused:
 		return true
+	case RequestStateReturned:
+		return true
 	case RequestStateSubmitted:
+		return true
+	case RequestStateWithdrawn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Retirement.
+const (
+	RetirementOffline Retirement = "offline"
+	RetirementRetire  Retirement = "retire"
+)
+
+// Valid indicates whether the value is a known member of the Retirement enum.
+func (e Retirement) Valid() bool {
+	switch e {
+	case RetirementOffline:
+		return true
+	case RetirementRetire:
 		return true
 	default:
 		return false
@@ -347,6 +593,39 @@ func (e ShareType) Valid() bool {
 	}
 }
 
+// Defines values for Side.
+const (
+	SideLead Side = "lead"
+	SidePeer Side = "peer"
+)
+
+// Valid indicates whether the value is a known member of the Side enum.
+func (e Side) Valid() bool {
+	switch e {
+	case SideLead:
+		return true
+	case SidePeer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ValidityValid.
+const (
+	ValidityValidTrue ValidityValid = true
+)
+
+// Valid indicates whether the value is a known member of the ValidityValid enum.
+func (e ValidityValid) Valid() bool {
+	switch e {
+	case ValidityValidTrue:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Verdict.
 const (
 	VerdictCannotCheck Verdict = "cannot_check"
@@ -376,6 +655,54 @@ func (e Verdict) Valid() bool {
 		return false
 	}
 }
+
+// Defines values for ExportFormat.
+const (
+	ExportFormatCsv    ExportFormat = "csv"
+	ExportFormatDcatAp ExportFormat = "dcat-ap"
+)
+
+// Valid indicates whether the value is a known member of the ExportFormat enum.
+func (e ExportFormat) Valid() bool {
+	switch e {
+	case ExportFormatCsv:
+		return true
+	case ExportFormatDcatAp:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExportCatalogParamsFormat.
+const (
+	ExportCatalogParamsFormatCsv    ExportCatalogParamsFormat = "csv"
+	ExportCatalogParamsFormatDcatAp ExportCatalogParamsFormat = "dcat-ap"
+)
+
+// Valid indicates whether the value is a known member of the ExportCatalogParamsFormat enum.
+func (e ExportCatalogParamsFormat) Valid() bool {
+	switch e {
+	case ExportCatalogParamsFormatCsv:
+		return true
+	case ExportCatalogParamsFormatDcatAp:
+		return true
+	default:
+		return false
+	}
+}
+
+// AcceptRequest defines model for AcceptRequest.
+type AcceptRequest struct {
+	// Decision 受理 accept, 退回补正 return.
+	Decision CheckDecision `json:"decision"`
+
+	// Reason Required when returned.
+	Reason string `json:"reason,omitempty"`
+}
+
+// CheckDecision 受理 accept, 退回补正 return.
+type CheckDecision string
 
 // AccessEntry defines model for AccessEntry.
 type AccessEntry struct {
@@ -549,6 +876,18 @@ type AnswerRequest struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// BatchResult defines model for BatchResult.
+type BatchResult struct {
+	// Codes As given.
+	Codes []string `json:"codes"`
+
+	// Digest SHA-256 of the entries' digests, joined by newlines.
+	Digest string `json:"digest"`
+
+	// State Of all entries; empty if they differ.
+	State string `json:"state"`
+}
+
 // Block defines model for Block.
 type Block struct {
 	DataHash string `json:"dataHash"`
@@ -593,44 +932,118 @@ type BlockTransaction struct {
 	Transaction Transaction `json:"transaction"`
 }
 
-// CatalogContent What the provider declares of a resource.
+// Calendar Working days 工作日 of a year.
+type Calendar struct {
+	// DaysOff Days without work, ascending.
+	DaysOff    []string       `json:"daysOff"`
+	Department DepartmentCode `json:"department"`
+
+	// Digest SHA-256 of the record's canonical bytes with this field empty.
+	Digest string `json:"digest"`
+
+	// Provisional 暂定: set before the notice was published.
+	Provisional bool `json:"provisional"`
+
+	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	Role Role `json:"role"`
+
+	// Schema For example zhenglian/catalog-entry/1.
+	Schema string `json:"schema"`
+
+	// Source The notice.
+	Source string `json:"source"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+
+	// TxTime Chosen by the client and checked by the peers.
+	TxTime  time.Time `json:"txTime"`
+	Version int       `json:"version"`
+
+	// Workdays Saturdays and Sundays that are worked in exchange 调休, ascending.
+	Workdays []string `json:"workdays"`
+	Year     int      `json:"year"`
+}
+
+// CalendarList defines model for CalendarList.
+type CalendarList struct {
+	Items []WrittenCalendar `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+}
+
+// CalendarRef defines model for CalendarRef.
+type CalendarRef struct {
+	Version int `json:"version"`
+	Year    int `json:"year"`
+}
+
+// CatalogCodes defines model for CatalogCodes.
+type CatalogCodes struct {
+	Codes Codes `json:"codes"`
+}
+
+// CatalogContent What the provider declares of a resource. Answers have every field. What a registration must have is a rule of the catalog and not of this description, so that all findings come together.
 type CatalogContent struct {
 	Abstract string `json:"abstract"`
 
 	// Classification 信息资源分类, free text theme
-	Classification string `json:"classification,omitempty"`
+	Classification string `json:"classification"`
 
 	// Code 信息资源代码
 	Code string `json:"code"`
 
 	// DutyRef 职责/权责事项
-	DutyRef string `json:"dutyRef,omitempty"`
+	DutyRef string `json:"dutyRef"`
 
 	// Format file spreadsheet database image stream self_describing api
-	Format string        `json:"format"`
-	Items  []CatalogItem `json:"items"`
+	Format string `json:"format"`
+
+	// FormatType 格式类型 within the class, for example csv; may be empty.
+	FormatType string        `json:"formatType"`
+	Items      []CatalogItem `json:"items"`
 
 	// LegalBasis Required when conditional or not shared.
-	LegalBasis []string `json:"legalBasis,omitempty"`
-	Name       string   `json:"name"`
+	LegalBasis []string `json:"legalBasis"`
 
-	// PersonalData none general sensitive
+	// Level 数据分级 1–4, not lower than any item's.
+	Level int `json:"level"`
+
+	// Name 信息资源名称
+	Name string `json:"name"`
+
+	// OpenCondition Required when opening is conditional; empty otherwise.
+	OpenCondition string `json:"openCondition"`
+
+	// OpenType 开放类型: 1 无条件开放, 2 有条件开放, 3 不予开放.
+	OpenType int `json:"openType"`
+
+	// PersonalData 涉及个人信息: none general sensitive
 	PersonalData string `json:"personalData"`
+
+	// ProviderOffice 提供方内部部门; may be empty.
+	ProviderOffice string `json:"providerOffice"`
+
+	// ProviderUSCC 提供方代码, 统一社会信用代码
 	ProviderUSCC string `json:"providerUscc"`
 
-	// RegionCode GB/T 2260, 6 digits
+	// RegionCode 行政区划, GB/T 2260, 6 digits
 	RegionCode string `json:"regionCode"`
 
-	// ShareCondition Required when conditional.
-	ShareCondition string `json:"shareCondition,omitempty"`
+	// RelatedCodes 关联资源代码, of recorded entries.
+	RelatedCodes []string `json:"relatedCodes"`
+
+	// ShareCondition Required when conditional; empty otherwise.
+	ShareCondition string `json:"shareCondition"`
 
 	// ShareMode platform_table platform_file platform_api mail medium
 	ShareMode string `json:"shareMode"`
 
-	// ShareType Sharing attribute 共享类型: 1 无条件共享, 2 有条件共享, 3 不予共享.
-	ShareType ShareType `json:"shareType"`
+	// ShareType 共享类型: 1 无条件共享, 2 有条件共享, 3 不予共享.
+	ShareType int `json:"shareType"`
 
-	// SystemRef 信息系统
+	// SystemRef 信息系统, required.
 	SystemRef string `json:"systemRef"`
 
 	// UpdateCycle irregular realtime daily weekly monthly quarterly half_yearly yearly other
@@ -639,7 +1052,7 @@ type CatalogContent struct {
 
 // CatalogEntry Catalog entry 目录条目.
 type CatalogEntry struct {
-	// Content What the provider declares of a resource.
+	// Content What the provider declares of a resource. Answers have every field. What a registration must have is a rule of the catalog and not of this description, so that all findings come together.
 	Content CatalogContent `json:"content"`
 
 	// ContentDigest SHA-256, 64 lower-case hexadecimal digits.
@@ -649,9 +1062,24 @@ type CatalogEntry struct {
 	// Digest SHA-256 of the record's canonical bytes with this field empty.
 	Digest string `json:"digest"`
 
-	// Opinion The reviewer's words; empty before review.
-	Opinion  string         `json:"opinion"`
+	// LastVersion The highest version recorded.
+	LastVersion int `json:"lastVersion"`
+
+	// Opinion The last reviewer's words; empty before review.
+	Opinion string `json:"opinion"`
+
+	// Pending The version under review while a change is pending; 0 otherwise.
+	Pending  int            `json:"pending"`
 	Provider DepartmentCode `json:"provider"`
+
+	// Reason Why it goes or went offline or was withdrawn; empty otherwise.
+	Reason string `json:"reason"`
+
+	// Review The reviewers' time limit while a review is pending.
+	Review *Clock `json:"review"`
+
+	// Reviewer Whose reviewers decide: the lead's, or those of any other department that is no party.
+	Reviewer Side `json:"reviewer"`
 
 	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
 	Role Role `json:"role"`
@@ -659,15 +1087,23 @@ type CatalogEntry struct {
 	// Schema For example zhenglian/catalog-entry/1.
 	Schema string `json:"schema"`
 
-	// State 待注册审核 reg_pending, 已注册 registered, 退回修改 reg_rejected, 已发布 published.
+	// Seq Number of the last event.
+	Seq int `json:"seq"`
+
+	// State 草稿 draft, 待注册审核 reg_pending, 已注册 registered, 退回修改 reg_rejected, 待发布审核 pub_pending, 发布审核退回 pub_rejected, 已发布 published, 变更审核 change_pending, 下线审核 offline_pending, 已下线 offline, 已撤销 retired.
 	State CatalogState `json:"state"`
 
 	// TxID 64 lower-case hexadecimal digits.
 	TxID TxID `json:"txId"`
 
 	// TxTime Chosen by the client and checked by the peers.
-	TxTime  time.Time `json:"txTime"`
-	Version int       `json:"version"`
+	TxTime time.Time `json:"txTime"`
+
+	// Update The provider's time limit after a change of duties.
+	Update *Clock `json:"update"`
+
+	// Version Of the content in force.
+	Version int `json:"version"`
 }
 
 // CatalogEntryList defines model for CatalogEntryList.
@@ -678,22 +1114,109 @@ type CatalogEntryList struct {
 	Next Next `json:"next"`
 }
 
+// CatalogEvent A step of a catalog entry.
+type CatalogEvent struct {
+	Code       string         `json:"code"`
+	Department DepartmentCode `json:"department"`
+
+	// Digest SHA-256 of the record's canonical bytes with this field empty.
+	Digest      string `json:"digest"`
+	Event       string `json:"event"`
+	LastVersion int    `json:"lastVersion"`
+	Opinion     string `json:"opinion"`
+	Pending     int    `json:"pending"`
+
+	// Provider With the first event; empty after it.
+	Provider string `json:"provider"`
+	Reason   string `json:"reason"`
+
+	// Review After the event.
+	Review *Clock `json:"review"`
+
+	// Reviewer With the first event; empty after it.
+	Reviewer string `json:"reviewer"`
+
+	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	Role Role `json:"role"`
+
+	// Schema For example zhenglian/catalog-entry/1.
+	Schema string `json:"schema"`
+	Seq    int    `json:"seq"`
+
+	// State 草稿 draft, 待注册审核 reg_pending, 已注册 registered, 退回修改 reg_rejected, 待发布审核 pub_pending, 发布审核退回 pub_rejected, 已发布 published, 变更审核 change_pending, 下线审核 offline_pending, 已下线 offline, 已撤销 retired.
+	State CatalogState `json:"state"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+
+	// TxTime Chosen by the client and checked by the peers.
+	TxTime time.Time `json:"txTime"`
+
+	// Update After the event.
+	Update *Clock `json:"update"`
+
+	// Version In force after the event.
+	Version int `json:"version"`
+}
+
+// CatalogHistory defines model for CatalogHistory.
+type CatalogHistory struct {
+	Items []CatalogStep `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+}
+
 // CatalogItem Information item 信息项.
 type CatalogItem struct {
-	// Level 数据分级
+	// Level 数据分级 1–4
 	Level     int    `json:"level"`
 	Name      string `json:"name"`
-	Sensitive bool   `json:"sensitive,omitempty"`
+	Sensitive bool   `json:"sensitive"`
 
-	// ShareType Sharing attribute 共享类型: 1 无条件共享, 2 有条件共享, 3 不予共享.
-	ShareType ShareType `json:"shareType"`
+	// ShareType As the resource's; never looser than it.
+	ShareType int `json:"shareType"`
 
 	// Type C N Y D T L M G B I F: 字符 数值 货币 日期 日期时间 逻辑 备注 通用 双精度 整型 浮点
 	Type string `json:"type"`
 }
 
-// CatalogState 待注册审核 reg_pending, 已注册 registered, 退回修改 reg_rejected, 已发布 published.
+// CatalogState 草稿 draft, 待注册审核 reg_pending, 已注册 registered, 退回修改 reg_rejected, 待发布审核 pub_pending, 发布审核退回 pub_rejected, 已发布 published, 变更审核 change_pending, 下线审核 offline_pending, 已下线 offline, 已撤销 retired.
 type CatalogState string
+
+// CatalogStep defines model for CatalogStep.
+type CatalogStep struct {
+	// Changes Against the version before, of an event that made a version.
+	Changes []FieldChange       `json:"changes"`
+	Event   WrittenCatalogEvent `json:"event"`
+}
+
+// CatalogVersion An immutable version of a catalog entry's content.
+type CatalogVersion struct {
+	// Content What the provider declares of a resource. Answers have every field. What a registration must have is a rule of the catalog and not of this description, so that all findings come together.
+	Content CatalogContent `json:"content"`
+
+	// ContentDigest SHA-256, 64 lower-case hexadecimal digits.
+	ContentDigest Digest         `json:"contentDigest"`
+	Department    DepartmentCode `json:"department"`
+
+	// Digest SHA-256 of the record's canonical bytes with this field empty.
+	Digest   string         `json:"digest"`
+	Provider DepartmentCode `json:"provider"`
+
+	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	Role Role `json:"role"`
+
+	// Schema For example zhenglian/catalog-entry/1.
+	Schema string `json:"schema"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+
+	// TxTime Chosen by the client and checked by the peers.
+	TxTime  time.Time `json:"txTime"`
+	Version int       `json:"version"`
+}
 
 // Certificate The ledger's record of an electronic certificate 电子证照.
 type Certificate struct {
@@ -783,6 +1306,111 @@ type ChainInfo struct {
 	LastBlock *BlockHeader `json:"lastBlock,omitempty"`
 }
 
+// Clock A time limit that runs, or ran last, on a record. Whether it has passed is evaluated when it is read.
+type Clock struct {
+	// Calendars That dueAt was computed with.
+	Calendars []CalendarRef `json:"calendars"`
+
+	// DueAt The first moment that is too late.
+	DueAt time.Time `json:"dueAt"`
+
+	// Event What starts a time limit 时限.
+	Event DeadlineEvent `json:"event"`
+
+	// ExtendMax Working days that may still be added.
+	ExtendMax int `json:"extendMax"`
+
+	// ExtendWith Whose consent an extension needs.
+	ExtendWith ExtensionConsent `json:"extendWith"`
+	LegalBasis string           `json:"legalBasis"`
+
+	// Limit Working days, extensions included.
+	Limit int `json:"limit"`
+
+	// OverdueAt When it was recorded that dueAt had passed.
+	OverdueAt   *time.Time `json:"overdueAt"`
+	RuleVersion int        `json:"ruleVersion"`
+	StartedAt   time.Time  `json:"startedAt"`
+
+	// StoppedAt Null while it runs.
+	StoppedAt *time.Time `json:"stoppedAt"`
+
+	// Used Working days used up before startedAt.
+	Used int `json:"used"`
+}
+
+// Codes defines model for Codes.
+type Codes = []string
+
+// ConfirmRequest defines model for ConfirmRequest.
+type ConfirmRequest struct {
+	// Decision 确认 confirm, 未收到或不符 reject: delivery is due anew.
+	Decision ConfirmDecision `json:"decision"`
+
+	// Reason Required when rejected.
+	Reason string `json:"reason,omitempty"`
+}
+
+// ConfirmDecision 确认 confirm, 未收到或不符 reject: delivery is due anew.
+type ConfirmDecision string
+
+// DeadlineEvent What starts a time limit 时限.
+type DeadlineEvent string
+
+// DeadlineRule A time limit with its legal basis.
+type DeadlineRule struct {
+	Department DepartmentCode `json:"department"`
+
+	// Digest SHA-256 of the record's canonical bytes with this field empty.
+	Digest string `json:"digest"`
+
+	// Event What starts a time limit 时限.
+	Event DeadlineEvent `json:"event"`
+
+	// ExtendMax Working days that one extension may add; 0: none.
+	ExtendMax int `json:"extendMax"`
+
+	// ExtendWith Whose consent an extension needs.
+	ExtendWith ExtensionConsent `json:"extendWith"`
+
+	// LegalBasis 依据
+	LegalBasis string `json:"legalBasis"`
+
+	// Limit Working days.
+	Limit int `json:"limit"`
+
+	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	Role Role `json:"role"`
+
+	// Schema For example zhenglian/catalog-entry/1.
+	Schema string `json:"schema"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+
+	// TxTime Chosen by the client and checked by the peers.
+	TxTime  time.Time `json:"txTime"`
+	Version int       `json:"version"`
+}
+
+// DecideExtension defines model for DecideExtension.
+type DecideExtension struct {
+	// Decision 同意延期 grant, 不同意延期 deny.
+	Decision ExtensionDecision `json:"decision"`
+
+	// Reason Required when denied.
+	Reason string `json:"reason,omitempty"`
+}
+
+// ExtensionDecision 同意延期 grant, 不同意延期 deny.
+type ExtensionDecision string
+
+// DeliverRequest defines model for DeliverRequest.
+type DeliverRequest struct {
+	// DeliveryDigest SHA-256, 64 lower-case hexadecimal digits.
+	DeliveryDigest Digest `json:"deliveryDigest"`
+}
+
 // Department defines model for Department.
 type Department struct {
 	Code       DepartmentCode `json:"code"`
@@ -834,13 +1462,48 @@ type Digest = string
 // Direction Which side of the share wrote the record: 提供方 provider, 需求方 consumer.
 type Direction string
 
-// FieldError defines model for FieldError.
-type FieldError struct {
-	// Field JSON pointer into the body, or "query name" or "path name".
+// ExtendRequest defines model for ExtendRequest.
+type ExtendRequest struct {
+	// Days Working days, at most what the rule allows.
+	Days   int    `json:"days"`
+	Reason string `json:"reason"`
+}
+
+// Extension defines model for Extension.
+type Extension struct {
+	// Days Working days.
+	Days   int    `json:"days"`
+	Reason string `json:"reason"`
+}
+
+// ExtensionConsent Whose consent an extension needs.
+type ExtensionConsent string
+
+// FieldChange A difference between two versions of content.
+type FieldChange struct {
+	// After JSON of the value; empty when it is not there any more.
+	After string `json:"after"`
+
+	// Before JSON of the value; empty when it was not there.
+	Before string `json:"before"`
+
+	// Field For example "shareType" or "items[库名].level".
+	Field string `json:"field"`
+}
+
+// FieldFinding defines model for FieldFinding.
+type FieldFinding struct {
+	// En The rule in English.
+	En string `json:"en"`
+
+	// Field JSON pointer into the body, or "query name", "path name" or "header name".
 	Field string `json:"field"`
 
-	// Rule What the field must be. The value sent is never repeated.
+	// Rule Stable name of the rule that is broken.
 	Rule string `json:"rule"`
+
+	// Zh The rule in Chinese. The value sent is never repeated.
+	Zh string `json:"zh"`
 }
 
 // Grant Authorization 授权 to use exact items of one catalog version.
@@ -854,7 +1517,8 @@ type Grant struct {
 	Department       DepartmentCode `json:"department"`
 
 	// Digest SHA-256 of the record's canonical bytes with this field empty.
-	Digest string `json:"digest"`
+	Digest    string    `json:"digest"`
+	GrantedAt time.Time `json:"grantedAt"`
 
 	// ID 128 random bits, 32 lower-case hexadecimal digits.
 	ID    ID       `json:"id"`
@@ -868,6 +1532,9 @@ type Grant struct {
 	// Quota Bounds in calls.
 	Quota Quota `json:"quota"`
 
+	// Reason Of the last suspension, resumption or revocation; empty before.
+	Reason string `json:"reason"`
+
 	// RequestID 128 random bits, 32 lower-case hexadecimal digits.
 	RequestID ID `json:"requestId"`
 
@@ -880,8 +1547,11 @@ type Grant struct {
 	ServiceItem string `json:"serviceItem"`
 	ShareMode   string `json:"shareMode"`
 
-	// State 使用中 active, 未到生效日 pending, 到期 expired.
+	// State 使用中 active, 暂停 suspended, 收回 revoked; evaluated at read: 未到生效日 pending, 到期 expired.
 	State GrantState `json:"state"`
+
+	// StoppedBy Who suspended or revoked it; empty while active.
+	StoppedBy string `json:"stoppedBy"`
 
 	// TxID 64 lower-case hexadecimal digits.
 	TxID TxID `json:"txId"`
@@ -896,6 +1566,44 @@ type GrantCount struct {
 	GrantID string `json:"grantId"`
 }
 
+// GrantEvent A step of a grant.
+type GrantEvent struct {
+	Department DepartmentCode `json:"department"`
+
+	// Digest SHA-256 of the record's canonical bytes with this field empty.
+	Digest string `json:"digest"`
+	Event  string `json:"event"`
+
+	// GrantID 128 random bits, 32 lower-case hexadecimal digits.
+	GrantID ID     `json:"grantId"`
+	Reason  string `json:"reason"`
+
+	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	Role Role `json:"role"`
+
+	// Schema For example zhenglian/catalog-entry/1.
+	Schema string `json:"schema"`
+	Seq    int    `json:"seq"`
+
+	// State 使用中 active, 暂停 suspended, 收回 revoked; evaluated at read: 未到生效日 pending, 到期 expired.
+	State     GrantState `json:"state"`
+	StoppedBy string     `json:"stoppedBy"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+
+	// TxTime Chosen by the client and checked by the peers.
+	TxTime time.Time `json:"txTime"`
+}
+
+// GrantEventList defines model for GrantEventList.
+type GrantEventList struct {
+	Items []WrittenGrantEvent `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+}
+
 // GrantList defines model for GrantList.
 type GrantList struct {
 	Items []WrittenGrant `json:"items"`
@@ -904,7 +1612,7 @@ type GrantList struct {
 	Next Next `json:"next"`
 }
 
-// GrantState 使用中 active, 未到生效日 pending, 到期 expired.
+// GrantState 使用中 active, 暂停 suspended, 收回 revoked; evaluated at read: 未到生效日 pending, 到期 expired.
 type GrantState string
 
 // Health defines model for Health.
@@ -920,6 +1628,83 @@ type HolderKind string
 
 // ID 128 random bits, 32 lower-case hexadecimal digits.
 type ID = string
+
+// InboxItem defines model for InboxItem.
+type InboxItem struct {
+	Block   BlockNumber `json:"block"`
+	ID      string      `json:"id"`
+	Kind    RecordKind  `json:"kind"`
+	Overdue bool        `json:"overdue"`
+	State   string      `json:"state"`
+
+	// Task What a record waits for. Either a department or a side is named.
+	Task  InboxTask `json:"task"`
+	Title string    `json:"title"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
+// InboxItemList defines model for InboxItemList.
+type InboxItemList struct {
+	Items []InboxItem `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+}
+
+// InboxTask What a record waits for. Either a department or a side is named.
+type InboxTask struct {
+	// Department Whose turn it is; empty when a side's.
+	Department string `json:"department"`
+
+	// DueAt Null without a time limit.
+	DueAt *time.Time `json:"dueAt"`
+
+	// Parties Departments that are no peers here.
+	Parties []string `json:"parties"`
+
+	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	Role Role `json:"role"`
+
+	// Side lead or peer; empty when a department's.
+	Side string `json:"side"`
+
+	// Transaction The one to run, for example "sharing:Answer".
+	Transaction string `json:"transaction"`
+}
+
+// Indicator defines model for Indicator.
+type Indicator struct {
+	Code        string `json:"code"`
+	Definition  string `json:"definition"`
+	Denominator int64  `json:"denominator"`
+	NameEn      string `json:"nameEn"`
+	NameZh      string `json:"nameZh"`
+	Numerator   int64  `json:"numerator"`
+
+	// Query How to recompute it from ledger records.
+	Query string `json:"query"`
+
+	// Records Path of the records that it counts.
+	Records string        `json:"records"`
+	Unit    IndicatorUnit `json:"unit"`
+
+	// Value Null when there is nothing to count yet.
+	Value *float64 `json:"value"`
+}
+
+// IndicatorUnit defines model for Indicator.Unit.
+type IndicatorUnit string
+
+// Indicators defines model for Indicators.
+type Indicators struct {
+	AsOf time.Time `json:"asOf"`
+
+	// Height Number of blocks it was read at.
+	Height int64       `json:"height"`
+	Items  []Indicator `json:"items"`
+}
 
 // IssueCertificate defines model for IssueCertificate.
 type IssueCertificate struct {
@@ -999,6 +1784,16 @@ type LogRegistration struct {
 	VerifierKey string    `json:"verifierKey"`
 }
 
+// MediateRequest defines model for MediateRequest.
+type MediateRequest struct {
+	// Decision 维持 uphold, 重新答复 remand.
+	Decision MediationDecision `json:"decision"`
+	Reason   string            `json:"reason"`
+}
+
+// MediationDecision 维持 uphold, 重新答复 remand.
+type MediationDecision string
+
 // Meta Opens every ledger record: who wrote it, when, in which transaction.
 type Meta struct {
 	Department DepartmentCode `json:"department"`
@@ -1021,6 +1816,20 @@ type Meta struct {
 
 // Next Cursor of the next page; empty on the last.
 type Next = string
+
+// Opened What the first event of a request settles for good.
+type Opened struct {
+	CatalogVersion int `json:"catalogVersion"`
+
+	// Checker Whose reviewers decide: the lead's, or those of any other department that is no party.
+	Checker  Side           `json:"checker"`
+	Consumer DepartmentCode `json:"consumer"`
+
+	// Mediator Whose reviewers decide: the lead's, or those of any other department that is no party.
+	Mediator      Side           `json:"mediator"`
+	Provider      DepartmentCode `json:"provider"`
+	Unconditional bool           `json:"unconditional"`
+}
 
 // OutcomeUnknown defines model for OutcomeUnknown.
 type OutcomeUnknown struct {
@@ -1053,9 +1862,12 @@ type Problem struct {
 	// Detail What is wrong in this case and what the rule is.
 	Detail string `json:"detail"`
 
-	// Errors One for each field that breaks a rule.
-	Errors []FieldError `json:"errors,omitempty"`
-	Status int          `json:"status"`
+	// Fields One for each finding.
+	Fields []FieldFinding `json:"fields,omitempty"`
+
+	// State With `conflict`, when the record's state does not allow it; that state.
+	State  string `json:"state,omitempty"`
+	Status int    `json:"status"`
 
 	// Title The same for each code.
 	Title string `json:"title"`
@@ -1079,6 +1891,11 @@ type Quota struct {
 	Total  int64 `json:"total"`
 }
 
+// Reason defines model for Reason.
+type Reason struct {
+	Reason string `json:"reason"`
+}
+
 // RecordAccess defines model for RecordAccess.
 type RecordAccess struct {
 	Records []AccessInput `json:"records"`
@@ -1086,6 +1903,15 @@ type RecordAccess struct {
 
 // RecordKind defines model for RecordKind.
 type RecordKind string
+
+// RegisterCatalogBatch defines model for RegisterCatalogBatch.
+type RegisterCatalogBatch struct {
+	// Contents Of different codes and names.
+	Contents []CatalogContent `json:"contents"`
+
+	// Draft Keep them as drafts.
+	Draft bool `json:"draft"`
+}
 
 // RegisterDepartment defines model for RegisterDepartment.
 type RegisterDepartment struct {
@@ -1110,8 +1936,85 @@ type RegisterLog struct {
 	VerifierKey string `json:"verifierKey"`
 }
 
-// RequestState 已提交 submitted, 同意 agreed, 部分同意 partly_agreed, 不同意 refused.
+// RequestEvent A step of a share request. What it does not change is empty.
+type RequestEvent struct {
+	AnsweredIn   int  `json:"answeredIn"`
+	AnsweredLate bool `json:"answeredLate"`
+
+	// Clock After the event.
+	Clock *Clock `json:"clock"`
+
+	// Content As submitted or supplemented.
+	Content        *ShareRequestContent `json:"content"`
+	Decision       string               `json:"decision"`
+	DeliveryDigest string               `json:"deliveryDigest"`
+	Department     DepartmentCode       `json:"department"`
+
+	// Digest SHA-256 of the record's canonical bytes with this field empty.
+	Digest string `json:"digest"`
+	Event  string `json:"event"`
+
+	// Extension After the event.
+	Extension  *Extension `json:"extension"`
+	GrantID    string     `json:"grantId"`
+	LegalBasis []string   `json:"legalBasis"`
+
+	// Opened With the first event.
+	Opened *Opened `json:"opened"`
+	Reason string  `json:"reason"`
+
+	// RequestID 128 random bits, 32 lower-case hexadecimal digits.
+	RequestID ID `json:"requestId"`
+
+	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	Role Role `json:"role"`
+
+	// Schema For example zhenglian/catalog-entry/1.
+	Schema string `json:"schema"`
+	Seq    int    `json:"seq"`
+
+	// State 已提交 submitted, 退回补正 returned, 已受理 accepted, 延期 extended, 同意 agreed, 部分同意 partly_agreed, 不同意 refused, 争议 disputed, 协调 mediated, 已提供 delivered, 使用中 active, 办结 closed, 撤回 withdrawn.
+	State RequestState `json:"state"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+
+	// TxTime Chosen by the client and checked by the peers.
+	TxTime time.Time `json:"txTime"`
+}
+
+// RequestEventList defines model for RequestEventList.
+type RequestEventList struct {
+	Items []WrittenRequestEvent `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+}
+
+// RequestState 已提交 submitted, 退回补正 returned, 已受理 accepted, 延期 extended, 同意 agreed, 部分同意 partly_agreed, 不同意 refused, 争议 disputed, 协调 mediated, 已提供 delivered, 使用中 active, 办结 closed, 撤回 withdrawn.
 type RequestState string
+
+// RetireCatalogEntry defines model for RetireCatalogEntry.
+type RetireCatalogEntry struct {
+	Reason string `json:"reason"`
+
+	// Way 下线 offline, 撤销 retire.
+	Way Retirement `json:"way"`
+}
+
+// Retirement 下线 offline, 撤销 retire.
+type Retirement string
+
+// ReviewCatalogBatch defines model for ReviewCatalogBatch.
+type ReviewCatalogBatch struct {
+	Codes Codes `json:"codes"`
+
+	// Decision 通过 approve, 退回 return.
+	Decision ReviewDecision `json:"decision"`
+
+	// Opinion Required when returned.
+	Opinion string `json:"opinion,omitempty"`
+}
 
 // ReviewCatalogEntry defines model for ReviewCatalogEntry.
 type ReviewCatalogEntry struct {
@@ -1128,26 +2031,92 @@ type ReviewDecision string
 // Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
 type Role string
 
+// RuleList defines model for RuleList.
+type RuleList struct {
+	Items []WrittenRule `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+}
+
+// SetCalendar defines model for SetCalendar.
+type SetCalendar struct {
+	// DaysOff Days without work as YYYY-MM-DD, ascending; weekend days may be listed.
+	DaysOff []string `json:"daysOff"`
+
+	// Provisional Set before the notice was published.
+	Provisional bool `json:"provisional"`
+
+	// Source The notice.
+	Source string `json:"source"`
+
+	// Workdays Saturdays and Sundays that are worked, ascending.
+	Workdays []string `json:"workdays"`
+	Year     int      `json:"year"`
+}
+
+// SetRule defines model for SetRule.
+type SetRule struct {
+	// Event What starts a time limit 时限.
+	Event     DeadlineEvent `json:"event"`
+	ExtendMax int           `json:"extendMax"`
+
+	// ExtendWith Whose consent an extension needs.
+	ExtendWith ExtensionConsent `json:"extendWith"`
+	LegalBasis string           `json:"legalBasis"`
+	Limit      int              `json:"limit"`
+}
+
 // ShareRequest Share request 共享申请.
 type ShareRequest struct {
-	CatalogVersion int            `json:"catalogVersion"`
-	Consumer       DepartmentCode `json:"consumer"`
+	// AnsweredAt Of the last answer.
+	AnsweredAt *time.Time `json:"answeredAt"`
+
+	// AnsweredIn Working days from acceptance to the last answer.
+	AnsweredIn     int  `json:"answeredIn"`
+	AnsweredLate   bool `json:"answeredLate"`
+	CatalogVersion int  `json:"catalogVersion"`
+
+	// Checker Whose reviewers decide: the lead's, or those of any other department that is no party.
+	Checker Side `json:"checker"`
+
+	// Clock The time limit of the present state.
+	Clock    *Clock         `json:"clock"`
+	Consumer DepartmentCode `json:"consumer"`
 
 	// Content What the demand department 需求部门 asks for.
-	Content    ShareRequestContent `json:"content"`
-	Department DepartmentCode      `json:"department"`
+	Content ShareRequestContent `json:"content"`
+
+	// Decision The provider's; empty before the answer.
+	Decision string `json:"decision"`
+
+	// DeliveryDigest SHA-256 of the delivery note 交付清单; empty before.
+	DeliveryDigest string         `json:"deliveryDigest"`
+	Department     DepartmentCode `json:"department"`
 
 	// Digest SHA-256 of the record's canonical bytes with this field empty.
 	Digest string `json:"digest"`
+
+	// Disputes How often it was disputed.
+	Disputes int `json:"disputes"`
+
+	// Extension Asked for and not yet decided.
+	Extension *Extension `json:"extension"`
 
 	// GrantID Empty unless agreed or partly agreed.
 	GrantID string `json:"grantId"`
 
 	// LegalBasis Of a refusal.
-	LegalBasis []string       `json:"legalBasis"`
-	Provider   DepartmentCode `json:"provider"`
+	LegalBasis []string `json:"legalBasis"`
 
-	// Reason The provider's words; empty before the answer.
+	// Mediator Whose reviewers decide: the lead's, or those of any other department that is no party.
+	Mediator Side `json:"mediator"`
+
+	// Overdues How often a time limit was recorded as overdue.
+	Overdues int            `json:"overdues"`
+	Provider DepartmentCode `json:"provider"`
+
+	// Reason Of the last event that needs one.
 	Reason string `json:"reason"`
 
 	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
@@ -1159,7 +2128,7 @@ type ShareRequest struct {
 	// Seq Number of the last event.
 	Seq int `json:"seq"`
 
-	// State 已提交 submitted, 同意 agreed, 部分同意 partly_agreed, 不同意 refused.
+	// State 已提交 submitted, 退回补正 returned, 已受理 accepted, 延期 extended, 同意 agreed, 部分同意 partly_agreed, 不同意 refused, 争议 disputed, 协调 mediated, 已提供 delivered, 使用中 active, 办结 closed, 撤回 withdrawn.
 	State       RequestState `json:"state"`
 	SubmittedAt time.Time    `json:"submittedAt"`
 
@@ -1168,6 +2137,9 @@ type ShareRequest struct {
 
 	// TxTime Chosen by the client and checked by the peers.
 	TxTime time.Time `json:"txTime"`
+
+	// Unconditional All items asked for are shared unconditionally.
+	Unconditional bool `json:"unconditional"`
 }
 
 // ShareRequestContent What the demand department 需求部门 asks for.
@@ -1193,7 +2165,7 @@ type ShareRequestContent struct {
 	Quota Quota `json:"quota"`
 
 	// SecurityMeasures 安全措施
-	SecurityMeasures string `json:"securityMeasures,omitempty"`
+	SecurityMeasures string `json:"securityMeasures"`
 
 	// ServiceItem 事项编码
 	ServiceItem string `json:"serviceItem"`
@@ -1213,6 +2185,9 @@ type ShareRequestList struct {
 
 // ShareType Sharing attribute 共享类型: 1 无条件共享, 2 有条件共享, 3 不予共享.
 type ShareType int
+
+// Side Whose reviewers decide: the lead's, or those of any other department that is no party.
+type Side string
 
 // StatusAct The administrative act behind a change of status.
 type StatusAct struct {
@@ -1273,6 +2248,14 @@ type TrustedDepartment struct {
 
 // TxID 64 lower-case hexadecimal digits.
 type TxID = string
+
+// Validity defines model for Validity.
+type Validity struct {
+	Valid ValidityValid `json:"valid"`
+}
+
+// ValidityValid defines model for Validity.Valid.
+type ValidityValid bool
 
 // Verification defines model for Verification.
 type Verification struct {
@@ -1348,12 +2331,54 @@ type WrittenAnchor struct {
 	TxID TxID `json:"txId"`
 }
 
+// WrittenBatch defines model for WrittenBatch.
+type WrittenBatch struct {
+	Block  BlockNumber `json:"block"`
+	Record BatchResult `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
+// WrittenCalendar defines model for WrittenCalendar.
+type WrittenCalendar struct {
+	Block BlockNumber `json:"block"`
+
+	// Record Working days 工作日 of a year.
+	Record Calendar `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
 // WrittenCatalogEntry defines model for WrittenCatalogEntry.
 type WrittenCatalogEntry struct {
 	Block BlockNumber `json:"block"`
 
 	// Record Catalog entry 目录条目.
 	Record CatalogEntry `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
+// WrittenCatalogEvent defines model for WrittenCatalogEvent.
+type WrittenCatalogEvent struct {
+	Block BlockNumber `json:"block"`
+
+	// Record A step of a catalog entry.
+	Record CatalogEvent `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
+// WrittenCatalogVersion defines model for WrittenCatalogVersion.
+type WrittenCatalogVersion struct {
+	Block BlockNumber `json:"block"`
+
+	// Record An immutable version of a catalog entry's content.
+	Record CatalogVersion `json:"record"`
 
 	// TxID 64 lower-case hexadecimal digits.
 	TxID TxID `json:"txId"`
@@ -1390,10 +2415,43 @@ type WrittenGrant struct {
 	TxID TxID `json:"txId"`
 }
 
+// WrittenGrantEvent defines model for WrittenGrantEvent.
+type WrittenGrantEvent struct {
+	Block BlockNumber `json:"block"`
+
+	// Record A step of a grant.
+	Record GrantEvent `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
 // WrittenLog defines model for WrittenLog.
 type WrittenLog struct {
 	Block  BlockNumber     `json:"block"`
 	Record LogRegistration `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
+// WrittenRequestEvent defines model for WrittenRequestEvent.
+type WrittenRequestEvent struct {
+	Block BlockNumber `json:"block"`
+
+	// Record A step of a share request. What it does not change is empty.
+	Record RequestEvent `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
+// WrittenRule defines model for WrittenRule.
+type WrittenRule struct {
+	Block BlockNumber `json:"block"`
+
+	// Record A time limit with its legal basis.
+	Record DeadlineRule `json:"record"`
 
 	// TxID 64 lower-case hexadecimal digits.
 	TxID TxID `json:"txId"`
@@ -1413,6 +2471,12 @@ type WrittenShareRequest struct {
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// Draft defines model for Draft.
+type Draft = bool
+
+// ExportFormat defines model for ExportFormat.
+type ExportFormat string
+
 // FilterCall defines model for FilterCall.
 type FilterCall = string
 
@@ -1421,6 +2485,12 @@ type FilterCase = string
 
 // FilterCatalogCode defines model for FilterCatalogCode.
 type FilterCatalogCode = string
+
+// FilterChangedSince defines model for FilterChangedSince.
+type FilterChangedSince = time.Time
+
+// FilterConsumer defines model for FilterConsumer.
+type FilterConsumer = DepartmentCode
 
 // FilterDepartment defines model for FilterDepartment.
 type FilterDepartment = DepartmentCode
@@ -1431,11 +2501,20 @@ type FilterFrom = time.Time
 // FilterGrant 128 random bits, 32 lower-case hexadecimal digits.
 type FilterGrant = ID
 
+// FilterOverdue defines model for FilterOverdue.
+type FilterOverdue = bool
+
+// FilterProvider defines model for FilterProvider.
+type FilterProvider = DepartmentCode
+
 // FilterPurpose defines model for FilterPurpose.
 type FilterPurpose = string
 
 // FilterServiceItem defines model for FilterServiceItem.
 type FilterServiceItem = string
+
+// FilterShareType Sharing attribute 共享类型: 1 无条件共享, 2 有条件共享, 3 不予共享.
+type FilterShareType = ShareType
 
 // FilterState defines model for FilterState.
 type FilterState = string
@@ -1448,6 +2527,12 @@ type FilterText = string
 
 // FilterTo defines model for FilterTo.
 type FilterTo = time.Time
+
+// IdempotencyKey defines model for IdempotencyKey.
+type IdempotencyKey = string
+
+// InboxRole 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+type InboxRole = Role
 
 // Language defines model for Language.
 type Language = string
@@ -1487,6 +2572,9 @@ type PathRef = ID
 
 // PathTxID 64 lower-case hexadecimal digits.
 type PathTxID = TxID
+
+// PathVersion defines model for PathVersion.
+type PathVersion = int
 
 // Size defines model for Size.
 type Size = string
@@ -1565,12 +2653,55 @@ type TraceAccessParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ListCalendarsParams defines parameters for ListCalendars.
+type ListCalendarsParams struct {
+	// Limit Length of the page; 50 when absent.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// SetCalendarParams defines parameters for SetCalendar.
+type SetCalendarParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// PublishCatalogBatchParams defines parameters for PublishCatalogBatch.
+type PublishCatalogBatchParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RegisterCatalogBatchParams defines parameters for RegisterCatalogBatch.
+type RegisterCatalogBatchParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ReviewCatalogBatchParams defines parameters for ReviewCatalogBatch.
+type ReviewCatalogBatchParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListCatalogEntriesParams defines parameters for ListCatalogEntries.
 type ListCatalogEntriesParams struct {
 	Department *FilterDepartment `form:"department,omitempty" json:"department,omitempty"`
 
+	// Provider The department that provides the data.
+	Provider  *FilterProvider  `form:"provider,omitempty" json:"provider,omitempty"`
+	ShareType *FilterShareType `form:"shareType,omitempty" json:"shareType,omitempty"`
+
 	// State Stored state or status.
 	State *FilterState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Overdue true: only what a time limit has passed for by now.
+	Overdue *FilterOverdue `form:"overdue,omitempty" json:"overdue,omitempty"`
+
+	// ChangedSince Only what was written at or after this time.
+	ChangedSince *FilterChangedSince `form:"changedSince,omitempty" json:"changedSince,omitempty"`
 
 	// Text Part of the name or abstract.
 	Text *FilterText `form:"text,omitempty" json:"text,omitempty"`
@@ -1582,6 +2713,57 @@ type ListCatalogEntriesParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// RegisterCatalogEntryParams defines parameters for RegisterCatalogEntry.
+type RegisterCatalogEntryParams struct {
+	// Draft Keep it as a draft 草稿.
+	Draft *Draft `form:"draft,omitempty" json:"draft,omitempty"`
+
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ChangeCatalogEntryParams defines parameters for ChangeCatalogEntry.
+type ChangeCatalogEntryParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// MarkCatalogOverdueParams defines parameters for MarkCatalogOverdue.
+type MarkCatalogOverdueParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// PublishCatalogEntryParams defines parameters for PublishCatalogEntry.
+type PublishCatalogEntryParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RequireCatalogUpdateParams defines parameters for RequireCatalogUpdate.
+type RequireCatalogUpdateParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RetireCatalogEntryParams defines parameters for RetireCatalogEntry.
+type RetireCatalogEntryParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ReviewCatalogEntryParams defines parameters for ReviewCatalogEntry.
+type ReviewCatalogEntryParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// SubmitCatalogEntryParams defines parameters for SubmitCatalogEntry.
+type SubmitCatalogEntryParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // GetCatalogHistoryParams defines parameters for GetCatalogHistory.
 type GetCatalogHistoryParams struct {
 	// Limit Length of the page; 50 when absent.
@@ -1590,6 +2772,30 @@ type GetCatalogHistoryParams struct {
 	// Cursor `next` of the page before.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// ExportCatalogParams defines parameters for ExportCatalog.
+type ExportCatalogParams struct {
+	Format ExportCatalogParamsFormat `form:"format" json:"format"`
+
+	// Provider The department that provides the data.
+	Provider  *FilterProvider  `form:"provider,omitempty" json:"provider,omitempty"`
+	ShareType *FilterShareType `form:"shareType,omitempty" json:"shareType,omitempty"`
+
+	// State Stored state or status.
+	State *FilterState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Overdue true: only what a time limit has passed for by now.
+	Overdue *FilterOverdue `form:"overdue,omitempty" json:"overdue,omitempty"`
+
+	// ChangedSince Only what was written at or after this time.
+	ChangedSince *FilterChangedSince `form:"changedSince,omitempty" json:"changedSince,omitempty"`
+
+	// Text Part of the name or abstract.
+	Text *FilterText `form:"text,omitempty" json:"text,omitempty"`
+}
+
+// ExportCatalogParamsFormat defines parameters for ExportCatalog.
+type ExportCatalogParamsFormat string
 
 // ListCertificatesParams defines parameters for ListCertificates.
 type ListCertificatesParams struct {
@@ -1603,6 +2809,18 @@ type ListCertificatesParams struct {
 
 	// Cursor `next` of the page before.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// IssueCertificateParams defines parameters for IssueCertificate.
+type IssueCertificateParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RevokeCertificateParams defines parameters for RevokeCertificate.
+type RevokeCertificateParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // GetCertificateQRPNGParams defines parameters for GetCertificateQRPNG.
@@ -1629,13 +2847,70 @@ type ListDepartmentsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// RegisterDepartmentParams defines parameters for RegisterDepartment.
+type RegisterDepartmentParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListGrantsParams defines parameters for ListGrants.
 type ListGrantsParams struct {
 	Department *FilterDepartment `form:"department,omitempty" json:"department,omitempty"`
 
+	// Provider The department that provides the data.
+	Provider *FilterProvider `form:"provider,omitempty" json:"provider,omitempty"`
+
+	// Consumer The department that asks for the data.
+	Consumer *FilterConsumer `form:"consumer,omitempty" json:"consumer,omitempty"`
+
 	// State Stored state or status.
-	State   *FilterState `form:"state,omitempty" json:"state,omitempty"`
-	GrantID *FilterGrant `form:"grantId,omitempty" json:"grantId,omitempty"`
+	State *FilterState `form:"state,omitempty" json:"state,omitempty"`
+
+	// ChangedSince Only what was written at or after this time.
+	ChangedSince *FilterChangedSince `form:"changedSince,omitempty" json:"changedSince,omitempty"`
+	GrantID      *FilterGrant        `form:"grantId,omitempty" json:"grantId,omitempty"`
+
+	// Limit Length of the page; 50 when absent.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ResumeGrantParams defines parameters for ResumeGrant.
+type ResumeGrantParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RevokeGrantParams defines parameters for RevokeGrant.
+type RevokeGrantParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// SuspendGrantParams defines parameters for SuspendGrant.
+type SuspendGrantParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetGrantHistoryParams defines parameters for GetGrantHistory.
+type GetGrantHistoryParams struct {
+	// Limit Length of the page; 50 when absent.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// GetInboxParams defines parameters for GetInbox.
+type GetInboxParams struct {
+	// Role Only what waits for this role.
+	Role *InboxRole `form:"role,omitempty" json:"role,omitempty"`
+
+	// Overdue true: only what a time limit has passed for by now.
+	Overdue *FilterOverdue `form:"overdue,omitempty" json:"overdue,omitempty"`
 
 	// Limit Length of the page; 50 when absent.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -1653,13 +2928,31 @@ type ListLogsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// RegisterLogParams defines parameters for RegisterLog.
+type RegisterLogParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListRequestsParams defines parameters for ListRequests.
 type ListRequestsParams struct {
 	Department *FilterDepartment `form:"department,omitempty" json:"department,omitempty"`
 
+	// Provider The department that provides the data.
+	Provider *FilterProvider `form:"provider,omitempty" json:"provider,omitempty"`
+
+	// Consumer The department that asks for the data.
+	Consumer *FilterConsumer `form:"consumer,omitempty" json:"consumer,omitempty"`
+
 	// State Stored state or status.
-	State   *FilterState `form:"state,omitempty" json:"state,omitempty"`
-	GrantID *FilterGrant `form:"grantId,omitempty" json:"grantId,omitempty"`
+	State *FilterState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Overdue true: only what a time limit has passed for by now.
+	Overdue *FilterOverdue `form:"overdue,omitempty" json:"overdue,omitempty"`
+
+	// ChangedSince Only what was written at or after this time.
+	ChangedSince *FilterChangedSince `form:"changedSince,omitempty" json:"changedSince,omitempty"`
+	GrantID      *FilterGrant        `form:"grantId,omitempty" json:"grantId,omitempty"`
 
 	// Limit Length of the page; 50 when absent.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -1668,14 +2961,140 @@ type ListRequestsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// RequestShareParams defines parameters for RequestShare.
+type RequestShareParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// AcceptRequestParams defines parameters for AcceptRequest.
+type AcceptRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// AnswerRequestParams defines parameters for AnswerRequest.
+type AnswerRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CloseRequestParams defines parameters for CloseRequest.
+type CloseRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ConfirmRequestParams defines parameters for ConfirmRequest.
+type ConfirmRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DecideExtensionParams defines parameters for DecideExtension.
+type DecideExtensionParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeliverRequestParams defines parameters for DeliverRequest.
+type DeliverRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DisputeRequestParams defines parameters for DisputeRequest.
+type DisputeRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ExtendRequestParams defines parameters for ExtendRequest.
+type ExtendRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// MarkRequestOverdueParams defines parameters for MarkRequestOverdue.
+type MarkRequestOverdueParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// MediateRequestParams defines parameters for MediateRequest.
+type MediateRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// SupplementRequestParams defines parameters for SupplementRequest.
+type SupplementRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// WithdrawRequestParams defines parameters for WithdrawRequest.
+type WithdrawRequestParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetRequestHistoryParams defines parameters for GetRequestHistory.
+type GetRequestHistoryParams struct {
+	// Limit Length of the page; 50 when absent.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListRulesParams defines parameters for ListRules.
+type ListRulesParams struct {
+	// Limit Length of the page; 50 when absent.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// SetRuleParams defines parameters for SetRule.
+type SetRuleParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // RecordAccessJSONRequestBody defines body for RecordAccess for application/json ContentType.
 type RecordAccessJSONRequestBody = RecordAccess
+
+// SetCalendarJSONRequestBody defines body for SetCalendar for application/json ContentType.
+type SetCalendarJSONRequestBody = SetCalendar
+
+// PublishCatalogBatchJSONRequestBody defines body for PublishCatalogBatch for application/json ContentType.
+type PublishCatalogBatchJSONRequestBody = CatalogCodes
+
+// RegisterCatalogBatchJSONRequestBody defines body for RegisterCatalogBatch for application/json ContentType.
+type RegisterCatalogBatchJSONRequestBody = RegisterCatalogBatch
+
+// ReviewCatalogBatchJSONRequestBody defines body for ReviewCatalogBatch for application/json ContentType.
+type ReviewCatalogBatchJSONRequestBody = ReviewCatalogBatch
 
 // RegisterCatalogEntryJSONRequestBody defines body for RegisterCatalogEntry for application/json ContentType.
 type RegisterCatalogEntryJSONRequestBody = CatalogContent
 
+// ChangeCatalogEntryJSONRequestBody defines body for ChangeCatalogEntry for application/json ContentType.
+type ChangeCatalogEntryJSONRequestBody = CatalogContent
+
+// RequireCatalogUpdateJSONRequestBody defines body for RequireCatalogUpdate for application/json ContentType.
+type RequireCatalogUpdateJSONRequestBody = Reason
+
+// RetireCatalogEntryJSONRequestBody defines body for RetireCatalogEntry for application/json ContentType.
+type RetireCatalogEntryJSONRequestBody = RetireCatalogEntry
+
 // ReviewCatalogEntryJSONRequestBody defines body for ReviewCatalogEntry for application/json ContentType.
 type ReviewCatalogEntryJSONRequestBody = ReviewCatalogEntry
+
+// ValidateCatalogContentJSONRequestBody defines body for ValidateCatalogContent for application/json ContentType.
+type ValidateCatalogContentJSONRequestBody = CatalogContent
 
 // IssueCertificateJSONRequestBody defines body for IssueCertificate for application/json ContentType.
 type IssueCertificateJSONRequestBody = IssueCertificate
@@ -1686,14 +3105,56 @@ type RevokeCertificateJSONRequestBody = StatusAct
 // RegisterDepartmentJSONRequestBody defines body for RegisterDepartment for application/json ContentType.
 type RegisterDepartmentJSONRequestBody = RegisterDepartment
 
+// ResumeGrantJSONRequestBody defines body for ResumeGrant for application/json ContentType.
+type ResumeGrantJSONRequestBody = Reason
+
+// RevokeGrantJSONRequestBody defines body for RevokeGrant for application/json ContentType.
+type RevokeGrantJSONRequestBody = Reason
+
+// SuspendGrantJSONRequestBody defines body for SuspendGrant for application/json ContentType.
+type SuspendGrantJSONRequestBody = Reason
+
 // RegisterLogJSONRequestBody defines body for RegisterLog for application/json ContentType.
 type RegisterLogJSONRequestBody = RegisterLog
 
 // RequestShareJSONRequestBody defines body for RequestShare for application/json ContentType.
 type RequestShareJSONRequestBody = ShareRequestContent
 
+// AcceptRequestJSONRequestBody defines body for AcceptRequest for application/json ContentType.
+type AcceptRequestJSONRequestBody = AcceptRequest
+
 // AnswerRequestJSONRequestBody defines body for AnswerRequest for application/json ContentType.
 type AnswerRequestJSONRequestBody = AnswerRequest
+
+// CloseRequestJSONRequestBody defines body for CloseRequest for application/json ContentType.
+type CloseRequestJSONRequestBody = Reason
+
+// ConfirmRequestJSONRequestBody defines body for ConfirmRequest for application/json ContentType.
+type ConfirmRequestJSONRequestBody = ConfirmRequest
+
+// DecideExtensionJSONRequestBody defines body for DecideExtension for application/json ContentType.
+type DecideExtensionJSONRequestBody = DecideExtension
+
+// DeliverRequestJSONRequestBody defines body for DeliverRequest for application/json ContentType.
+type DeliverRequestJSONRequestBody = DeliverRequest
+
+// DisputeRequestJSONRequestBody defines body for DisputeRequest for application/json ContentType.
+type DisputeRequestJSONRequestBody = Reason
+
+// ExtendRequestJSONRequestBody defines body for ExtendRequest for application/json ContentType.
+type ExtendRequestJSONRequestBody = ExtendRequest
+
+// MediateRequestJSONRequestBody defines body for MediateRequest for application/json ContentType.
+type MediateRequestJSONRequestBody = MediateRequest
+
+// SupplementRequestJSONRequestBody defines body for SupplementRequest for application/json ContentType.
+type SupplementRequestJSONRequestBody = ShareRequestContent
+
+// WithdrawRequestJSONRequestBody defines body for WithdrawRequest for application/json ContentType.
+type WithdrawRequestJSONRequestBody = Reason
+
+// SetRuleJSONRequestBody defines body for SetRule for application/json ContentType.
+type SetRuleJSONRequestBody = SetRule
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -1727,36 +3188,75 @@ type ServerInterface interface {
 	// TraceAccess Trace who used which data, when, why and under which grant
 	// (GET /v1/audit/trace)
 	TraceAccess(c *gin.Context, params TraceAccessParams)
+	// ListCalendars List the calendars of working days in force
+	// (GET /v1/calendars)
+	ListCalendars(c *gin.Context, params ListCalendarsParams)
+	// SetCalendar Set the working days of a year
+	// (POST /v1/calendars)
+	SetCalendar(c *gin.Context, params SetCalendarParams)
+	// PublishCatalogBatch Submit up to 200 catalog entries for publication in one transaction
+	// (POST /v1/catalog/batches/publish)
+	PublishCatalogBatch(c *gin.Context, params PublishCatalogBatchParams)
+	// RegisterCatalogBatch Register up to 200 catalog entries in one transaction
+	// (POST /v1/catalog/batches/register)
+	RegisterCatalogBatch(c *gin.Context, params RegisterCatalogBatchParams)
+	// ReviewCatalogBatch Decide on up to 200 catalog entries in one transaction
+	// (POST /v1/catalog/batches/review)
+	ReviewCatalogBatch(c *gin.Context, params ReviewCatalogBatchParams)
 	// ListCatalogEntries List and search catalog entries
 	// (GET /v1/catalog/entries)
 	ListCatalogEntries(c *gin.Context, params ListCatalogEntriesParams)
 	// RegisterCatalogEntry Register a catalog entry or a corrected one
 	// (POST /v1/catalog/entries)
-	RegisterCatalogEntry(c *gin.Context)
+	RegisterCatalogEntry(c *gin.Context, params RegisterCatalogEntryParams)
 	// GetCatalogEntry Get a catalog entry
 	// (GET /v1/catalog/entries/{code})
 	GetCatalogEntry(c *gin.Context, code PathCode)
-	// PublishCatalogEntry Publish a registered catalog entry
+	// ChangeCatalogEntry Submit new content for a published catalog entry
+	// (POST /v1/catalog/entries/{code}/actions/change)
+	ChangeCatalogEntry(c *gin.Context, code PathCode, params ChangeCatalogEntryParams)
+	// MarkCatalogOverdue Record that the review or the update of a catalog entry is overdue
+	// (POST /v1/catalog/entries/{code}/actions/mark-overdue)
+	MarkCatalogOverdue(c *gin.Context, code PathCode, params MarkCatalogOverdueParams)
+	// PublishCatalogEntry Submit a registered catalog entry for publication
 	// (POST /v1/catalog/entries/{code}/actions/publish)
-	PublishCatalogEntry(c *gin.Context, code PathCode)
+	PublishCatalogEntry(c *gin.Context, code PathCode, params PublishCatalogEntryParams)
+	// RequireCatalogUpdate Start the time limit for an update after a change of duties
+	// (POST /v1/catalog/entries/{code}/actions/require-update)
+	RequireCatalogUpdate(c *gin.Context, code PathCode, params RequireCatalogUpdateParams)
+	// RetireCatalogEntry Take a catalog entry offline or withdraw it
+	// (POST /v1/catalog/entries/{code}/actions/retire)
+	RetireCatalogEntry(c *gin.Context, code PathCode, params RetireCatalogEntryParams)
 	// ReviewCatalogEntry Approve a catalog entry or return it
 	// (POST /v1/catalog/entries/{code}/actions/review)
-	ReviewCatalogEntry(c *gin.Context, code PathCode)
-	// GetCatalogHistory List every write of a catalog entry, oldest first
+	ReviewCatalogEntry(c *gin.Context, code PathCode, params ReviewCatalogEntryParams)
+	// SubmitCatalogEntry Submit a draft for review
+	// (POST /v1/catalog/entries/{code}/actions/submit)
+	SubmitCatalogEntry(c *gin.Context, code PathCode, params SubmitCatalogEntryParams)
+	// GetCatalogHistory List the steps of a catalog entry, oldest first
 	// (GET /v1/catalog/entries/{code}/history)
 	GetCatalogHistory(c *gin.Context, code PathCode, params GetCatalogHistoryParams)
+	// GetCatalogVersion Get a version of a catalog entry's content
+	// (GET /v1/catalog/entries/{code}/versions/{version})
+	GetCatalogVersion(c *gin.Context, code PathCode, version PathVersion)
+	// ExportCatalog Export the catalog
+	// (GET /v1/catalog/export)
+	ExportCatalog(c *gin.Context, params ExportCatalogParams)
+	// ValidateCatalogContent Check content without recording it
+	// (POST /v1/catalog/validate)
+	ValidateCatalogContent(c *gin.Context)
 	// ListCertificates List certificates
 	// (GET /v1/certificates)
 	ListCertificates(c *gin.Context, params ListCertificatesParams)
 	// IssueCertificate Issue a certificate
 	// (POST /v1/certificates)
-	IssueCertificate(c *gin.Context)
+	IssueCertificate(c *gin.Context, params IssueCertificateParams)
 	// GetCertificate Get a certificate record
 	// (GET /v1/certificates/{ref})
 	GetCertificate(c *gin.Context, ref PathRef)
 	// RevokeCertificate Revoke a certificate that was issued wrongly
 	// (POST /v1/certificates/{ref}/actions/revoke)
-	RevokeCertificate(c *gin.Context, ref PathRef)
+	RevokeCertificate(c *gin.Context, ref PathRef, params RevokeCertificateParams)
 	// GetCertificateQRPNG Get the QR code of a certificate as PNG
 	// (GET /v1/certificates/{ref}/qr.png)
 	GetCertificateQRPNG(c *gin.Context, ref PathRef, params GetCertificateQRPNGParams)
@@ -1780,19 +3280,37 @@ type ServerInterface interface {
 	ListDepartments(c *gin.Context, params ListDepartmentsParams)
 	// RegisterDepartment Register a department
 	// (POST /v1/departments)
-	RegisterDepartment(c *gin.Context)
+	RegisterDepartment(c *gin.Context, params RegisterDepartmentParams)
 	// ListGrants List grants
 	// (GET /v1/grants)
 	ListGrants(c *gin.Context, params ListGrantsParams)
 	// GetGrant Get a grant
 	// (GET /v1/grants/{id})
 	GetGrant(c *gin.Context, id PathID)
+	// ResumeGrant Resume a suspended grant
+	// (POST /v1/grants/{id}/actions/resume)
+	ResumeGrant(c *gin.Context, id PathID, params ResumeGrantParams)
+	// RevokeGrant Revoke a grant for ever
+	// (POST /v1/grants/{id}/actions/revoke)
+	RevokeGrant(c *gin.Context, id PathID, params RevokeGrantParams)
+	// SuspendGrant Suspend a grant
+	// (POST /v1/grants/{id}/actions/suspend)
+	SuspendGrant(c *gin.Context, id PathID, params SuspendGrantParams)
+	// GetGrantHistory List the events of a grant, oldest first
+	// (GET /v1/grants/{id}/history)
+	GetGrantHistory(c *gin.Context, id PathID, params GetGrantHistoryParams)
+	// GetInbox List what waits for an action of this department
+	// (GET /v1/inbox)
+	GetInbox(c *gin.Context, params GetInboxParams)
+	// GetIndicators Get the indicators of the sharing of data
+	// (GET /v1/indicators)
+	GetIndicators(c *gin.Context)
 	// ListLogs List the registered access logs
 	// (GET /v1/logs)
 	ListLogs(c *gin.Context, params ListLogsParams)
 	// RegisterLog Register this department's access log
 	// (POST /v1/logs)
-	RegisterLog(c *gin.Context)
+	RegisterLog(c *gin.Context, params RegisterLogParams)
 	// GetProof Get the proof bundle of any ledger record
 	// (GET /v1/proofs/{kind}/{id})
 	GetProof(c *gin.Context, kind PathKind, id PathRecordID)
@@ -1801,13 +3319,55 @@ type ServerInterface interface {
 	ListRequests(c *gin.Context, params ListRequestsParams)
 	// RequestShare Ask for data
 	// (POST /v1/requests)
-	RequestShare(c *gin.Context)
+	RequestShare(c *gin.Context, params RequestShareParams)
 	// GetRequest Get a share request
 	// (GET /v1/requests/{id})
 	GetRequest(c *gin.Context, id PathID)
+	// AcceptRequest Accept a submitted request or return it
+	// (POST /v1/requests/{id}/actions/accept)
+	AcceptRequest(c *gin.Context, id PathID, params AcceptRequestParams)
 	// AnswerRequest Answer a share request
 	// (POST /v1/requests/{id}/actions/answer)
-	AnswerRequest(c *gin.Context, id PathID)
+	AnswerRequest(c *gin.Context, id PathID, params AnswerRequestParams)
+	// CloseRequest Close a request
+	// (POST /v1/requests/{id}/actions/close)
+	CloseRequest(c *gin.Context, id PathID, params CloseRequestParams)
+	// ConfirmRequest Confirm the delivery or say what is wrong with it
+	// (POST /v1/requests/{id}/actions/confirm)
+	ConfirmRequest(c *gin.Context, id PathID, params ConfirmRequestParams)
+	// DecideExtension Decide on an extension
+	// (POST /v1/requests/{id}/actions/decide-extension)
+	DecideExtension(c *gin.Context, id PathID, params DecideExtensionParams)
+	// DeliverRequest Record the delivery
+	// (POST /v1/requests/{id}/actions/deliver)
+	DeliverRequest(c *gin.Context, id PathID, params DeliverRequestParams)
+	// DisputeRequest Dispute a refusal or an overdue answer
+	// (POST /v1/requests/{id}/actions/dispute)
+	DisputeRequest(c *gin.Context, id PathID, params DisputeRequestParams)
+	// ExtendRequest Ask for more time to answer, or take it
+	// (POST /v1/requests/{id}/actions/extend)
+	ExtendRequest(c *gin.Context, id PathID, params ExtendRequestParams)
+	// MarkRequestOverdue Record that a time limit of a request has passed
+	// (POST /v1/requests/{id}/actions/mark-overdue)
+	MarkRequestOverdue(c *gin.Context, id PathID, params MarkRequestOverdueParams)
+	// MediateRequest Decide a dispute
+	// (POST /v1/requests/{id}/actions/mediate)
+	MediateRequest(c *gin.Context, id PathID, params MediateRequestParams)
+	// SupplementRequest Supplement a returned request
+	// (POST /v1/requests/{id}/actions/supplement)
+	SupplementRequest(c *gin.Context, id PathID, params SupplementRequestParams)
+	// WithdrawRequest Withdraw a request that is not answered
+	// (POST /v1/requests/{id}/actions/withdraw)
+	WithdrawRequest(c *gin.Context, id PathID, params WithdrawRequestParams)
+	// GetRequestHistory List the events of a request, oldest first
+	// (GET /v1/requests/{id}/history)
+	GetRequestHistory(c *gin.Context, id PathID, params GetRequestHistoryParams)
+	// ListRules List the deadline rules in force
+	// (GET /v1/rules)
+	ListRules(c *gin.Context, params ListRulesParams)
+	// SetRule Set a deadline rule
+	// (POST /v1/rules)
+	SetRule(c *gin.Context, params SetRuleParams)
 	// GetTrust Get the trust anchors of the consortium
 	// (GET /v1/trust)
 	GetTrust(c *gin.Context)
@@ -2163,6 +3723,201 @@ func (siw *ServerInterfaceWrapper) TraceAccess(c *gin.Context) {
 	siw.Handler.TraceAccess(c, params)
 }
 
+// ListCalendars operation middleware
+func (siw *ServerInterfaceWrapper) ListCalendars(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCalendarsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListCalendars(c, params)
+}
+
+// SetCalendar operation middleware
+func (siw *ServerInterfaceWrapper) SetCalendar(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetCalendarParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SetCalendar(c, params)
+}
+
+// PublishCatalogBatch operation middleware
+func (siw *ServerInterfaceWrapper) PublishCatalogBatch(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PublishCatalogBatchParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PublishCatalogBatch(c, params)
+}
+
+// RegisterCatalogBatch operation middleware
+func (siw *ServerInterfaceWrapper) RegisterCatalogBatch(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RegisterCatalogBatchParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RegisterCatalogBatch(c, params)
+}
+
+// ReviewCatalogBatch operation middleware
+func (siw *ServerInterfaceWrapper) ReviewCatalogBatch(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReviewCatalogBatchParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ReviewCatalogBatch(c, params)
+}
+
 // ListCatalogEntries operation middleware
 func (siw *ServerInterfaceWrapper) ListCatalogEntries(c *gin.Context) {
 
@@ -2180,11 +3935,43 @@ func (siw *ServerInterfaceWrapper) ListCatalogEntries(c *gin.Context) {
 		return
 	}
 
+	// ------------- Optional query parameter "provider" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "provider", c.Request.URL.Query(), &params.Provider, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter provider: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "shareType" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "shareType", c.Request.URL.Query(), &params.ShareType, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shareType: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	// ------------- Optional query parameter "state" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", c.Request.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter state: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "overdue" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "overdue", c.Request.URL.Query(), &params.Overdue, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter overdue: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "changedSince" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "changedSince", c.Request.URL.Query(), &params.ChangedSince, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter changedSince: %w", err), http.StatusBadRequest)
 		return
 	}
 
@@ -2225,6 +4012,41 @@ func (siw *ServerInterfaceWrapper) ListCatalogEntries(c *gin.Context) {
 // RegisterCatalogEntry operation middleware
 func (siw *ServerInterfaceWrapper) RegisterCatalogEntry(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RegisterCatalogEntryParams
+
+	// ------------- Optional query parameter "draft" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "draft", c.Request.URL.Query(), &params.Draft, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter draft: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2232,7 +4054,7 @@ func (siw *ServerInterfaceWrapper) RegisterCatalogEntry(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.RegisterCatalogEntry(c)
+	siw.Handler.RegisterCatalogEntry(c, params)
 }
 
 // GetCatalogEntry operation middleware
@@ -2260,6 +4082,104 @@ func (siw *ServerInterfaceWrapper) GetCatalogEntry(c *gin.Context) {
 	siw.Handler.GetCatalogEntry(c, code)
 }
 
+// ChangeCatalogEntry operation middleware
+func (siw *ServerInterfaceWrapper) ChangeCatalogEntry(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "code" -------------
+	var code PathCode
+
+	err = runtime.BindStyledParameterWithOptions("simple", "code", c.Param("code"), &code, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter code: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ChangeCatalogEntryParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ChangeCatalogEntry(c, code, params)
+}
+
+// MarkCatalogOverdue operation middleware
+func (siw *ServerInterfaceWrapper) MarkCatalogOverdue(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "code" -------------
+	var code PathCode
+
+	err = runtime.BindStyledParameterWithOptions("simple", "code", c.Param("code"), &code, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter code: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params MarkCatalogOverdueParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.MarkCatalogOverdue(c, code, params)
+}
+
 // PublishCatalogEntry operation middleware
 func (siw *ServerInterfaceWrapper) PublishCatalogEntry(c *gin.Context) {
 
@@ -2275,6 +4195,30 @@ func (siw *ServerInterfaceWrapper) PublishCatalogEntry(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PublishCatalogEntryParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2282,7 +4226,105 @@ func (siw *ServerInterfaceWrapper) PublishCatalogEntry(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.PublishCatalogEntry(c, code)
+	siw.Handler.PublishCatalogEntry(c, code, params)
+}
+
+// RequireCatalogUpdate operation middleware
+func (siw *ServerInterfaceWrapper) RequireCatalogUpdate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "code" -------------
+	var code PathCode
+
+	err = runtime.BindStyledParameterWithOptions("simple", "code", c.Param("code"), &code, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter code: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RequireCatalogUpdateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RequireCatalogUpdate(c, code, params)
+}
+
+// RetireCatalogEntry operation middleware
+func (siw *ServerInterfaceWrapper) RetireCatalogEntry(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "code" -------------
+	var code PathCode
+
+	err = runtime.BindStyledParameterWithOptions("simple", "code", c.Param("code"), &code, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter code: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RetireCatalogEntryParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RetireCatalogEntry(c, code, params)
 }
 
 // ReviewCatalogEntry operation middleware
@@ -2300,6 +4342,30 @@ func (siw *ServerInterfaceWrapper) ReviewCatalogEntry(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReviewCatalogEntryParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2307,7 +4373,56 @@ func (siw *ServerInterfaceWrapper) ReviewCatalogEntry(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.ReviewCatalogEntry(c, code)
+	siw.Handler.ReviewCatalogEntry(c, code, params)
+}
+
+// SubmitCatalogEntry operation middleware
+func (siw *ServerInterfaceWrapper) SubmitCatalogEntry(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "code" -------------
+	var code PathCode
+
+	err = runtime.BindStyledParameterWithOptions("simple", "code", c.Param("code"), &code, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter code: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SubmitCatalogEntryParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SubmitCatalogEntry(c, code, params)
 }
 
 // GetCatalogHistory operation middleware
@@ -2352,6 +4467,128 @@ func (siw *ServerInterfaceWrapper) GetCatalogHistory(c *gin.Context) {
 	}
 
 	siw.Handler.GetCatalogHistory(c, code, params)
+}
+
+// GetCatalogVersion operation middleware
+func (siw *ServerInterfaceWrapper) GetCatalogVersion(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "code" -------------
+	var code PathCode
+
+	err = runtime.BindStyledParameterWithOptions("simple", "code", c.Param("code"), &code, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter code: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var version PathVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetCatalogVersion(c, code, version)
+}
+
+// ExportCatalog operation middleware
+func (siw *ServerInterfaceWrapper) ExportCatalog(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExportCatalogParams
+
+	// ------------- Required query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "format", c.Request.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter format: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "provider" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "provider", c.Request.URL.Query(), &params.Provider, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter provider: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "shareType" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "shareType", c.Request.URL.Query(), &params.ShareType, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter shareType: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", c.Request.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter state: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "overdue" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "overdue", c.Request.URL.Query(), &params.Overdue, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter overdue: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "changedSince" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "changedSince", c.Request.URL.Query(), &params.ChangedSince, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter changedSince: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "text" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "text", c.Request.URL.Query(), &params.Text, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter text: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ExportCatalog(c, params)
+}
+
+// ValidateCatalogContent operation middleware
+func (siw *ServerInterfaceWrapper) ValidateCatalogContent(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ValidateCatalogContent(c)
 }
 
 // ListCertificates operation middleware
@@ -2408,6 +4645,33 @@ func (siw *ServerInterfaceWrapper) ListCertificates(c *gin.Context) {
 // IssueCertificate operation middleware
 func (siw *ServerInterfaceWrapper) IssueCertificate(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params IssueCertificateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2415,7 +4679,7 @@ func (siw *ServerInterfaceWrapper) IssueCertificate(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.IssueCertificate(c)
+	siw.Handler.IssueCertificate(c, params)
 }
 
 // GetCertificate operation middleware
@@ -2458,6 +4722,30 @@ func (siw *ServerInterfaceWrapper) RevokeCertificate(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RevokeCertificateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2465,7 +4753,7 @@ func (siw *ServerInterfaceWrapper) RevokeCertificate(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.RevokeCertificate(c, ref)
+	siw.Handler.RevokeCertificate(c, ref, params)
 }
 
 // GetCertificateQRPNG operation middleware
@@ -2665,6 +4953,33 @@ func (siw *ServerInterfaceWrapper) ListDepartments(c *gin.Context) {
 // RegisterDepartment operation middleware
 func (siw *ServerInterfaceWrapper) RegisterDepartment(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RegisterDepartmentParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2672,7 +4987,7 @@ func (siw *ServerInterfaceWrapper) RegisterDepartment(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.RegisterDepartment(c)
+	siw.Handler.RegisterDepartment(c, params)
 }
 
 // ListGrants operation middleware
@@ -2692,11 +5007,35 @@ func (siw *ServerInterfaceWrapper) ListGrants(c *gin.Context) {
 		return
 	}
 
+	// ------------- Optional query parameter "provider" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "provider", c.Request.URL.Query(), &params.Provider, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter provider: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "consumer" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "consumer", c.Request.URL.Query(), &params.Consumer, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter consumer: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	// ------------- Optional query parameter "state" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", c.Request.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter state: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "changedSince" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "changedSince", c.Request.URL.Query(), &params.ChangedSince, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter changedSince: %w", err), http.StatusBadRequest)
 		return
 	}
 
@@ -2759,6 +5098,261 @@ func (siw *ServerInterfaceWrapper) GetGrant(c *gin.Context) {
 	siw.Handler.GetGrant(c, id)
 }
 
+// ResumeGrant operation middleware
+func (siw *ServerInterfaceWrapper) ResumeGrant(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResumeGrantParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ResumeGrant(c, id, params)
+}
+
+// RevokeGrant operation middleware
+func (siw *ServerInterfaceWrapper) RevokeGrant(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RevokeGrantParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RevokeGrant(c, id, params)
+}
+
+// SuspendGrant operation middleware
+func (siw *ServerInterfaceWrapper) SuspendGrant(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SuspendGrantParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SuspendGrant(c, id, params)
+}
+
+// GetGrantHistory operation middleware
+func (siw *ServerInterfaceWrapper) GetGrantHistory(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetGrantHistoryParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetGrantHistory(c, id, params)
+}
+
+// GetInbox operation middleware
+func (siw *ServerInterfaceWrapper) GetInbox(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetInboxParams
+
+	// ------------- Optional query parameter "role" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "role", c.Request.URL.Query(), &params.Role, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter role: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "overdue" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "overdue", c.Request.URL.Query(), &params.Overdue, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter overdue: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetInbox(c, params)
+}
+
+// GetIndicators operation middleware
+func (siw *ServerInterfaceWrapper) GetIndicators(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetIndicators(c)
+}
+
 // ListLogs operation middleware
 func (siw *ServerInterfaceWrapper) ListLogs(c *gin.Context) {
 
@@ -2797,6 +5391,33 @@ func (siw *ServerInterfaceWrapper) ListLogs(c *gin.Context) {
 // RegisterLog operation middleware
 func (siw *ServerInterfaceWrapper) RegisterLog(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RegisterLogParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2804,7 +5425,7 @@ func (siw *ServerInterfaceWrapper) RegisterLog(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.RegisterLog(c)
+	siw.Handler.RegisterLog(c, params)
 }
 
 // GetProof operation middleware
@@ -2858,11 +5479,43 @@ func (siw *ServerInterfaceWrapper) ListRequests(c *gin.Context) {
 		return
 	}
 
+	// ------------- Optional query parameter "provider" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "provider", c.Request.URL.Query(), &params.Provider, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter provider: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "consumer" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "consumer", c.Request.URL.Query(), &params.Consumer, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter consumer: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	// ------------- Optional query parameter "state" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", c.Request.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter state: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "overdue" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "overdue", c.Request.URL.Query(), &params.Overdue, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter overdue: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "changedSince" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "changedSince", c.Request.URL.Query(), &params.ChangedSince, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter changedSince: %w", err), http.StatusBadRequest)
 		return
 	}
 
@@ -2903,6 +5556,33 @@ func (siw *ServerInterfaceWrapper) ListRequests(c *gin.Context) {
 // RequestShare operation middleware
 func (siw *ServerInterfaceWrapper) RequestShare(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RequestShareParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2910,7 +5590,7 @@ func (siw *ServerInterfaceWrapper) RequestShare(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.RequestShare(c)
+	siw.Handler.RequestShare(c, params)
 }
 
 // GetRequest operation middleware
@@ -2938,6 +5618,55 @@ func (siw *ServerInterfaceWrapper) GetRequest(c *gin.Context) {
 	siw.Handler.GetRequest(c, id)
 }
 
+// AcceptRequest operation middleware
+func (siw *ServerInterfaceWrapper) AcceptRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AcceptRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.AcceptRequest(c, id, params)
+}
+
 // AnswerRequest operation middleware
 func (siw *ServerInterfaceWrapper) AnswerRequest(c *gin.Context) {
 
@@ -2953,6 +5682,30 @@ func (siw *ServerInterfaceWrapper) AnswerRequest(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AnswerRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -2960,7 +5713,616 @@ func (siw *ServerInterfaceWrapper) AnswerRequest(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.AnswerRequest(c, id)
+	siw.Handler.AnswerRequest(c, id, params)
+}
+
+// CloseRequest operation middleware
+func (siw *ServerInterfaceWrapper) CloseRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CloseRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CloseRequest(c, id, params)
+}
+
+// ConfirmRequest operation middleware
+func (siw *ServerInterfaceWrapper) ConfirmRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ConfirmRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ConfirmRequest(c, id, params)
+}
+
+// DecideExtension operation middleware
+func (siw *ServerInterfaceWrapper) DecideExtension(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DecideExtensionParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DecideExtension(c, id, params)
+}
+
+// DeliverRequest operation middleware
+func (siw *ServerInterfaceWrapper) DeliverRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeliverRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeliverRequest(c, id, params)
+}
+
+// DisputeRequest operation middleware
+func (siw *ServerInterfaceWrapper) DisputeRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DisputeRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DisputeRequest(c, id, params)
+}
+
+// ExtendRequest operation middleware
+func (siw *ServerInterfaceWrapper) ExtendRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExtendRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ExtendRequest(c, id, params)
+}
+
+// MarkRequestOverdue operation middleware
+func (siw *ServerInterfaceWrapper) MarkRequestOverdue(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params MarkRequestOverdueParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.MarkRequestOverdue(c, id, params)
+}
+
+// MediateRequest operation middleware
+func (siw *ServerInterfaceWrapper) MediateRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params MediateRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.MediateRequest(c, id, params)
+}
+
+// SupplementRequest operation middleware
+func (siw *ServerInterfaceWrapper) SupplementRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SupplementRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SupplementRequest(c, id, params)
+}
+
+// WithdrawRequest operation middleware
+func (siw *ServerInterfaceWrapper) WithdrawRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params WithdrawRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.WithdrawRequest(c, id, params)
+}
+
+// GetRequestHistory operation middleware
+func (siw *ServerInterfaceWrapper) GetRequestHistory(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetRequestHistoryParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetRequestHistory(c, id, params)
+}
+
+// ListRules operation middleware
+func (siw *ServerInterfaceWrapper) ListRules(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListRulesParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListRules(c, params)
+}
+
+// SetRule operation middleware
+func (siw *ServerInterfaceWrapper) SetRule(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetRuleParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SetRule(c, params)
 }
 
 // GetTrust operation middleware
@@ -3055,6 +6417,10 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 
 	router.GET(options.BaseURL+"/v1/departments", wrapper.ListDepartments)
 	router.POST(options.BaseURL+"/v1/departments", wrapper.RegisterDepartment)
+	router.GET(options.BaseURL+"/v1/calendars", wrapper.ListCalendars)
+	router.POST(options.BaseURL+"/v1/calendars", wrapper.SetCalendar)
+	router.GET(options.BaseURL+"/v1/rules", wrapper.ListRules)
+	router.POST(options.BaseURL+"/v1/rules", wrapper.SetRule)
 	router.GET(options.BaseURL+"/v1/logs", wrapper.ListLogs)
 	router.POST(options.BaseURL+"/v1/logs", wrapper.RegisterLog)
 	router.GET(options.BaseURL+"/v1/anchors", wrapper.ListAnchors)
@@ -3064,12 +6430,41 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/catalog/entries/:code/history", wrapper.GetCatalogHistory)
 	router.POST(options.BaseURL+"/v1/catalog/entries/:code/actions/review", wrapper.ReviewCatalogEntry)
 	router.POST(options.BaseURL+"/v1/catalog/entries/:code/actions/publish", wrapper.PublishCatalogEntry)
+	router.GET(options.BaseURL+"/v1/catalog/entries/:code/versions/:version", wrapper.GetCatalogVersion)
+	router.POST(options.BaseURL+"/v1/catalog/entries/:code/actions/submit", wrapper.SubmitCatalogEntry)
+	router.POST(options.BaseURL+"/v1/catalog/entries/:code/actions/change", wrapper.ChangeCatalogEntry)
+	router.POST(options.BaseURL+"/v1/catalog/entries/:code/actions/retire", wrapper.RetireCatalogEntry)
+	router.POST(options.BaseURL+"/v1/catalog/entries/:code/actions/require-update", wrapper.RequireCatalogUpdate)
+	router.POST(options.BaseURL+"/v1/catalog/entries/:code/actions/mark-overdue", wrapper.MarkCatalogOverdue)
+	router.POST(options.BaseURL+"/v1/catalog/batches/register", wrapper.RegisterCatalogBatch)
+	router.POST(options.BaseURL+"/v1/catalog/batches/review", wrapper.ReviewCatalogBatch)
+	router.POST(options.BaseURL+"/v1/catalog/batches/publish", wrapper.PublishCatalogBatch)
+	router.POST(options.BaseURL+"/v1/catalog/validate", wrapper.ValidateCatalogContent)
+	router.GET(options.BaseURL+"/v1/catalog/export", wrapper.ExportCatalog)
 	router.GET(options.BaseURL+"/v1/requests", wrapper.ListRequests)
 	router.POST(options.BaseURL+"/v1/requests", wrapper.RequestShare)
 	router.GET(options.BaseURL+"/v1/requests/:id", wrapper.GetRequest)
 	router.POST(options.BaseURL+"/v1/requests/:id/actions/answer", wrapper.AnswerRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/accept", wrapper.AcceptRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/supplement", wrapper.SupplementRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/extend", wrapper.ExtendRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/decide-extension", wrapper.DecideExtension)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/dispute", wrapper.DisputeRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/mediate", wrapper.MediateRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/deliver", wrapper.DeliverRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/confirm", wrapper.ConfirmRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/withdraw", wrapper.WithdrawRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/close", wrapper.CloseRequest)
+	router.POST(options.BaseURL+"/v1/requests/:id/actions/mark-overdue", wrapper.MarkRequestOverdue)
+	router.GET(options.BaseURL+"/v1/requests/:id/history", wrapper.GetRequestHistory)
 	router.GET(options.BaseURL+"/v1/grants", wrapper.ListGrants)
 	router.GET(options.BaseURL+"/v1/grants/:id", wrapper.GetGrant)
+	router.POST(options.BaseURL+"/v1/grants/:id/actions/suspend", wrapper.SuspendGrant)
+	router.POST(options.BaseURL+"/v1/grants/:id/actions/resume", wrapper.ResumeGrant)
+	router.POST(options.BaseURL+"/v1/grants/:id/actions/revoke", wrapper.RevokeGrant)
+	router.GET(options.BaseURL+"/v1/grants/:id/history", wrapper.GetGrantHistory)
+	router.GET(options.BaseURL+"/v1/inbox", wrapper.GetInbox)
+	router.GET(options.BaseURL+"/v1/indicators", wrapper.GetIndicators)
 	router.POST(options.BaseURL+"/v1/access-records", wrapper.RecordAccess)
 	router.GET(options.BaseURL+"/v1/access-records/:department/:index", wrapper.GetAccessRecord)
 	router.GET(options.BaseURL+"/v1/access-records/:department/:index/proof", wrapper.GetAccessProof)
@@ -4105,6 +7500,919 @@ func (response TraceAccess503ApplicationProblemPlusJSONResponse) VisitTraceAcces
 	return err
 }
 
+type ListCalendarsRequestObject struct {
+	Params ListCalendarsParams
+}
+
+type ListCalendarsResponseObject interface {
+	VisitListCalendarsResponse(w http.ResponseWriter) error
+}
+
+type ListCalendars200JSONResponse CalendarList
+
+func (response ListCalendars200JSONResponse) VisitListCalendarsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCalendars400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ListCalendars400ApplicationProblemPlusJSONResponse) VisitListCalendarsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCalendars401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ListCalendars401ApplicationProblemPlusJSONResponse) VisitListCalendarsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCalendars429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ListCalendars429ApplicationProblemPlusJSONResponse) VisitListCalendarsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCalendars500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ListCalendars500ApplicationProblemPlusJSONResponse) VisitListCalendarsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCalendars503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListCalendars503ApplicationProblemPlusJSONResponse) VisitListCalendarsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendarRequestObject struct {
+	Params SetCalendarParams
+	Body   *SetCalendarJSONRequestBody
+}
+
+type SetCalendarResponseObject interface {
+	VisitSetCalendarResponse(w http.ResponseWriter) error
+}
+
+type SetCalendar201JSONResponse WrittenCalendar
+
+func (response SetCalendar201JSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response SetCalendar202JSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar400ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar401ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar403ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar404ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar409ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar413ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar415ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar429ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar500ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetCalendar503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SetCalendar503ApplicationProblemPlusJSONResponse) VisitSetCalendarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatchRequestObject struct {
+	Params PublishCatalogBatchParams
+	Body   *PublishCatalogBatchJSONRequestBody
+}
+
+type PublishCatalogBatchResponseObject interface {
+	VisitPublishCatalogBatchResponse(w http.ResponseWriter) error
+}
+
+type PublishCatalogBatch200JSONResponse WrittenBatch
+
+func (response PublishCatalogBatch200JSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response PublishCatalogBatch202JSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch400ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch401ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch403ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch404ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch409ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch413ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch415ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch429ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch500ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogBatch503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogBatch503ApplicationProblemPlusJSONResponse) VisitPublishCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatchRequestObject struct {
+	Params RegisterCatalogBatchParams
+	Body   *RegisterCatalogBatchJSONRequestBody
+}
+
+type RegisterCatalogBatchResponseObject interface {
+	VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error
+}
+
+type RegisterCatalogBatch201JSONResponse WrittenBatch
+
+func (response RegisterCatalogBatch201JSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response RegisterCatalogBatch202JSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch400ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch401ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch403ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch404ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch409ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch413ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch415ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch429ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch500ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterCatalogBatch503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RegisterCatalogBatch503ApplicationProblemPlusJSONResponse) VisitRegisterCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatchRequestObject struct {
+	Params ReviewCatalogBatchParams
+	Body   *ReviewCatalogBatchJSONRequestBody
+}
+
+type ReviewCatalogBatchResponseObject interface {
+	VisitReviewCatalogBatchResponse(w http.ResponseWriter) error
+}
+
+type ReviewCatalogBatch200JSONResponse WrittenBatch
+
+func (response ReviewCatalogBatch200JSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response ReviewCatalogBatch202JSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch400ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch401ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch403ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch404ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch409ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch413ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch415ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch429ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch500ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReviewCatalogBatch503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogBatch503ApplicationProblemPlusJSONResponse) VisitReviewCatalogBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListCatalogEntriesRequestObject struct {
 	Params ListCatalogEntriesParams
 }
@@ -4211,7 +8519,8 @@ func (response ListCatalogEntries503ApplicationProblemPlusJSONResponse) VisitLis
 }
 
 type RegisterCatalogEntryRequestObject struct {
-	Body *RegisterCatalogEntryJSONRequestBody
+	Params RegisterCatalogEntryParams
+	Body   *RegisterCatalogEntryJSONRequestBody
 }
 
 type RegisterCatalogEntryResponseObject interface {
@@ -4532,8 +8841,382 @@ func (response GetCatalogEntry503ApplicationProblemPlusJSONResponse) VisitGetCat
 	return err
 }
 
+type ChangeCatalogEntryRequestObject struct {
+	Code   PathCode `json:"code"`
+	Params ChangeCatalogEntryParams
+	Body   *ChangeCatalogEntryJSONRequestBody
+}
+
+type ChangeCatalogEntryResponseObject interface {
+	VisitChangeCatalogEntryResponse(w http.ResponseWriter) error
+}
+
+type ChangeCatalogEntry200JSONResponse WrittenCatalogEntry
+
+func (response ChangeCatalogEntry200JSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response ChangeCatalogEntry202JSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry400ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry401ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry403ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry404ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry409ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry413ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry415ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry429ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry500ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeCatalogEntry503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry503ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdueRequestObject struct {
+	Code   PathCode `json:"code"`
+	Params MarkCatalogOverdueParams
+}
+
+type MarkCatalogOverdueResponseObject interface {
+	VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error
+}
+
+type MarkCatalogOverdue200JSONResponse WrittenCatalogEntry
+
+func (response MarkCatalogOverdue200JSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdue202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response MarkCatalogOverdue202JSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdue400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response MarkCatalogOverdue400ApplicationProblemPlusJSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdue401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response MarkCatalogOverdue401ApplicationProblemPlusJSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdue403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response MarkCatalogOverdue403ApplicationProblemPlusJSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdue404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response MarkCatalogOverdue404ApplicationProblemPlusJSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdue409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response MarkCatalogOverdue409ApplicationProblemPlusJSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdue429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response MarkCatalogOverdue429ApplicationProblemPlusJSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdue500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response MarkCatalogOverdue500ApplicationProblemPlusJSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkCatalogOverdue503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response MarkCatalogOverdue503ApplicationProblemPlusJSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PublishCatalogEntryRequestObject struct {
-	Code PathCode `json:"code"`
+	Code   PathCode `json:"code"`
+	Params PublishCatalogEntryParams
 }
 
 type PublishCatalogEntryResponseObject interface {
@@ -4701,9 +9384,416 @@ func (response PublishCatalogEntry503ApplicationProblemPlusJSONResponse) VisitPu
 	return err
 }
 
+type RequireCatalogUpdateRequestObject struct {
+	Code   PathCode `json:"code"`
+	Params RequireCatalogUpdateParams
+	Body   *RequireCatalogUpdateJSONRequestBody
+}
+
+type RequireCatalogUpdateResponseObject interface {
+	VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error
+}
+
+type RequireCatalogUpdate200JSONResponse WrittenCatalogEntry
+
+func (response RequireCatalogUpdate200JSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response RequireCatalogUpdate202JSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate400ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate401ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate403ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate404ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate409ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate413ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate415ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate429ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate500ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate503ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntryRequestObject struct {
+	Code   PathCode `json:"code"`
+	Params RetireCatalogEntryParams
+	Body   *RetireCatalogEntryJSONRequestBody
+}
+
+type RetireCatalogEntryResponseObject interface {
+	VisitRetireCatalogEntryResponse(w http.ResponseWriter) error
+}
+
+type RetireCatalogEntry200JSONResponse WrittenCatalogEntry
+
+func (response RetireCatalogEntry200JSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response RetireCatalogEntry202JSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry400ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry401ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry403ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry404ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry409ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry413ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry415ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry429ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry500ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireCatalogEntry503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry503ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ReviewCatalogEntryRequestObject struct {
-	Code PathCode `json:"code"`
-	Body *ReviewCatalogEntryJSONRequestBody
+	Code   PathCode `json:"code"`
+	Params ReviewCatalogEntryParams
+	Body   *ReviewCatalogEntryJSONRequestBody
 }
 
 type ReviewCatalogEntryResponseObject interface {
@@ -4903,6 +9993,176 @@ func (response ReviewCatalogEntry503ApplicationProblemPlusJSONResponse) VisitRev
 	return err
 }
 
+type SubmitCatalogEntryRequestObject struct {
+	Code   PathCode `json:"code"`
+	Params SubmitCatalogEntryParams
+}
+
+type SubmitCatalogEntryResponseObject interface {
+	VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error
+}
+
+type SubmitCatalogEntry200JSONResponse WrittenCatalogEntry
+
+func (response SubmitCatalogEntry200JSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response SubmitCatalogEntry202JSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response SubmitCatalogEntry400ApplicationProblemPlusJSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response SubmitCatalogEntry401ApplicationProblemPlusJSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SubmitCatalogEntry403ApplicationProblemPlusJSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SubmitCatalogEntry404ApplicationProblemPlusJSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response SubmitCatalogEntry409ApplicationProblemPlusJSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response SubmitCatalogEntry429ApplicationProblemPlusJSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response SubmitCatalogEntry500ApplicationProblemPlusJSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SubmitCatalogEntry503ApplicationProblemPlusJSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetCatalogHistoryRequestObject struct {
 	Code   PathCode `json:"code"`
 	Params GetCatalogHistoryParams
@@ -4912,7 +10172,7 @@ type GetCatalogHistoryResponseObject interface {
 	VisitGetCatalogHistoryResponse(w http.ResponseWriter) error
 }
 
-type GetCatalogHistory200JSONResponse CatalogEntryList
+type GetCatalogHistory200JSONResponse CatalogHistory
 
 func (response GetCatalogHistory200JSONResponse) VisitGetCatalogHistoryResponse(w http.ResponseWriter) error {
 
@@ -5013,6 +10273,432 @@ type GetCatalogHistory503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetCatalogHistory503ApplicationProblemPlusJSONResponse) VisitGetCatalogHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCatalogVersionRequestObject struct {
+	Code    PathCode    `json:"code"`
+	Version PathVersion `json:"version"`
+}
+
+type GetCatalogVersionResponseObject interface {
+	VisitGetCatalogVersionResponse(w http.ResponseWriter) error
+}
+
+type GetCatalogVersion200JSONResponse WrittenCatalogVersion
+
+func (response GetCatalogVersion200JSONResponse) VisitGetCatalogVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCatalogVersion400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetCatalogVersion400ApplicationProblemPlusJSONResponse) VisitGetCatalogVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCatalogVersion401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response GetCatalogVersion401ApplicationProblemPlusJSONResponse) VisitGetCatalogVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCatalogVersion404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetCatalogVersion404ApplicationProblemPlusJSONResponse) VisitGetCatalogVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCatalogVersion429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetCatalogVersion429ApplicationProblemPlusJSONResponse) VisitGetCatalogVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCatalogVersion500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetCatalogVersion500ApplicationProblemPlusJSONResponse) VisitGetCatalogVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCatalogVersion503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetCatalogVersion503ApplicationProblemPlusJSONResponse) VisitGetCatalogVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportCatalogRequestObject struct {
+	Params ExportCatalogParams
+}
+
+type ExportCatalogResponseObject interface {
+	VisitExportCatalogResponse(w http.ResponseWriter) error
+}
+
+type ExportCatalog200ResponseHeaders struct {
+	ContentDisposition string
+}
+
+type ExportCatalog200ApplicationLdPlusJSONResponse struct {
+	Body    map[string]interface{}
+	Headers ExportCatalog200ResponseHeaders
+}
+
+func (response ExportCatalog200ApplicationLdPlusJSONResponse) VisitExportCatalogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/ld+json")
+	w.Header().Set("Content-Disposition", fmt.Sprint(response.Headers.ContentDisposition))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportCatalog200TextCsvResponse struct {
+	Body          io.Reader
+	Headers       ExportCatalog200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportCatalog200TextCsvResponse) VisitExportCatalogResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Content-Disposition", fmt.Sprint(response.Headers.ContentDisposition))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportCatalog400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ExportCatalog400ApplicationProblemPlusJSONResponse) VisitExportCatalogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportCatalog401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ExportCatalog401ApplicationProblemPlusJSONResponse) VisitExportCatalogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportCatalog429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ExportCatalog429ApplicationProblemPlusJSONResponse) VisitExportCatalogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportCatalog500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ExportCatalog500ApplicationProblemPlusJSONResponse) VisitExportCatalogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportCatalog503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ExportCatalog503ApplicationProblemPlusJSONResponse) VisitExportCatalogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContentRequestObject struct {
+	Body *ValidateCatalogContentJSONRequestBody
+}
+
+type ValidateCatalogContentResponseObject interface {
+	VisitValidateCatalogContentResponse(w http.ResponseWriter) error
+}
+
+type ValidateCatalogContent200JSONResponse Validity
+
+func (response ValidateCatalogContent200JSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContent400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ValidateCatalogContent400ApplicationProblemPlusJSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContent401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ValidateCatalogContent401ApplicationProblemPlusJSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContent403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ValidateCatalogContent403ApplicationProblemPlusJSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContent409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ValidateCatalogContent409ApplicationProblemPlusJSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContent413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response ValidateCatalogContent413ApplicationProblemPlusJSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContent415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response ValidateCatalogContent415ApplicationProblemPlusJSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContent429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ValidateCatalogContent429ApplicationProblemPlusJSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContent500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ValidateCatalogContent500ApplicationProblemPlusJSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCatalogContent503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ValidateCatalogContent503ApplicationProblemPlusJSONResponse) VisitValidateCatalogContentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5131,7 +10817,8 @@ func (response ListCertificates503ApplicationProblemPlusJSONResponse) VisitListC
 }
 
 type IssueCertificateRequestObject struct {
-	Body *IssueCertificateJSONRequestBody
+	Params IssueCertificateParams
+	Body   *IssueCertificateJSONRequestBody
 }
 
 type IssueCertificateResponseObject interface {
@@ -5453,8 +11140,9 @@ func (response GetCertificate503ApplicationProblemPlusJSONResponse) VisitGetCert
 }
 
 type RevokeCertificateRequestObject struct {
-	Ref  PathRef `json:"ref"`
-	Body *RevokeCertificateJSONRequestBody
+	Ref    PathRef `json:"ref"`
+	Params RevokeCertificateParams
+	Body   *RevokeCertificateJSONRequestBody
 }
 
 type RevokeCertificateResponseObject interface {
@@ -6366,7 +12054,8 @@ func (response ListDepartments503ApplicationProblemPlusJSONResponse) VisitListDe
 }
 
 type RegisterDepartmentRequestObject struct {
-	Body *RegisterDepartmentJSONRequestBody
+	Params RegisterDepartmentParams
+	Body   *RegisterDepartmentJSONRequestBody
 }
 
 type RegisterDepartmentResponseObject interface {
@@ -6792,6 +12481,946 @@ func (response GetGrant503ApplicationProblemPlusJSONResponse) VisitGetGrantRespo
 	return err
 }
 
+type ResumeGrantRequestObject struct {
+	ID     PathID `json:"id"`
+	Params ResumeGrantParams
+	Body   *ResumeGrantJSONRequestBody
+}
+
+type ResumeGrantResponseObject interface {
+	VisitResumeGrantResponse(w http.ResponseWriter) error
+}
+
+type ResumeGrant200JSONResponse WrittenGrant
+
+func (response ResumeGrant200JSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response ResumeGrant202JSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant400ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant401ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant403ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant404ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant409ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant413ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant415ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant429ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant500ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeGrant503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant503ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrantRequestObject struct {
+	ID     PathID `json:"id"`
+	Params RevokeGrantParams
+	Body   *RevokeGrantJSONRequestBody
+}
+
+type RevokeGrantResponseObject interface {
+	VisitRevokeGrantResponse(w http.ResponseWriter) error
+}
+
+type RevokeGrant200JSONResponse WrittenGrant
+
+func (response RevokeGrant200JSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response RevokeGrant202JSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant400ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant401ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant403ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant404ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant409ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant413ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant415ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant429ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant500ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeGrant503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant503ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrantRequestObject struct {
+	ID     PathID `json:"id"`
+	Params SuspendGrantParams
+	Body   *SuspendGrantJSONRequestBody
+}
+
+type SuspendGrantResponseObject interface {
+	VisitSuspendGrantResponse(w http.ResponseWriter) error
+}
+
+type SuspendGrant200JSONResponse WrittenGrant
+
+func (response SuspendGrant200JSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response SuspendGrant202JSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant400ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant401ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant403ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant404ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant409ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant413ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant415ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant429ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant500ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant503ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGrantHistoryRequestObject struct {
+	ID     PathID `json:"id"`
+	Params GetGrantHistoryParams
+}
+
+type GetGrantHistoryResponseObject interface {
+	VisitGetGrantHistoryResponse(w http.ResponseWriter) error
+}
+
+type GetGrantHistory200JSONResponse GrantEventList
+
+func (response GetGrantHistory200JSONResponse) VisitGetGrantHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGrantHistory400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetGrantHistory400ApplicationProblemPlusJSONResponse) VisitGetGrantHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGrantHistory401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response GetGrantHistory401ApplicationProblemPlusJSONResponse) VisitGetGrantHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGrantHistory404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetGrantHistory404ApplicationProblemPlusJSONResponse) VisitGetGrantHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGrantHistory429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetGrantHistory429ApplicationProblemPlusJSONResponse) VisitGetGrantHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGrantHistory500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetGrantHistory500ApplicationProblemPlusJSONResponse) VisitGetGrantHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGrantHistory503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetGrantHistory503ApplicationProblemPlusJSONResponse) VisitGetGrantHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInboxRequestObject struct {
+	Params GetInboxParams
+}
+
+type GetInboxResponseObject interface {
+	VisitGetInboxResponse(w http.ResponseWriter) error
+}
+
+type GetInbox200JSONResponse InboxItemList
+
+func (response GetInbox200JSONResponse) VisitGetInboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInbox400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetInbox400ApplicationProblemPlusJSONResponse) VisitGetInboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInbox401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response GetInbox401ApplicationProblemPlusJSONResponse) VisitGetInboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInbox429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetInbox429ApplicationProblemPlusJSONResponse) VisitGetInboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInbox500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetInbox500ApplicationProblemPlusJSONResponse) VisitGetInboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInbox503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetInbox503ApplicationProblemPlusJSONResponse) VisitGetInboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIndicatorsRequestObject struct {
+}
+
+type GetIndicatorsResponseObject interface {
+	VisitGetIndicatorsResponse(w http.ResponseWriter) error
+}
+
+type GetIndicators200JSONResponse Indicators
+
+func (response GetIndicators200JSONResponse) VisitGetIndicatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIndicators400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetIndicators400ApplicationProblemPlusJSONResponse) VisitGetIndicatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIndicators401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response GetIndicators401ApplicationProblemPlusJSONResponse) VisitGetIndicatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIndicators429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetIndicators429ApplicationProblemPlusJSONResponse) VisitGetIndicatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIndicators500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetIndicators500ApplicationProblemPlusJSONResponse) VisitGetIndicatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIndicators503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetIndicators503ApplicationProblemPlusJSONResponse) VisitGetIndicatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLogsRequestObject struct {
 	Params ListLogsParams
 }
@@ -6898,7 +13527,8 @@ func (response ListLogs503ApplicationProblemPlusJSONResponse) VisitListLogsRespo
 }
 
 type RegisterLogRequestObject struct {
-	Body *RegisterLogJSONRequestBody
+	Params RegisterLogParams
+	Body   *RegisterLogJSONRequestBody
 }
 
 type RegisterLogResponseObject interface {
@@ -7326,7 +13956,8 @@ func (response ListRequests503ApplicationProblemPlusJSONResponse) VisitListReque
 }
 
 type RequestShareRequestObject struct {
-	Body *RequestShareJSONRequestBody
+	Params RequestShareParams
+	Body   *RequestShareJSONRequestBody
 }
 
 type RequestShareResponseObject interface {
@@ -7647,9 +14278,213 @@ func (response GetRequest503ApplicationProblemPlusJSONResponse) VisitGetRequestR
 	return err
 }
 
+type AcceptRequestRequestObject struct {
+	ID     PathID `json:"id"`
+	Params AcceptRequestParams
+	Body   *AcceptRequestJSONRequestBody
+}
+
+type AcceptRequestResponseObject interface {
+	VisitAcceptRequestResponse(w http.ResponseWriter) error
+}
+
+type AcceptRequest200JSONResponse WrittenShareRequest
+
+func (response AcceptRequest200JSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response AcceptRequest202JSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest400ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest401ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest403ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest404ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest409ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest413ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest415ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest429ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest500ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcceptRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest503ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type AnswerRequestRequestObject struct {
-	ID   PathID `json:"id"`
-	Body *AnswerRequestJSONRequestBody
+	ID     PathID `json:"id"`
+	Params AnswerRequestParams
+	Body   *AnswerRequestJSONRequestBody
 }
 
 type AnswerRequestResponseObject interface {
@@ -7837,6 +14672,2432 @@ type AnswerRequest503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response AnswerRequest503ApplicationProblemPlusJSONResponse) VisitAnswerRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequestRequestObject struct {
+	ID     PathID `json:"id"`
+	Params CloseRequestParams
+	Body   *CloseRequestJSONRequestBody
+}
+
+type CloseRequestResponseObject interface {
+	VisitCloseRequestResponse(w http.ResponseWriter) error
+}
+
+type CloseRequest200JSONResponse WrittenShareRequest
+
+func (response CloseRequest200JSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response CloseRequest202JSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest400ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest401ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest403ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest404ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest409ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest413ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest415ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest429ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest500ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest503ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequestRequestObject struct {
+	ID     PathID `json:"id"`
+	Params ConfirmRequestParams
+	Body   *ConfirmRequestJSONRequestBody
+}
+
+type ConfirmRequestResponseObject interface {
+	VisitConfirmRequestResponse(w http.ResponseWriter) error
+}
+
+type ConfirmRequest200JSONResponse WrittenShareRequest
+
+func (response ConfirmRequest200JSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response ConfirmRequest202JSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest400ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest401ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest403ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest404ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest409ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest413ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest415ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest429ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest500ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest503ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtensionRequestObject struct {
+	ID     PathID `json:"id"`
+	Params DecideExtensionParams
+	Body   *DecideExtensionJSONRequestBody
+}
+
+type DecideExtensionResponseObject interface {
+	VisitDecideExtensionResponse(w http.ResponseWriter) error
+}
+
+type DecideExtension200JSONResponse WrittenShareRequest
+
+func (response DecideExtension200JSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response DecideExtension202JSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension400ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension401ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension403ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension404ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension409ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension413ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension415ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension429ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension500ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideExtension503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension503ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequestRequestObject struct {
+	ID     PathID `json:"id"`
+	Params DeliverRequestParams
+	Body   *DeliverRequestJSONRequestBody
+}
+
+type DeliverRequestResponseObject interface {
+	VisitDeliverRequestResponse(w http.ResponseWriter) error
+}
+
+type DeliverRequest200JSONResponse WrittenShareRequest
+
+func (response DeliverRequest200JSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response DeliverRequest202JSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest400ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest401ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest403ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest404ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest409ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest413ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest415ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest429ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest500ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest503ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequestRequestObject struct {
+	ID     PathID `json:"id"`
+	Params DisputeRequestParams
+	Body   *DisputeRequestJSONRequestBody
+}
+
+type DisputeRequestResponseObject interface {
+	VisitDisputeRequestResponse(w http.ResponseWriter) error
+}
+
+type DisputeRequest200JSONResponse WrittenShareRequest
+
+func (response DisputeRequest200JSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response DisputeRequest202JSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest400ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest401ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest403ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest404ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest409ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest413ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest415ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest429ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest500ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisputeRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest503ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequestRequestObject struct {
+	ID     PathID `json:"id"`
+	Params ExtendRequestParams
+	Body   *ExtendRequestJSONRequestBody
+}
+
+type ExtendRequestResponseObject interface {
+	VisitExtendRequestResponse(w http.ResponseWriter) error
+}
+
+type ExtendRequest200JSONResponse WrittenShareRequest
+
+func (response ExtendRequest200JSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response ExtendRequest202JSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest400ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest401ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest403ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest404ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest409ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest413ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest415ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest429ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest500ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest503ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdueRequestObject struct {
+	ID     PathID `json:"id"`
+	Params MarkRequestOverdueParams
+}
+
+type MarkRequestOverdueResponseObject interface {
+	VisitMarkRequestOverdueResponse(w http.ResponseWriter) error
+}
+
+type MarkRequestOverdue200JSONResponse WrittenShareRequest
+
+func (response MarkRequestOverdue200JSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdue202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response MarkRequestOverdue202JSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdue400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response MarkRequestOverdue400ApplicationProblemPlusJSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdue401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response MarkRequestOverdue401ApplicationProblemPlusJSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdue403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response MarkRequestOverdue403ApplicationProblemPlusJSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdue404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response MarkRequestOverdue404ApplicationProblemPlusJSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdue409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response MarkRequestOverdue409ApplicationProblemPlusJSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdue429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response MarkRequestOverdue429ApplicationProblemPlusJSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdue500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response MarkRequestOverdue500ApplicationProblemPlusJSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MarkRequestOverdue503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response MarkRequestOverdue503ApplicationProblemPlusJSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequestRequestObject struct {
+	ID     PathID `json:"id"`
+	Params MediateRequestParams
+	Body   *MediateRequestJSONRequestBody
+}
+
+type MediateRequestResponseObject interface {
+	VisitMediateRequestResponse(w http.ResponseWriter) error
+}
+
+type MediateRequest200JSONResponse WrittenShareRequest
+
+func (response MediateRequest200JSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response MediateRequest202JSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest400ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest401ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest403ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest404ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest409ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest413ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest415ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest429ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest500ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest503ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequestRequestObject struct {
+	ID     PathID `json:"id"`
+	Params SupplementRequestParams
+	Body   *SupplementRequestJSONRequestBody
+}
+
+type SupplementRequestResponseObject interface {
+	VisitSupplementRequestResponse(w http.ResponseWriter) error
+}
+
+type SupplementRequest200JSONResponse WrittenShareRequest
+
+func (response SupplementRequest200JSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response SupplementRequest202JSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest400ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest401ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest403ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest404ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest409ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest413ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest415ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest429ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest500ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SupplementRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest503ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequestRequestObject struct {
+	ID     PathID `json:"id"`
+	Params WithdrawRequestParams
+	Body   *WithdrawRequestJSONRequestBody
+}
+
+type WithdrawRequestResponseObject interface {
+	VisitWithdrawRequestResponse(w http.ResponseWriter) error
+}
+
+type WithdrawRequest200JSONResponse WrittenShareRequest
+
+func (response WithdrawRequest200JSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response WithdrawRequest202JSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest400ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest401ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest403ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest404ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest409ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest413ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest415ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest429ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest500ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest503ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRequestHistoryRequestObject struct {
+	ID     PathID `json:"id"`
+	Params GetRequestHistoryParams
+}
+
+type GetRequestHistoryResponseObject interface {
+	VisitGetRequestHistoryResponse(w http.ResponseWriter) error
+}
+
+type GetRequestHistory200JSONResponse RequestEventList
+
+func (response GetRequestHistory200JSONResponse) VisitGetRequestHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRequestHistory400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetRequestHistory400ApplicationProblemPlusJSONResponse) VisitGetRequestHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRequestHistory401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response GetRequestHistory401ApplicationProblemPlusJSONResponse) VisitGetRequestHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRequestHistory404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetRequestHistory404ApplicationProblemPlusJSONResponse) VisitGetRequestHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRequestHistory429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetRequestHistory429ApplicationProblemPlusJSONResponse) VisitGetRequestHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRequestHistory500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetRequestHistory500ApplicationProblemPlusJSONResponse) VisitGetRequestHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRequestHistory503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetRequestHistory503ApplicationProblemPlusJSONResponse) VisitGetRequestHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRulesRequestObject struct {
+	Params ListRulesParams
+}
+
+type ListRulesResponseObject interface {
+	VisitListRulesResponse(w http.ResponseWriter) error
+}
+
+type ListRules200JSONResponse RuleList
+
+func (response ListRules200JSONResponse) VisitListRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRules400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ListRules400ApplicationProblemPlusJSONResponse) VisitListRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRules401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ListRules401ApplicationProblemPlusJSONResponse) VisitListRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRules429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ListRules429ApplicationProblemPlusJSONResponse) VisitListRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRules500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ListRules500ApplicationProblemPlusJSONResponse) VisitListRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRules503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListRules503ApplicationProblemPlusJSONResponse) VisitListRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRuleRequestObject struct {
+	Params SetRuleParams
+	Body   *SetRuleJSONRequestBody
+}
+
+type SetRuleResponseObject interface {
+	VisitSetRuleResponse(w http.ResponseWriter) error
+}
+
+type SetRule201JSONResponse WrittenRule
+
+func (response SetRule201JSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response SetRule202JSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule400ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule401ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule403ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule404ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule409ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule413ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule415ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule429ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule500ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetRule503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SetRule503ApplicationProblemPlusJSONResponse) VisitSetRuleResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8126,6 +17387,21 @@ type StrictServerInterface interface {
 	// TraceAccess Trace who used which data, when, why and under which grant
 	// (GET /v1/audit/trace)
 	TraceAccess(ctx context.Context, request TraceAccessRequestObject) (TraceAccessResponseObject, error)
+	// ListCalendars List the calendars of working days in force
+	// (GET /v1/calendars)
+	ListCalendars(ctx context.Context, request ListCalendarsRequestObject) (ListCalendarsResponseObject, error)
+	// SetCalendar Set the working days of a year
+	// (POST /v1/calendars)
+	SetCalendar(ctx context.Context, request SetCalendarRequestObject) (SetCalendarResponseObject, error)
+	// PublishCatalogBatch Submit up to 200 catalog entries for publication in one transaction
+	// (POST /v1/catalog/batches/publish)
+	PublishCatalogBatch(ctx context.Context, request PublishCatalogBatchRequestObject) (PublishCatalogBatchResponseObject, error)
+	// RegisterCatalogBatch Register up to 200 catalog entries in one transaction
+	// (POST /v1/catalog/batches/register)
+	RegisterCatalogBatch(ctx context.Context, request RegisterCatalogBatchRequestObject) (RegisterCatalogBatchResponseObject, error)
+	// ReviewCatalogBatch Decide on up to 200 catalog entries in one transaction
+	// (POST /v1/catalog/batches/review)
+	ReviewCatalogBatch(ctx context.Context, request ReviewCatalogBatchRequestObject) (ReviewCatalogBatchResponseObject, error)
 	// ListCatalogEntries List and search catalog entries
 	// (GET /v1/catalog/entries)
 	ListCatalogEntries(ctx context.Context, request ListCatalogEntriesRequestObject) (ListCatalogEntriesResponseObject, error)
@@ -8135,15 +17411,39 @@ type StrictServerInterface interface {
 	// GetCatalogEntry Get a catalog entry
 	// (GET /v1/catalog/entries/{code})
 	GetCatalogEntry(ctx context.Context, request GetCatalogEntryRequestObject) (GetCatalogEntryResponseObject, error)
-	// PublishCatalogEntry Publish a registered catalog entry
+	// ChangeCatalogEntry Submit new content for a published catalog entry
+	// (POST /v1/catalog/entries/{code}/actions/change)
+	ChangeCatalogEntry(ctx context.Context, request ChangeCatalogEntryRequestObject) (ChangeCatalogEntryResponseObject, error)
+	// MarkCatalogOverdue Record that the review or the update of a catalog entry is overdue
+	// (POST /v1/catalog/entries/{code}/actions/mark-overdue)
+	MarkCatalogOverdue(ctx context.Context, request MarkCatalogOverdueRequestObject) (MarkCatalogOverdueResponseObject, error)
+	// PublishCatalogEntry Submit a registered catalog entry for publication
 	// (POST /v1/catalog/entries/{code}/actions/publish)
 	PublishCatalogEntry(ctx context.Context, request PublishCatalogEntryRequestObject) (PublishCatalogEntryResponseObject, error)
+	// RequireCatalogUpdate Start the time limit for an update after a change of duties
+	// (POST /v1/catalog/entries/{code}/actions/require-update)
+	RequireCatalogUpdate(ctx context.Context, request RequireCatalogUpdateRequestObject) (RequireCatalogUpdateResponseObject, error)
+	// RetireCatalogEntry Take a catalog entry offline or withdraw it
+	// (POST /v1/catalog/entries/{code}/actions/retire)
+	RetireCatalogEntry(ctx context.Context, request RetireCatalogEntryRequestObject) (RetireCatalogEntryResponseObject, error)
 	// ReviewCatalogEntry Approve a catalog entry or return it
 	// (POST /v1/catalog/entries/{code}/actions/review)
 	ReviewCatalogEntry(ctx context.Context, request ReviewCatalogEntryRequestObject) (ReviewCatalogEntryResponseObject, error)
-	// GetCatalogHistory List every write of a catalog entry, oldest first
+	// SubmitCatalogEntry Submit a draft for review
+	// (POST /v1/catalog/entries/{code}/actions/submit)
+	SubmitCatalogEntry(ctx context.Context, request SubmitCatalogEntryRequestObject) (SubmitCatalogEntryResponseObject, error)
+	// GetCatalogHistory List the steps of a catalog entry, oldest first
 	// (GET /v1/catalog/entries/{code}/history)
 	GetCatalogHistory(ctx context.Context, request GetCatalogHistoryRequestObject) (GetCatalogHistoryResponseObject, error)
+	// GetCatalogVersion Get a version of a catalog entry's content
+	// (GET /v1/catalog/entries/{code}/versions/{version})
+	GetCatalogVersion(ctx context.Context, request GetCatalogVersionRequestObject) (GetCatalogVersionResponseObject, error)
+	// ExportCatalog Export the catalog
+	// (GET /v1/catalog/export)
+	ExportCatalog(ctx context.Context, request ExportCatalogRequestObject) (ExportCatalogResponseObject, error)
+	// ValidateCatalogContent Check content without recording it
+	// (POST /v1/catalog/validate)
+	ValidateCatalogContent(ctx context.Context, request ValidateCatalogContentRequestObject) (ValidateCatalogContentResponseObject, error)
 	// ListCertificates List certificates
 	// (GET /v1/certificates)
 	ListCertificates(ctx context.Context, request ListCertificatesRequestObject) (ListCertificatesResponseObject, error)
@@ -8186,6 +17486,24 @@ type StrictServerInterface interface {
 	// GetGrant Get a grant
 	// (GET /v1/grants/{id})
 	GetGrant(ctx context.Context, request GetGrantRequestObject) (GetGrantResponseObject, error)
+	// ResumeGrant Resume a suspended grant
+	// (POST /v1/grants/{id}/actions/resume)
+	ResumeGrant(ctx context.Context, request ResumeGrantRequestObject) (ResumeGrantResponseObject, error)
+	// RevokeGrant Revoke a grant for ever
+	// (POST /v1/grants/{id}/actions/revoke)
+	RevokeGrant(ctx context.Context, request RevokeGrantRequestObject) (RevokeGrantResponseObject, error)
+	// SuspendGrant Suspend a grant
+	// (POST /v1/grants/{id}/actions/suspend)
+	SuspendGrant(ctx context.Context, request SuspendGrantRequestObject) (SuspendGrantResponseObject, error)
+	// GetGrantHistory List the events of a grant, oldest first
+	// (GET /v1/grants/{id}/history)
+	GetGrantHistory(ctx context.Context, request GetGrantHistoryRequestObject) (GetGrantHistoryResponseObject, error)
+	// GetInbox List what waits for an action of this department
+	// (GET /v1/inbox)
+	GetInbox(ctx context.Context, request GetInboxRequestObject) (GetInboxResponseObject, error)
+	// GetIndicators Get the indicators of the sharing of data
+	// (GET /v1/indicators)
+	GetIndicators(ctx context.Context, request GetIndicatorsRequestObject) (GetIndicatorsResponseObject, error)
 	// ListLogs List the registered access logs
 	// (GET /v1/logs)
 	ListLogs(ctx context.Context, request ListLogsRequestObject) (ListLogsResponseObject, error)
@@ -8204,9 +17522,51 @@ type StrictServerInterface interface {
 	// GetRequest Get a share request
 	// (GET /v1/requests/{id})
 	GetRequest(ctx context.Context, request GetRequestRequestObject) (GetRequestResponseObject, error)
+	// AcceptRequest Accept a submitted request or return it
+	// (POST /v1/requests/{id}/actions/accept)
+	AcceptRequest(ctx context.Context, request AcceptRequestRequestObject) (AcceptRequestResponseObject, error)
 	// AnswerRequest Answer a share request
 	// (POST /v1/requests/{id}/actions/answer)
 	AnswerRequest(ctx context.Context, request AnswerRequestRequestObject) (AnswerRequestResponseObject, error)
+	// CloseRequest Close a request
+	// (POST /v1/requests/{id}/actions/close)
+	CloseRequest(ctx context.Context, request CloseRequestRequestObject) (CloseRequestResponseObject, error)
+	// ConfirmRequest Confirm the delivery or say what is wrong with it
+	// (POST /v1/requests/{id}/actions/confirm)
+	ConfirmRequest(ctx context.Context, request ConfirmRequestRequestObject) (ConfirmRequestResponseObject, error)
+	// DecideExtension Decide on an extension
+	// (POST /v1/requests/{id}/actions/decide-extension)
+	DecideExtension(ctx context.Context, request DecideExtensionRequestObject) (DecideExtensionResponseObject, error)
+	// DeliverRequest Record the delivery
+	// (POST /v1/requests/{id}/actions/deliver)
+	DeliverRequest(ctx context.Context, request DeliverRequestRequestObject) (DeliverRequestResponseObject, error)
+	// DisputeRequest Dispute a refusal or an overdue answer
+	// (POST /v1/requests/{id}/actions/dispute)
+	DisputeRequest(ctx context.Context, request DisputeRequestRequestObject) (DisputeRequestResponseObject, error)
+	// ExtendRequest Ask for more time to answer, or take it
+	// (POST /v1/requests/{id}/actions/extend)
+	ExtendRequest(ctx context.Context, request ExtendRequestRequestObject) (ExtendRequestResponseObject, error)
+	// MarkRequestOverdue Record that a time limit of a request has passed
+	// (POST /v1/requests/{id}/actions/mark-overdue)
+	MarkRequestOverdue(ctx context.Context, request MarkRequestOverdueRequestObject) (MarkRequestOverdueResponseObject, error)
+	// MediateRequest Decide a dispute
+	// (POST /v1/requests/{id}/actions/mediate)
+	MediateRequest(ctx context.Context, request MediateRequestRequestObject) (MediateRequestResponseObject, error)
+	// SupplementRequest Supplement a returned request
+	// (POST /v1/requests/{id}/actions/supplement)
+	SupplementRequest(ctx context.Context, request SupplementRequestRequestObject) (SupplementRequestResponseObject, error)
+	// WithdrawRequest Withdraw a request that is not answered
+	// (POST /v1/requests/{id}/actions/withdraw)
+	WithdrawRequest(ctx context.Context, request WithdrawRequestRequestObject) (WithdrawRequestResponseObject, error)
+	// GetRequestHistory List the events of a request, oldest first
+	// (GET /v1/requests/{id}/history)
+	GetRequestHistory(ctx context.Context, request GetRequestHistoryRequestObject) (GetRequestHistoryResponseObject, error)
+	// ListRules List the deadline rules in force
+	// (GET /v1/rules)
+	ListRules(ctx context.Context, request ListRulesRequestObject) (ListRulesResponseObject, error)
+	// SetRule Set a deadline rule
+	// (POST /v1/rules)
+	SetRule(ctx context.Context, request SetRuleRequestObject) (SetRuleResponseObject, error)
 	// GetTrust Get the trust anchors of the consortium
 	// (GET /v1/trust)
 	GetTrust(ctx context.Context, request GetTrustRequestObject) (GetTrustResponseObject, error)
@@ -8546,6 +17906,208 @@ func (sh *strictHandler) TraceAccess(ctx *gin.Context, params TraceAccessParams)
 	}
 }
 
+// ListCalendars operation middleware
+func (sh *strictHandler) ListCalendars(ctx *gin.Context, params ListCalendarsParams) {
+	var request ListCalendarsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCalendars(ctx, request.(ListCalendarsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCalendars")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListCalendarsResponseObject); ok {
+		if err := validResponse.VisitListCalendarsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetCalendar operation middleware
+func (sh *strictHandler) SetCalendar(ctx *gin.Context, params SetCalendarParams) {
+	var request SetCalendarRequestObject
+
+	request.Params = params
+
+	var body SetCalendarJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetCalendar(ctx, request.(SetCalendarRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetCalendar")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(SetCalendarResponseObject); ok {
+		if err := validResponse.VisitSetCalendarResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PublishCatalogBatch operation middleware
+func (sh *strictHandler) PublishCatalogBatch(ctx *gin.Context, params PublishCatalogBatchParams) {
+	var request PublishCatalogBatchRequestObject
+
+	request.Params = params
+
+	var body PublishCatalogBatchJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PublishCatalogBatch(ctx, request.(PublishCatalogBatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PublishCatalogBatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PublishCatalogBatchResponseObject); ok {
+		if err := validResponse.VisitPublishCatalogBatchResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RegisterCatalogBatch operation middleware
+func (sh *strictHandler) RegisterCatalogBatch(ctx *gin.Context, params RegisterCatalogBatchParams) {
+	var request RegisterCatalogBatchRequestObject
+
+	request.Params = params
+
+	var body RegisterCatalogBatchJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RegisterCatalogBatch(ctx, request.(RegisterCatalogBatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RegisterCatalogBatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RegisterCatalogBatchResponseObject); ok {
+		if err := validResponse.VisitRegisterCatalogBatchResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReviewCatalogBatch operation middleware
+func (sh *strictHandler) ReviewCatalogBatch(ctx *gin.Context, params ReviewCatalogBatchParams) {
+	var request ReviewCatalogBatchRequestObject
+
+	request.Params = params
+
+	var body ReviewCatalogBatchJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReviewCatalogBatch(ctx, request.(ReviewCatalogBatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReviewCatalogBatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ReviewCatalogBatchResponseObject); ok {
+		if err := validResponse.VisitReviewCatalogBatchResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListCatalogEntries operation middleware
 func (sh *strictHandler) ListCatalogEntries(ctx *gin.Context, params ListCatalogEntriesParams) {
 	var request ListCatalogEntriesRequestObject
@@ -8573,8 +18135,10 @@ func (sh *strictHandler) ListCatalogEntries(ctx *gin.Context, params ListCatalog
 }
 
 // RegisterCatalogEntry operation middleware
-func (sh *strictHandler) RegisterCatalogEntry(ctx *gin.Context) {
+func (sh *strictHandler) RegisterCatalogEntry(ctx *gin.Context, params RegisterCatalogEntryParams) {
 	var request RegisterCatalogEntryRequestObject
+
+	request.Params = params
 
 	var body RegisterCatalogEntryJSONRequestBody
 	var err error
@@ -8640,11 +18204,84 @@ func (sh *strictHandler) GetCatalogEntry(ctx *gin.Context, code PathCode) {
 	}
 }
 
+// ChangeCatalogEntry operation middleware
+func (sh *strictHandler) ChangeCatalogEntry(ctx *gin.Context, code PathCode, params ChangeCatalogEntryParams) {
+	var request ChangeCatalogEntryRequestObject
+
+	request.Code = code
+	request.Params = params
+
+	var body ChangeCatalogEntryJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ChangeCatalogEntry(ctx, request.(ChangeCatalogEntryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ChangeCatalogEntry")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ChangeCatalogEntryResponseObject); ok {
+		if err := validResponse.VisitChangeCatalogEntryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// MarkCatalogOverdue operation middleware
+func (sh *strictHandler) MarkCatalogOverdue(ctx *gin.Context, code PathCode, params MarkCatalogOverdueParams) {
+	var request MarkCatalogOverdueRequestObject
+
+	request.Code = code
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.MarkCatalogOverdue(ctx, request.(MarkCatalogOverdueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MarkCatalogOverdue")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(MarkCatalogOverdueResponseObject); ok {
+		if err := validResponse.VisitMarkCatalogOverdueResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // PublishCatalogEntry operation middleware
-func (sh *strictHandler) PublishCatalogEntry(ctx *gin.Context, code PathCode) {
+func (sh *strictHandler) PublishCatalogEntry(ctx *gin.Context, code PathCode, params PublishCatalogEntryParams) {
 	var request PublishCatalogEntryRequestObject
 
 	request.Code = code
+	request.Params = params
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.PublishCatalogEntry(ctx, request.(PublishCatalogEntryRequestObject))
@@ -8666,11 +18303,102 @@ func (sh *strictHandler) PublishCatalogEntry(ctx *gin.Context, code PathCode) {
 	}
 }
 
+// RequireCatalogUpdate operation middleware
+func (sh *strictHandler) RequireCatalogUpdate(ctx *gin.Context, code PathCode, params RequireCatalogUpdateParams) {
+	var request RequireCatalogUpdateRequestObject
+
+	request.Code = code
+	request.Params = params
+
+	var body RequireCatalogUpdateJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RequireCatalogUpdate(ctx, request.(RequireCatalogUpdateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RequireCatalogUpdate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RequireCatalogUpdateResponseObject); ok {
+		if err := validResponse.VisitRequireCatalogUpdateResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetireCatalogEntry operation middleware
+func (sh *strictHandler) RetireCatalogEntry(ctx *gin.Context, code PathCode, params RetireCatalogEntryParams) {
+	var request RetireCatalogEntryRequestObject
+
+	request.Code = code
+	request.Params = params
+
+	var body RetireCatalogEntryJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RetireCatalogEntry(ctx, request.(RetireCatalogEntryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetireCatalogEntry")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RetireCatalogEntryResponseObject); ok {
+		if err := validResponse.VisitRetireCatalogEntryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ReviewCatalogEntry operation middleware
-func (sh *strictHandler) ReviewCatalogEntry(ctx *gin.Context, code PathCode) {
+func (sh *strictHandler) ReviewCatalogEntry(ctx *gin.Context, code PathCode, params ReviewCatalogEntryParams) {
 	var request ReviewCatalogEntryRequestObject
 
 	request.Code = code
+	request.Params = params
 
 	var body ReviewCatalogEntryJSONRequestBody
 	var err error
@@ -8710,6 +18438,33 @@ func (sh *strictHandler) ReviewCatalogEntry(ctx *gin.Context, code PathCode) {
 	}
 }
 
+// SubmitCatalogEntry operation middleware
+func (sh *strictHandler) SubmitCatalogEntry(ctx *gin.Context, code PathCode, params SubmitCatalogEntryParams) {
+	var request SubmitCatalogEntryRequestObject
+
+	request.Code = code
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SubmitCatalogEntry(ctx, request.(SubmitCatalogEntryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SubmitCatalogEntry")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(SubmitCatalogEntryResponseObject); ok {
+		if err := validResponse.VisitSubmitCatalogEntryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetCatalogHistory operation middleware
 func (sh *strictHandler) GetCatalogHistory(ctx *gin.Context, code PathCode, params GetCatalogHistoryParams) {
 	var request GetCatalogHistoryRequestObject
@@ -8730,6 +18485,101 @@ func (sh *strictHandler) GetCatalogHistory(ctx *gin.Context, code PathCode, para
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetCatalogHistoryResponseObject); ok {
 		if err := validResponse.VisitGetCatalogHistoryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCatalogVersion operation middleware
+func (sh *strictHandler) GetCatalogVersion(ctx *gin.Context, code PathCode, version PathVersion) {
+	var request GetCatalogVersionRequestObject
+
+	request.Code = code
+	request.Version = version
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCatalogVersion(ctx, request.(GetCatalogVersionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCatalogVersion")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetCatalogVersionResponseObject); ok {
+		if err := validResponse.VisitGetCatalogVersionResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExportCatalog operation middleware
+func (sh *strictHandler) ExportCatalog(ctx *gin.Context, params ExportCatalogParams) {
+	var request ExportCatalogRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ExportCatalog(ctx, request.(ExportCatalogRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExportCatalog")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ExportCatalogResponseObject); ok {
+		if err := validResponse.VisitExportCatalogResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ValidateCatalogContent operation middleware
+func (sh *strictHandler) ValidateCatalogContent(ctx *gin.Context) {
+	var request ValidateCatalogContentRequestObject
+
+	var body ValidateCatalogContentJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ValidateCatalogContent(ctx, request.(ValidateCatalogContentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ValidateCatalogContent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ValidateCatalogContentResponseObject); ok {
+		if err := validResponse.VisitValidateCatalogContentResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -8764,8 +18614,10 @@ func (sh *strictHandler) ListCertificates(ctx *gin.Context, params ListCertifica
 }
 
 // IssueCertificate operation middleware
-func (sh *strictHandler) IssueCertificate(ctx *gin.Context) {
+func (sh *strictHandler) IssueCertificate(ctx *gin.Context, params IssueCertificateParams) {
 	var request IssueCertificateRequestObject
+
+	request.Params = params
 
 	var body IssueCertificateJSONRequestBody
 	var err error
@@ -8832,10 +18684,11 @@ func (sh *strictHandler) GetCertificate(ctx *gin.Context, ref PathRef) {
 }
 
 // RevokeCertificate operation middleware
-func (sh *strictHandler) RevokeCertificate(ctx *gin.Context, ref PathRef) {
+func (sh *strictHandler) RevokeCertificate(ctx *gin.Context, ref PathRef, params RevokeCertificateParams) {
 	var request RevokeCertificateRequestObject
 
 	request.Ref = ref
+	request.Params = params
 
 	var body RevokeCertificateJSONRequestBody
 	var err error
@@ -9057,8 +18910,10 @@ func (sh *strictHandler) ListDepartments(ctx *gin.Context, params ListDepartment
 }
 
 // RegisterDepartment operation middleware
-func (sh *strictHandler) RegisterDepartment(ctx *gin.Context) {
+func (sh *strictHandler) RegisterDepartment(ctx *gin.Context, params RegisterDepartmentParams) {
 	var request RegisterDepartmentRequestObject
+
+	request.Params = params
 
 	var body RegisterDepartmentJSONRequestBody
 	var err error
@@ -9150,6 +19005,218 @@ func (sh *strictHandler) GetGrant(ctx *gin.Context, id PathID) {
 	}
 }
 
+// ResumeGrant operation middleware
+func (sh *strictHandler) ResumeGrant(ctx *gin.Context, id PathID, params ResumeGrantParams) {
+	var request ResumeGrantRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body ResumeGrantJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeGrant(ctx, request.(ResumeGrantRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeGrant")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ResumeGrantResponseObject); ok {
+		if err := validResponse.VisitResumeGrantResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeGrant operation middleware
+func (sh *strictHandler) RevokeGrant(ctx *gin.Context, id PathID, params RevokeGrantParams) {
+	var request RevokeGrantRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body RevokeGrantJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeGrant(ctx, request.(RevokeGrantRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeGrant")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RevokeGrantResponseObject); ok {
+		if err := validResponse.VisitRevokeGrantResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SuspendGrant operation middleware
+func (sh *strictHandler) SuspendGrant(ctx *gin.Context, id PathID, params SuspendGrantParams) {
+	var request SuspendGrantRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body SuspendGrantJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SuspendGrant(ctx, request.(SuspendGrantRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SuspendGrant")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(SuspendGrantResponseObject); ok {
+		if err := validResponse.VisitSuspendGrantResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetGrantHistory operation middleware
+func (sh *strictHandler) GetGrantHistory(ctx *gin.Context, id PathID, params GetGrantHistoryParams) {
+	var request GetGrantHistoryRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetGrantHistory(ctx, request.(GetGrantHistoryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetGrantHistory")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetGrantHistoryResponseObject); ok {
+		if err := validResponse.VisitGetGrantHistoryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetInbox operation middleware
+func (sh *strictHandler) GetInbox(ctx *gin.Context, params GetInboxParams) {
+	var request GetInboxRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetInbox(ctx, request.(GetInboxRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetInbox")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetInboxResponseObject); ok {
+		if err := validResponse.VisitGetInboxResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetIndicators operation middleware
+func (sh *strictHandler) GetIndicators(ctx *gin.Context) {
+	var request GetIndicatorsRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetIndicators(ctx, request.(GetIndicatorsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetIndicators")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetIndicatorsResponseObject); ok {
+		if err := validResponse.VisitGetIndicatorsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListLogs operation middleware
 func (sh *strictHandler) ListLogs(ctx *gin.Context, params ListLogsParams) {
 	var request ListLogsRequestObject
@@ -9177,8 +19244,10 @@ func (sh *strictHandler) ListLogs(ctx *gin.Context, params ListLogsParams) {
 }
 
 // RegisterLog operation middleware
-func (sh *strictHandler) RegisterLog(ctx *gin.Context) {
+func (sh *strictHandler) RegisterLog(ctx *gin.Context, params RegisterLogParams) {
 	var request RegisterLogRequestObject
+
+	request.Params = params
 
 	var body RegisterLogJSONRequestBody
 	var err error
@@ -9272,8 +19341,10 @@ func (sh *strictHandler) ListRequests(ctx *gin.Context, params ListRequestsParam
 }
 
 // RequestShare operation middleware
-func (sh *strictHandler) RequestShare(ctx *gin.Context) {
+func (sh *strictHandler) RequestShare(ctx *gin.Context, params RequestShareParams) {
 	var request RequestShareRequestObject
+
+	request.Params = params
 
 	var body RequestShareJSONRequestBody
 	var err error
@@ -9339,11 +19410,57 @@ func (sh *strictHandler) GetRequest(ctx *gin.Context, id PathID) {
 	}
 }
 
+// AcceptRequest operation middleware
+func (sh *strictHandler) AcceptRequest(ctx *gin.Context, id PathID, params AcceptRequestParams) {
+	var request AcceptRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body AcceptRequestJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.AcceptRequest(ctx, request.(AcceptRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AcceptRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(AcceptRequestResponseObject); ok {
+		if err := validResponse.VisitAcceptRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // AnswerRequest operation middleware
-func (sh *strictHandler) AnswerRequest(ctx *gin.Context, id PathID) {
+func (sh *strictHandler) AnswerRequest(ctx *gin.Context, id PathID, params AnswerRequestParams) {
 	var request AnswerRequestRequestObject
 
 	request.ID = id
+	request.Params = params
 
 	var body AnswerRequestJSONRequestBody
 	var err error
@@ -9376,6 +19493,535 @@ func (sh *strictHandler) AnswerRequest(ctx *gin.Context, id PathID) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(AnswerRequestResponseObject); ok {
 		if err := validResponse.VisitAnswerRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CloseRequest operation middleware
+func (sh *strictHandler) CloseRequest(ctx *gin.Context, id PathID, params CloseRequestParams) {
+	var request CloseRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body CloseRequestJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CloseRequest(ctx, request.(CloseRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CloseRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CloseRequestResponseObject); ok {
+		if err := validResponse.VisitCloseRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ConfirmRequest operation middleware
+func (sh *strictHandler) ConfirmRequest(ctx *gin.Context, id PathID, params ConfirmRequestParams) {
+	var request ConfirmRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body ConfirmRequestJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ConfirmRequest(ctx, request.(ConfirmRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ConfirmRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ConfirmRequestResponseObject); ok {
+		if err := validResponse.VisitConfirmRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DecideExtension operation middleware
+func (sh *strictHandler) DecideExtension(ctx *gin.Context, id PathID, params DecideExtensionParams) {
+	var request DecideExtensionRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body DecideExtensionJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DecideExtension(ctx, request.(DecideExtensionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DecideExtension")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DecideExtensionResponseObject); ok {
+		if err := validResponse.VisitDecideExtensionResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeliverRequest operation middleware
+func (sh *strictHandler) DeliverRequest(ctx *gin.Context, id PathID, params DeliverRequestParams) {
+	var request DeliverRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body DeliverRequestJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeliverRequest(ctx, request.(DeliverRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeliverRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeliverRequestResponseObject); ok {
+		if err := validResponse.VisitDeliverRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DisputeRequest operation middleware
+func (sh *strictHandler) DisputeRequest(ctx *gin.Context, id PathID, params DisputeRequestParams) {
+	var request DisputeRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body DisputeRequestJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DisputeRequest(ctx, request.(DisputeRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DisputeRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DisputeRequestResponseObject); ok {
+		if err := validResponse.VisitDisputeRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExtendRequest operation middleware
+func (sh *strictHandler) ExtendRequest(ctx *gin.Context, id PathID, params ExtendRequestParams) {
+	var request ExtendRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body ExtendRequestJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ExtendRequest(ctx, request.(ExtendRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExtendRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ExtendRequestResponseObject); ok {
+		if err := validResponse.VisitExtendRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// MarkRequestOverdue operation middleware
+func (sh *strictHandler) MarkRequestOverdue(ctx *gin.Context, id PathID, params MarkRequestOverdueParams) {
+	var request MarkRequestOverdueRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.MarkRequestOverdue(ctx, request.(MarkRequestOverdueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MarkRequestOverdue")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(MarkRequestOverdueResponseObject); ok {
+		if err := validResponse.VisitMarkRequestOverdueResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// MediateRequest operation middleware
+func (sh *strictHandler) MediateRequest(ctx *gin.Context, id PathID, params MediateRequestParams) {
+	var request MediateRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body MediateRequestJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.MediateRequest(ctx, request.(MediateRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MediateRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(MediateRequestResponseObject); ok {
+		if err := validResponse.VisitMediateRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SupplementRequest operation middleware
+func (sh *strictHandler) SupplementRequest(ctx *gin.Context, id PathID, params SupplementRequestParams) {
+	var request SupplementRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body SupplementRequestJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SupplementRequest(ctx, request.(SupplementRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SupplementRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(SupplementRequestResponseObject); ok {
+		if err := validResponse.VisitSupplementRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// WithdrawRequest operation middleware
+func (sh *strictHandler) WithdrawRequest(ctx *gin.Context, id PathID, params WithdrawRequestParams) {
+	var request WithdrawRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body WithdrawRequestJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.WithdrawRequest(ctx, request.(WithdrawRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "WithdrawRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(WithdrawRequestResponseObject); ok {
+		if err := validResponse.VisitWithdrawRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRequestHistory operation middleware
+func (sh *strictHandler) GetRequestHistory(ctx *gin.Context, id PathID, params GetRequestHistoryParams) {
+	var request GetRequestHistoryRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRequestHistory(ctx, request.(GetRequestHistoryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRequestHistory")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetRequestHistoryResponseObject); ok {
+		if err := validResponse.VisitGetRequestHistoryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListRules operation middleware
+func (sh *strictHandler) ListRules(ctx *gin.Context, params ListRulesParams) {
+	var request ListRulesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRules(ctx, request.(ListRulesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRules")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListRulesResponseObject); ok {
+		if err := validResponse.VisitListRulesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetRule operation middleware
+func (sh *strictHandler) SetRule(ctx *gin.Context, params SetRuleParams) {
+	var request SetRuleRequestObject
+
+	request.Params = params
+
+	var body SetRuleJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetRule(ctx, request.(SetRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(SetRuleResponseObject); ok {
+		if err := validResponse.VisitSetRuleResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -9464,190 +20110,332 @@ func (sh *strictHandler) GetCertificateProof(ctx *gin.Context, ref PathRef) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1rcxy3lehfQc3ulpxKkxRpSWtLnyjJsrlLPULKdt1YuhLYjZlB2AOMATTJsYpb9iaxnU2ydu6149rE",
-	"Sawbb+LKvVEc24ltKbH/yxY5lP7FLRyg3+iZ7iE5krL8JHEajwPgvHBeuNXyea/PGWFKtk7favWxwD2i",
-	"iIC/zkVCcqH/FxDpC9pXlLPW6dZNRrbUTcTbSHUJ6uMOQWukzQWZbXktqlu8HBExaHkthnukdbrlm4G8",
-	"lvS7pIf1iD28tUxYR3Vbp0/OL3itHmXx3/NeSw36up9UgrJOa9trbc10+Iz+dUau0/4MB1BwONPnlCki",
-	"WqfbOJRk22tdoKEi4hwOQz2LExgchktBFTCnThw8LJJUwyLJCmlXAbNw/PjBQ6NwyDvneDACqLTJ1Hbp",
-	"POljoXqEqSqwgrRFFqq/F6TdOt36u7kUk+fMVzmXDgqLaQ7VBcF7ZfzX2CVRDwcEYYW4QLitiECqSyVS",
-	"tFdJBm09Whb2Nhc9rPTasCIzumtr/zv5rMDVm9jRHwvYP2oHl85PAMGVSPR5NdL37edqpD9wrF8lYoP6",
-	"ZEmRXhVUMtNkeuS4qrAiZQxbVVyQAEn9VSOY/k8kq/AKmlUBfeLgYY7WvkP8ShST5vN02dpVsqXK23gF",
-	"CxWLKQ0d0OqaVAL7qmozlR5pioDzkfzFyNXxrEXxw2Qsy5h1ItxxIOorXb2nhJ1Bi75P+mombooC4tOA",
-	"SMRVl4hNKitBDzHr5IDfB5y0Rx1oYI4rq6+cQSePo80uYRodCKtEhhAGzAIXkDaOQtU6fVKjAt6ivaiX",
-	"Iob5K0ULDV+HiEaLuMiDKHRs9Ys0MIvAqAdNEGWoT7dIKM+gp+qsxnRzL+epzGqeXDiwxVzBqrvIBpoZ",
-	"lNGcCEXb1Nc8TpA2EYT5KZb0seqmoAvgJoK8HFFBgtZpJSJSRaQnT40hUgtXrAMViQ+0H+TzgJxBVEkk",
-	"Qyy7iEqk9xZhif5h4UIFmL7RmWrBOVaHsmA6NKP8pDnFqHrqJoqSnXrpfMWUNJh4Kq1RxMOzgGy5yBW3",
-	"EdXfNIZrkg15p2LDodlIWBJWSJk6daKVwezjZcy2gP0zZUHFytf1p0nXvkJ8LgIYPZ7qUtRbI4471tmQ",
-	"++uIwdeKtZuPB754A6Q5+jxMV7vEqiTrZGCVXk0gbSqkQtda/3Kt5aG2lgdbuNcPCerzkPrkX+b/EX7F",
-	"DGHmd7k4g3ATohqDbI3kc7LGQ+ZHNSng6tZhkBiMqqdYpa84OFyIRYfAiZj/6S2qVC31CAchnLf1YmSf",
-	"M0mMbYGzdkiNFulzpix7w/1+qE+AcjbXF3wtJL1vfkdqsG/VXPwV06u1rafML3xJaYTDoSA4GCABeE4C",
-	"9MRNskWlkje/4YGCyEBlQUpgJrGv+6JNrnE3QBgxsomwUqTXV6iHB0hGvk9gEN+u6OY3ZvW+XOBijQYB",
-	"YdNcoaZQH4chEcckSuWCXpbgIQGIGVco4EalfOJmOwbTgr2kD43hcNpQd7Aim3iA2piGsJ3UAnLzG7PI",
-	"LCuSRJ8fZcB0tIyOWAD3bqIPyyeIBnYNGzikwbSXoImVSIV8zBAjG0QkyIElokqzThZIWBrAZ3f8ElcX",
-	"eMSmDq7qUtaBa1GAAk4kIAZQAnriJuPqRltDZYG8HCmf98jzbJ3xzVEo3QzEwrBVkGYpEccigwWAB9wM",
-	"oTFDLwAGQgOiZtF5Dr9IAi0R7mDKzmiZFALK8D4RALPmfV2CA2v1XOZmKa7rZHqLSHojxWHM2VFscttr",
-	"rRAlBjOLbeWS9qvE5xo3FEebmKr42qfHpazjHDoV2zA6VgRuP2S6eMQ56mE2iHFfY7fAitwIDSwae3Kb",
-	"22QXaiz7KufLWoZNm3bWeDDQGAcCVHMgrduEId8E1qU4vwFfLPE8z3CkuoQp0C2mekCXOFJ8nTCQbJxp",
-	"qsfK8P6Y4ya0r0kHPXEzykNbOsIXX3xxZjHTIg9nEfG3zfo3MA3xWjj1gwpJoA/Ix0yvcE0zaex3SaC3",
-	"Q3GO2mQzIyclwkxuEnFG7wewR81uNgVVijCzNfFCDhuzn2cy6ve5UCS4SAKKr0Kjh4PloDEQP8TCyLIi",
-	"v4edScC90dPw3tCrAvzfjtcK27To+0TKZ5gSA1hDEFCjMF4RmqUqqtVDUBm9Vj/z0y171Wt6qfFaIcHt",
-	"57Ds5rquDZTTJGaUwnH7ZhZhLkoto9rGevpLyZU0mTcZ9XoyITcW1G0vux/LVKqme6JIL/+f8WCbvd9O",
-	"YMFCYPibWRvqqCEu6TalFcPkdoDqRS6xfjR+gXk0vMwI0nofbyPZBfwLsMLo/p2vH7x3Z+/d/9h7791Z",
-	"tKRAjdGIivpESCPS8zuFHXbBF7vE2Be0ygyk3sMBXIXq2U+tJ7FM7QbStQFa46qLJA0I2O77+uIgdIv/",
-	"+dLizLfxzCvHZ56euX5r/pR36sT237unMA7C0hy7//bLnXt/3vvLT3ff+hxoEvUliQLOBj09VfFS7Bg4",
-	"5wds5tuznV8gQlpFabS50OdMRj3DGJv56wIqiB9rYyO7Jg23vcTLVcu5VaahrG+6hsW/h7eWTNfEdWX/",
-	"ni8TmdEbXV71K43OLx5nhYfEZQUpdegLvkGDSc6gn7rzSm66CgZ6jkfMQXDnNe2aFhIJoiLBSJCjt3os",
-	"3Wqb52mHGJZZQF8HVMb00KgH2MWLS7jW4uvXWmAnQIK0I4lD/Ye+tkaCgNW4cH416Enm3ZNjzzLjYisz",
-	"HxwqEqQGLA91yRYOiE97OKyFWnIgLSAF8wkzx6QvPaaN0SbB4BAUhp53oUdBbqTE7aVRGamHOh+HUOA5",
-	"XiJ1EsTO8Bkv62TOO3bN4jKEWKClPAoXca2ESp6WLAm6VAu/FeIT2m8q31MJUzol2tB4vg+tKT/DyoVz",
-	"6NTTpxaQboK6WHY9Y9rAIkBrWJJTJ3LzValafcF7VLqc37TDSKC1TqJlqF3DMYnWyWC2NQ6pEkRy6GHx",
-	"lGOPSTY8J5HpViQaYy4QARGx7cBywNmW10RvizGopLkVNiCBZeQqrZbbQBVbNAdu15Bemo5JhGHUGNNc",
-	"ildThWqUIjROl6mhrjxSKkqZtEsaSalJUa0IeadDgsUGe51VRMZqF4ejTYxTHkosq4YmUEP0j5D1ZVlY",
-	"7fgoCO0xQnqElB3NzywE3kORlpn4xPFyMxf4sw8hmsFmJwsDHyKwljC83G6dfmk0Cl4kCre2vVtF0dol",
-	"/jo4qSocnakU8tC5hdUrSIW8M5N2m3VyML1ghxhYsUovbyOC/S6Cc0OSMp+YoBRBNiiPpPWQ1hYNEOxn",
-	"dtnBFbigHcrcFL7JJqJeC2fsWWyquHOuXNFuJe2hTC6TTFggJbPmZFu82LsJUBXW5mURJDnXMj5eL4vJ",
-	"tKOJ1gl5Jza76gsCk1woGvVAavYVMT4rg9WHbgJ60dgyLQ1N1wgEptXzxKfS6V3ZfftHw++9hXBHEOKh",
-	"B9/9aPfN1+1vGgvDgYd2vvix/QWuXnDTIkwf/kst6AdGFt0WuIlukgElRSYDyophSg33O8gsYKTSll9u",
-	"Vqzn130B7pIabIpDs3zjs2XhIMcH9mmWKKkMpIPDs1hSJ7syB4sUz2y1C5Ja0bopKPMuSPpEUB7U5+hX",
-	"TPsy7Y3bytphay9HXOH6AH0Lmh8iPIJg6aIZ9znlon9rXMNjHHVRLcQhNSURrHB8dyzhQtd5qVx9bnFm",
-	"4eSp+HZh/Col00VpMJZET406HliDDbTKyLBKEEH0CwdZXFy9gpbOS7TZ5dLe6YiQVlXIUchYhT3j067P",
-	"va+mncZeA5PosG58982s2kvPKF1uAahKbHgODucIJw4YJ/Z9fpUHduhahWESU9UmsufXUC3M8N2kQzxi",
-	"lsKa7dhazCgbYJ3Kz1ab9AubZabOD+fasyT3K3Uh1zf/vBhrsPENMnYJS6PlCiJ5JEzAZMECZDMuCprD",
-	"/HG3B8EPsZQmDtOpJ+58fXv42h/u/+l7w7tv7775+t4f73moLQhBimwBhGDvGGeK9kys9sjRd+79eu+D",
-	"1xpb84NIuQPe77/2o/uf/Xpu+Ivv3v/s1zt3f/jg9pe1II2Ruzhem4YEyb4gOJBdQhT4RvUdCtEe7hAk",
-	"lSC4hyQJ2zdMzzXKOgj3aXlNNYxQo9DTohaYDQ5K94SMBp+zGEURFyagC9yrh6mQmuDXW+WjGTOscT7j",
-	"8DxWuLwwxhlBHcKIwCGShEmq6AYpemRGuO6el75fBOupPFBPOV1ZHcqZO9vh2bNzV9HCwqnjHjqFAtqh",
-	"ShZwIzf+KdfNXB/HufiYGpxnHVXVDn/RCXw/xErTxg2F10KCkj+BLpK/cJ+iHqYh6pGARr0aqA9TxgE3",
-	"o7B+NWmYGPSchG+Yyt6n9/bu/aoWxUf9ACtybuC7EoGoEKQThVggQXCoaI+gANNwgDYJWQ8HqMeZ6oYD",
-	"9HKEhSIiHKAuDts3BgTr/9t/IMZ57F4UfSvGuAjk4aV8vYChCcNKrY7pjmYPNL/O7A7mkLZAVyMkWxpW",
-	"tC/LYCofa7C8WJoaH4L+b2ppHu0NgFZgbKfMSTkmqHiDkk2I597kIpBnEOn11SCOEDWfZ1sH6vCXcVJq",
-	"jeWbBNZtr7VRLxikgFEZc/RGYquO81njgyjubLplNexxcT4X0biB9n5+Z/ev7w5/cXvv53dmi5gzLetb",
-	"DlunqjVnxXQz9S/r/NfTIMPTHtz+sqzwhWSDhGV0Hr778fDHd7TKdve3rUy64Ylx2YYOcVzHAJaK2PTy",
-	"tcZ5SDCbnMsr26GAZOgS+h/oPLqKltFF9Cw6i5bQhdNo9/fv7f2/36Dhux/vvvoXdP+z3+5+8Roavvef",
-	"w/d/Zf8ZvvfnB+99hh68eu/+Vz9Bux++Mfz0I/Tg1Z/tvfMR2n3rR3uffLV7Vw/w2e4vf4iGf7qz969f",
-	"lhWGcRlPuWslTt2Bnj2p7F6MwJqKXPXdr74//PSj3dd/tHvn9vCDL5AgnRt9wgLKOh7a/fwT81H/TKUi",
-	"ggQeevDqq7s//+XO13eG73wJ7QXRc+lPu59/svvWT3a/+C7qR2shlV2j6cVW3szgVkiYMc0fyTjg0rLd",
-	"nRbgTK7X1ORFOmVGZlApo4l4NHnZ7cg2pQIaALNqOiRdF81Nrd6WrCZdHJ4QSEZGm12tjkHGSyObp4Fm",
-	"lTKf1PVqF9mh2dusILG7kx/d7GYNWZJGlB+TNooDLr8MkZD4SnBGfeRn0gj33vnT7u/fvv+H1/a+/9vZ",
-	"At7t8xpuFof6kZKI20gfE+wO1/EMFDZ/KgMWVfpOiKTCA4k2qerGo2EWoC4PA5NzWkBzIpQr2jW7xuEH",
-	"b9z/w+tOx2iX+OsaeSstbCXtaaQ10AA8Y720tq9TDzLriVN6RyHzc2nLpN+oGDuf93oUqNJDFjwnBACr",
-	"Dc7ID/Tg/7y2+9ZPjCioHXZslh5fBp0Dvn93+MvvJeYLx42wXS82dlyMg/7BfbE0+LD3x3u7v/xhNSD6",
-	"h0u4R55hlcPrz992YwzwFKoGY9McrL+oFCilLxoWrTNryc2bgzG39znMyqJL5sAzMJZCKwoqbZ5AnGI4",
-	"peCpaaoZMTldRbUkn8rq5Ps/GL77phEsHhr+rw8fvPOqvg/xda1HDN//3e6bH++986vhu28O3/tPxLi6",
-	"MSDqhm2+++EfdWey1dcgzaLLLByYoYAH2mEQFgRJqMWTVUJMdqleEbTS68iOrluacd2qRxdTptXpprGg",
-	"XcyY0avLJsc0han2Eac6xXOEdrrOAJKu+VLae2PC1rwYbM/SkVbWxVpE4knCu0MsVep3rKWHZB1TlZpI",
-	"UkyH2JIFADyiKaBNktkzZhF7Msl+5Q/Ehd/5oh77VD8D0lx/DAkO3PeinuxXxCWyak7Nqrl0ZAVVLdOS",
-	"mTwZL5nTDmPhdqhquT2NRVI24QbPvHL9JZNyc/3WvDf/tCPhJu8ZSpdQIpWmISPZw252TlUUmCjXNoUp",
-	"F4/bJ0SggEL0mk1pbEqGk9JCZq2j8X5aIixDaVOVYGP0WA+dOoFCvknEjI8lyXq1rR2+mDF2fOZpPNO+",
-	"fsuZKlaJudng5OJNgvomOS3WqcEKgDYFVyQTp34aDd96e+ernw9/+mXi+/PQg/dfHf7xX/VvcRhpVkK6",
-	"okxdsvACJWHwjBC8aThBW3csr+mfVi9fQhZBEWWKwzrWeDCABOhrprwJZAuaJJ5rUHXF/uBU3oW7GFd8",
-	"DQNAUC/S0sTetDZwGBFTpIBKWwlCkD7ByqgRoxmhWZmd14VYSX3H/UmNg4mZNwcma17awAZ7TFpES7oj",
-	"u5dxgTvX1XDC4Hw6cRLg2AieNGqtzt3jsELmk0i1GvFpSRx23dTIaiPTuNj3rNOu/LWOfwHQ3HoXirw3",
-	"aGWXcliZYhk/lT3reLsdqJ96LWrakhYj1eWCvmJM6sN/f3P4i+8ixSHbmWxhX4GZHYIrOCPILgpZL8ls",
-	"wgmSbImiVlg/iaI6F6Ww8ZlsAxi+kj1NS7gbXjhVuZ7By7Kf969f773z0c4Xv0fYV3SDlK+hqWH8zY+H",
-	"7/8quYBmA5l9GxaQ2rlHXSefIzhU3YabnRqJ41n5umP0YiqK6eXaledyRraCKeiN3+197887d+/a5HwP",
-	"DT99V//JRQczKpMiPIn2AM0gUD9t4Fy8q0rd/MJTSGAW8B5ao0p66MmFyRStJxcaKFpLUkak6FVocLmf",
-	"zHW8P9umMWM6LZzjlNPTGSPsMYn4JkOykHiMrPZl5vKsIoQhY9RazWlAmKJqYOscIhxyZpUoa8vuECUR",
-	"zlha9aimgEpt3djIK4pdLsk/vTb8+LPdtz73UMToyxFBsRkj8R0cbiZ3EwOqhxbmkd/FAvvKxOs2gy1v",
-	"bG1Y1jhvim3YeZ+G2lqWWYcxNsXvoh1WI0PRBOtia0DVweRkPUlQaGIIdpjduLLmyDgx2lrbnFpzSNn6",
-	"iJuL2aNjEn1rBcoWIB8LQYk09Kd1UFvi81rr76610quMtFSIkUZ2c++bsI5O0by8NV4xTWpbFlKe9Wxe",
-	"Ggm7BVoK7EB2R11nvMw701JXlnlnusrKMu+sgI9cJMG0+7o1HnxCoTsjcBlLZVMhtUjhXLkLDRSioVLL",
-	"bppGWZlJOGpGJQhBuuEE1usNImibEvHPZDBeoy6lJGZ75xMU3UZPOKjSai73CZNIk+sglqSxMWezy62J",
-	"hyoP7IceogxtgjUoE0FedgDvx4wZ1DMQGCCPSeRjxhn1cYjWBopYJzUIZmNwgWN3cx6bsj6yDrNus52v",
-	"g17M24prGL/SJawTUszm7BVsBqwYc/PO2euzMN32Ku25gom6XBIWc3g/pHG5S+BjKe/vEyJk3WpVlVnl",
-	"ueLhJpHbck8LX3J4LgZzyfnugnk4KHl5gWwpW3XfUGscroClw2NfpWCXK5A28p1VytRFibSYaCBBL5tl",
-	"ZQMqFEdrVh0OzqAO5wGi7bgwbVK7VEWCQcFS2z6Jiamov1BdhDRTc7TKud8IZjcup6BPKJfzI2SX5cKl",
-	"K2kaaP14mOdw2Ea8T9hp1Ba8h/7rBx8iha5Fx48/6SPFy1ysbZ/0qRdrofiEsUf2rR/F3Uu1hRebrXXl",
-	"wjn09ImT/4hstUcUEIVpKB2xOjV8ghaGhEPDWBX6IpVaZrCOqSlENX+WBHjSZqxOCniRQjoxiQjBXblz",
-	"l5mpQw4lEQxjB0fymiB4Xd/79KC1ayFknAkOJSs1eSSBpyeffjojzE8cd4pzRZXLAQAlInAvA39c+stF",
-	"Rz5xRU5dgqKFsJ9x7Whbs8mq9ceSmjoV1mhHJYW10AFTgsCRoGNR18aGmoVnQuYshnixrzZe1wgEj1lu",
-	"bNmxla9bXqtQZdbAaAumm3gKKD+ttS2iujy4oX+yJXbBIkYlpKrEVdeB1mzZXRjeVY9Ui7hMdWIoEmXL",
-	"nQNESZVal63piuC8fTZigQsd4COCxJNEYZjp6x/n5j0kCaTN8fbMGvSfNSg7+x3J2SxaUtJqOeAViTWf",
-	"2VaBo8RJFcLtAvda30qy1uvzlLN6l6Gouo9DFyvpE3EeDyao9aG4MiaX/ZTsMIN4MRSuVZvSKqawVfOy",
-	"XVwETQuomjqmxSyy0YUfnRdWOWI9sU0vppycnmY10fR/N9LkCctJ0v/dIBumF1jvTXWdltcydx0bABdf",
-	"wnN/JR2zv1G3FXrFRmIX4lqaGED3E8VSsOq98/Xuv9226Qbf/+PO3f+788W9vTu3H3z3owfvfZTyP1fQ",
-	"SzOTGpvUnMYmNaVFzrDPvXu/2vni1b0Pv9r5y892vr69985HrtzV8cmCEwXluJHY4MMy7zREhNTEULhT",
-	"LKxeyZXWgXbFgpYnT443Rubv567agzNQezBuCK/dKLKlCpONf7e0eNl3XfLduweUW5Vw8fknw7fe3rn7",
-	"IZLRWo8qkzeRqZ4TOMvn3Ii/Favo5LxPyZCaRUCHpKbOjeRv26+CE2xQsllKyDv4AjtmomyBncpEunwK",
-	"arbw7EGWSikAVI7NfvVn979+A+F+X/ANEmfBWHByHkDTAjZaf3PvM3fpIcP//eOdv76P4spsHkqSckwa",
-	"Ifxw/85thKOAQoO9O7f33n4d4aBHmQcqffIUCzdvq1ifhs0ayAGqO+VrwsUTafQxU2jJY0Z0rgOyq7Kl",
-	"mA4gquWQKj3WTPTJriiT6ZPxsufP7BkwikQsJFJaAkZcWKq1P7jNEyOy6C+30wLFzSrTTB6nUlWl6Gqm",
-	"akRFHqvGszRQ0eFWe3lUEHJsTUKgscw6gxxqBZ3kGK+p4Wi4Yf3KmiURmuSwFsNSsjEoaWRKNowkD0Cy",
-	"wbmTTxGrRtAJoGZy2TS60d47n97/w+ezRVrcZ3pSQHqal2TeoDIRg0YHQ1iuS81gHKaL/RSmbxzu5bqQ",
-	"8zaihWxXeZCF2EbWhw+J0mp0PXN55iEOZDoic5q7b/x1596fZ2vUOmgcxZbGorliX3bfvzv8jz946UsM",
-	"OISqJKW64y5neLNYNkn8SFA1uEiwjARxHOfunR/sfv+j4b//bvjTv9arNZH33hcWCAVb9v7y05JevTC+",
-	"cMW4Y4gkqWDkNqboq18Mf3ynucJCy+FxSTRcEveWTN4oBC6HqS59KMtNpuVhzWkTU3W1rmbTyctcFwrv",
-	"KCXoWqRIzHkhuOM0mkfD9z4Y/uL2zr0/mw8eWkDD93+Q/+lJrbjv3H3T/J1Rw+a9Be/J684Ift1iZgML",
-	"eB5FL+N5linA0vJa53J/XeLKvF3Suq5XlEsHri8DtLgHzdD6nTcIwr5Ca6RL4QlFv4tZxzzpkjxrXrgC",
-	"cD/SMuOS43Hs3dc/3b3zs+FP39j58je7b33uoMQx7Ji02wRC7FwJmZe4Sl7zJ0V3aD2XQV4ra1qZyIj4",
-	"SaRf8aqS7mFBX8hMkd8NF1pPXhANi05Uzkgbq376XUyZXxmWzllSS6z8URD30ypgrLealNZATc0+t6uC",
-	"BVxIW+mvPtS0OmPK3d/p+b2a+HuPyfoI53YFXEuWcq3loWtgKKcdk/UAXtlEe44fPDUFFpPnYN1RXKBs",
-	"uD2p11ovLC4vnTfTXXzh3LkbK88snr9x7vKlC8tL567q3//r1d+4Rt4UVJFmvJ6MLaBIg7TORYwZduOz",
-	"WJbBqbSyUYK6CWxZzChthZtwItmYc+o+NgpFZhwJSv9uIg5KOaGjiOWAM0YBPBKMzqhKi9W59DsR9cY/",
-	"F2WN2Y1IcLvCWZLmZmaPPJkhAWp8ymZ59U3fclnh3FUb/sozFz0T45/xzhPsd5vd2ye0oPOOO1AJPl2u",
-	"jvd6tNNE483OriJZrPN0t1yx5FPJ0XsBrMFpucsmMlZebrvFSI+baOnEroJk3zjV13ik6guXtQnysONY",
-	"1pL5oRyFckwaww1w2UblYfxJKviYrc5H9JbBTIwYNnSuy0PzdANV9sUrznwimEQ4cRKcQTiTkRs/H0ql",
-	"eZC40cpqJ91TBY8WCoIDhNVE76i5DXY2jEAT2xkTemceUL0B/pekfPnkdUWahMltEBHYh+ILtu73Phh+",
-	"+u7wgy8e/O5HOQA9lK8Nsfv5J8XyELuff5IvATG2YsTw/d8Nf/DV7psfoyQ4IWsKz84fKwi5EhFxDk+5",
-	"WEQa7HB9BMuYsS/yv2C3o8gZ423ybF0TYA0JMrlYnosYGoq0pCTQ+Go+B1aXJ1tNp0nBnAmSR6HfiPo0",
-	"aYMKoZYv1eNMhDzAgltw8fYtj4pLmJhkmcOsupXPYnm0avxMUt2nWOYnd8oFrCjknVQU/snVGhufdWLu",
-	"N029piFRFZUO1ysUPEhUd6sPNuraGNUmed+vcA7rEM5uJvRiYKvWnj5Qc/jZNjUffE7fyznYHJURW7AP",
-	"F/rhbUSpdOn0tmOqSViPQv7SiM2Y+BJ6eHtRsApMbSvSchiPwi6kCelT24DmIVaHt/xivtlUN6IUSfIo",
-	"7EjJIXXY25HxjK7q8cwCFV8njoveIovfboUGxq9MZcZtD6/rg/gHfz3YqQQ3UfkAL+gaBAvQmywsXaX6",
-	"re1teKW4zd1x/7mCVQHnIs4XD7DCM9K6zMwNfBaBSiRjU0bqoTGJ4bPoGUh1gzwDfenGaYqEdYOgJ+Ls",
-	"iW+YGy3Wq4pvubMoLhOu/5JQTxRTphuFkHdo0uOoNNmvWKJ/WLiAoEEfKzDUhdQnzDjG7U1tsY/9LplZ",
-	"mD3e8lqRCO3GyNNzc5ubm7MYPs9y0ZmzfeXc8tK5Zy6tPgN90tyD1rdjS3Acm5Upl366NT973DTnfcJw",
-	"n7ZOt56cPT77pLFNdeH850K6QV7R/+sQII4kFUejY+tZopbpBmFEyszrnNBz4fjxQpHjTNTB3Hes/SDN",
-	"pBt5kTO1KgAzCuXFFRIRk7M5/G2dfum615JRr4e1CtRaxYP0IcW+4IC4upvGPNwBB2eyLtm6rsea6xEl",
-	"qC9HLf2ibTJ25Ypsqbl+iGlhzUXdd9t1M7OAjF7is0TFDeNckCuC94jqkkiaF24S03blki0ezMaHU7Xu",
-	"yxZf9nniRQZUWr2eZ/HKkiabf1q9fAlCjU4sPF2FLQkwcytQ6tTkamx7rZMGsNF9luKMjnHbbBldCuiI",
-	"HRUEB4OR5LNCcEAfKv3YMpaDWbNVT47fquczGS/j6G6zS8BJmMlOstxYmsQ7jPxICM0dDc8etZ0bc7cE",
-	"aW9n9tNRZ5uydcNh4/oEIcGBRF0iyCx6sYsVVCOILazx40DmD82oMQ3iTFOTfAqxrHAVRxIPwHyqOGQI",
-	"5k9ztcs3z+WSIvpY4B6BohtV9pm0ydwVrLqLDJ6A2vbGtl7GrBPhDqnTFl6m3b5ej091VS+cgE3l6oQX",
-	"SoufSXbT7GCMFBSwz6azauI+UIgAEyCCBTGe1pcpAiO5nfvEQc6d9QAwjmTkd7NbVAXE4XO3hMYPYKWX",
-	"rLvCxwytEUM6jG+6Fue1TJgAYN4KUWIws9hWxrpamjHN6toeyV+6fNNMFa2F1DczFqvYZ/iJaRbzkvk5",
-	"o8LOZLK5+twVPXk+UoM4dDIOWZ9Fi2Fo6w7YBDybZR8XktBbwYAWzLPkSaR2GEJ7HPSolHQttJWLrI5K",
-	"JepolSop0TqA1kEkQOuME2lzanDIO2aMNR4MUA8P9Gk8hS7Ss2UulUt7S5K9zvJgcGDiJjfFdv5CokRE",
-	"tkuMaP7A5jazrhCf0L6SLqQ9b3Yyy3DG0Y7xuED7+VriMZeiCv1qiNULSSJryo5G97jE1QVwAEGHGqzj",
-	"XJz1qjvM14DpKufLkBoLHU7WWXySQHuRBBTH799Mk7M11F4SfrLMO/ZaS2Q2wUDfLI2aFBIswRcXsxTT",
-	"vIqlzN1KyXR77hZlAdnaHqUNJthrruzN9YecNa1WjyUNVB3lYL80aW2/bnlpNuxvjiYfA6TXVxqceZSm",
-	"LF2spcek/+4D8ecglb1SeV9EkKqpQt4xGfAIdzBlUqVpOkmdpTSfcxYtxsArW3HCFC+3LQdEGcNOnPBf",
-	"logJ3UEy/qNGdvuyHcA+Hkm6x4QMoTQm88NIUs7M2dmCl5YEE1tuJRWaENBqGmOWMixNZNKitdoc8k5q",
-	"KPM5k1woGvVg+r6tQp6nnWUq1aKdtCnhXKBhPvO/zq1Xn1CdhqaU1CHLNVg4pKi4rFfM3IGmS36Pg5pF",
-	"ZRxgaAKWNe4lMkaOQu8ooGoO6sdUonj2smYziWfRJbJJpDJXszISX9UDJjeiSZD4XCZTqgZymk6xz+9Q",
-	"CMX0uWJztWp3WM3kcdXudA43miKKHXC1hw/D+q0vCN4A9Kv88eM6qTb9aLGe5pL/MWBWwBug+GUkoRAE",
-	"9btwIYxrYG52B2DsiVhAhP0eV8yp4mM2sXKOMCWsJ7nSnp3JhG4DymrRrTKZ8W6hnAm4oWQ6stmSt82B",
-	"r0uAkDT5mJFg6fHnI/HfUPxripEEC7+bvFBBElSNySYuV3V926thmc1UikiMtA7rp6kvlItHOxwraPGd",
-	"9+naQZ1Phpex9BzEQYBqv+21Fo4vjD/ZQkHVIyvqkRU1R98xien7Ze4NfQ4/cSHgqW3EGXHSultGzt3y",
-	"eUBGGk8LNN3cimPU98MUHDWpEvyp1isOezdlRe5v1syZQ8jm2DdnEtrlnH0kvp7LsJZgumJG/NvB4SPJ",
-	"8t/AammxFhwIhuuT4MCIzJSEq0djIcEBvK1vqsi5FL9SecF9ktdh+M1LMNbSGo9o+0hrfNy1xkVTu9Kl",
-	"NJpiloiqCXhJl0rFTR7UGLXxOdtycq5wZMQ40j9HWz3MwzpQs8DGqWVx3UM8DBI3xUhkT8PbJjQemmTU",
-	"CtNhdvRH0HD4aFFRullHlsBJaMLPY1uC85kIznr2v/RRySREcyWO+fXsk5FQljt5EsmEh2NBUA8HBCLE",
-	"Tehq5iuVScilDdCMq1jkCaf0jufhqIilaaZsViw/bHikHh6ph4fPKgDvKgO788zCISRLeSNlLXCfiRuQ",
-	"tTENs8to0ntosZR/uybDTF5LKf6qJuJlTRp8ndQzaSTybKRRg6+Tg0Pdg5dXmbIzD8eScSSpjiTVlN1f",
-	"miYLjAOCKjexfR48MI/ihYMJOMnLYrbPOpWXviVlc84yaVGQB7dJVRdekMypt5kEdZa8Ee2MkM4Q0rdW",
-	"rlx6dnJOM/7edpEHUVjLi0F7uEPm7IakjCGtMUQZNjboWtHS1FeRmPCe9gjkJZMk5bWYBIewRObQJsA3",
-	"ufGw8W31hWcPUykzWCQ3Ot/cKqZAHmGSA5PMcYzGpK5NWKjUt6HBYRpm9ARLrM0rHey6wZFNpiIPAZ6T",
-	"iVVR2Cqwm/C2NWLmMoT6JJe3bw4/jwtzpvZoJUosU6nOmiZNKf2RsgfCGo4sgZNYAg2GeIhlgvXrYdXc",
-	"LVOVfuQN/6ytf9RcjGTqEh8u3lSxKljl0YX+YC70AdGCLUBJPaxR+JV5yUPO3aJBde2RxVDyTIUAeLfd",
-	"vLaeZPIjbu6ORqgaNxCVKDJXyTPoxPETKGKKhqUX4I0VGseI4NCXsu9tTILjpnbYoWN4FswKZM89nnKE",
-	"8geJ8iqHJBWIX3jhoVJan8+0e6xFdrqQI7k9aSpfBmkSpTHJH83gWodv6LmZP8qrp7mAqaLi4zAEhTOJ",
-	"L5NJuJd9V/QMCrECt5x9CB3AKYeGwctS1QkB57PvZB9OcFdpooeTElAE4MgiemQRnVZCQO41eidPsEII",
-	"Muj2mRgXv1gVv5fqjnZ51sz0yCbI1c4SfqRkKkB9JE4nEaedGCFj+rA1bYvEUbyOlK4Ez9os1OaXgcO+",
-	"CuRKcFdcA2CRRxeAg7kAFBOSSygFhRdGafvLpjLDY6zmL/POEUOaVL/PpHeMKdVRJ1QvX14KFHMoXxhy",
-	"ePoqKd4EBWL1tiE+QnVfhsJUh6mz6xkejrKezHykpR9p6dPR0icsAAflquTcrXXKgu2xusnkpdbsc141",
-	"/b8+F0FzbSZ9QRVW9c1mpAtrOxuxIKwM0VuDr0fazUF5K02tNLOrpmTaIC7BXIrZK1YBtoJjKpfNlXiu",
-	"o+vmgep22ddSjpS8SZQ8fSPQal6Cn+WrQh3NLkb/XBoGRFvgMCQC+V3OJbE5SAHCCgnMAt7zEHjPsKlF",
-	"2id6/4z1F+rutqH4EpaIbFGpKOu4tEEAHTDhkNTBLJY93LIu+deBjvTDI/3w8BN05To85BRghUdZEmIW",
-	"MlYFjNH3ETZQjSMzk20Bn490uYOxVOXkUG08SxIsTI5e47osSYoFWuwIQijreGizy8MQEtC10hUOPNTD",
-	"61Z0gT0tHkfinhZmZZG0CMAcCJ4fvDDLA/dwsjOOxNiRGJu2GLMvAdZnNEpEhpNUXg7No8dx7IGPGWfU",
-	"xyG8uGaU2vi1f4n6lKEn0tAIeGvtGxURXZFUhxkhbSaoEGu2NvNjHMEO55atMV0ZlFK0CMBpDca8NbYY",
-	"bsLbRuY9K/PyAPCc03CFsYnnuUcJcm9iecZigJVGGP11LX1CiPFNz1Rot6/zux8cg4f4B4985iqAabtW",
-	"oZtd52OIbuaRu8z5N3mBKotpY57HyITbHUOSdhhWkSAS8Q37up59BQMziIyyL9bNIoMkiGp1pR1SRswz",
-	"pjcTG6dhToOb49JwJjfZToBhj7YF9m9H+x7DQ0t21bF4nR80eUD4pesaASQRGzHemIdt5wAx7DAjUN7J",
-	"v+17uZn4oW3PJZ/jKju8bZ5yEkTySPhQb8SOEZfYKQ8Qm2yBsJLYDNstVhbK3RZTLyn0VF1ChXmQIO1u",
-	"fSjl3s+ExFdCqxHF+igxvLkX5IvdsxwXrQ0QZgNTbdX2tsdVsVtdTJkXxwxnpoQw4XIf87goLDLzIXPJ",
-	"su8q2GEyj3puX9/+/wEAAP//",
+	"7P17lxvFuS+Ov5X66eyznKxorr4A47+GGRu841s8DpwE/DM13SWpMq0qpat6ZOHlvSDEBAiOSWLCCeHm",
+	"E5Kwc4gDgQ3G5vJe9hpp7L/OW/iueqqqu1rqlro1M7INyspaeNTddX3qqef6eS5WPN5scUaYFJWli5UW",
+	"DnGTSBLCXytRKHio/uUT4YW0JSlnlaXKM4xckM8gXkOyQVAL1wlaJzUektlKtULVGz+PSNipVCsMN0ll",
+	"qeLphqoV4TVIE6sWm/jCccLqslFZOriwWK00KbN/L1QrstNS3wkZUlavXKpWLszU+Yz6dUZs0NYMh6Hg",
+	"YKbFKZMkrCzVcCDIpWplNcQ1OTjkHxLSQlQiLBBGvnoH3bny8vYH3+QNGd5JjdgnNRwF0nQVj3Gd84Bg",
+	"VmqQRy60eCiP8rCJYaxZA6jpp9VKSH4e0ZD4lSUZRsQdEWFRs7L0VMX3sJzBrUq14onNyrmB5btUrRyl",
+	"gSThCg6CvP48HATH/Lw9OnRg97bIjkWQ/LEIcobU8gazOD+/+6OROOD1Fe4PGVTyyuRWqYFZnfhrlHlk",
+	"kKpPsaCD2g0sURsL1A6plIQhLBEPEa5JEiLZoAJJ2sw/mm4H7rQM/S1VfCzJjGqisgvT4UxETZLBU842",
+	"CPJJC4eySZhEUk0Kiw2BajwENuNjiXMnYZt1J/BvIalVlir/Yy5hcXP6qZhbjXuC7Sw/kaSBPHJJJjO5",
+	"UR0NeXNwadWpF6iJfVKONGqqtT0nicdCnL+IdfWwjysNW8Fjq2OM4NQmCf0o43gpfruEeHzIMCwXCmiT",
+	"StTAArWwEMQHEl3vIMbbeUvJTRfuPHZwf+hxnw75JvWLHqaWfluMPEwt2+zEyPZ0FLZ4/m3QMo/zb4Nd",
+	"vw7WSLhJPXJMkmbeqITzyuTuqbUGDslZaCRnWPELRbcvaXKM4UgsMw7OmuQh8ZFQTxXDUf+IRB7BwWt5",
+	"a3hg95cwWv8Z8XJZjtCPJyt+nCUXMoTW0ziUVspWowPevS5kiD2Zt5hStTTBgfOh941WC0ZfNZLv5UVz",
+	"zCfNFpeEeZ0fks7ggE/iJhGaxatxcrROkM8ZqSLK0IL6YWHxYbRJBV0PCFpeWzl2DHkNrLaBhGIWrSkm",
+	"i+uYMnUNqN0SarccDoyZj0IekGryVIaYCeypIaheGZcojJhuZglew0y0SQhDahBUo6GQiDOyT8wixeA3",
+	"SAdF9vrBjMsGCdVz9UFIaupRvNwNgjVHN+vtrMiMWpIcgllYfLifYFpYShKqNv//T/3/Zv7j3A/+bWdb",
+	"w9b5hTM8GCHcUmkFQTU5HuQSknpWmPNBv2VGexyzeoTrGYN9tqEOJ2GH0bLnkZacsa8in3hw7cL+tKnI",
+	"HXqAWT1LQBhjVY8rCWVwkHobXb39MDo4j9oNpTSsC8JyuQqIPNna8EHFU/AF2lS6qOUw+q+Ev6jx1UlY",
+	"ahInuB9l0cWT1NeTwKgJr6hT2qIXSCAOo4eLzEZ/lj2dh53Z7F/ctcmcxrKxzDrqVhnklySUtEY9dVmG",
+	"pEZCwryESlpYNhz6hmsp3yTgcvuDh0ZwezMuq/T2c3FQd5HHfXIYqQMoAiwairsIYGkC/c/FoznD9LSS",
+	"XGicI5VmM8wMlSvdaUrjyu+6jChruj62mtMl9cfuSqkqtnnmkwtZxxXXEFXPFIWrIxvwes6Cw2tDxxLf",
+	"qZTJQwcqDmXPD1K2GdgPKfNzZr6hHo079zPE46EPrduuTkbN9SxV5tGAexuIwdOcueuHuz55PUi99YPq",
+	"lZZt1R2stWm4oeCKfrryH09XqnBdkQu42QoIavGAeuQ/Fh4ydzXCzGvw8DDCZQ7VCGIrJejFc9xjflTw",
+	"BJy9sBdHDFq1XTxBQgHzG5D+gHzsrbipX6uiWsibaCFn2uatUfthbo55+N/wu+RStbJGn83gwwEO6wTo",
+	"Rv9LfZirSakWdkOEuKQmJlqcCaI9AZzVAqqVJo8zaZgwbrUCRSeUs7lWyNcD0vzBz4Re5GJbdFp/Vbmk",
+	"ukxP/BhI4zgICfY7KITTSHz0vWfIBSqkeOb71VjqdWXpNmcgbmPESBspabXZkqiJO0hEnkeIX0XGoqib",
+	"3CfQM3CYn0E+J1oQx0HA24hK9L1nPDPzZ74/q9bvKA/Xqe8TNsmVUPzGw0FAwn3C1Sp4CLIwTE4N2+da",
+	"QP7eMzU7TDPsY2pzGQ4mPeo6lqSNO6iGaQB7R81Anvm+VmI8HAnQWCgDFqokjoj5RO+Q0nQJor6ZwyYO",
+	"qD/pKagDToREHmaIkU0SWjpSzJpKdREwX8DUYHxmxU9yeZRHbOLDlQ3K6mAt8BN6hhODvvcM4/J8TY3K",
+	"DPJUJD3eJD9mG4y3h5F0uSH2NZs3UvfQYnsBMh/ogOsmrGYMDaEOkbNolcMvgsCbWl8+rG7YAEiGt0gI",
+	"Y1Y8Uqu9wMGOcz2VLCtLohPFXyulX7U5O4ydXqpWzhAZdmaWazJLdlkjHle0ITmosNYaotqlrJ7ZdHIf",
+	"QOtYEtDlyGTpiHPUxKxjaV9Rd4glOR/osSjqSS1umVUoMO2znB9Xd92kz8469zuK4uCiVRxISWrqKgDW",
+	"JTk/D0/M4fkxw5FsECZBUproBp3kSPINwuAq44xoCz/wfstx47Ovjg763jNRerQDW/jkk0/OLDtvpMfZ",
+	"T/iX9Pw3MQ3wejDxjQqIrzbIw0zNcF0xaew1iA83O+eoRtrOPSmMJe2wWg9gj663FJbGTmSvKfvHTESt",
+	"Fg8l8U8Qn2Jryb8XVA4SA/ECHOq7rJ/fw8rEwz3fVOM9r2YF9H/JzhWWSRu9zmh2AbPwfapFy9OhYqqS",
+	"KkHSRE60nJ/Umno0WzLvXn1j+7UXEYbGq+juc891//TOnet/6f3jzygkMgqBydsoCP0aiOTq0WAchCv9",
+	"GoF5pUG8jVU7AJB6scgayhkj5mvzku5B21dTvor5+SxNK9ERnkpmmwyPa3/EpSosoxBHmAw7JReRWhNC",
+	"KU23WgkIrj2ORSP16XpHZhrctcA8ivz0JLT2PDB9a6eI+41bHbEex2lpwqKSNNP/GD1svfaX4rHgMMTw",
+	"NzMemmFNnFTvDMwYOjcN5E/yGGtFoyfYbyEnSInPvIbA7eeDXxfdufHN3TdubL/+x+03Xp9FxyRIg+q8",
+	"oxYJhZaM0iuFM4zFTypCl0bzAI7ZxD5onsW8MyaeaJBp6pGud9A6lw0kqE/AM+g6FpZnfopnnp2feWTm",
+	"3MWFQ9VDBy79W3YXOkxokHG88s7W7c+2v/xD9+rnOuSrJUjkc9Zp9h3ZxYwTW02F+pSO8DEfO/aG4TZk",
+	"z4mJKedm92lIPCvUDv00fvFSNY6pKBRKMXiG3MC9Av7EJr5wTH8a++nN3wuDh0yL31khh6dL7Z9txzqW",
+	"Rn7QckIpyu1BK4ldGIhJyGGgKzxiGQduVZ1d/YZI3TAlWboR2ldp3dzFfeSbMSpt6Sn1BThL+qfwdIVv",
+	"PF0BN7V2QeJA/aG0/ygk4Ero278C50mkYzFG7qXjwB9kPjiQxE+smlXUIBewupObOChEWqIjzED6rFVM",
+	"b5PSHfU7WigHu02/oLBQRFCIz2w1ic1M4qHS0Yh9PKca3zpOMI8TJOdE1KSjWPTknIPYd5bSJNxPawOk",
+	"VK2YCFYgl/zL7wzxCG2Vvd+TG2Zgl2hJj8oOpKY+OfHoCjr0yKFFpF5BDSwaVW0hwqGP1rEghw6k+ssT",
+	"tVohb1KRFVpD64z4SngnNtgg4PV9Am2QzmxlFFHFhJQhh9kuR26TKLlPofNZ/6HRVpfQTwzwhgPOVqpl",
+	"5DZLQQOSW98CxGMZOksj5ZYQxZb1hps5JLrnPgHqixCW0rIEr7IC1TBBaJQsU0Bcua9ElMGjPSCRDLzS",
+	"L1YEvF4n/nKJtXYFkZHSxd5IE6OEhwGWVUASKHD1D7nrB+/CfD9T36U94pIecssO52dmBNV7cls6WQqj",
+	"781UWOEOLlGHmjNZGDiWgbUEwalaZemp4SR4gkhcuVS92H+1Noi3AT7BHO93cgtV0cri2mkkA16fST6b",
+	"zeRgasIiy7iihV5eQwR7DQT7hgRlHtGRSiHZpDwSxm1e+GqA0HK9yhlcgYe0Tln2CW+zsU6vGad15JYV",
+	"3DmXWbG0A9LD4HEZp8O+o6TnHC9L1TqTYVR9c6u6BBLv6yA9nhu8JpMPdQhXwOvWeq0UBCZ4KGnUNEY/",
+	"ol1/mqr33AT0pDYJmzM0WSMQWKhX802hr73a++VVhOshIVV094UPui+9aH5TVBh0qmjr5hXzi47+TNlG",
+	"1XdgZFHvAjdRr2Tkitmh7NyWO1RoS0/XvdbT8z4KuqQaNsWBnr52fbOgk+IDOzRLDIgMpI6DR7GgYogt",
+	"WHJnqbNGUig1IRnKQtZIWiSk3C/O0U/r9wfP3qilLBzL+POIS1x8QD+C1/dwPCNt9ql92k17/aNYeo0z",
+	"sYBURnflPskgrWWB6nSTsBRBjZRv/Vh667s6Hl+eWTx4yGolhMmQErEP6fdFFf2MU6ZtsYy0A8q0JXbw",
+	"esnO8jhVQzgIbLOHEWm2ZAdR6KyDfFqr6ZC9ESoprEQ1zgIxk8lc7oB7G2U5EpbYquoDE2tk6vB9y6a9",
+	"gQOWooHGWBzBOOw0wBxMsKMjMuQOESStMINUTqydRsdWBWo3uDAqNAmFkczK0Y8TiVH8sjybfDRS644j",
+	"NBvW1ODMuprsUTLdvkHlUsPjOrFhShO7SxM73r/cDdtzIU4ziYkKb+7+lZTCnWsu/sC26J6wciu2bhll",
+	"CaqT6d4KH/2+xdJdp5vLWrMVHBCl1+xYVfVxR5yq1bL8KR2B2lQ2eCRRm4cbVYSFR5hvYq+K80cwCwhY",
+	"+sFuem/+onvjzSUkiEzS3YhSjalHwG/aitYDKhr6BA5m/QoehVnJ/WfjVjJZy2ZR/6KaulqkLG+IjEL1",
+	"CMLu1iIG/9ap9yGBNSM+ogyRCxomAN356IWtL3879kJ2CA4zY2PSNASvVZ0ga7vHzmTidUtvTwEd9Eke",
+	"blBWRzDZ7ud/2frqrd4bf9HaqOp51iXPSemc8XGYKOOyvRozXIlJbg4zF4+3zdkDjO12YlwJe9iy6Yaz",
+	"RdKh40nCtYr7CJ60Zg5rZrThV0ITX0g0Sc8irR4L1MCbBJFNEnZQjZLAn0VPahyCkNSpkCZUtRkJqV+l",
+	"Qj2LAmLlFGPphPPNuEkmpgI5A6siwc2ZDwJUo3CsBYLoW8nrRDa0FN/nuDBpyP0Jo/MZKpW643iTQiB+",
+	"J1HbvAALofNMMk0eW99c7z3/zzv/9cverde6L724/fHtKqqFhCBJLsA6gul+hFc1r+/MlDe3x63bf95+",
+	"7/lBZ3Wh5v1IZqf63Xn+1Tuf/nmu9/YLdz7989atX9+9/sXYc6jF8EHpPmo0IEi0QoJ90SBEQlDQOhYE",
+	"0SauEyRkSHATCRLUzusv1xU7xC065mz1QGwoY9/t+N6X3S+vbn98u/vOr+EyNn5X2Px0kpQnNg9DKsM6",
+	"0ark7JjjKceAzZEGm/4ow1BOh4WMRRA46HFm2QXioQ5kh3io4RakUjaj3EFukizx5fWPelduqPN1629o",
+	"4b+f+/2BKgwr4O04BJp1kGpunzA7ooWNRx4ZKdlmDEMHXg49669d2f7bR2MfC94ibMUu86j9UC8r4qfC",
+	"3RprykilbI/J5VQP2Uej++VzvWtf66OxhBZQ7433em9f37r9mX5QRYuo99bL6Z/2o62bV7ZuvaT/3oXt",
+	"0BGBOFjFEmcQx2cvd6++snXz71u3buktWkKMM4LqhJEQB0gQJqikm6Q/dKbg6tib8FStRrNk4N7V17a+",
+	"/lPvD190X7x894UP1P/f+GAolyhBKbbzHwvPG9K1vgmqaPv2u1s3n9t+/+utL9/c+ub69rUPsu6IhcLd",
+	"qzucs+zk6zvXX+1d+6b76q3uS7+roscenTuLFhcPzVfRIeTTOpViTNYYkgBL4q9kWx+7lz+58/w19/6r",
+	"KokhTr0zlr48XpUZKjYOPwWWWPgM79HBhUGcyNydVoCluvTOS7weEBT/CTdv/BduUdTENEBN4tOoOeaO",
+	"CRfwp3+7Pt669X+zGAg8SDMQ81PMQODvXWAg2vWdKexojrH9ye3t2+9WkRWwxz+vUcvHkqx0vCxUCBqG",
+	"pB4FOEQhwQHgdPmYBh3UJmQj6KAmZ7IRdNDPIxxKEgYd1MBB7bzSQYIOMv8Buhlroy7lKwtJOP+OPPKJ",
+	"ylFAmrEKio7dUf9MIjyGR+HAW0pcwELmpkyfbRDUoPUGEdImTMdcYjYzFIW3KMttSvWFQrJJSRtSXNs8",
+	"9GN/grGp6MeZlpCWNkVkt22Hp5NKdSuo3VAnFSNj1aACmTYOo/k08xicyfjBPXl+qicbSr5Cda4UwRC1",
+	"wQlWqwWUAeITJCtR2fBD3GaZHC4jZkdNszjNrWib6bns/Fe9L2Kfi35nV9AsaLKCajwsCkxamM6JL+HJ",
+	"032NhCyjekUF+fmofH6gLbJJUiEpznbGvq0Cp0qjncWcaHfW19LTPuGurwaViCmU15AfSXP3jr28m3nn",
+	"+VTNhl8oVoEoU4qZtjuOwCxwzSZO9FS8ka4Vz3r4LCvr5016P9OsJzndCQ+JT1JM6PGOFDD/WVwbJcx0",
+	"0PafbnS/er339vXtP92Y7WfakzP+ORfFhA2AuudNa83a2RWVE2JKbPMDT/pumaH3xjC+P5xN9+NHyYaD",
+	"qAaDs2zVYrnkcFXLv/eM4S4bZFaSsKxdYaa7tAKG3w73N9xTjrqbC5jLLo8Z/hgD6ZL8GybDtBwzOn0u",
+	"EsY4ioHuLWNcRkKSljZFey6TdPni41RIXj47dRyL3JokrXvCDW3QcgnTvpv9o7pBWve5e/2LQdN5YUPc",
+	"7hnb+oPjimmesW1nEKy4vLK6LEx2h/Zx7BOHDZpKwLmwlkbNdnY4aZnZ/wo6iX6CVtFZdBydQI+hR9Ex",
+	"dHQJdf/xxvaHf0W91z/qPvcluvPp37o3n0e9N/7Se+td85/eG5/dfeNTdPe523e+/i3qvv+r3icfoLvP",
+	"vbl97QPUvfrq9r++7t5SDXzafefXqPdfN7Z/8cVYxrAhGmQOyq4uYKCrGVRR9+vLvU8+6L74avfG9d57",
+	"N1FI6ucNi6ii7uf/0g+N54iExLcJ9Vvf3Ohd+wLeD4nqWT3qfn25e/W33ZsvmNZa0brTmvNEtwHPna8/",
+	"/5d+J/F9q6/+d+9Pn5r2tFybNLl189fbt74xD43ykxq+fsE+0jP63ft3rz2HQiKtXSEuiGCKNzhroP8y",
+	"UzeP7IAhxn/dedOdjf5TTwICn92BK+abHmzyi0YiAOaTFWbrcrmSnk0YQlb0YB1TJqSLY2bUZ7DjYaav",
+	"Ke3t03jw9r3CMfVHKQl8XZUgiznHol4JsRc+6WfW9m60kx3Crx0B8oEysYxvSSgY+5GvnyUyRZ4yVkRg",
+	"YIg2m5E2glp6GxQf9gmrWGpBIkEXnNiOJV06u0aFiMZZfCMEZwu+kSgxmDX9QfzpsldCCVuLP8nYGYC/",
+	"NUYaQCUrFVCtRxPXHCmSMtcvaum1dcnLrE66db2aBWgtQf3ZJ4yp0bK0gHgy5Ix6yHOAK7ev/Vf3H6/d",
+	"+efz25f/1k93Owzf0JNDrUgKxE0asQYk0sSfdGQw7pxhUSlIUENC2uA02xpmPmrwwM8KtlANZEFpuHPs",
+	"vferO/98MTPrqkG8DUW8ufGkA/xraOyrHvCMSQGLj3ZGz3o+FkR2GDE/nrwZfzcsgd/jzSaFU1lFZniZ",
+	"I4CxmszPdEN3/8/z3au/1SJeYUwTPfVsf6Fp8K1bvXd+GTsGMwwFtWLAG6MSKNUPOb5DoAftFsofiPrh",
+	"JG6SIyy3efX4p9kUAzyFys5IKCqTjDKQhV1TvEGTtTOXVL+pMabWPkVZLrk4G+6McSBvs8/qmD4gmYJG",
+	"coInZhN0rsnJKsED99OgqvrWy73XX9IXSxXFYvgm31Byfu+tv3df+mj72ru911/qvfEXxLg83yHyvHm9",
+	"+/7H6mNyoQVSOwKYf3imqyToZiAAVUAZEVew1wigYN5Qb6l5uK2rN3W72SJ3A1OmVPUxBG6mdfaBNh2Y",
+	"ucJbnMgUjxNab2Rmpzb0kyHeDYi0FhnQfw2srkg8DnZMgIVMsmwKySFuGkauJOIERmubIwxeV6rAZYST",
+	"fnOa2Zl4vdIbkknfhZKI+k1jjmsGFjyMmAD0xRAz8DFVlShg8Xtm0ZMNCJxE6UJRVCCyiYMISxu8QKW7",
+	"CAP4JhCdK7I8m1giPyLLuvKb2pYI2qSyUViVc6N/s7LKVPPZTlW9h02eVJeCuikcBUroKXydFlIWVwn2",
+	"lTpt1ER1wiVh/gmcge+SCu02Wm4HCUmDAK0ThP1c/7Ru9EkqG6PGc0S9KSByhwkzpHQA4KCXI7schzva",
+	"KiK2XYEo84Io35Wua4kt52G2UU0TcdSOTGilgX1Dirmb1G8tz4dQHOV+iAIy1LUjJA5lOVgOIXmrlS3P",
+	"nYyCwCg8VB/PvZ9iJIg/ggihQE/UsgwwnnMBV4G1gLgLmSK1qsMhqnGJluR4pKjaXW8zcnvE3XV1ySuT",
+	"e9rIsbwAsDJ51yPQ4FY4q9GwuduootvXb9y58b5SXFTrIK/0rn3Wfemj3kt/2Lp5ZfvDvyJt+1tCPgko",
+	"RN9ToU4QwkyHoFhxxLQBAgmsUCHMUf3ROKij2iK521nMaQ6bwVSw1IQr0hUQe298dvePr6XWQ9t9zsfe",
+	"J/uD8ULFWCfnQeZ2/tYIvc4Pdundb5zVNi9Roe49tR7Ep7gv2SyhOjvDM6ag0I6MThO4tTgjyX0Adxj2",
+	"/cNoXkff7v0N1hfH9/XbvSs3svhxgYste7DjGTAtR3Q8oqOYnjOvQi5QN8QJrDNSIGgDratGZjU1edQn",
+	"8SruHtwxoHd0b3/We+tdjYHjgHqYn33COu6Jg9dA6mWdQtwnHnZ5/uMTRveC+8BBH5fLay5RzvQ+MLxU",
+	"I9mDdGtP7UqUTDmjc0Cwn100tilaOUhpLN+8w/JNO5Gxbo1GbajYzuP24j5NM2bcGScvtabWjuVCAOOZ",
+	"Z889pUGAz11cqC48kgEBnE6edtl9n35dlqjczS63T3lqe2yRN6DKKYTAFiEh8qlO0dM3YVndfVwF2pnr",
+	"cLqflN3LOWkTNXuNMH5X0aEDOidqxsOCuMAPJiOjH8N6fuYRPFM7dzETvDqXcl24xH4xjHoaLtsa4iHa",
+	"ArVDLomDnLmE4syVOLa0iu6+9Vzv41+o3yywnXuLZOHeZclRcHn4Y7LqzBT0tA6sFHYupK76CVOKAqJL",
+	"cKRzzxYPjqwzmdxpZW8rnV5uvs+ilbGv/pFLMFsZPpVdG7kV/TLIjAsNxKbL8ThyKCNE47JasgHmXq0o",
+	"mTSTXNxYgbIGNw0fRJhH0DqRbaL4ZptbNzNkTDuup77k5OxyHf++dupkXOYNBxGxMY+OJU5xYNkgIYGs",
+	"xyYPswPstTo/Rhdt7PSR2TQkemcDodlM2aeTQCuNtv205m9PdW/9vvvalXOzEGL2dGU0+JLuLJ5P1Sxd",
+	"FunAZh6lcchtCbonOXkfoSneeoTVAyoaZZYDFtpcbYgyyWHJ17nfqeoFgcp4UPng6UoVPQ31+8yf+gUN",
+	"4WN+yo73zSw/u6bjHXQ97lrCpawZdD3kGxrAa6DBZxvD12GlQRkRxmsM5KOLYim6hFi5kLQIlinD4IiN",
+	"DXWh22cbcGwzNxZQMncu1u4OzLCmKbFaHNGss0+YmzD+HJnbw1Ycz3J4j4lnDPpWOaMlHbvUwmhgmhgb",
+	"sIgTdq+AiWM8wAIogPm65iknX0dEoqUvnSoKiYia8BK4W8imKeSWzg/LCdgHQaVorYv8wJ5RYMZuqmg+",
+	"et5IqNo4Gt7YYx/tZN7PZnl8Xe/KOkypTO4ayM3yJN0kozlFXF9Vr9ReVRaIlyimWks4GefePWdJeLwO",
+	"mo9D3JNFKmLZiWSDh/RZHaLd+81LvbdfQJJD+RxyAXsSwrZBrOAswU2JoyMtn4zht/uV+uKo3Png5n07",
+	"48BXQ/O5zHt30nfys3RKVYwZkiWze+kjQ45L0TXNTsEYk7qc1AnoYTa9N5NSnh1qmKjyDP1OdJL3YH45",
+	"UfhbX32zfe2DrZv/MBy3inpv/qL7/FsJl66i3rXPun96x7Lqw04QAJbg/F8aiJpJYt9f+qj31rtxvEyq",
+	"4J1B3oh7SkXGJAHpw2JiHic40C6DEvuWRLrasfCNjNb7wfr1V1kL/HgqUrAvnu1Xf9/+5Wdbt26Z8mVV",
+	"1PvkdfUnD+uYURFXe42tGfAaQJknL2ROPqu4+8LiwyjEzOdNtE6lqKL9i+MZfvYvljD8HGPr/EKhxKOd",
+	"Iz3SbHPxRoE4Tbdwf+wqzrZLx3x8UIrFYuSQYT3OqhfVB1TmVNqQF0ZfS3EVeJcWN3ToIAg/uvnkDoDx",
+	"JbOrJpiWqrcs8o13b895YEInE2WAyXaMETNto6KgSKpANR7OoiMUwqNwXzlzrA2cSuHFTZIRE5W2zWeZ",
+	"rmQUGmNOyvaiW96XDXCdE06jY0oMgqjr+t770BKARc/K8Vl1ytrGSJ1Q2hEAA41VqbgKGZoiNkNPvXoH",
+	"cIez4o0DgkERUSPoW3LXy5G58H2gs4OmEShuzFEYsTRYnDaBUVZf0liJRYxdbmdm4m64YMVMMFl8SxjZ",
+	"J8Knni0RVBKWMieQtEZZDHiU8ZjxJmW2xwJ6xnjuP6YUuRK9gJ1tcO8e520Nu29CE9WJrIW8aTMlnCpf",
+	"OYWOxPBK7bZQoja7SaRrkGS2FzEdpGDlA4DNTGPJ9itYqUj3iOSGm2lvXmjr1ENxacn1YKBcfYpR8Gg9",
+	"GMIlYpTtMWNhtXad4Ypl1MTDR7r3ZlykyKWqFAnajU12Y+ghKAvOisWpWnELWuFY6Dj0ESvJeoz457KX",
+	"seUBowDU7QUL844nlLmkQkSkP0euDHsZKxVxZ5k6OiknM19nlNd0yUkp2icQbzMk+mp0ImPc131VjSkc",
+	"Q3FFkwNGfcIklR2kjxDCAWfGjG74TZ1A9FqSN6Ra1Rd5YaettgTSTBDw/3q+99Gn3aufV1HE6M8jgmxQ",
+	"fpwJt7dFT8ukA1XR4gLyGjjEntS1FsqNLZ061D+0gh/r66fkxztMOyqUZ5SRWpTQd39WkSKG0Zmz5lT7",
+	"4x/rcdS8OK0pg3FyaZJrbA1Rkzsymx3lxzZywkKTc7lPoB+dgQq/yMMhwETC+VOylMFJebryP56uJM4s",
+	"YU4hRorYM0vFFC05358sNa5WaHrr0/jMCrgrmrXHx3l9Uiaw47w+Wf3vOK+fcSDHd2xr3v3ae9nF845j",
+	"IU3VQHWlcC6za/L2gQ0meUpJxcHconvDepQhIUi9OIYssklCWqMk/CEpYNceqN7nfp2u5ZcdjXcCAqjJ",
+	"rgfb3/609+rzKGopLlFFd391pfeHj7b/ca37/hUUkiZmKYumfg2ETvWoUEDrCRv5nR3QOm6o6tAwGqDq",
+	"QQ9mizBh4PpTas4Saje4CdSisgp6QxVRhtoQ0+XopaMMHmWL7xbyoutB7hPIw4wz6uEArXckMfnpIMVA",
+	"OEGCtzzIpstYEeKqsfkRLs82CKsHFLM544mbAVf/3EK2FaEwv1fvnqVZCOQrDS4Is9ehF1Ad/uTrgpXJ",
+	"RQl2lqIpbrnVal2jgzFEmKvGjG9oHbSThs/3zSAKBY9xLxUrRy1cjyOQLFIBFhnJ+nlmaUXSxB8XKMGB",
+	"l7MVLoC7IEGkDAiYAlGd88zcxwLhIrAzhcFCxw/60MklvHBP44dZRMxBs86yqw/Uc+/zzruueMdBb1bK",
+	"mUp/X1l0diqSHm+SH7MNxtusdNJ0rvi5LJCSqEoImxag1EHSkBytG83RPwxUZEoPuvwUrMEC8Uia92Mw",
+	"lJyq3pmXGNidJEctHgSzQ1AdSo15lD10TBE23YI7rawdPp0UFy1+vh/HQQ0qJyxpk95/v/w+kujpaH5+",
+	"v4ckHzzM6q3i1h7JxwSdgW7g+8yphnw9KA3sd+boCnrkwMGHUEt/jnwiMQ1EBscqkNdhxhDfz9BWjmpF",
+	"hZIYWB1BxRSqbmdB4EZKR0dTkR83mWFDPcWINqRjr2Gr/ZQD/7IxoBkKSE6hUMAbfcbjrBZQTz5TTdIg",
+	"YtEDvkQ+Jzo8FkK+IaRJmuxDSXJLk0Y2D1UL0wdTsIEH5jOF69ilmFHbHDedJVLbmndUPZKFynMSN4nQ",
+	"W2bvO1P0xijZ+wQKeH02D5UlN+R0YEzxGYlCOtr7oZ6mnZ0Ax2SIsGrtx3ZeQ86Q5epWbKfMom9EDEey",
+	"QZgEfufrMa5T3yfMYHXUeASWlSaRDe6fVz/BZhMN3kGF1PZ4TStwnPn5AId1As2LqNXioST+ebjJzptZ",
+	"hViS8+Cag3bATM7ANhMxvImpNrdn2fdPh5zXHo2Yn0UO8BBBWYdYIp1pqR/nFqpIEEDv5rWZdfh+Vh+T",
+	"2Z8JzmbRMSmMGA2xqVa0nq30MS29h6BuZC/6j+Jyy8XZ1qNqlYWiOw8HWdyqRcJV3BmjSL3kUksmO6k1",
+	"rxup2lFkzfpMrMGVkDnGVvuG6Ho65GHZ84gQpYcTO7IKsVfdyTHWiuRAkafhyfKZdiwxZD7W1B8jZroa",
+	"SZM017Vh2AIMOP88n2TfmuBy9R/nVyOTOtnfA8/Ox+iO5m/Q5eMwVCfD275o81zhv/GviXBTreguteXF",
+	"gEtZk2Dqr6Rv5zeaHRx1xiCGGshHKPc9nkNGZMqHNslFAkvXZTjVUogSGC79YJRlEBY0TurAyH5ISAsK",
+	"7CEsNLysyChdmodim/ZJmtlnU6Je3b7k2vK+9PFSafs8ONe+6b5y3YAwQ3GcrZu3t29c1yWnMgu3xpm3",
+	"5dwnbFzXCRvXbRJlAtYVrGf1cLr5h6u7khk8jB6O87IJRok5uc8ksrh2WhtwwHWO9Ht9GeyLBw+Odjyl",
+	"bbF94hkgIc4wLgEGFV5EG6QDhSr7Oju4sDiis37DbpZBN3v1gGPuTiy4TkIm/rEc04t9fjwd4+ccDq8c",
+	"itgk8PwdtNiCEKsNHFqLeMxhB4cokIjWm1RKnZChRNSAKI6jlfyxx+ta1TPigfqRD0qU3SCpBNZCa5Hk",
+	"vO7tJuVnR/SDlBSPceOJFbPQXI3VM6N0dEbhjB3W6BhSUmSc5KVdyK0wBG+yKwYkyyRRKDuDwjOu0ziT",
+	"wqy+iwWc0F/V9bg4XKePxfThXiVZHCOxO4bmaui8QTMnU1yZysQMkdQHM66PPj47KX9virdP1PGbIoZB",
+	"xJrP/9W7+trWrfcTDmirCty5/pfeP/6MQiKjkMU1Ad7Yfu1FhD2PtHSdAA1qoxF74AfAukG4HhJo6oUP",
+	"ui+9aH5UclzQOW+fxcg4KCS1SMBPt16+c+MGMqhQqrkrV+989ALSRm8zCI2OYKG94LOBDI7uK+9s3/49",
+	"8gIO7fZ+9373T+8kRdhcl2U8cQ33D5NV1GvmGOMR6V9h7CbCNJ4LfFmzkGxm8LGtnjhkbpo2aR96eJVq",
+	"JR5YjhIjaUgGihHuhVZdrbRxhoDUX7shVbjBXcz+ygmFHMB6fs2sIgJt3BnuyD0DQGU7Uu+KV5lP3+jD",
+	"WbAaluvQzq2f2A8RpylwDJAmPZPqcLCm1HqNQ0v38woUmPlqbqDD3efevPPNrxButUKuWIipi6KHk8ra",
+	"0m/E7CL7zPIsc2Tv91e2vnoLaasHD6soLvWii0XBD3duXEc48im8sH3jOnBcv0lZFcwLFiS4xrXEZgIN",
+	"DTB9aqDqo9jIwvuqUpku1GWsW8yeRxRMDDEbwP0mejmuEWkxdMdAgjlVy3Aartq6ADySqM3DDYQF+slP",
+	"fvKTmRMnZlZXqwgLz5YqbROyQZivcQNNSexAadC51eQXhteS33/oUAbGQMg3geaz4l7XSArbmXGpaKmN",
+	"RVL4p6jlqFrRlaGynTK65QK1gy85cf0Z1QNkFMJyqaOwFrEEchGglHgICObxGu/mOnaIphKnulXKUbXw",
+	"yPxowzk0Uo3JJ5XDYJYvh1Bj6MsSsC07B7rMAWya32sAy7SBbH4YdGVxTKkcNMqdYVBWK66VYdcMN1np",
+	"bC7CRgbK3J7ksaUNSUNwTyGSQEvN2An67xvsWJaoPQgl2h3j1lmDUWMAR03kViskEBodO713YvAaM+Kp",
+	"YGGlTANZdUg4aLrgcUbU7cBWD7N4DY1qjLGbwS67dev9rdv/u3fzcvfK6wWQY4wWJrIT23hNJmheVmEb",
+	"gsq7i5Y2sUF8kN3AVcQhyQz5AEjr75bdLd3lEViriAVECKOYQ7YnaLDmh+xIriGQwqd0NGAtEtojXtyW",
+	"VzYWz2RxD93JFKp1CjsfC2QamFQx+FP9Zcu1eALYeygN/jwArLLnddDTpsFqYvwog4c1EOPYR+JBYLB4",
+	"cELsoUG79FHq66CTIV3m+CCzsIzGjpbsByVyFyIxgY4wc8K7w2yesQm1mPHTYVsO3Rcwia65ZlCkvZ/b",
+	"1z6588/PZ/sFlB2WTvMhrt9N+tfApNrLqnZc4wPkxQPbyKNyHtfSCGxZAV28hmhflV+Rpx8cLOCUTfnp",
+	"RznqAyIlCQvefLjVCqgGSUP6Q6R3s/urr7ZufzY7mPCXUVq9JLBcAg+XhY7TfetW74//rGqcglAomkE+",
+	"Buyv0ZJ6OXg5QbwopLJzgmARhVl8v3vj5e7lD3q/+XvvD18VMBIN5GL2TfDWr+9e/2L7yz8MeM6zEzVT",
+	"WHGjtiESJA+TX9usLTJ/SUsXHcR5i2HdYgC3uPNSWG4pSs3YjlEa0KSsRSmta7JWo/wi2Wsa0wJhKUO6",
+	"HklimTFk7y6hBdR7473e29e3bn+mH1TRIuq99XL6p/1o6+aVrVsv6b8dk95CdbG6/1wmdrh6Y2YThxB9",
+	"pKbx4777biX110kuYRp+5ZyaUSYuiIZjsSZDYaTUJVMvE/v7dAEtCa9BHncHcUCFca4Hi6qqOAcOZScD",
+	"frhFctCq11JFVYvfVkpJAeOnyXfcBDBFtE4alPkIW68ghzKeMsqIrvS5F6nhn+QZ7OfFT7o33uz94Vdb",
+	"X/y1e/XzDJ4x4uIgtRoBF1AmZA232bZ9mRDFq3KNsKSMGJ2WWca5p/ut8cka9glAThfp1cg6bWfTCDNl",
+	"MCrCejRY12+kguI1MGW5KC9KGA2xlx2W4YXEqjYZYelGxAz3CXRi7TQ6tpqpChDm81CQsOSoaX4Jiezv",
+	"M5Pozsapc/tEcYLLDnp/Op6KBnCG6j91jd4MtuZYvcFMsw2D6Kyay1waCFIHsSg7LenpyhPLx4+t6u5O",
+	"PLGycv7MkeXV8yunTh49fmzlrPr9v5/7a1bL7ZBKUu4KIqMxQ2xp1EpCGWbhXSpzaMrsV9Uh3XhsLmUM",
+	"LEX2wYlEac6pvjHZz8IJmZfqd528OVBZc9hh2eW6mzA84g8vMWFpNhvoOIyao8NsLEh9mSN4KSctIKlw",
+	"6W553EM8qNGFLwdnX9LVjc9wnhXIfPrIiapGzXVS3Qj2GuUsO2NG8/J6doI8PDqVjzNwf9fNsYvtziKe",
+	"bObuXsgCs5xI0ZInHFSWEvSkc4aSHAQZRuTcSGuO/iprBZ6AAFkPj3PVGziqwdssrnFqTdNItAjeEAiv",
+	"80gWv+PWxyiqa6FcBuw1g5ml+4Q28AGzL1Xr3+vDpCk0PL3UaUCbjGhJa/UxYAgNHvjajmLkeo8zj4RM",
+	"IBzHTR9G2KmUZCHVqECQglxqZpNDDcuz5Zq8PXXmD2swBQ8zxk31Q8RZ0JndUZH4MsAHmyT0qZexHkql",
+	"/OT13ns37/791dQAqyhd6Lv7+b/6a313P/9Xup73yPLfvbf+3nv56+5LH6E4GzBdQTLp38opKVRji2U8",
+	"WPk7yS4sEjX2hFmOAf5ifq+aIvWjEduyDkPJm1UXws/TF1J4boPgeGNCt8WV8osXstBQZqWvaP3dyfxb",
+	"NXkh5251av/nVVhIFP1iof3xJ9luWaXw60LfcXmFUsxHD2mNMh3QUlwRyi2gkkZdG4GrttvIaYZCq8Ug",
+	"1GLMO2ff+na5jyr6YNdi2kzjrTlrWgR0TatZpQtKkrxAgo0cOTMHIlSRkcHR0SbHAdSp1FWjXh2ZxL0B",
+	"aE4WydMMNm/ukrBlnQ6592BzxXDazHB2H6JtyBKME9W7dysAozlDRBTIyS7DmIGKe7cS8YAmvAxjhy7v",
+	"5VI4g7ony7FZ3hyw98sRZ7tMejmcULH7aUHssCa7JBPFLL0f4D6HLMbYtrO9W4s+Y+bEliKpGng/rEJS",
+	"E2iyC3B/Mc6+8k8TW4ryCft7twb9SLUTXYiBHPz7YUUGkkcntxzlcw72klHqRIU4TWhiyzAQ4H8/LMdA",
+	"/MteL4cTm7Wm2tMTlHwjqzrwMoNcACEQvKAj26hwIkNm0TGp9WkNI8oZQSEPwPgN4wXlneAQDBFmLA0p",
+	"W5VLaiiU1Xg2OJ5bswb5nIc2FcHHEs+YqjPGpD2LwMYgrG8gibzQhQZm0REIQSdhyENEBcIJjqAJb0Df",
+	"sxCD39cmYqxmZc3Gs8jIfgYgyONMYgrVjALAsdYIwlRoNHUs0P9cPIrghRaW4IALqEeYDs0zps/lFvYa",
+	"ZGZxdr5SrURhYBZGLM3NtdvtWQyPZ3lYnzPfirnjx1aOnFw7At8k6HmVn1oPr00rTFyTlaXKwuy8fp23",
+	"CMMtWlmq7J+dn92vfU4N2P+5gG6SZ9W/6gQORwzppMix8hiRx+kmYUTowA/R4mo86sXF+XkHXwnOVRL3",
+	"OPczY5BPwIaHWkZ1ETygjDRFHJMojJiYTdFvZempc9WKiJpNrLTIyhruaGOhTt/gQLjqMygmVod4qnhe",
+	"onJOtTXXJDKknhg29RPmlZEzl+SCnGsFmPbNud+YdCnL1GkGMnyKjxFpX7RohqdD3iSyQSIBQDcodlnn",
+	"TtnQwazdnLx5nzL0ssMd72dAA7NX/SyfPqaOzb+vnToJwc4HFh/Jo5Z4MHNnsCTHDdrgpWrloB7Y8G+O",
+	"WUzCUctsGF0y0CErGhLsd4YenzME+/Senh+qXWsaPePg/P7RS/VjB7Nx1LlrNwgE/zj4moYb25wy5EUh",
+	"YKxpnj1sOTfnLoakdslZz8HjElC2oTmsrXcREOyb0msAIQLVLazLEvEQ8nT0H4pRY+pbMG6Nzw1p2GDb",
+	"RgJ3wB8pOcDopndzrcHbKylYuxYOcZNAEZc8h0fyytxpLBvLrHOG1CBxcMTbxzGrR7hOiry7Rp/VDuAi",
+	"fKohm8EYbMoNLqEihjOHPT0cr6ZeQUsUUAbQYj6rw72rIwJKgIBZxHhSr6h/MIKbvg/sZt+uS51xJCKv",
+	"4S5R3iD2nrvFZ3wXZnrS+P89zNA60UeH8XbW5KoVHf4HlHeGyLAzA7BUmT0mKb2XhvKXBm/rrqL1gHq6",
+	"RwAOSqNLWn6iX7O8ZGFOi7AzDgxoi2flb6xGsmOTNyzawixaDoK4yh1AyJpCBLYwiVoKBmch4PU6pEbp",
+	"HL0ggPex36RC0PXAVMIyMioVqK5EqhiEuQNv+1EIUqdFm06JwQGv6zbWud+xUAMPoxP00UEulcJLjWGs",
+	"HuV+p8B1Y+o/pMBTn7pYAQfZ4vzioZn5/TPzC2fnH16an1+an/+pxiUNoGP1j5n59P8W4AVBoDZZpS/p",
+	"Yamyf/6h+fn9c/DmQ4MJYksLbg5txaObAJTs05CYgGI3bSzOoKzUiO+t40cefujQwQP7Fxfm5xcW9x84",
+	"eOihhx/B654PYQUmLO6pSu+lz7tXP1f6UoyzsVThrZkFB3lDo4FUvICEG26q2lKlxZWI7qRtLFW6//lm",
+	"92+3t/94+86Nj3RQR1zEzxSvX4h3xYYVVOzI+kda9G9HuNjlNqNAtcU3+rJQlioLC/v3q42baeIwpLiu",
+	"C2GDrBfvtugI/XL8DtS6KSbUpAj5UlrtlWGk4dtS193CrglUutczxCO0JUUWa1zV59W91kZxaB0oA+8v",
+	"FBLCUlDe8F0B4e1oDPidXHrDvzjJ5VGI24EPClxQKxYdXH2wUGBMZzk/DhDi8MHBIpOPgcahvhCk60z4",
+	"/iwpI8e31nFeN8YTItzUeh9LrIXxgGANHGYvLv163sU1dzG5DC7NXaTMJxcuDdM5YurVhqHyUmrKqVHo",
+	"i2NqUEVE0J2eSeOkzZbK9IJ9687kA0D0SnGO64wPWgv3CWtP1DDhOyD8OYD8z1URlxGADsuA13WlAITr",
+	"mDIhXTgTUx0uQSaeRct28EnGm/Nmh0htPrSFEQblrvjcQdGC++3Y7chCBes4vekekGMIBX2ZF0RKhtZ7",
+	"Z8r0miMYewxyT6FOIMo/Y8ycDHMmHIBvpZwFvJ6YY5X8zkNJo2aMOzp4do5TIZdNp2UPzlEapDHsi9hW",
+	"ADKqwIu6ptse32swcci7zrKRMq1pT/b4PQhiFhU2L0Snuynai+8YMYy8I5/KOaizk0virknAQC3OopOk",
+	"TYTUBoBBIj6rGoz17nGIeMVRjgsQp/7Ihl7syUHR35w2ym3hD9YcTbHwRyu4VBeRdfMWbj4Iir99NOQl",
+	"hn6WP3hcJ5Gm7y/WU/7mfwCYFfAGqEIbCUDKpV4DFEJbjLbd6IBJMWI+Cc1zW3Mnj4/ZikD5Pky1syvx",
+	"W2WZ0n1Fr3Ya03ty3HsyJhd1r7Vd7EfKUI2HnmtKr/NNNQDmEUAYGW0314giGrdjFq0RKQFIBXUIDrUK",
+	"hpp4gyh5kZE2MlEKhx3kNwMEG0YMbZgCSDREfqQxGkWGP86B/y1L28d80mxxSZjX+SHpGNId01Iegwk/",
+	"ZWzkCzNg+I7/WKyc68PxNcFGFnG30v3TV91Xrt/94//pvvJO9/KH3d9c7l7+ZOvWb1QT3S8+1Tj8d175",
+	"Rff5X/Xe+Ev3xsu93/xu+81f3n3uze13/+LC0LpjOKC61bC36rfChld3XSdsd+1Plsg46CsQ2QNqxCVY",
+	"49GHo6+O7tRiO7XYpljkmtGaU0wRVFmD95zJFeNbGIT2uXUsvQYRcwZ4u5i3McFi7XM8AuKiW9WIGezJ",
+	"NAs8rTtLFVC4l6zQlGN4asCz5/79cKW4E8hRiQo6geZ3mxnpVZ1yoiknmgAngiOPohaSHC3OzyPDXRBh",
+	"MqSmYr8OczAwmAwibx2gMYdd2UqgubwqNBX/doFZxZC9hlcdRtiWtzYxOkrCU9PoVBEGmXPOVqec2z8H",
+	"mIYxxl2JYIeMAqH3lgHacqNPXazgdWHAxirdmze3vrq6detW9+qfdWzA1jfXe8//E9BqsRAOckpFv2Ur",
+	"Qg9GSfiR7GgXe++lz7c/vqKLjLi5zDp4U/+pkQ4rP9NItjbu4WIlIJskqCwtWpAxGwlRrQjCBIUaR7Gc",
+	"mkAmLsbB3CugGppm9sfNbH11tfv2c+lmNBZ2Xivn0ph3T1V6777WvfkLJQdf/titCNp7+/rW17/e/vDD",
+	"7pXne29fr8CHfd3rJYkXl7cIi8lKByWon/Qo9gN+JsChrmKJK0uVOmEk1KWRDbGfqtUoiOi9f93u3nhZ",
+	"r/X2337rvKJxESoLCwf266iXQwuLi4sHDhyHCIp6jHdW2X9wXrF79Wug+PKKuS3PmbVxB9p95Z3t117s",
+	"vfWhhubVMKe9Nz5L4X8uVVoBlmqfz+stTy+xDr/QpKKJSq/L9ie3t2+/W6lWopaPJVnpeBDf4mMaaPI3",
+	"dWljMIWC8RoZZ/He6A/TK3t6ZU/qyrZkP+TS3uklvUlJu9gVHaO9wh1r83Lg1k2ualOuIF+ryKjK9iAo",
+	"FW7hC6fMV1y4rFIpwcsGVmCqfEw52bebk60CX0Cc7TorM18PzetwQKdr4FRDVKTUjlm0zDQrg/wDXV8B",
+	"tTXKdcSY0jScOiINLFALC5EXb+CAflAymbAD40214cPFfZ2xVFf8E1MipODrp/RqlvCmAga3r8GgivtJ",
+	"AbC9+qB5nhJ0mKn3aRzvE2Y+EgSHXqOfn2Qyj+rYtgiBMALdxWQebZCWjKs5atkIRUzSwDyPLawjLQs6",
+	"7LQsk1gFPaoAHe+muDS1OkytDg+e1aG0Q8BUu7tH/kkXMGwqnE+F88mZGXDqDu0oLR4jj4ch8cBVyEgJ",
+	"iXzuouL2Q5NJdnQBnsayocMZz+29rjzqVEIWs8lF1yaRyR6zb23aR4ogy1PfnFYkxZwu7LMDZ5TaYRNZ",
+	"FAc1ISF1jrKR/CAUSlcQosLWi/cTj9M+oVEFrPaJZWNfRvCRVoB26XBMBcSpgDgVEO+dgDg/FRCnAuK3",
+	"I3SEkTYylKxL9yITkEb8XbunmzjcmDEG2NG3NWbxDa2EVeuisiUHE7tvFQxFUJ9EWCyhwYv3BA43zPGy",
+	"VsuJX7xT5jHN5NxzfS/JRk48u7b4nr4hDRZOSh1MXCM7OOA7jmEdEah6j+Tl6bGdHtvJ3MIY2dDK/mu3",
+	"P4JzB6fUSLUzmhmMfVirkJcWEiX3CEQlVAVOZ/XYO1u/WqPMF6YgT7/TBEZkTsKP9bgeFLXYVhGr9N66",
+	"1Xvnl71rX9x9+z//35ev3nn+1Tuf/rn70u/ufPVhmQgSaG2qfkzVj++G+iFxqCUVJwYDFBBmpRWNzuzW",
+	"7/YjmecELsoCJQ13YjF8jFNWR7xWCygjaOvmr7dvfaNBmoDj+YdR28GDcVUpQERsU9nwQ9xmyFTmUzMm",
+	"myTM4o0yYY0PlsEw5oyaFd756IXe659WqpU2VjtvFq8MaxxYiSmbnLLJ7wSbPIs3yKALz7AfHsYMBVG5",
+	"I7ZYPGS4T8Q7rJXKfiuNrvDuxuipwSYFZrGPqBQkqFk2KzQWs8tLq0aRTaqDVF1JuBpfDCGqu2y5imo8",
+	"CHjbAEqrRmDd9gmAbR4VwPxg8VonhDkkMgpZKoL5zj8/v3P9L93LlxPPw+3PxgxrnnLeKef9DnHeZe3p",
+	"zYqf0AdtZyxXhxLuQBIFAVqkszj2OcJ0Bv4FdDk1qU3ZxHfDpKYje2uxD2mM09qgQnJdeTQHPVRIgJ7B",
+	"EjWxT3RlfIgnMYUNMMQWa0nFz0QBNUT7uOlqL4/k/Rgnb+d9/wCKfQvjrmJQJ0WuIsMPVEU88GOwwjFO",
+	"iiF7MXfR/Cu/KouB69dVEmizGUmNjJ5/NizA/16eDfVuXLF1cndV3GV2/KFZzOkJ2J3IQ8ucBw/APmHD",
+	"IAoR/wUl1eZS+JoMCW4KsOx1jNwYe2Z1tppQSvAmWUJYoNWV5bMzy6fRfkQZVLaaOb4KXhUs0MraE7rO",
+	"nPqUYV2HEHk8iJpMA2VAnpspFgKdrIcEb6hDXlPaNGVqpQKSpfcegWkYSix9uvTXR3W03jSdrWg6Wzne",
+	"Evg/GF0prarxuj2xOU6hJr39fSV5TDzczCoVLS5MOF8/nZ8EoBZD1Ekpx+y+p5luKYakT49BWrQHcCTj",
+	"gaUZ6r1dNsXUsIh9ypTVUZtHgV81JSuDwGLtCIQl4swjOpiqrctjMl3HaRYdNe6JTlyrM81AnjDD6Qui",
+	"nAYbT4ONp8HG912wMZxWKjvDSrdRgdohVwxDcQoqEePt+76Uw9TYucPLaKVBvI04DjjJgPZ4CIhsI0yd",
+	"SXW9MTEbqBBRlhMcgBfc1icHu1BYhLy/jCrJYk2xB8Yxknhpaotp3ikgWQxxQJN0ymR/xpYcrSLqq+Wp",
+	"URKC3OWZ8+cTMIqAKbFBQlMW1HlKRVzx0ah8nAWdKhJc634YhaRFJNyIBhyeM4IcW/zMD0lHe1lrgC2P",
+	"BSIXqJBK3hs4f8fUJHZSw3YPsBJ3s2Bhgwc+CX9ImZqslmviX9dwIImvJYFd6EqQkOLA1MWMi13m1EgM",
+	"iVAUoiHWOy1ihKGFhYWkVOb+/fsffnJ+YcG8onSxIwyc2eZb1CJhU3Nu8/ynDSUlfXx566urd/75fKVa",
+	"2bQSwdLFSi3kzb6ynfNJ2U7J9bOHBp5dKiz9DFDThLPxoX9/YABTH9HUlbynFwvQXW4V4vTVkiFSDRQ5",
+	"HzST77DKOJQYn4TNe/jRu2clGb+9mfZOEfaBMm4FCc+NEuMbBYNnY+nHxiZkBl3xDbIrpDvhkCvuRUqX",
+	"OKmuxO7lD7svftL9xxvq3tz+8MMFbQ8itRrxJN0ky0NKYbsWnORa7r35izvXX43tNgsP996+DvYPLGKr",
+	"CCyvf56y8yQMlU5RuFaHxDISy949S3SeXr7Ty3fCiZGKzfTxQtCV2lhoPuVrk1fQGYM5/jycbbF6rtXj",
+	"mERKmzDYIBC8igLKNmIbS1q/q5pSXiZ/QEge5kWNJEP50ZnTJx/bS+Z5gvtRUAiThzZxncyZBUkYQ2xk",
+	"X6cM61TyQnVkqSejcExDxd6TpiIz4kUh6E9gkB6oq/qjM1pt1/5mhwCxQHrTxqA3sXmv6W3ticf2Us7U",
+	"VCQ26z+40AymlDSSkvR2DKekhinlnKtCwAt7aZlUHRxjNZ7rh1YvTI2SORWaIXPBStewVBb9QvtnU7XT",
+	"W4S4Zaj05qdpYW494N7G8FKQj+pXHug6kDCHqSl8HFO4ppAqYk4Z42JUNXeRRc11Eg41WsDOjHWNnITG",
+	"J0A3eawKZjm1UeyOjcIn6mLz9aKOoi8HSF7MXaR+fpTpcgA+EYJiwkOSoxYPAiihqx9p3VFfqhD7oiSh",
+	"SKuSh9GB+QMOCKDTtXHDYEsIGfLS2RTifXkaP3vh2OoEKNwdZg6xO/OekvzuknxOWYQ04Sc3+/DbetV5",
+	"74G+spOJTO/tceP8HaKJhUbOBA8ljZpl6zafhQDPUEjk4SAAgTOOLRT9Cb2HUYCldjvrCH8YTl7l51wc",
+	"fSdk417XEqosVVo8oOCMVYOPQ/yaoqXBquDpibXTFR1SB27Y0/YTFjteL3/YvfFy9+PnKtVKlBv/Vrp+",
+	"mhvcck/QzfsHMDXpTk26k8I29102Mazscj3E6Qt0jIpCFk1PcdKomRev9pju6X4uELRiJrBnCRXj5UfA",
+	"yj1wIXcw6qmkMo6kUrdHxZ5c0cBgxu07tv2a3oC2pSlnHD1rr7Usc0ca0s7WsGCSU91qd3SruiGFIiTl",
+	"hDYoflgAmzgFdNN/NzgCrkGziWVjEYkWYVBFkwWd5HfdsciSg9WDndH1PUL96l797fZvPrrz2eU7r77Q",
+	"/dOnW199s33tgwcECTH3nE7F2KkYu+tirDriCDvMYUzmVSwuqzjzyonVmnKjKTeacqNve5wUsJgYmLQs",
+	"MzK8bE+50ZruY8qOpuxoyo6+teVp4IyXVegGAbuybQU7Qdsqxj3uPxvVkc37zqX2rcbaIpvW/WaIOBdk",
+	"a4CkKVvnF/LhheBIo/UO8iOCfCwhjhPrGvaMM4ICLGRmWMIxaLi0R019dYYHewOpc1+dFJjqMUmaU4vu",
+	"OHTf1oH1VAoL5m8iZkCgoyLbYZNB/76aPA/zPTZHsNfQIIsN3kaSQ35TsxVJgqjUyM8B8evgqvZ46Iuc",
+	"8xB3tKdEFfeSYwJOJjylq5wI2GSJrHZgyAYqQ2CJR3gAA14fHkBzXL3wQEfOHOf1Kdsa97p2KjBhzyNC",
+	"oEAThCUq/WtB+IdUPLaOdYGSwQEHjB3MvAZXXVmIeob4kGiY42PA8+2m+spDWqdqis82CKsHFLNZ81Qd",
+	"q7k4PGaThABqoToc/vIPHnqY+PP40IEfLJ9hqwc7R8/++6PHF08dfeLEyuKRJ/f/ZO7Ew4/v99f/17+f",
+	"eOxh+ZD46f9a2Kh1nigfHaNW7t6ExcQ9T3Xlqa48mXiYPglLcZ6Yk2UxMnMztkLOa2Lu4gZl/qWRvvbT",
+	"6u2xFGfAWSkIxavrWZb3zsc8ZwZm9YNyRxfm9mjE/CAXoGAdnk7V5N0S62CbzKra6jEpwd0hXJ3QmBCu",
+	"uc8mEtZ1xvb1nQ7smhBS7oMZCQZAxYZOpnL4OHI4YHGiMDlqgxaCIsK3Pckp9DWNdRwEJEReg3NhkIup",
+	"j7BEIWY+b/bjqKn10zHvRQHTzO4DJdzbwHWLNJoJh0vVWGvE99bxIw8/dOjggf2LC/P94GUO9K0FugX0",
+	"WKnY2S6CsLVISLm/IwiyaqUVhS0u1Fy7//lm92+3NWBw772bd//+aqVa+XnEJZzfFglXcaeytDA/r1qU",
+	"OIB/zzsp2CcIFlGo2ENl6+bvt299s/Xle3e+/v3/+/LVrZu/37p1y/jscsHbmjgMKa6T4bCzkSAx9Is7",
+	"YsB9KQHo4vCcUrCyu67vuCOZKj5TxWcSNbrEBpiZ+6x/A+Zke6GM1G0s+d7HkcSjjpkGUYPHUyVld0KK",
+	"U1JJYTqLQ2KUut2Su1ld01FpZFxuGKnfOklys1tkE4sNp8AmzMdHEfMseDoOAgCFBTeldi1mVZBbhpns",
+	"9JDcswKZZiOqSTRO8Xs2PfV7E38zvWGnN+ykb1gge4hRXte0ZflgXiHMokwR0KtL17+M4STRcj0khLJ6",
+	"FbUbXLEvHgIHDDpV1MQbRrvTwYzWX4ibSt/L4GswmAeWr+lp56lrTpWQc7ukbA1oUwcTZeog6FIxh926",
+	"ffnuH1/rfnP5zl+fv3v9ixIMN7UnU4Y7ZbjfDYarUf13LHR6AVhDLo5nLVtKxMhIEIgrgwQVqEonOcL2",
+	"WgCjGA4GWeqK6v/B4qgJzwIDz/bt3/fefvcBCc2ecqopp5p0zSB1woEFjMuiOKvRsDk2k8pgOrrFB1aQ",
+	"sysylobaN/kpH5ryoe8GH9J0b6LuAgpwqDxEAndM/fW+knblOZU6oj6ZIRckYcJUQr0HtjyBOMsowrkK",
+	"ozsSD+6BY3s2w2cMptc/9ynXm3K97wTX04SPOEOYIeKc/dKsDThmaUNcvhC2qlt80IQwfXHsXlxDCRaW",
+	"Wq8pB5tysO9I1LLHQz8lto3BvqhoRZLsog65qlt8QE1XvV//bvv229uvvbh97eOtm7/Z+vrt3pUbWzev",
+	"bH/416kla8qJppwoU5bSRz4xZyOdusp1sLOptFueOYFY5u/AxwmxPFFAEGWoxkOPJAmvTaU7tnm4QVkd",
+	"+epXzHzUbnCh+RxhGfEboCf5D5hkhjuisnTQ0Q7vvvVc772b3X9+0Xv9o96VG92rf+5+/cvi3C29CFMm",
+	"N2Vy36lYySYPCZK0ScCPB5xNe/XwBhnLONbE4caMYZUFYJ9YLHvpCJI8a1jV1jeiUqA6lqSNO4Mc7QQO",
+	"N8w5sqkpE2ZrU0bxYDOKB0lTgsQUOLuBGo01KOt4rAYWqIWFIP4YZ1hxs6Jq1B7ZtdEaDaBsvYcZ4xKt",
+	"ExS1GiTIiNc6oYf7wPr5QtLEzHct3t1b17pf/f7ur670/vDR9j+udd+/Ulyg6VuNqUQzlWi+SyZwjKwR",
+	"qDTbU3MPSNOcgR3kFa5zv2PTii0/xgJRiUSDR4GP1slhEGSoH2cfY9nYp7U2aFrn6+kin0LijsjCvbTD",
+	"fbA43zQXcZqLOL2NprfRtxyw1DJnEIZlFLIkWaL81dSmsuGHuL2Lno0nTZMPalTuzTe7r1zvXv1D77OX",
+	"pr6MKRuasqEsNmQPuWMYSNRvaQx+ZUwEBRCVDYV/xzCVzaynqMr3DlXZUGpxXOUwCshwENAz8MYDjQKq",
+	"pjCFHxq/ci72A8q041XEnteyNXNX8yreojUiJWV1iNvb1Ch94OPFdUyZSV3FiJE22iShoJwddky+QnPz",
+	"MGJog5CWap6GWaYCApR8TyGIYHZg7YQGzsdudO0XP4EvgF9X/6XurcqSrq+bzlqt9K59033lunH2Xv54",
+	"69b/1Yrp9ocfbt16tXvl+a2bL/fevq4+g2O4tDBfXGU163RvIHOSrqdy4VQu3Fv11BSed5jbCLxsGUaa",
+	"seUiK653pFPj28OMM+rhQDHMpuZTFg9YoBZl6HtJCfJZdV6+nwnJfhb63cP7UXeQA52jgZnHRGHfezpw",
+	"TIM6n38QUBP2zc5jaPH3fjhN2K3O3MWQ1C7lbvxy0MYdoQORbHoN8JwlHT9FQnDiuUoHt84+v26DDdTT",
+	"xM/nNYi3QXzEeLsK6NiKcHzqSSQ5HySSJ2CcKySUtAZ8aCyV4wyp7a0cBsM0n+aRm5nnA0hua056Fey/",
+	"Fsm91K4UoTQNP5xLbwlwqtiHBK0zLKOQCAjOM/4W8I5jBmhHSEgsIzGLNJEg8JLXgOdB+tczMUCwZk6d",
+	"ZzKZkENc4+Mdj0Fh9zd88bdHrxzBQwdAiUfSdbrRixXJNwhTzSsCECTctHQThUFlqTIHhGGaGULymfyb",
+	"4SapLLmXttI8B/fa+hRNfQwUEsGj0AP91rRhXslowOIdw8GKC3Wbz6xiPfjZclI6wfo2aYhw5ENomfnc",
+	"AJAPfn0kIJ4MlRjhLrg7XmcbBj93OS5a7yDMOpyR5GuzXTmr1cCUVZFPPO6Dgcx2qX7P+OZxggPZgEk6",
+	"D5x4Xphj3EzMYkTl0rlL/18AAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -16,53 +16,53 @@ type access struct{ contractapi.Contract }
 
 // RegisterLog binds the caller's department to its log; see [domain.RegisterLog].
 func (*access) RegisterLog(t *transaction, arg string) (string, error) {
-	args, err := parse[domain.RegisterLogArgs](arg)
-	if err != nil {
-		return "", err
-	}
-	who, dept, tx, err := t.begin()
-	if err != nil {
-		return "", err
-	}
-	existing, err := load[domain.LogRegistration](t, domain.KindLog, string(dept.Code))
-	if err != nil {
-		return "", err
-	}
-	l, err := domain.RegisterLog(existing, who, tx, args)
-	if err != nil {
-		return "", err
-	}
-	if err := t.put(domain.KindLog, string(l.Owner), l); err != nil {
-		return "", err
-	}
-	return answer(l)
+	return submit(t, arg, func(args domain.RegisterLogArgs) (any, error) {
+		existing, call, err := t.log()
+		if err != nil {
+			return nil, err
+		}
+		l, err := domain.RegisterLog(existing, call.Who, call.Tx, args)
+		if err != nil {
+			return nil, err
+		}
+		own, err := t.endorsedBy(l.Owner)
+		if err != nil {
+			return nil, err
+		}
+		return l, t.create(domain.KindLog, string(l.Owner), l, own)
+	})
 }
 
 // Anchor records a checkpoint of the caller's log; see [domain.AnchorLog].
 func (*access) Anchor(t *transaction, arg string) (string, error) {
-	args, err := parse[domain.AnchorArgs](arg)
+	return submit(t, arg, func(args domain.AnchorArgs) (any, error) {
+		existing, call, err := t.log()
+		if err != nil {
+			return nil, err
+		}
+		l, anchor, err := domain.AnchorLog(existing, call.Who, call.Tx, args, openCheckpoint)
+		if err != nil {
+			return nil, err
+		}
+		own, err := t.endorsedBy(l.Owner)
+		if err != nil {
+			return nil, err
+		}
+		if err := t.put(domain.KindLog, string(l.Owner), l); err != nil {
+			return nil, err
+		}
+		return anchor, t.create(domain.KindAnchor, domain.AnchorID(anchor.Owner, anchor.Size), anchor, own)
+	})
+}
+
+// log reads the registration of the caller's log, nil when there is none.
+func (t *transaction) log() (*domain.LogRegistration, domain.Call, error) {
+	existing, err := load[domain.LogRegistration](t, domain.KindLog, string(t.who.Department))
 	if err != nil {
-		return "", err
+		return nil, domain.Call{}, err
 	}
-	who, dept, tx, err := t.begin()
-	if err != nil {
-		return "", err
-	}
-	existing, err := load[domain.LogRegistration](t, domain.KindLog, string(dept.Code))
-	if err != nil {
-		return "", err
-	}
-	l, anchor, err := domain.AnchorLog(existing, who, tx, args, openCheckpoint)
-	if err != nil {
-		return "", err
-	}
-	if err := t.put(domain.KindLog, string(l.Owner), l); err != nil {
-		return "", err
-	}
-	if err := t.put(domain.KindAnchor, domain.AnchorID(anchor.Owner, anchor.Size), anchor); err != nil {
-		return "", err
-	}
-	return answer(anchor)
+	call, err := t.call()
+	return existing, call, err
 }
 
 // openCheckpoint checks a checkpoint against the registered log: signed by its

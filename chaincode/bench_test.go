@@ -16,7 +16,7 @@ func BenchmarkTransactions(b *testing.B) {
 	w.published()
 	w.must("police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(b)})
 	wide := content()
-	wide.Code = "307003/000018"
+	wide.Code, wide.Name = "307003/000018", "水情信息宽表"
 	for i := range 98 {
 		wide.Items = append(wide.Items, domain.CatalogItem{Name: "信息项" + strconv.Itoa(i), Type: "C", Level: 1, ShareType: domain.Conditional})
 	}
@@ -25,6 +25,8 @@ func BenchmarkTransactions(b *testing.B) {
 		arg                 any
 	}{
 		{"register 100 items", "police operator", "catalog:Register", domain.RegisterCatalogArgs{Content: wide}},
+		{"register 1", "police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(1)}},
+		{"register 200", "police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(200)}},
 		{"request", "civil operator", "sharing:Request", request()},
 		{"attest", "civil gateway", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: otherID}},
 	} {

@@ -9,6 +9,16 @@
 // object (see [domain.Canonical]), and returns the canonical JSON of a record.
 // A refusal is the text of a [domain.Error].
 //
+// A transaction that writes may take a second argument: the operation, 32
+// lower-case hexadecimal digits. A department's operation runs once; whoever of
+// the department asks again gets the first answer and changes nothing.
+//
+// # Endorsement
+//
+// The channel asks for a majority of the departments. A department's own records
+// change only with its own peer in that majority, a grant only with the
+// provider's or the lead's: see putCatalog, putGrant and keyPolicy.
+//
 // # Determinism
 //
 // Departments endorse what their own processes computed, so equal input must
@@ -38,27 +48,100 @@ const (
 	Version = "1.0"
 )
 
-// maxArgument bounds an argument, in bytes, before it is parsed.
-const maxArgument = 1 << 20
+// maxArgument and maxBatchArgument bound an argument, in bytes, before it is
+// parsed. A batch of 200 entries of 2 KB, as data portals publish them, takes
+// 400 KB; 2 MB leaves room for tables of a hundred columns. Much more would not
+// fit: a registration stands three times in its transaction, as argument, entry
+// and version, and a block holds 10 MB.
+const (
+	maxArgument      = 1 << 20
+	maxBatchArgument = 2 << 20
+)
+
+// transactionInfo is what is known of a transaction before it runs.
+type transactionInfo struct {
+	name  string
+	reads bool // writes nothing
+	batch bool // takes many records at once
+}
+
+// limit is how long the argument may be, in bytes.
+func (t transactionInfo) limit() int {
+	if t.batch {
+		return maxBatchArgument
+	}
+	return maxArgument
+}
+
+// transactions lists every transaction, in order of name.
+var transactions = []transactionInfo{
+	{name: "access:Anchor"},
+	{name: "access:RegisterLog"},
+	{name: "catalog:Change"},
+	{name: "catalog:Get", reads: true},
+	{name: "catalog:MarkOverdue"},
+	{name: "catalog:Publish"},
+	{name: "catalog:PublishBatch", batch: true},
+	{name: "catalog:Register"},
+	{name: "catalog:RegisterBatch", batch: true},
+	{name: "catalog:RequireUpdate"},
+	{name: "catalog:Retire"},
+	{name: "catalog:Review"},
+	{name: "catalog:ReviewBatch", batch: true},
+	{name: "catalog:Submit"},
+	{name: "certificate:Get", reads: true},
+	{name: "certificate:Issue"},
+	{name: "certificate:Revoke"},
+	{name: "evidence:Attest", reads: true},
+	{name: "governance:GetCalendar", reads: true},
+	{name: "governance:GetRule", reads: true},
+	{name: "governance:RegisterDepartment"},
+	{name: "governance:SetCalendar"},
+	{name: "governance:SetRule"},
+	{name: "sharing:Accept"},
+	{name: "sharing:Answer"},
+	{name: "sharing:Close"},
+	{name: "sharing:Confirm"},
+	{name: "sharing:DecideExtension"},
+	{name: "sharing:Deliver"},
+	{name: "sharing:Dispute"},
+	{name: "sharing:Extend"},
+	{name: "sharing:Get", reads: true},
+	{name: "sharing:GetGrant", reads: true},
+	{name: "sharing:MarkOverdue"},
+	{name: "sharing:Mediate"},
+	{name: "sharing:Request"},
+	{name: "sharing:Resume"},
+	{name: "sharing:Revoke"},
+	{name: "sharing:Supplement"},
+	{name: "sharing:Suspend"},
+	{name: "sharing:Withdraw"},
+}
 
 // Transactions returns the name of every transaction, sorted.
 func Transactions() []string {
-	return []string{
-		"access:Anchor",
-		"access:RegisterLog",
-		"catalog:Get",
-		"catalog:Publish",
-		"catalog:Register",
-		"catalog:Review",
-		"certificate:Get",
-		"certificate:Issue",
-		"certificate:Revoke",
-		"evidence:Attest",
-		"governance:RegisterDepartment",
-		"sharing:Answer",
-		"sharing:GetGrant",
-		"sharing:Request",
+	names := make([]string, len(transactions))
+	for i, info := range transactions {
+		names[i] = info.name
 	}
+	return names
+}
+
+// ReadOnly reports whether a transaction writes nothing, so that it is evaluated
+// and not submitted. It takes no operation.
+func ReadOnly(transaction string) bool {
+	info, known := infoOf(transaction)
+	return known && info.reads
+}
+
+func infoOf(name string) (transactionInfo, bool) {
+	at, known := slices.BinarySearchFunc(transactions, name, func(t transactionInfo, name string) int {
+		return strings.Compare(t.name, name)
+	})
+	if !known {
+		return transactionInfo{}, false
+	}
+	return transactions[at], true
 }
 
 // New returns the chaincode. It is safe for concurrent use. What it logs about
@@ -85,7 +168,7 @@ func named(name string) contractapi.Contract {
 // guarded stands before the contracts. contract-api reaches a transaction under
 // a second, lower-case name and past its own argument checks, ignores surplus
 // arguments, takes a default contract and adds a system contract: here a
-// transaction has one name and one argument.
+// transaction has one name, one argument and perhaps an operation.
 type guarded struct {
 	contracts shim.Chaincode
 	logger    *slog.Logger
@@ -105,20 +188,37 @@ func (g *guarded) Invoke(stub shim.ChaincodeStubInterface) (response *peer.Respo
 			response = shim.Error("internal: the transaction failed unexpectedly; see the chaincode's log")
 		}
 	}()
-	args := stub.GetArgs()
-	if len(args) == 0 || !slices.Contains(Transactions(), string(args[0])) {
-		return refusal(&domain.Error{Kind: domain.Invalid, Msg: "no such transaction; names are contract:Transaction, case matters"})
-	}
-	if len(args) != 2 {
-		return refusal(&domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("%s takes exactly one argument", args[0])})
-	}
-	if len(args[1]) > maxArgument {
-		return refusal(&domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("%s: the argument is longer than %d bytes", args[0], maxArgument)})
+	if err := check(stub.GetArgs()); err != nil {
+		return refusal(err)
 	}
 	response = g.contracts.Invoke(stub)
 	// A protobuf string: anything else would break the stream to the peer.
 	response.Message = strings.ToValidUTF8(response.Message, "\ufffd")
 	return response
+}
+
+// check refuses a call that no contract may see.
+func check(args [][]byte) *domain.Error {
+	invalid := func(format string, values ...any) *domain.Error {
+		return &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf(format, values...)}
+	}
+	if len(args) == 0 {
+		return invalid("no such transaction; names are contract:Transaction, case matters")
+	}
+	info, known := infoOf(string(args[0]))
+	switch {
+	case !known:
+		return invalid("no such transaction; names are contract:Transaction, case matters")
+	case len(args) < 2 || len(args) > 3:
+		return invalid("%s takes one argument and, if it writes, an operation", info.name)
+	case len(args[1]) > info.limit():
+		return invalid("%s: the argument is longer than %d bytes", info.name, info.limit())
+	case len(args) == 3 && info.reads:
+		return invalid("operation: %s writes nothing and takes none", info.name)
+	case len(args) == 3 && !operationShape.Match(args[2]):
+		return invalid("operation: must be 32 lower-case hexadecimal digits")
+	}
+	return nil
 }
 
 func refusal(err *domain.Error) *peer.Response { return shim.Error(err.Error()) }

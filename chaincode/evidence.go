@@ -19,7 +19,7 @@ func (*evidence) Attest(t *transaction, arg string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	tx, err := t.tx()
+	tx, err := t.clock()
 	if err != nil {
 		return "", err
 	}

@@ -1,7 +1,6 @@
 package chaincode
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -17,27 +16,122 @@ const (
 	departmentAttribute = "zhenglian.department"
 )
 
-// transaction is the context of one transaction: who asks, when, and the state.
+// transaction is the context of one transaction: who asks, when, what it read
+// and what it will write.
 type transaction struct {
 	contractapi.TransactionContext
-	written []string
+	name    string // as in [Transactions]
+	who     domain.Caller
+	tx      domain.Tx
+	dept    *domain.Department // the caller's, nil when it is not registered
+	members *domain.Members    // nil before the first department is registered
+
+	state    map[string][]byte // what was read; nil for a key without a record
+	wanted   []string
+	writes   []write
+	written  map[string]bool   // keys in writes
+	policies map[string][]byte // by the departments that the policy names
 }
 
 // argument is a validated argument of a transaction.
 type argument interface{ Validate() error }
 
 // parse decodes the argument of a transaction strictly and validates it.
-func parse[T argument](arg string) (T, error) {
-	var args T
+func parse[A argument](arg string) (A, error) {
+	var args A
 	if err := domain.ParseCanonical([]byte(arg), &args); err != nil {
 		return args, err
 	}
 	return args, args.Validate()
 }
 
-// tx is what the rules may know of the transaction. Its time is the client's
-// to the millisecond; peers refuse one that is off by more than their window.
-func (t *transaction) tx() (domain.Tx, error) {
+// submit is the course of a transaction that writes, given what it does with its
+// valid argument. run returns the record to answer.
+func submit[A argument](t *transaction, arg string, run func(A) (any, error)) (string, error) {
+	args, err := parse[A](arg)
+	if err != nil {
+		return "", err
+	}
+	return t.once(arg, func() (any, error) { return run(args) })
+}
+
+// submitContent is [submit] for transactions whose rule validates the argument
+// itself, to report what is wrong with it together with what is wrong by the
+// ledger's records.
+func submitContent[A any](t *transaction, arg string, run func(A) (any, error)) (string, error) {
+	var args A
+	if err := domain.ParseCanonical([]byte(arg), &args); err != nil {
+		return "", err
+	}
+	return t.once(arg, func() (any, error) { return run(args) })
+}
+
+// once finds out who asks and answers a repeated operation with its first
+// result. Otherwise it runs the transaction, remembers the operation and sends
+// the writes.
+func (t *transaction) once(arg string, run func() (any, error)) (string, error) {
+	if err := t.begin(); err != nil {
+		return "", err
+	}
+	if result, found, err := t.repeated(arg); found || err != nil {
+		return result, err
+	}
+	record, err := run()
+	if err != nil {
+		return "", err
+	}
+	result, err := answer(record)
+	if err != nil {
+		return "", err
+	}
+	if err := t.remember(arg, result); err != nil {
+		return "", err
+	}
+	return result, t.send()
+}
+
+// begin finds out who asks, when, and for which department, and asks for
+// everything that does not depend on the argument with the same message.
+func (t *transaction) begin() (err error) {
+	t.name = string(t.GetStub().GetArgs()[0])
+	if t.who, err = t.identity(); err != nil {
+		return err
+	}
+	if t.tx, err = t.clock(); err != nil {
+		return err
+	}
+	t.want(domain.KindMembers, domain.MembersID)
+	if operation := t.operation(); operation != "" {
+		t.want(domain.KindOperation, domain.OperationID(t.who.Department, operation))
+	}
+	t.wantDeadlines()
+	if t.dept, err = load[domain.Department](t, domain.KindDepartment, string(t.who.Department)); err != nil {
+		return err
+	}
+	t.members, err = load[domain.Members](t, domain.KindMembers, domain.MembersID)
+	return err
+}
+
+// call is what the rules may know of the transaction. It refuses whoever is not
+// a member of the consortium. running are the time limits of the records that
+// the transaction changes; nil ones do not count.
+func (t *transaction) call(running ...*domain.Clock) (domain.Call, error) {
+	if err := domain.CheckMember(t.dept, t.who); err != nil {
+		return domain.Call{}, err
+	}
+	if t.members == nil {
+		return domain.Call{}, fmt.Errorf("internal: the list of members is not recorded")
+	}
+	deadlines, err := t.deadlines(running)
+	if err != nil {
+		return domain.Call{}, err
+	}
+	return domain.Call{Who: t.who, Dept: *t.dept, Lead: t.members.Lead, Tx: t.tx, Deadlines: deadlines}, nil
+}
+
+// clock is the transaction's identifier and time. Its time is the client's to
+// the millisecond; peers refuse one that is off by more than their window.
+func (t *transaction) clock() (domain.Tx, error) {
 	stub := t.GetStub()
 	stamp, err := stub.GetTxTimestamp()
 	if err != nil {
@@ -54,7 +148,7 @@ func (t *transaction) tx() (domain.Tx, error) {
 }
 
 // identity is who the client certificate says is asking. It is a member of the
-// consortium only if [transaction.caller] says so.
+// consortium only if [domain.CheckMember] says so.
 func (t *transaction) identity() (domain.Caller, error) {
 	// Read here and not from the context, which drops the error.
 	client, err := cid.New(t.GetStub())
@@ -80,85 +174,7 @@ func (t *transaction) identity() (domain.Caller, error) {
 	}, nil
 }
 
-// caller is the asking person or service of a registered department, with that
-// department.
-func (t *transaction) caller() (domain.Caller, domain.Department, error) {
-	who, err := t.identity()
-	if err != nil {
-		return domain.Caller{}, domain.Department{}, err
-	}
-	dept, err := load[domain.Department](t, domain.KindDepartment, string(who.Department))
-	if err != nil {
-		return domain.Caller{}, domain.Department{}, err
-	}
-	if err := domain.CheckMember(dept, who); err != nil {
-		return domain.Caller{}, domain.Department{}, err
-	}
-	return who, *dept, nil
-}
-
-// begin is what every submitting transaction starts with.
-func (t *transaction) begin() (domain.Caller, domain.Department, domain.Tx, error) {
-	who, dept, err := t.caller()
-	if err != nil {
-		return who, dept, domain.Tx{}, err
-	}
-	tx, err := t.tx()
-	return who, dept, tx, err
-}
-
 func forbidden(msg string) error { return &domain.Error{Kind: domain.Forbidden, Msg: msg} }
-
-// read returns the stored bytes of a record, nil when there is none.
-func (t *transaction) read(kind domain.RecordKind, id string) ([]byte, error) {
-	key := domain.KeyOf(kind, id)
-	value, err := t.GetStub().GetState(key)
-	if err != nil {
-		return nil, fmt.Errorf("internal: read %s: %w", key, err)
-	}
-	if len(value) == 0 {
-		return nil, nil
-	}
-	return value, nil
-}
-
-// load returns a record, nil when there is none.
-func load[T any](t *transaction, kind domain.RecordKind, id string) (*T, error) {
-	value, err := t.read(kind, id)
-	if err != nil || value == nil {
-		return nil, err
-	}
-	return decode[T](value, domain.KeyOf(kind, id))
-}
-
-func decode[T any](value []byte, key string) (*T, error) {
-	record := new(T)
-	if err := domain.ParseCanonical(value, record); err != nil {
-		// Not the caller's fault: it must not look like a refusal.
-		return nil, fmt.Errorf("internal: %s does not hold the expected record", key)
-	}
-	return record, nil
-}
-
-// put writes a record. The ledger never shows a transaction its own writes, so a
-// second write of one key is a mistake of the transaction.
-func (t *transaction) put(kind domain.RecordKind, id string, record any) error {
-	key := domain.KeyOf(kind, id)
-	for _, k := range t.written {
-		if k == key {
-			return errors.New("internal: " + key + " is written twice")
-		}
-	}
-	t.written = append(t.written, key)
-	value, err := domain.Canonical(record)
-	if err != nil {
-		return err
-	}
-	if err := t.GetStub().PutState(key, value); err != nil {
-		return fmt.Errorf("internal: write %s: %w", key, err)
-	}
-	return nil
-}
 
 // answer is the return value of a transaction: the canonical form of record.
 func answer(record any) (string, error) {
@@ -167,16 +183,29 @@ func answer(record any) (string, error) {
 }
 
 // get answers a stored record to any role of any registered department.
-func get[T any](t *transaction, kind domain.RecordKind, id string) (string, error) {
-	if _, _, err := t.caller(); err != nil {
+func get[T any, A argument](t *transaction, arg string, kind domain.RecordKind, id func(A) string) (string, error) {
+	args, err := parse[A](arg)
+	if err != nil {
 		return "", err
 	}
-	record, err := load[T](t, kind, id)
+	who, err := t.identity()
+	if err != nil {
+		return "", err
+	}
+	t.want(kind, id(args))
+	dept, err := load[domain.Department](t, domain.KindDepartment, string(who.Department))
+	if err != nil {
+		return "", err
+	}
+	if err := domain.CheckMember(dept, who); err != nil {
+		return "", err
+	}
+	record, err := load[T](t, kind, id(args))
 	if err != nil {
 		return "", err
 	}
 	if record == nil {
-		return "", &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("%s %s is not recorded", kind, id)}
+		return "", &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("%s %s is not recorded", kind, id(args))}
 	}
 	return answer(record)
 }

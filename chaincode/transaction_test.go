@@ -13,43 +13,124 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 )
 
-// failingStub is a peer whose ledger fails; every other method is missing.
+// failingStub is a peer whose ledger fails at one method; every other method
+// that is not named here is missing.
 type failingStub struct {
 	shim.ChaincodeStubInterface
-	puts int
-	err  error
+	fails string
+	calls []string
 }
 
-func (s *failingStub) GetState(string) ([]byte, error) { return nil, s.err }
-func (s *failingStub) PutState(string, []byte) error   { s.puts++; return s.err }
+var errBroken = errors.New("stream broken")
+
+func (s *failingStub) call(method string) error {
+	s.calls = append(s.calls, method)
+	if s.fails == method {
+		return errBroken
+	}
+	return nil
+}
+
+func (s *failingStub) GetMultipleStates(keys ...string) ([][]byte, error) {
+	if s.fails == "silence" {
+		return nil, nil // what peers answer when their database fails
+	}
+	return make([][]byte, len(keys)), s.call("get")
+}
+
 func (s *failingStub) GetStateByRange(string, string) (shim.StateQueryIteratorInterface, error) {
-	return nil, s.err
+	return nil, s.call("range")
+}
+func (s *failingStub) PutState(string, []byte) error { return s.call("put") }
+func (s *failingStub) DelState(string) error         { return s.call("delete") }
+func (s *failingStub) SetStateValidationParameter(string, []byte) error {
+	return s.call("policy")
+}
+func (s *failingStub) StartWriteBatch()        { s.calls = append(s.calls, "start") }
+func (s *failingStub) FinishWriteBatch() error { return s.call("finish") }
+
+func onStub(fails string) (*transaction, *failingStub) {
+	stub := &failingStub{fails: fails}
+	tx := &transaction{}
+	tx.SetStub(stub)
+	return tx, stub
 }
 
 func TestOneWritePerKey(t *testing.T) {
-	stub := &failingStub{}
-	tx := &transaction{}
-	tx.SetStub(stub)
+	tx, stub := onStub("")
 	if err := tx.put(domain.KindGrant, "x", domain.Grant{}); err != nil {
 		t.Fatal(err)
 	}
-	err := tx.put(domain.KindGrant, "x", domain.Grant{})
-	if err == nil || !strings.HasPrefix(err.Error(), "internal: grant~x is written twice") || stub.puts != 1 {
-		t.Errorf("second write: %v after %d puts", err, stub.puts)
+	for _, err := range []error{
+		tx.put(domain.KindGrant, "x", domain.Grant{}),
+		tx.create(domain.KindGrant, "x", domain.Grant{}, []byte("policy")),
+		tx.free(domain.KindGrant, "x"),
+	} {
+		if err == nil || !strings.HasPrefix(err.Error(), "internal: grant~x is written twice") {
+			t.Errorf("second write: %v", err)
+		}
+	}
+	if len(stub.calls) != 0 {
+		t.Errorf("the peer heard %q before the end", stub.calls)
+	}
+	if err := tx.send(); err != nil || strings.Join(stub.calls, " ") != "start put finish" {
+		t.Errorf("%v after %q", err, stub.calls)
+	}
+}
+
+// TestEachRecordIsReadOnce checks that wanted records come with one message and
+// never again.
+func TestEachRecordIsReadOnce(t *testing.T) {
+	tx, stub := onStub("")
+	tx.want(domain.KindGrant, "x")
+	tx.want(domain.KindGrant, "x")
+	for _, id := range []string{"y", "x", "y"} {
+		if g, err := load[domain.Grant](tx, domain.KindGrant, id); g != nil || err != nil {
+			t.Errorf("%s: %v, %v", id, g, err)
+		}
+	}
+	if len(stub.calls) != 1 || len(tx.state) != 2 {
+		t.Errorf("%q for %d keys", stub.calls, len(tx.state))
 	}
 }
 
 // TestLedgerFailure checks that a failing peer is never taken for a refusal or
 // for a missing record.
 func TestLedgerFailure(t *testing.T) {
-	broken := errors.New("stream broken")
-	tx := &transaction{}
-	tx.SetStub(&failingStub{err: broken})
-	_, readErr := load[domain.Grant](tx, domain.KindGrant, "x")
-	_, rangeErr := tx.departments()
-	for _, err := range []error{readErr, rangeErr, tx.put(domain.KindGrant, "x", domain.Grant{})} {
-		if !errors.Is(err, broken) || domain.KindOf(err) != "" || !strings.HasPrefix(err.Error(), "internal: ") {
-			t.Errorf("got %v", err)
+	for _, tc := range []struct {
+		fails string
+		do    func(*transaction) error
+	}{
+		{"get", func(tx *transaction) error { _, err := load[domain.Grant](tx, domain.KindGrant, "x"); return err }},
+		{"get", func(tx *transaction) error {
+			_, err := loadAll[domain.Grant](tx, domain.KindGrant, []string{"x"})
+			return err
+		}},
+		{"silence", func(tx *transaction) error { _, err := load[domain.Grant](tx, domain.KindGrant, "x"); return err }},
+		{"range", func(tx *transaction) error { _, err := tx.departments(); return err }},
+		{"put", (*transaction).send},
+		{"delete", (*transaction).send},
+		{"policy", (*transaction).send},
+		{"finish", (*transaction).send},
+	} {
+		tx, stub := onStub(tc.fails)
+		for _, err := range []error{
+			tx.create(domain.KindGrant, "new", domain.Grant{}, []byte("policy")),
+			tx.free(domain.KindCatalogName, "old"),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := tc.do(tx)
+		if err == nil || domain.KindOf(err) != "" || !strings.HasPrefix(err.Error(), "internal: ") {
+			t.Errorf("%s: %v", tc.fails, err)
+		}
+		if tc.fails != "silence" && !errors.Is(err, errBroken) {
+			t.Errorf("%s: %v hides the cause", tc.fails, err)
+		}
+		if tc.fails != "finish" && slices.Contains(stub.calls, "finish") {
+			t.Errorf("%s: what failed was sent", tc.fails)
 		}
 	}
 }

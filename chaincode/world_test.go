@@ -6,14 +6,19 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
+	"github.com/hyperledger/fabric-protos-go-apiv2/common"
+	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/zhenglian/zhenglian/chaincode"
 	"github.com/zhenglian/zhenglian/chaincode/chaincodetest"
@@ -46,6 +51,7 @@ type world struct {
 	chaincode shim.Chaincode
 	people    map[string]chaincodetest.Identity // "police operator"
 	proposals int
+	passed    time.Duration // beyond a second for each proposal
 	signer    note.Signer
 	verifier  string
 	leaves    []tlog.Hash // stored hashes of the department's log
@@ -62,9 +68,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{TB: t, ledger: chaincodetest.NewLedger("zhenglian"), chaincode: cc, people: map[string]chaincodetest.Identity{}}
 	for _, d := range departments {
 		for _, r := range domain.Roles {
-			w.people[string(d.Code)+" "+string(r)] = chaincodetest.NewIdentity(t, string(d.MSPID), map[string]string{
-				"zhenglian.role": string(r), "zhenglian.department": string(d.Code),
-			})
+			w.people[string(d.Code)+" "+string(r)] = person(t, d, r)
 		}
 	}
 	secret, verifier, err := note.GenerateKey(rand.Reader, origin)
@@ -78,14 +82,57 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// founded returns a world with all departments registered.
-func founded(t testing.TB) *world {
+// certificates are those of the departments' people, made once: keys take time.
+var certificates sync.Map
+
+func person(t testing.TB, d domain.RegisterDepartmentArgs, r domain.Role) chaincodetest.Identity {
+	t.Helper()
+	name := string(d.Code) + " " + string(r)
+	if known, ok := certificates.Load(name); ok {
+		return known.(chaincodetest.Identity)
+	}
+	made, _ := certificates.LoadOrStore(name, chaincodetest.NewIdentity(t, string(d.MSPID), map[string]string{
+		"zhenglian.role": string(r), "zhenglian.department": string(d.Code),
+	}))
+	return made.(chaincodetest.Identity)
+}
+
+// registered returns a world with all departments registered, and neither rules
+// nor calendars.
+func registered(t testing.TB) *world {
 	w := newWorld(t)
 	for _, d := range departments {
 		w.must("bigdata admin", "governance:RegisterDepartment", d)
 	}
 	return w
 }
+
+// founded returns a world in which the lead has set every rule, ten working days
+// each, and the calendars of three years.
+func founded(t testing.TB) *world {
+	w := registered(t)
+	for _, event := range domain.DeadlineEvents {
+		w.must("bigdata admin", "governance:SetRule", rule(event))
+	}
+	for year := 2026; year <= 2028; year++ {
+		w.must("bigdata admin", "governance:SetCalendar", calendar(year))
+	}
+	return w
+}
+
+func rule(event domain.DeadlineEvent) domain.SetRuleArgs {
+	return domain.SetRuleArgs{Event: event, Limit: 10, ExtendMax: 5, ExtendWith: domain.ExtendByLead, LegalBasis: "政务数据共享条例"}
+}
+
+func calendar(year int) domain.SetCalendarArgs {
+	return domain.SetCalendarArgs{
+		Year: year, DaysOff: []string{fmt.Sprintf("%d-01-01", year), fmt.Sprintf("%d-10-01", year)}, Workdays: []string{},
+		Source: "国办发明电", Provisional: year > 2026,
+	}
+}
+
+// overdue lets more days pass than any rule allows.
+func (w *world) overdue() { w.passed += 30 * 24 * time.Hour }
 
 func canonical(t testing.TB, v any) string {
 	t.Helper()
@@ -107,7 +154,7 @@ func (w *world) proposal(who, function string, arg any) chaincodetest.Proposal {
 	}
 	w.proposals++
 	return chaincodetest.Proposal{
-		Creator: creator, TxID: fmt.Sprintf("%064x", w.proposals), Time: noon.Add(time.Duration(w.proposals) * time.Second),
+		Creator: creator, TxID: fmt.Sprintf("%064x", w.proposals), Time: noon.Add(w.passed + time.Duration(w.proposals)*time.Second),
 		Function: function, Args: []string{canonical(w.TB, arg)},
 	}
 }
@@ -116,16 +163,24 @@ func (w *world) proposal(who, function string, arg any) chaincodetest.Proposal {
 func (w *world) run(p chaincodetest.Proposal) chaincodetest.Result {
 	w.Helper()
 	first, second := w.ledger.Simulate(w.chaincode, p), w.ledger.Simulate(w.chaincode, p)
-	if diff := cmp.Diff(first, second); diff != "" {
-		w.Errorf("%s: two runs differ:\n%s", p.Function, diff)
+	if !reflect.DeepEqual(first, second) {
+		w.Errorf("%s: two runs differ:\n%s", p.Function, cmp.Diff(first, second))
 	}
 	for _, v := range first.Violations {
 		w.Errorf("%s: %s", p.Function, v)
 	}
-	if !first.OK() && len(first.Writes) != 0 {
-		w.Errorf("%s: a refused transaction writes %d keys", p.Function, len(first.Writes))
+	if !first.OK() && len(first.Writes)+len(first.Policies) != 0 {
+		w.Errorf("%s: a refused transaction writes %d keys and %d policies", p.Function, len(first.Writes), len(first.Policies))
+	}
+	for _, policy := range first.Policies {
+		if w.ledger.State(policy.Key) != nil {
+			w.Errorf("%s: sets the policy of %s, which is not new", p.Function, policy.Key)
+		}
 	}
 	for _, write := range first.Writes {
+		if write.Delete {
+			continue
+		}
 		if _, _, ok := domain.ParseKey(write.Key); !ok {
 			w.Errorf("%s: writes the unknown key %q", p.Function, write.Key)
 		}
@@ -162,12 +217,55 @@ func (w *world) refused(who, function string, arg any, kind domain.Kind, msg str
 	}
 }
 
-func writtenKeys(r chaincodetest.Result) []string {
-	var keys []string
-	for _, write := range r.Writes {
-		keys = append(keys, write.Key)
+// changes lists what a result writes in the order put: "put cat~x", "create cat~x
+// by police+1" with who must endorse later changes, "delete catn~x".
+func changes(t testing.TB, r chaincodetest.Result) []string {
+	t.Helper()
+	policies := make(map[string]string)
+	for _, p := range r.Policies {
+		policies[p.Key] = describe(t, p.Value)
 	}
-	return keys
+	var list []string
+	for _, w := range r.Writes {
+		switch by, created := policies[w.Key]; {
+		case w.Delete:
+			list = append(list, "delete "+w.Key)
+		case created:
+			list = append(list, "create "+w.Key+" by "+by)
+		default:
+			list = append(list, "put "+w.Key)
+		}
+	}
+	return list
+}
+
+// describe spells a policy: "police+1" is police's peer and that of one other,
+// "bigdata+1|police+1" one of two such.
+func describe(t testing.TB, policy []byte) string {
+	t.Helper()
+	var envelope common.SignaturePolicyEnvelope
+	if err := proto.Unmarshal(policy, &envelope); err != nil {
+		t.Fatal(err)
+	}
+	if envelope.GetVersion() != 0 {
+		t.Errorf("policy of version %d, peers know 0", envelope.GetVersion())
+	}
+	name := func(rule *common.SignaturePolicy) string {
+		var role msp.MSPRole
+		if err := proto.Unmarshal(envelope.GetIdentities()[rule.GetSignedBy()].GetPrincipal(), &role); err != nil {
+			t.Fatal(err)
+		}
+		if role.GetRole() != msp.MSPRole_PEER {
+			t.Errorf("policy asks for a %s", role.GetRole())
+		}
+		return strings.ToLower(strings.TrimSuffix(role.GetMspIdentifier(), "MSP"))
+	}
+	var alternatives []string
+	for _, rule := range envelope.GetRule().GetNOutOf().GetRules() {
+		parts := rule.GetNOutOf().GetRules()
+		alternatives = append(alternatives, fmt.Sprintf("%s+%d", name(parts[0]), parts[1].GetNOutOf().GetN()))
+	}
+	return strings.Join(alternatives, "|")
 }
 
 // decode reads a returned record.
@@ -183,14 +281,46 @@ func decode[T any](t testing.TB, data []byte) T {
 func content() domain.CatalogContent {
 	return domain.CatalogContent{
 		Code: code, Name: "大中型水库水情信息", Abstract: "库名、库水位（米）等。", ProviderUSCC: departments[1].USCC,
-		Classification: "环境与资源保护", Format: "database",
+		Classification: "环境与资源保护", Format: "database", FormatType: "dm",
 		Items: []domain.CatalogItem{
 			{Name: "库名", Type: "C", Level: 1, ShareType: domain.Conditional},
 			{Name: "库水位（米）", Type: "N", Level: 2, ShareType: domain.Conditional},
 		},
 		ShareType: domain.Conditional, ShareCondition: "仅用于防汛调度", LegalBasis: []string{"中华人民共和国防洪法"},
-		ShareMode: "platform_table", UpdateCycle: "daily", SystemRef: "水情信息系统", RegionCode: "370100", PersonalData: "none",
+		ShareMode: "platform_table", OpenType: domain.NotOpen, UpdateCycle: "daily", RelatedCodes: []string{},
+		DutyRef: "水情监测", SystemRef: "水情信息系统", RegionCode: "370100", Level: 2, PersonalData: "none",
 	}
+}
+
+// changed is content with another name.
+func changed() domain.CatalogContent {
+	c := content()
+	c.Name = "水库水情日报"
+	return c
+}
+
+// several are n contents of different codes and names.
+func several(n int) []domain.CatalogContent {
+	var list []domain.CatalogContent
+	for i := range n {
+		c := content()
+		c.Code, c.Name = fmt.Sprintf("307003/%06d", 100+i), fmt.Sprintf("水情信息第%d部分", i)
+		list = append(list, c)
+	}
+	return list
+}
+
+func codesOf(contents []domain.CatalogContent) []string {
+	var codes []string
+	for _, c := range contents {
+		codes = append(codes, c.Code)
+	}
+	return codes
+}
+
+// nameKey is the key under which police has a name.
+func nameKey(name string) string {
+	return domain.KeyOf(domain.KindCatalogName, domain.CatalogNameID("police", name))
 }
 
 func request() domain.ShareRequestContent {
@@ -218,13 +348,99 @@ func revocation() domain.RevokeArgs {
 	}}
 }
 
-// published brings the sample entry to the state published.
-func (w *world) published() {
+// What follows brings the sample records to their states, each from the one
+// before.
+
+func (w *world) submitted() {
 	w.Helper()
 	w.must("police operator", "catalog:Register", domain.RegisterCatalogArgs{Content: content()})
-	w.must("bigdata reviewer", "catalog:Review", domain.ReviewCatalogArgs{Code: code, Decision: domain.Approve})
-	w.must("police operator", "catalog:Publish", domain.CodeArgs{Code: code})
 }
+
+func (w *world) drafted() {
+	w.Helper()
+	w.must("police operator", "catalog:Register", domain.RegisterCatalogArgs{Content: content(), Draft: true})
+}
+
+func (w *world) approved() {
+	w.Helper()
+	w.submitted()
+	w.must("bigdata reviewer", "catalog:Review", approval())
+}
+
+func (w *world) published() {
+	w.Helper()
+	w.approved()
+	w.must("police operator", "catalog:Publish", domain.CodeArgs{Code: code})
+	w.must("bigdata reviewer", "catalog:Review", approval())
+}
+
+func (w *world) changing() {
+	w.Helper()
+	w.published()
+	w.must("police operator", "catalog:Change", domain.ChangeCatalogArgs{Content: changed()})
+}
+
+func (w *world) asked() {
+	w.Helper()
+	w.published()
+	w.must("civil operator", "sharing:Request", request())
+}
+
+func (w *world) accepted() {
+	w.Helper()
+	w.asked()
+	w.must("bigdata reviewer", "sharing:Accept", domain.AcceptArgs{ID: id, Decision: domain.AcceptRequest})
+}
+
+func (w *world) denied() {
+	w.Helper()
+	w.accepted()
+	w.must("police reviewer", "sharing:Answer", refusal())
+}
+
+func (w *world) disputed() {
+	w.Helper()
+	w.denied()
+	w.must("civil operator", "sharing:Dispute", domain.DisputeArgs{ID: id, Reason: "依据不成立"})
+}
+
+func (w *world) agreed() {
+	w.Helper()
+	w.accepted()
+	w.must("police reviewer", "sharing:Answer", agreement())
+}
+
+func (w *world) delivered() {
+	w.Helper()
+	w.agreed()
+	w.must("police operator", "sharing:Deliver", domain.DeliverArgs{ID: id, DeliveryDigest: domain.Digest(nil)})
+}
+
+func (w *world) suspended() {
+	w.Helper()
+	w.agreed()
+	w.must("police reviewer", "sharing:Suspend", reason())
+}
+
+func (w *world) active() {
+	w.Helper()
+	w.delivered()
+	w.must("civil operator", "sharing:Confirm", domain.ConfirmArgs{ID: id, Decision: domain.ConfirmDelivery})
+}
+
+func approval() domain.ReviewCatalogArgs {
+	return domain.ReviewCatalogArgs{Code: code, Decision: domain.Approve}
+}
+
+func agreement() domain.AnswerArgs {
+	return domain.AnswerArgs{ID: id, Decision: domain.Agree, LegalBasis: []string{}, Items: []string{}}
+}
+
+func refusal() domain.AnswerArgs {
+	return domain.AnswerArgs{ID: id, Decision: domain.Refuse, Reason: "涉及在办案件", LegalBasis: []string{"中华人民共和国数据安全法"}, Items: []string{}}
+}
+
+func reason() domain.ReasonArgs { return domain.ReasonArgs{ID: id, Reason: "用途变更"} }
 
 // grow appends n records to the department's log.
 func (w *world) grow(n int64) {
@@ -274,3 +490,6 @@ func (w *world) anchor(old int64) domain.AnchorArgs {
 	}
 	return args
 }
+
+// maxMessage bounds the text of a refusal, in bytes: fifty findings.
+const maxMessage = 1 << 14

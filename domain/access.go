@@ -347,7 +347,7 @@ func Admit(grant Grant, record AccessRecord, usedTotal, usedToday int64) error {
 func checkRelease(f *findings, grant Grant, record AccessRecord, usedTotal, usedToday int64) {
 	if status := grant.StatusAt(record.At); status != GrantActive {
 		f.add("at", "the grant is "+string(status)+" at that time")
-	} else if record.At.Before(grant.TxTime) {
+	} else if record.At.Before(grant.GrantedAt) {
 		f.add("at", "is before the grant was recorded") // its period may reach back; the permission does not
 	}
 	if record.CatalogCode != grant.CatalogCode || record.CatalogVersion != grant.CatalogVersion {

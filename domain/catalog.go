@@ -1,6 +1,9 @@
 package domain
 
-import "strconv"
+import (
+	"fmt"
+	"regexp"
+)
 
 // ShareType is the sharing attribute 共享类型 of a resource.
 type ShareType int
@@ -12,15 +15,32 @@ const (
 	NotShared     ShareType = 3 // 不予共享
 )
 
+// OpenType is the attribute of opening to the public 开放类型 of a resource.
+type OpenType int
+
+// The open types.
+const (
+	OpenFreely      OpenType = 1 // 无条件开放
+	OpenConditional OpenType = 2 // 有条件开放
+	NotOpen         OpenType = 3 // 不予开放
+)
+
 // CatalogState is the state 目录状态 of a catalog entry.
 type CatalogState string
 
-// The states of a catalog entry that this version reaches.
+// The states of a catalog entry.
 const (
-	CatalogRegPending  CatalogState = "reg_pending"  // 待注册审核
-	CatalogRegistered  CatalogState = "registered"   // 已注册
-	CatalogRegRejected CatalogState = "reg_rejected" // 退回修改
-	CatalogPublished   CatalogState = "published"    // 已发布
+	CatalogDraft          CatalogState = "draft"           // 草稿
+	CatalogRegPending     CatalogState = "reg_pending"     // 待注册审核
+	CatalogRegistered     CatalogState = "registered"      // 已注册
+	CatalogRegRejected    CatalogState = "reg_rejected"    // 退回修改
+	CatalogPubPending     CatalogState = "pub_pending"     // 待发布审核
+	CatalogPubRejected    CatalogState = "pub_rejected"    // 发布审核退回
+	CatalogPublished      CatalogState = "published"       // 已发布
+	CatalogChangePending  CatalogState = "change_pending"  // 变更审核
+	CatalogOfflinePending CatalogState = "offline_pending" // 下线审核
+	CatalogOffline        CatalogState = "offline"         // 已下线
+	CatalogRetired        CatalogState = "retired"         // 已撤销
 )
 
 // CatalogItem is one information item 信息项.
@@ -32,35 +52,51 @@ type CatalogItem struct {
 	ShareType ShareType `json:"shareType"` // never looser than the entry's
 }
 
-// CatalogContent is what the provider department declares of a resource.
+// CatalogContent is what the provider department declares of a resource: the
+// core metadata 核心元数据 of 政务信息资源目录编制指南（试行）, with what audits found
+// missing (审计署 2024: the information system, the share condition).
 type CatalogContent struct {
 	Code           string        `json:"code"` // 信息资源代码: 类1位 项2位 目3位 细目 "/" 顺序码
-	Name           string        `json:"name"`
+	Name           string        `json:"name"` // 信息资源名称
 	Abstract       string        `json:"abstract"`
-	ProviderUSCC   string        `json:"providerUscc"`
+	ProviderUSCC   string        `json:"providerUscc"`   // 提供方代码
+	ProviderOffice string        `json:"providerOffice"` // 提供方内部部门; may be ""
 	Classification string        `json:"classification"` // 信息资源分类, free text theme
-	Format         string        `json:"format"`         // 电子文件 电子表格 数据库 图形图像 流媒体 自描述格式 服务接口, in English: file spreadsheet database image stream self_describing api
+	Format         string        `json:"format"`         // 信息资源格式分类: 电子文件 电子表格 数据库 图形图像 流媒体 自描述格式 服务接口, in English: file spreadsheet database image stream self_describing api
+	FormatType     string        `json:"formatType"`     // 格式类型 within the class, lower case, for example "csv"; may be ""
 	Items          []CatalogItem `json:"items"`
 	ShareType      ShareType     `json:"shareType"`
 	ShareCondition string        `json:"shareCondition"` // required when conditional; "" otherwise
 	LegalBasis     []string      `json:"legalBasis"`     // required when conditional or not shared (三明 22)
 	ShareMode      string        `json:"shareMode"`      // platform_table platform_file platform_api mail medium
-	UpdateCycle    string        `json:"updateCycle"`    // irregular realtime daily weekly monthly quarterly half_yearly yearly other
-	DutyRef        string        `json:"dutyRef"`        // 职责/权责事项
-	SystemRef      string        `json:"systemRef"`      // 信息系统, required
-	RegionCode     string        `json:"regionCode"`     // GB/T 2260, 6 digits
-	PersonalData   string        `json:"personalData"`   // none general sensitive
+	OpenType       OpenType      `json:"openType"`
+	OpenCondition  string        `json:"openCondition"` // required when opening is conditional; "" otherwise
+	UpdateCycle    string        `json:"updateCycle"`   // irregular realtime daily weekly monthly quarterly half_yearly yearly other
+	RelatedCodes   []string      `json:"relatedCodes"`  // 关联资源代码, of recorded entries
+	DutyRef        string        `json:"dutyRef"`       // 职责/权责事项
+	SystemRef      string        `json:"systemRef"`     // 信息系统, required
+	RegionCode     string        `json:"regionCode"`    // 行政区划, GB/T 2260, 6 digits
+	Level          int           `json:"level"`         // 数据分级 1–4, not lower than any item's
+	PersonalData   string        `json:"personalData"`  // 涉及个人信息: none general sensitive
 }
 
-// CatalogEntry is a catalog entry 目录条目: the current version and its state.
+// CatalogEntry is a catalog entry 目录条目: the version in force and the state. It
+// is what its events make of it; see [ReplayCatalog].
 type CatalogEntry struct {
 	Meta
 	Provider      DepartmentCode `json:"provider"`
-	Version       int            `json:"version"` // 1, 2, …
+	Reviewer      Side           `json:"reviewer"` // whose reviewers decide: [SideLead], or [SidePeer] for what the lead itself provides
+	Version       int            `json:"version"`  // of Content: 1, 2, …
 	State         CatalogState   `json:"state"`
 	Content       CatalogContent `json:"content"`
 	ContentDigest string         `json:"contentDigest"` // SHA-256 of Content's canonical bytes
-	Opinion       string         `json:"opinion"`       // the reviewer's words; "" before review
+	Seq           int            `json:"seq"`           // number of the last event
+	LastVersion   int            `json:"lastVersion"`   // the highest version recorded
+	Pending       int            `json:"pending"`       // the version under review while a change is pending; 0 otherwise
+	Opinion       string         `json:"opinion"`       // the last reviewer's words; "" before review and for an approval without any
+	Reason        string         `json:"reason"`        // why it must be updated, goes or went offline, or was retired; "" otherwise
+	Review        *Clock         `json:"review"`        // the reviewer's time limit while a review is pending; null otherwise
+	Update        *Clock         `json:"update"`        // the provider's time limit after a change of duties; null otherwise
 }
 
 // CatalogVersion is one immutable version of a catalog entry's content.
@@ -72,9 +108,65 @@ type CatalogVersion struct {
 	ContentDigest string         `json:"contentDigest"`
 }
 
-// RegisterCatalogArgs are the argument of catalog:Register.
+// CatalogEvent is one step of a catalog entry.
+type CatalogEvent struct {
+	Meta
+	Code        string         `json:"code"`
+	Seq         int            `json:"seq"` // 1, 2, …
+	Event       string         `json:"event"`
+	State       CatalogState   `json:"state"`       // after the event
+	Provider    DepartmentCode `json:"provider"`    // with the first event; "" after it
+	Reviewer    Side           `json:"reviewer"`    // with the first event; "" after it
+	Version     int            `json:"version"`     // in force after the event
+	LastVersion int            `json:"lastVersion"` // after the event
+	Pending     int            `json:"pending"`     // after the event
+	Opinion     string         `json:"opinion"`     // after the event
+	Reason      string         `json:"reason"`      // after the event
+	Review      *Clock         `json:"review"`      // after the event
+	Update      *Clock         `json:"update"`      // after the event
+}
+
+// CatalogName says that a provider has a resource of this name: names are told
+// apart without regard to spaces, punctuation, width and case.
+type CatalogName struct {
+	Meta
+	Provider DepartmentCode `json:"provider"`
+	Code     string         `json:"code"`
+}
+
+// CatalogChange is what a catalog transaction writes.
+type CatalogChange struct {
+	Entry     CatalogEntry
+	Event     CatalogEvent
+	Version   *CatalogVersion // a new version; nil when there is none
+	Name      *CatalogName    // a name that is taken from now on; nil when there is none
+	FreedName string          // the [CatalogNameID] of a name that is free from now on; "" when there is none
+}
+
+// RegisterCatalogArgs are the argument of catalog:Register. A draft is kept
+// without review until catalog:Submit, or until it is registered again without
+// Draft.
 type RegisterCatalogArgs struct {
 	Content CatalogContent `json:"content"`
+	Draft   bool           `json:"draft"`
+}
+
+// RegisterBatchArgs are the argument of catalog:RegisterBatch: all entries are
+// recorded, or none.
+type RegisterBatchArgs struct {
+	Contents []CatalogContent `json:"contents"` // 1 to [MaxBatch], of different codes and names
+	Draft    bool             `json:"draft"`
+}
+
+// MaxBatch is how many catalog entries one transaction may change.
+const MaxBatch = 200
+
+// BatchResult is what a batch of catalog transactions answers. The records stand
+// under their own keys.
+type BatchResult struct {
+	Codes  []string     `json:"codes"`  // as given
+	State  CatalogState `json:"state"`  // of all of them, "" if they differ
+	Digest string       `json:"digest"` // SHA-256 of the entries' digests, joined by newlines
 }
 
 // ReviewDecision is a reviewer's decision on a catalog entry.
@@ -86,16 +178,69 @@ const (
 	Return  ReviewDecision = "return"  // 退回, with an opinion
 )
 
-// ReviewCatalogArgs are the argument of catalog:Review.
+// ReviewCatalogArgs are the argument of catalog:Review. What is reviewed, the
+// registration, publication, change or going offline, follows from the entry's
+// state.
 type ReviewCatalogArgs struct {
 	Code     string         `json:"code"`
 	Decision ReviewDecision `json:"decision"`
 	Opinion  string         `json:"opinion"` // required when returned
 }
 
-// CodeArgs name a catalog entry: the argument of catalog:Publish and catalog:Get.
+// ReviewBatchArgs are the argument of catalog:ReviewBatch.
+type ReviewBatchArgs struct {
+	Codes    []string       `json:"codes"`
+	Decision ReviewDecision `json:"decision"`
+	Opinion  string         `json:"opinion"`
+}
+
+// CodeArgs name a catalog entry: the argument of catalog:Submit, catalog:Publish,
+// catalog:MarkOverdue and catalog:Get.
 type CodeArgs struct {
 	Code string `json:"code"`
+}
+
+// CodesArgs name catalog entries: the argument of catalog:PublishBatch.
+type CodesArgs struct {
+	Codes []string `json:"codes"`
+}
+
+// ChangeCatalogArgs are the argument of catalog:Change: new content for a
+// published entry. The version in force stays so until the change is approved.
+type ChangeCatalogArgs struct {
+	Content CatalogContent `json:"content"`
+}
+
+// Retirement says how an entry leaves the catalog.
+type Retirement string
+
+// The ways.
+const (
+	TakeOffline Retirement = "offline" // 下线, after review; it may be published again
+	Withdraw    Retirement = "retire"  // 撤销, for ever; of an entry that is not published
+)
+
+// RetireCatalogArgs are the argument of catalog:Retire.
+type RetireCatalogArgs struct {
+	Code   string     `json:"code"`
+	Way    Retirement `json:"way"`
+	Reason string     `json:"reason"`
+}
+
+// RequireUpdateArgs are the argument of catalog:RequireUpdate: the provider's
+// duties changed, and the entry must follow within the time limit of the rule
+// [DeadlineCatalogUpdate] (青海 6: 20 working days). The provider reports it, or
+// the lead finds it.
+type RequireUpdateArgs struct {
+	Code   string `json:"code"`
+	Reason string `json:"reason"` // what changed, for example the document that reassigned the duty
+}
+
+// FieldChange is one difference between two versions of content.
+type FieldChange struct {
+	Field  string // as in findings: "shareType", "items[库名].level"
+	Before string // JSON of the value; "" when it was not there
+	After  string // JSON of the value; "" when it is not there any more
 }
 
 // The closed lists of catalog content.
@@ -105,17 +250,41 @@ var (
 	personalKinds = [...]string{"none", "general", "sensitive"}
 )
 
-// shareModes answers how a resource of a format may be delivered: an interface
-// as an interface, a table as a table, everything else as a file on the platform,
-// by mail or on a medium. It is nil for an unknown format.
-func shareModes(format string) []string {
-	switch format {
-	case "api":
-		return []string{"platform_api"}
-	case "database":
-		return []string{"platform_table"}
-	case "file", "spreadsheet", "image", "stream", "self_describing":
-		return []string{"platform_file", "mail", "medium"}
+// MaxRelated is how many related resources an entry may name.
+const MaxRelated = 50
+
+// formatClass is a class of formats 信息资源格式分类.
+type formatClass struct {
+	name  string
+	types []string // 格式类型; nil: free text, as the data describe themselves
+	modes []string // how such a resource may be delivered
+}
+
+// formatClasses are the classes: an interface is delivered as an interface, a
+// table as a table, everything else as a file on the platform, by mail or on a
+// medium.
+var formatClasses = [...]formatClass{
+	{"file", []string{"doc", "docx", "pdf", "ofd", "wps", "txt", "html", "xml", "rtf", "ppt", "pptx", "odt", "md", "zip"}, fileModes},
+	{"spreadsheet", []string{"xls", "xlsx", "et", "csv", "tsv", "ods"}, fileModes},
+	{"database", []string{
+		"oracle", "mysql", "mariadb", "postgresql", "sqlserver", "db2", "sqlite", "access", "dbf", "sybase", "informix",
+		"dm", "kingbase", "gbase", "oscar", "opengauss", "gaussdb", "oceanbase", "tidb", "polardb", "tdsql",
+		"mongodb", "redis", "hive", "hbase", "clickhouse", "elasticsearch",
+	}, []string{"platform_table"}},
+	{"image", []string{"jpg", "jpeg", "png", "gif", "bmp", "tif", "tiff", "svg", "webp", "shp", "dwg", "dxf", "geotiff"}, fileModes},
+	{"stream", []string{"mp4", "avi", "mov", "mkv", "flv", "wmv", "mpeg", "swf", "rm", "rtsp", "rtmp", "hls", "mp3", "wav", "aac", "flac"}, fileModes},
+	{"self_describing", nil, fileModes},
+	{"api", []string{"rest", "soap", "webservice", "graphql", "grpc", "odata", "wms", "wfs", "wmts"}, []string{"platform_api"}},
+}
+
+var fileModes = []string{"platform_file", "mail", "medium"}
+
+// classOf is the class of that name, nil if there is none.
+func classOf(format string) *formatClass {
+	for i := range formatClasses {
+		if formatClasses[i].name == format {
+			return &formatClasses[i]
+		}
 	}
 	return nil
 }
@@ -124,6 +293,14 @@ func shareModes(format string) []string {
 func structured(format string) bool {
 	return format == "spreadsheet" || format == "database" || format == "api"
 }
+
+// The rules of catalog content that have more to say than a word.
+const (
+	nameTakenRule  = "the department has a resource of this name already, told apart without spaces and punctuation"
+	itemTwiceRule  = "repeats an earlier item, told apart without spaces and punctuation"
+	unitRule       = "a number has its unit in the item's name, not in its type"
+	formatTypeRule = "must be 1 to 40 characters of a-z 0-9 . + -, a letter or digit first"
+)
 
 // Validate reports everything that is wrong with the content. It refuses what
 // audits of data catalogs found most: a resource without its system, a condition
@@ -136,23 +313,74 @@ func (c CatalogContent) Validate() error {
 
 func (c CatalogContent) check(f *findings) {
 	f.catalogCode("code", c.Code)
+	c.checkName(f)
+	f.uscc("providerUscc", c.ProviderUSCC)
+	f.text("providerOffice", c.ProviderOffice, MaxName)
+	f.required("classification", c.Classification, MaxName)
+	c.checkFormat(f)
+	c.checkSharing(f)
+	c.checkOpening(f)
+	oneOf(f, "updateCycle", c.UpdateCycle, updateCycles[:]...)
+	f.codes("relatedCodes", c.RelatedCodes, MaxRelated)
+	for i, code := range c.RelatedCodes {
+		if code == c.Code {
+			f.add(fmt.Sprintf("relatedCodes[%d]", i), "is the resource itself")
+		}
+	}
+	f.text("dutyRef", c.DutyRef, MaxText)
+	f.required("systemRef", c.SystemRef, MaxText)
+	f.match("regionCode", c.RegionCode, regionShape, "must be the 6 digits of an administrative division (GB/T 2260)")
+	if c.Level < 1 || c.Level > 4 {
+		f.add("level", "must be 1 to 4")
+	}
+	oneOf(f, "personalData", c.PersonalData, personalKinds[:]...)
+}
+
+// checkName checks what the resource is called and said to be.
+func (c CatalogContent) checkName(f *findings) {
 	f.required("name", c.Name, MaxName)
 	f.required("abstract", c.Abstract, MaxAbstract)
-	f.uscc("providerUscc", c.ProviderUSCC)
-	f.required("classification", c.Classification, MaxName)
-	modes := shareModes(c.Format)
-	if modes == nil {
-		f.add("format", "not one of file, spreadsheet, database, image, stream, self_describing, api")
-	} else {
-		oneOf(f, "shareMode", c.ShareMode, modes...)
+	plain := PlainName(c.Name)
+	if plain == "" {
+		if c.Name != "" {
+			f.add("name", "only spaces and punctuation")
+		}
+		return
 	}
+	if plain == PlainName(c.SystemRef) {
+		f.add("name", "is the name of the information system, not of a resource")
+	}
+}
+
+func (c CatalogContent) checkFormat(f *findings) {
+	class := classOf(c.Format)
+	if class == nil {
+		names := make([]string, len(formatClasses))
+		for i, each := range formatClasses {
+			names[i] = each.name
+		}
+		oneOf(f, "format", c.Format, names...)
+		return
+	}
+	oneOf(f, "shareMode", c.ShareMode, class.modes...)
+	switch {
+	case c.FormatType == "":
+	case class.types == nil:
+		f.match("formatType", c.FormatType, formatTypeShape, formatTypeRule)
+	default:
+		oneOf(f, "formatType", c.FormatType, class.types...)
+	}
+}
+
+// checkSharing checks the items and how they are shared.
+func (c CatalogContent) checkSharing(f *findings) {
 	oneOf(f, "shareType", c.ShareType, Unconditional, Conditional, NotShared)
 	restricted := c.ShareType != Unconditional
 	if len(c.Items) == 0 && structured(c.Format) {
 		f.add("items", "required for the formats spreadsheet, database and api")
 	}
 	if len(c.Items) > MaxItems {
-		f.add("items", "more than 500 entries")
+		f.add("items", fmt.Sprintf("more than %d entries", MaxItems))
 	} else {
 		restricted = c.checkItems(f) || restricted
 	}
@@ -165,26 +393,52 @@ func (c CatalogContent) check(f *findings) {
 		f.add("legalBasis", "required unless the resource and all its items are unconditional")
 	}
 	f.texts("legalBasis", c.LegalBasis, MaxBases, MaxText)
-	oneOf(f, "updateCycle", c.UpdateCycle, updateCycles[:]...)
-	f.text("dutyRef", c.DutyRef, MaxText)
-	f.required("systemRef", c.SystemRef, MaxText)
-	if c.Name != "" && c.Name == c.SystemRef {
-		f.add("name", "is the name of the information system, not of a resource")
+}
+
+// checkOpening checks the opening to the public, which never goes further than
+// the sharing between departments.
+func (c CatalogContent) checkOpening(f *findings) {
+	oneOf(f, "openType", c.OpenType, OpenFreely, OpenConditional, NotOpen)
+	if c.OpenType == OpenConditional {
+		f.required("openCondition", c.OpenCondition, MaxAbstract)
+	} else if c.OpenCondition != "" {
+		f.add("openCondition", "only conditional opening has a condition")
 	}
-	f.match("regionCode", c.RegionCode, regionShape, "must be the 6 digits of an administrative division (GB/T 2260)")
-	oneOf(f, "personalData", c.PersonalData, personalKinds[:]...)
+	if c.OpenType != OpenFreely {
+		return
+	}
+	if c.PersonalData == "sensitive" {
+		f.add("openType", "sensitive personal data is not opened without condition")
+	}
+	if c.ShareType == NotShared {
+		f.add("openType", "what is not shared is not opened without condition")
+	}
 }
 
 // checkItems reports whether any item is not unconditional.
 func (c CatalogContent) checkItems(f *findings) bool {
 	restricted := false
-	names := make([]string, len(c.Items))
+	names := make(map[string]bool, len(c.Items))
 	for i, item := range c.Items {
-		names[i] = item.Name
-		at := "items[" + strconv.Itoa(i) + "]"
-		oneOf(f, at+".type", item.Type, itemTypes[:]...)
+		at := fmt.Sprintf("items[%d]", i)
+		f.required(at+".name", item.Name, MaxName)
+		switch plain := PlainName(item.Name); {
+		case plain == "" && item.Name != "":
+			f.add(at+".name", "only spaces and punctuation")
+		case plain != "" && names[plain]:
+			f.add(at+".name", itemTwiceRule)
+		default:
+			names[plain] = true
+		}
+		if unitedType.MatchString(item.Type) {
+			f.add(at+".type", unitRule)
+		} else {
+			oneOf(f, at+".type", item.Type, itemTypes[:]...)
+		}
 		if item.Level < 1 || item.Level > 4 {
 			f.add(at+".level", "must be 1 to 4")
+		} else if item.Level > c.Level && c.Level >= 1 && c.Level <= 4 {
+			f.add(at+".level", "higher than the resource's")
 		}
 		oneOf(f, at+".shareType", item.ShareType, Unconditional, Conditional, NotShared)
 		if item.ShareType < c.ShareType {
@@ -192,28 +446,83 @@ func (c CatalogContent) checkItems(f *findings) bool {
 		}
 		restricted = restricted || item.ShareType != Unconditional
 	}
-	f.texts("items.name", names, MaxItems, MaxName)
 	return restricted
 }
 
+// unitedType is the type of a number followed by a unit, as in "N（万元）" or "F米".
+var unitedType = regexp.MustCompile(`^[NYBIF][^A-Za-z0-9]`)
+
+var formatTypeShape = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{0,39}$`)
+
 // Validate reports everything that is wrong with the argument.
 func (a RegisterCatalogArgs) Validate() error {
-	f := findings{prefix: "content."}
-	a.Content.check(&f)
+	var f findings
+	a.check(&f)
 	return f.err()
+}
+
+func (a RegisterCatalogArgs) check(f *findings) {
+	f.prefix = "content."
+	a.Content.check(f)
+	f.prefix = ""
+}
+
+// Validate reports everything that is wrong with the argument: of every entry,
+// and what entries have in common that no two may.
+func (a RegisterBatchArgs) Validate() error {
+	var f findings
+	a.check(&f)
+	return f.err()
+}
+
+// check reports whether the number of entries is right; it does not look at the
+// entries otherwise.
+func (a RegisterBatchArgs) check(f *findings) bool {
+	if !f.batch("contents", len(a.Contents)) {
+		return false
+	}
+	codes, names := make(map[string]bool, len(a.Contents)), make(map[string]bool, len(a.Contents))
+	for i, content := range a.Contents {
+		f.prefix = contentsPrefix(i)
+		content.check(f)
+		if content.Code != "" && codes[content.Code] {
+			f.add("code", "repeats the code of an earlier entry")
+		}
+		plain := PlainName(content.Name)
+		if plain != "" && names[plain] {
+			f.add("name", "repeats the name of an earlier entry, told apart without spaces and punctuation")
+		}
+		codes[content.Code], names[plain] = true, true
+	}
+	f.prefix = ""
+	return true
 }
 
 // Validate reports everything that is wrong with the argument.
 func (a ReviewCatalogArgs) Validate() error {
 	var f findings
 	f.catalogCode("code", a.Code)
-	oneOf(&f, "decision", a.Decision, Approve, Return)
-	if a.Decision == Return {
-		f.required("opinion", a.Opinion, MaxText)
-	} else {
-		f.text("opinion", a.Opinion, MaxText)
-	}
+	checkReview(&f, a.Decision, a.Opinion)
 	return f.err()
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a ReviewBatchArgs) Validate() error {
+	var f findings
+	if f.batch("codes", len(a.Codes)) {
+		f.codes("codes", a.Codes, MaxBatch)
+	}
+	checkReview(&f, a.Decision, a.Opinion)
+	return f.err()
+}
+
+func checkReview(f *findings, decision ReviewDecision, opinion string) {
+	oneOf(f, "decision", decision, Approve, Return)
+	if decision == Return {
+		f.required("opinion", opinion, MaxText)
+	} else {
+		f.text("opinion", opinion, MaxText)
+	}
 }
 
 // Validate reports everything that is wrong with the argument.
@@ -223,105 +532,73 @@ func (a CodeArgs) Validate() error {
 	return f.err()
 }
 
+// Validate reports everything that is wrong with the argument.
+func (a CodesArgs) Validate() error {
+	var f findings
+	if f.batch("codes", len(a.Codes)) {
+		f.codes("codes", a.Codes, MaxBatch)
+	}
+	return f.err()
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a ChangeCatalogArgs) Validate() error {
+	var f findings
+	a.check(&f)
+	return f.err()
+}
+
+func (a ChangeCatalogArgs) check(f *findings) { RegisterCatalogArgs{Content: a.Content}.check(f) }
+
+// Validate reports everything that is wrong with the argument.
+func (a RetireCatalogArgs) Validate() error {
+	var f findings
+	f.catalogCode("code", a.Code)
+	oneOf(&f, "way", a.Way, TakeOffline, Withdraw)
+	f.required("reason", a.Reason, MaxText)
+	return f.err()
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a RequireUpdateArgs) Validate() error {
+	var f findings
+	f.catalogCode("code", a.Code)
+	f.required("reason", a.Reason, MaxText)
+	return f.err()
+}
+
+// batch checks how many entries a batch has.
+func (f *findings) batch(field string, n int) bool {
+	switch {
+	case n == 0:
+		f.add(field, "required")
+	case n > MaxBatch:
+		f.add(field, fmt.Sprintf("more than %d entries", MaxBatch))
+	}
+	return n >= 1 && n <= MaxBatch
+}
+
+// codes checks a list of catalog codes without repetition.
+func (f *findings) codes(field string, list []string, limit int) {
+	if len(list) > limit {
+		f.add(field, fmt.Sprintf("more than %d entries", limit))
+		return
+	}
+	seen := make(map[string]bool, len(list))
+	for i, code := range list {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		f.catalogCode(at, code)
+		if seen[code] {
+			f.add(at, "repeats an earlier entry")
+		}
+		seen[code] = true
+	}
+}
+
 // entryState is the state of an entry that may not exist.
 func entryState(e *CatalogEntry) string {
 	if e == nil {
 		return Absent
 	}
 	return string(e.State)
-}
-
-// RegisterCatalog records a resource of the caller's department, dept, or new
-// content for one that the lead returned. existing is the entry under the same
-// code. A code belongs to its first provider for ever.
-func RegisterCatalog(existing *CatalogEntry, who Caller, dept Department, tx Tx, args RegisterCatalogArgs) (CatalogEntry, CatalogVersion, error) {
-	fail := func(err error) (CatalogEntry, CatalogVersion, error) { return CatalogEntry{}, CatalogVersion{}, err }
-	if err := args.Validate(); err != nil {
-		return fail(err)
-	}
-	what := "catalog entry " + args.Content.Code
-	to, err := move{
-		who: who, kind: KindCatalogEntry, what: what,
-		transaction: "catalog:Register", from: entryState(existing),
-		acts: func(s Side) bool {
-			return s == SideAny || s == SideOwner && existing != nil && existing.Provider == who.Department
-		},
-	}.next()
-	if err != nil {
-		return fail(err)
-	}
-	if args.Content.ProviderUSCC != dept.USCC {
-		return fail(refuse(Invalid, "content.providerUscc: not the code of department %s", dept.Code))
-	}
-	version := 1
-	if existing != nil {
-		if err := notBefore(what, existing.Meta, tx); err != nil {
-			return fail(err)
-		}
-		version = existing.Version + 1
-	}
-	content, err := Canonical(args.Content)
-	if err != nil {
-		return fail(err)
-	}
-	e := CatalogEntry{
-		Provider: who.Department, Version: version, State: CatalogState(to),
-		Content: args.Content, ContentDigest: Digest(content),
-	}
-	v := CatalogVersion{Provider: e.Provider, Version: version, Content: e.Content, ContentDigest: e.ContentDigest}
-	if err := seal(&e, SchemaCatalogEntry, who, tx); err != nil {
-		return fail(err)
-	}
-	if err := seal(&v, SchemaCatalogVersion, who, tx); err != nil {
-		return fail(err)
-	}
-	return e, v, nil
-}
-
-// ReviewCatalog records the decision of the lead's reviewer; dept is the
-// caller's department.
-func ReviewCatalog(existing *CatalogEntry, who Caller, dept Department, tx Tx, args ReviewCatalogArgs) (CatalogEntry, error) {
-	if err := args.Validate(); err != nil {
-		return CatalogEntry{}, err
-	}
-	e, err := moveCatalog(existing, who, tx, "catalog:Review", string(args.Decision), args.Code, func(s Side) bool {
-		return s == SideLead && dept.Lead
-	})
-	if err != nil {
-		return CatalogEntry{}, err
-	}
-	e.Opinion = args.Opinion
-	return e, seal(&e, SchemaCatalogEntry, who, tx)
-}
-
-// PublishCatalog makes an approved entry available for requests.
-func PublishCatalog(existing *CatalogEntry, who Caller, tx Tx, args CodeArgs) (CatalogEntry, error) {
-	if err := args.Validate(); err != nil {
-		return CatalogEntry{}, err
-	}
-	e, err := moveCatalog(existing, who, tx, "catalog:Publish", "", args.Code, func(s Side) bool {
-		return s == SideOwner && existing != nil && existing.Provider == who.Department
-	})
-	if err != nil {
-		return CatalogEntry{}, err
-	}
-	return e, seal(&e, SchemaCatalogEntry, who, tx)
-}
-
-// moveCatalog returns a copy of an existing entry in its next state.
-func moveCatalog(existing *CatalogEntry, who Caller, tx Tx, transaction, event, code string, acts func(Side) bool) (CatalogEntry, error) {
-	what := "catalog entry " + code
-	to, err := move{
-		who: who, kind: KindCatalogEntry, what: what, transaction: transaction, event: event,
-		from: entryState(existing), acts: acts,
-	}.next()
-	if err != nil {
-		return CatalogEntry{}, err
-	}
-	if err := notBefore(what, existing.Meta, tx); err != nil {
-		return CatalogEntry{}, err
-	}
-	e := *existing
-	e.State = CatalogState(to)
-	return e, nil
 }

@@ -1,5 +1,10 @@
 package domain
 
+import (
+	"slices"
+	"strings"
+)
+
 // Department is a member of the consortium, as registered on the ledger.
 type Department struct {
 	Meta
@@ -9,6 +14,20 @@ type Department struct {
 	NameEn string         `json:"nameEn"`
 	USCC   string         `json:"uscc"` // 统一社会信用代码, GB 32100
 	Lead   bool           `json:"lead"` // 政务数据共享主管部门
+}
+
+// Members lists the departments in one record, so that a transaction learns them
+// with one read: who is the lead, and whose peers endorse.
+type Members struct {
+	Meta
+	Lead        DepartmentCode `json:"lead"`
+	Departments []Member       `json:"departments"` // in order of code
+}
+
+// Member is a department in [Members].
+type Member struct {
+	Code  DepartmentCode `json:"code"`
+	MSPID MSPID          `json:"mspId"`
 }
 
 // RegisterDepartmentArgs are the argument of governance:RegisterDepartment.
@@ -35,8 +54,24 @@ func (a RegisterDepartmentArgs) Validate() error {
 // RegisterDepartment adds a department to the consortium. registered are all
 // departments on the ledger. The first to register is the lead and registers
 // itself; afterwards only the lead's admin registers others. Code, MSP ID and
-// USCC are each registered once.
-func RegisterDepartment(registered []Department, who Caller, tx Tx, args RegisterDepartmentArgs) (Department, error) {
+// USCC are each registered once. The members include the new one.
+func RegisterDepartment(registered []Department, who Caller, tx Tx, args RegisterDepartmentArgs) (Department, Members, error) {
+	d, err := registerDepartment(registered, who, tx, args)
+	if err != nil {
+		return Department{}, Members{}, err
+	}
+	var m Members
+	for _, each := range append(registered[:len(registered):len(registered)], d) {
+		m.Departments = append(m.Departments, Member{each.Code, each.MSPID})
+		if each.Lead {
+			m.Lead = each.Code
+		}
+	}
+	slices.SortFunc(m.Departments, func(a, b Member) int { return strings.Compare(string(a.Code), string(b.Code)) })
+	return d, m, seal(&m, SchemaMembers, who, tx)
+}
+
+func registerDepartment(registered []Department, who Caller, tx Tx, args RegisterDepartmentArgs) (Department, error) {
 	if err := args.Validate(); err != nil {
 		return Department{}, err
 	}
@@ -56,7 +91,7 @@ func RegisterDepartment(registered []Department, who Caller, tx Tx, args Registe
 				return args.Lead && args.Code == who.Department && args.MSPID == who.MSPID
 			case SideLead:
 				return own != nil && own.Lead
-			case SideAny, SideOwner, SideProvider, SideConsumer: // admit nobody
+			case SideAny, SideOwner, SideProvider, SideConsumer, SidePeer: // admit nobody
 			}
 			return false
 		},

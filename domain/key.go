@@ -11,11 +11,20 @@ var keyPrefixes = [...]struct {
 	prefix string
 }{
 	{KindDepartment, "dept"},
+	{KindMembers, "members"},
+	{KindCalendar, "cal"},
+	{KindCalendarVersion, "calv"},
+	{KindRule, "rule"},
+	{KindRuleVersion, "rulev"},
 	{KindCatalogEntry, "cat"},
 	{KindCatalogVersion, "catv"},
+	{KindCatalogEvent, "cate"},
+	{KindCatalogName, "catn"},
 	{KindRequest, "req"},
 	{KindRequestEvent, "reqe"},
 	{KindGrant, "grant"},
+	{KindGrantEvent, "grante"},
+	{KindOperation, "op"},
 	{KindLog, "log"},
 	{KindAnchor, "anchor"},
 	{KindCertificate, "cert"},
@@ -50,13 +59,29 @@ func ParseKey(key string) (kind RecordKind, id string, ok bool) {
 	return "", "", false
 }
 
-// VersionID is the id of a catalog version.
-func VersionID(code string, version int) string { return code + "~" + strconv.Itoa(version) }
+// VersionID is the id of a version of a catalog entry, of a calendar (by year) or
+// of a deadline rule (by event).
+func VersionID(of string, version int) string { return of + "~" + strconv.Itoa(version) }
 
-// EventID is the id of the event seq of a request or a certificate.
+// EventID is the id of the event seq of a catalog entry, a request, a grant or a
+// certificate.
 func EventID(id string, seq int) string { return id + "~" + strconv.Itoa(seq) }
 
 // AnchorID is the id of the anchor of a department's log at size.
 func AnchorID(department DepartmentCode, size uint64) string {
 	return string(department) + "~" + strconv.FormatUint(size, 10)
+}
+
+// MembersID is the id of the one [Members] record.
+const MembersID = "all"
+
+// CatalogNameID is the id under which a provider's resource name is taken; see
+// [PlainName].
+func CatalogNameID(provider DepartmentCode, name string) string {
+	return string(provider) + "~" + Digest([]byte(PlainName(name)))
+}
+
+// OperationID is the id of a department's operation.
+func OperationID(department DepartmentCode, operation string) string {
+	return string(department) + "~" + operation
 }

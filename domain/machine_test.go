@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,137 +61,6 @@ func testCells(t *testing.T, role Role, states []string, want grid, run func(who
 // row is a grid row with one outcome for all departments.
 func row(o Kind) [3]outcome { return [3]outcome{outcome(o), outcome(o), outcome(o)} }
 
-var catalogStates = []string{Absent, string(CatalogRegPending), string(CatalogRegistered), string(CatalogRegRejected), string(CatalogPublished)}
-
-func entryIn(state string) *CatalogEntry {
-	if state == Absent {
-		return nil
-	}
-	return someEntry(CatalogState(state))
-}
-
-func TestRegisterCatalogCells(t *testing.T) {
-	testCells(t, RoleOperator, catalogStates, grid{
-		Absent:                     {ok, ok, ok},
-		string(CatalogRegPending):  row(Exists),
-		string(CatalogRegistered):  row(Exists),
-		string(CatalogRegRejected): {ok, outcome(Exists), outcome(Exists)},
-		string(CatalogPublished):   row(Exists),
-	}, func(who Caller, dept Department, state string) (string, error) {
-		c := someContent()
-		c.ProviderUSCC = dept.USCC
-		e, _, err := RegisterCatalog(entryIn(state), who, dept, someTx, RegisterCatalogArgs{c})
-		return string(e.State), err
-	}, string(CatalogRegPending))
-}
-
-func TestReviewCatalogCells(t *testing.T) {
-	forbidden := outcome(Forbidden)
-	for _, tc := range []struct {
-		decision ReviewDecision
-		to       CatalogState
-		again    outcome // when registered
-		reject   outcome // when rejected
-	}{
-		{Approve, CatalogRegistered, outcome(Exists), outcome(Invalid)},
-		{Return, CatalogRegRejected, outcome(Invalid), outcome(Exists)},
-	} {
-		t.Run(string(tc.decision), func(t *testing.T) {
-			testCells(t, RoleReviewer, catalogStates, grid{
-				Absent:                     row(NotFound),
-				string(CatalogRegPending):  {forbidden, ok, forbidden},
-				string(CatalogRegistered):  {forbidden, tc.again, forbidden},
-				string(CatalogRegRejected): {forbidden, tc.reject, forbidden},
-				string(CatalogPublished):   {forbidden, outcome(Invalid), forbidden},
-			}, func(who Caller, dept Department, state string) (string, error) {
-				e, err := ReviewCatalog(entryIn(state), who, dept, someTx, ReviewCatalogArgs{someCode, tc.decision, "意见"})
-				return string(e.State), err
-			}, string(tc.to))
-		})
-	}
-	t.Run("the lead reviews its own entry", func(t *testing.T) {
-		e := someEntry(CatalogRegPending)
-		e.Provider = leadDept.Code
-		if _, err := ReviewCatalog(e, as(leadDept, RoleReviewer), leadDept, someTx, ReviewCatalogArgs{someCode, Approve, ""}); err != nil {
-			t.Error(err)
-		}
-		_, err := ReviewCatalog(e, as(leadDept, RoleOperator), leadDept, someTx, ReviewCatalogArgs{someCode, Approve, ""})
-		wantKind(t, err, Forbidden, "catalog:Review is for the role reviewer, the caller is operator")
-	})
-}
-
-func TestPublishCatalogCells(t *testing.T) {
-	forbidden := outcome(Forbidden)
-	testCells(t, RoleOperator, catalogStates, grid{
-		Absent:                     row(NotFound),
-		string(CatalogRegPending):  {outcome(Invalid), forbidden, forbidden},
-		string(CatalogRegistered):  {ok, forbidden, forbidden},
-		string(CatalogRegRejected): {outcome(Invalid), forbidden, forbidden},
-		string(CatalogPublished):   {outcome(Exists), forbidden, forbidden},
-	}, func(who Caller, _ Department, state string) (string, error) {
-		e, err := PublishCatalog(entryIn(state), who, someTx, CodeArgs{someCode})
-		return string(e.State), err
-	}, string(CatalogPublished))
-}
-
-var requestStates = []string{Absent, string(RequestSubmitted), string(RequestAgreed), string(RequestPartlyAgreed), string(RequestRefused)}
-
-func requestIn(state string) *ShareRequest {
-	if state == Absent {
-		return nil
-	}
-	return someRequest(RequestState(state))
-}
-
-func TestRequestShareCells(t *testing.T) {
-	testCells(t, RoleOperator, requestStates, grid{
-		Absent:                      {outcome(Forbidden), ok, ok}, // the owner of the resource does not ask itself
-		string(RequestSubmitted):    row(Exists),
-		string(RequestAgreed):       row(Exists),
-		string(RequestPartlyAgreed): row(Exists),
-		string(RequestRefused):      row(Exists),
-	}, func(who Caller, _ Department, state string) (string, error) {
-		r, _, err := RequestShare(requestIn(state), who, someTx, someEntry(CatalogPublished), someRequestContent())
-		return string(r.State), err
-	}, string(RequestSubmitted))
-}
-
-func TestAnswerShareCells(t *testing.T) {
-	forbidden := outcome(Forbidden)
-	for _, tc := range []struct {
-		decision AnswerDecision
-		to       RequestState
-	}{{Agree, RequestAgreed}, {Partly, RequestPartlyAgreed}, {Refuse, RequestRefused}} {
-		t.Run(string(tc.decision), func(t *testing.T) {
-			want := grid{Absent: row(NotFound), string(RequestSubmitted): {ok, forbidden, forbidden}}
-			for _, s := range []RequestState{RequestAgreed, RequestPartlyAgreed, RequestRefused} {
-				want[string(s)] = [3]outcome{outcome(Invalid), forbidden, forbidden}
-			}
-			want[string(tc.to)] = [3]outcome{outcome(Exists), forbidden, forbidden}
-			testCells(t, RoleReviewer, requestStates, want, func(who Caller, _ Department, state string) (string, error) {
-				args := AnswerArgs{ID: someID, Decision: tc.decision}
-				switch tc.decision {
-				case Agree: // says nothing more
-				case Partly:
-					args.Reason, args.Items = "部分字段未归集", []string{"库名"}
-					args.Period, args.Quota = someRequestContent().Period, someRequestContent().Quota
-				case Refuse:
-					args.Reason, args.LegalBasis = "不符合条件", []string{"条例"}
-				}
-				r, _, g, err := AnswerShare(requestIn(state), who, someTx, someVersion(), args)
-				if err == nil && (g != nil) != (tc.decision != Refuse) {
-					t.Errorf("grant = %v", g)
-				}
-				return string(r.State), err
-			}, string(tc.to))
-		})
-	}
-}
-
-func someVersion() *CatalogVersion {
-	return &CatalogVersion{Provider: policeDept.Code, Version: 1, Content: someContent()}
-}
-
 var certificateStates = []string{Absent, string(CertificateValid), string(CertificateRevoked)}
 
 func certificateIn(t *testing.T, state string) *Certificate {
@@ -225,7 +95,7 @@ func TestRevokeCertificateCells(t *testing.T) {
 	testCells(t, RoleReviewer, certificateStates, grid{
 		Absent:                     row(NotFound),
 		string(CertificateValid):   {ok, forbidden, forbidden},
-		string(CertificateRevoked): {outcome(Exists), forbidden, forbidden},
+		string(CertificateRevoked): {outcome(WrongState), forbidden, forbidden},
 	}, func(who Caller, _ Department, state string) (string, error) {
 		got, _, err := RevokeCertificate(certificateIn(t, state), who, someTx, someRevocation())
 		return string(got.Status), err
@@ -298,11 +168,15 @@ func TestRegisterDepartmentCells(t *testing.T) {
 				if role != RoleAdmin && tc.args.Code != "" {
 					want = outcome(Forbidden)
 				}
-				d, err := RegisterDepartment(tc.registered, as(tc.who, role), someTx, tc.args)
+				d, members, err := RegisterDepartment(tc.registered, as(tc.who, role), someTx, tc.args)
 				switch {
 				case want == ok:
 					if err != nil || d.Code != tc.args.Code || d.Department != tc.who.Code || !DigestHolds(&d) {
 						t.Errorf("got %+v, %v", d, err)
+					}
+					if members.Lead != leadDept.Code || len(members.Departments) != len(tc.registered)+1 || !DigestHolds(&members) ||
+						!slices.Contains(members.Departments, Member{d.Code, d.MSPID}) || !slices.IsSortedFunc(members.Departments, func(a, b Member) int { return strings.Compare(string(a.Code), string(b.Code)) }) {
+						t.Errorf("members %+v", members)
 					}
 				case KindOf(err) != Kind(want):
 					t.Errorf("got %v, want kind %s", err, want)
@@ -314,15 +188,7 @@ func TestRegisterDepartmentCells(t *testing.T) {
 
 func TestTimesOfOneRecordGrow(t *testing.T) {
 	early := later(-time.Second)
-	_, _, err := RegisterCatalog(someEntry(CatalogRegRejected), as(policeDept, RoleOperator), policeDept, early, RegisterCatalogArgs{someContent()})
-	wantKind(t, err, Conflict, "later time")
-	_, err = ReviewCatalog(someEntry(CatalogRegPending), as(leadDept, RoleReviewer), leadDept, early, ReviewCatalogArgs{someCode, Approve, ""})
-	wantKind(t, err, Conflict, "later time")
-	_, err = PublishCatalog(someEntry(CatalogRegistered), as(policeDept, RoleOperator), early, CodeArgs{someCode})
-	wantKind(t, err, Conflict, "later time")
-	_, _, _, err = AnswerShare(someRequest(RequestSubmitted), as(policeDept, RoleReviewer), early, someVersion(), AnswerArgs{ID: someID, Decision: Agree})
-	wantKind(t, err, Conflict, "later time")
-	_, _, err = RevokeCertificate(certificateIn(t, string(CertificateValid)), as(policeDept, RoleReviewer), early, someRevocation())
+	_, _, err := RevokeCertificate(certificateIn(t, string(CertificateValid)), as(policeDept, RoleReviewer), early, someRevocation())
 	wantKind(t, err, Conflict, "later time")
 	_, _, err = AnchorLog(logIn(stateRegistered), as(policeDept, RoleGateway), early, AnchorArgs{Checkpoint: "x"}, headOf(5))
 	wantKind(t, err, Conflict, "later time")
@@ -351,14 +217,16 @@ func statesPage() []byte {
 
 # States
 
-Every record that changes has a state machine. A row says which role of which department moves a record from one state to
+Every record that changes has a state machine: a diagram of its states, without the moves that leave the state as it is, and
+a table of all moves. A row says which role of which department moves a record from one state to
 the next, and by which transaction; whatever is not listed is refused. Refusals are decided in this order: the role
-(forbidden), a record that is missing or already there (not_found, exists), the department (forbidden), the state (exists
-when it is already the one asked for, else invalid). A transaction older than the record's last change is a conflict.
+(forbidden), a record that is missing or already there (not_found, exists), the department (forbidden), the state
+(wrong_state, with the state it is in). A transaction older than the record's last change is a conflict.
 
 Sides: *founder* the first department, which registers itself as the lead · *lead* 主管部门 · *any* every registered department,
 which becomes the owner · *owner* the department that the record belongs to · *provider* 提供部门 and *consumer* 需求部门 of a
-share (every department but the provider may ask).
+share (every department but the provider may ask) · *peer* any department that is no party, where the lead is one itself:
+whose reviewers decide is settled when the record is made.
 
 Expiry is never stored: grants are pending, active or expired, and certificates not_yet_valid, valid or expired, by the time
 asked about. A revocation counts from the day it takes effect.
@@ -374,12 +242,47 @@ to change; whoever issues the same identifier again, under any reference, is ref
 	}
 	for _, m := range Machines() {
 		fmt.Fprintf(&b, "\n## %s `%s`\n\n", strings.ReplaceAll(string(m.Kind), "_", " "), KeyOf(m.Kind, "…"))
+		b.WriteString(stateDiagram(m))
 		b.WriteString("| From | To | Transaction | Event | Role | Side |\n| --- | --- | --- | --- | --- | --- |\n")
 		for _, r := range m.Transitions {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name(r.From), r.To, r.Transaction, name(r.Event), r.Role, r.Side)
 		}
 	}
 	return b.Bytes()
+}
+
+// stateDiagram draws a machine for Mermaid, one arrow for all moves between two
+// states. What leaves the state as it is stands in the table only.
+func stateDiagram(m Machine) string {
+	type arrow struct{ from, to string }
+	var arrows []arrow
+	labels := map[arrow][]string{}
+	for _, r := range m.Transitions {
+		if r.From == r.To {
+			continue
+		}
+		at := arrow{r.From, r.To}
+		if at.from == Absent {
+			at.from = "[*]"
+		}
+		if labels[at] == nil {
+			arrows = append(arrows, at)
+		}
+		_, label, _ := strings.Cut(r.Transaction, ":")
+		if r.Event != "" {
+			label += " " + r.Event
+		}
+		if !slices.Contains(labels[at], label) {
+			labels[at] = append(labels[at], label)
+		}
+	}
+	var b strings.Builder
+	b.WriteString("```mermaid\nstateDiagram-v2\n")
+	for _, at := range arrows {
+		fmt.Fprintf(&b, "    %s --> %s: %s\n", at.from, at.to, strings.Join(labels[at], ", "))
+	}
+	b.WriteString("```\n\n")
+	return b.String()
 }
 
 func TestStatesPage(t *testing.T) {
@@ -403,7 +306,12 @@ func TestStatesPage(t *testing.T) {
 }
 
 func TestMachinesAreWellFormed(t *testing.T) {
-	seen := map[Transition]bool{}
+	type where struct {
+		transaction, event, from string
+		role                     Role
+		side                     Side
+	}
+	seen := map[where]string{}
 	kinds := map[RecordKind]bool{}
 	for _, m := range Machines() {
 		if kinds[m.Kind] || len(m.Transitions) == 0 {
@@ -411,11 +319,16 @@ func TestMachinesAreWellFormed(t *testing.T) {
 		}
 		kinds[m.Kind] = true
 		for _, r := range m.Transitions {
-			at := Transition{Transaction: r.Transaction + string(m.Kind), Event: r.Event, From: r.From}
-			if seen[at] || r.To == Absent || r.Role == "" || r.Side == "" {
-				t.Errorf("transition %+v is incomplete or ambiguous", r)
+			at := where{r.Transaction + string(m.Kind), r.Event, r.From, r.Role, r.Side}
+			if seen[at] != "" || r.To == Absent || r.Role == "" || r.Side == "" {
+				t.Errorf("transition %+v is incomplete or repeated", r)
 			}
-			seen[at] = true
+			seen[at] = r.To
+			at.role, at.side = "", ""
+			if to := seen[at]; to != "" && to != r.To {
+				t.Errorf("transition %+v is ambiguous: it also leads to %s", r, to)
+			}
+			seen[at] = r.To
 		}
 	}
 }

@@ -60,11 +60,20 @@ type RecordKind string
 // The kinds of records and, beside each, its state key.
 const (
 	KindDepartment       RecordKind = "department"        // dept~{code}
+	KindMembers          RecordKind = "members"           // members~all
+	KindCalendar         RecordKind = "calendar"          // cal~{year}
+	KindCalendarVersion  RecordKind = "calendar_version"  // calv~{year}~{version}
+	KindRule             RecordKind = "rule"              // rule~{event}
+	KindRuleVersion      RecordKind = "rule_version"      // rulev~{event}~{version}
 	KindCatalogEntry     RecordKind = "catalog"           // cat~{code}
 	KindCatalogVersion   RecordKind = "catalog_version"   // catv~{code}~{version}
+	KindCatalogEvent     RecordKind = "catalog_event"     // cate~{code}~{seq}
+	KindCatalogName      RecordKind = "catalog_name"      // catn~{provider}~{digest of the plain name}
 	KindRequest          RecordKind = "request"           // req~{id}
 	KindRequestEvent     RecordKind = "request_event"     // reqe~{id}~{seq}
 	KindGrant            RecordKind = "grant"             // grant~{id}
+	KindGrantEvent       RecordKind = "grant_event"       // grante~{id}~{seq}
+	KindOperation        RecordKind = "operation"         // op~{department}~{operation}
 	KindLog              RecordKind = "log"               // log~{department}
 	KindAnchor           RecordKind = "anchor"            // anchor~{department}~{size}
 	KindCertificate      RecordKind = "certificate"       // cert~{ref}
@@ -74,8 +83,10 @@ const (
 
 // RecordKinds lists every RecordKind.
 var RecordKinds = []RecordKind{
-	KindDepartment, KindCatalogEntry, KindCatalogVersion, KindRequest, KindRequestEvent,
-	KindGrant, KindLog, KindAnchor, KindCertificate, KindCertificateEvent, KindCertificateID,
+	KindDepartment, KindMembers, KindCalendar, KindCalendarVersion, KindRule, KindRuleVersion,
+	KindCatalogEntry, KindCatalogVersion, KindCatalogEvent, KindCatalogName,
+	KindRequest, KindRequestEvent, KindGrant, KindGrantEvent, KindOperation,
+	KindLog, KindAnchor, KindCertificate, KindCertificateEvent, KindCertificateID,
 }
 
 // Statement is what evidence:Attest answers and departments sign: what the
@@ -103,4 +114,14 @@ type AttestArgs struct {
 	Kind  RecordKind `json:"kind"`
 	ID    string     `json:"id"` // the part of the state key after its first "~", for example "police~17" for an anchor
 	Nonce string     `json:"nonce"`
+}
+
+// Operation remembers what one operation of a department did, so that asking
+// again under the same identifier answers the same and changes nothing.
+type Operation struct {
+	Meta
+	Operation      string `json:"operation"` // 32 lower-case hexadecimal digits
+	Transaction    string `json:"transaction"`
+	ArgumentDigest string `json:"argumentDigest"` // SHA-256 of the argument
+	Result         string `json:"result"`         // what the transaction answered
 }

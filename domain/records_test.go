@@ -5,271 +5,12 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-func TestCatalogContentValidate(t *testing.T) {
-	item := func(s ShareType) CatalogItem { return CatalogItem{Name: "库名", Type: "C", Level: 1, ShareType: s} }
-	checkInvalid(t, someContent, []invalidCase[CatalogContent]{
-		{"unconditional without basis", func(c *CatalogContent) {
-			c.ShareType, c.ShareCondition, c.LegalBasis = Unconditional, "", nil
-			c.Items = []CatalogItem{item(Unconditional)}
-		}, ""},
-		{"a document without items", func(c *CatalogContent) { c.Items, c.Format, c.ShareMode = nil, "file", "platform_file" }, ""},
-		{"a file by mail", func(c *CatalogContent) { c.Format, c.ShareMode = "spreadsheet", "mail" }, ""},
-		{"an interface", func(c *CatalogContent) { c.Format, c.ShareMode = "api", "platform_api" }, ""},
-		{"longest name", func(c *CatalogContent) { c.Name = strings.Repeat("名", MaxName) }, ""},
-		{"longest abstract", func(c *CatalogContent) { c.Abstract = strings.Repeat("摘", MaxAbstract) }, ""},
-		{"no duty", func(c *CatalogContent) { c.DutyRef = "" }, ""},
-
-		{"conditional without condition", func(c *CatalogContent) { c.ShareCondition = "" }, "shareCondition: required"},
-		{"condition on an unconditional resource", func(c *CatalogContent) {
-			c.ShareType = Unconditional
-		}, "shareCondition: only a conditional resource has a condition"},
-		{"conditional without basis", func(c *CatalogContent) { c.LegalBasis = nil }, "legalBasis: required unless the resource and all its items are unconditional"},
-		{"not shared without basis", func(c *CatalogContent) {
-			c.ShareType, c.ShareCondition, c.LegalBasis = NotShared, "", nil
-			c.Items = []CatalogItem{item(NotShared)}
-		}, "legalBasis: required unless the resource and all its items are unconditional"},
-		{"restricted item without basis", func(c *CatalogContent) {
-			c.ShareType, c.ShareCondition, c.LegalBasis = Unconditional, "", nil
-		}, "legalBasis: required unless the resource and all its items are unconditional"},
-		{"empty basis", func(c *CatalogContent) { c.LegalBasis = []string{""} }, "legalBasis[0]: required"},
-		{"repeated basis", func(c *CatalogContent) { c.LegalBasis = []string{"甲", "甲"} }, "legalBasis[1]: repeats an earlier entry"},
-		{"many bases", func(c *CatalogContent) { c.LegalBasis = make([]string, MaxBases+1) }, "legalBasis: more than 20 entries"},
-		{"item looser than the entry", func(c *CatalogContent) { c.Items = []CatalogItem{item(Unconditional)} }, "items[0].shareType: looser than the resource's"},
-		{"bad USCC", func(c *CatalogContent) { c.ProviderUSCC = "11370000004504927B" }, "providerUscc: " + usccRule},
-		{"region of five digits", func(c *CatalogContent) { c.RegionCode = "37010" }, "regionCode: must be the 6 digits of an administrative division (GB/T 2260)"},
-		{"region with a letter", func(c *CatalogContent) { c.RegionCode = "3701O0" }, "regionCode: must be the 6 digits of an administrative division (GB/T 2260)"},
-		{"structured without items", func(c *CatalogContent) { c.Items = nil }, "items: required for the formats spreadsheet, database and api"},
-		{"no system", func(c *CatalogContent) { c.SystemRef = "" }, "systemRef: required"},
-		{"system name as name", func(c *CatalogContent) { c.Name = c.SystemRef }, "name: is the name of the information system, not of a resource"},
-		{"bad code", func(c *CatalogContent) { c.Code = "X" }, "code: " + catalogCodeRule},
-		{"no name", func(c *CatalogContent) { c.Name = "" }, "name: required"},
-		{"no abstract", func(c *CatalogContent) { c.Abstract = "" }, "abstract: required"},
-		{"long name", func(c *CatalogContent) { c.Name = strings.Repeat("名", MaxName+1) }, "name: longer than 200 characters"},
-		{"long abstract", func(c *CatalogContent) { c.Abstract = strings.Repeat("摘", MaxAbstract+1) }, "abstract: longer than 2000 characters"},
-		{"table as interface", func(c *CatalogContent) { c.ShareMode = "platform_api" }, "shareMode: not one of platform_table"},
-		{"interface as table", func(c *CatalogContent) { c.Format = "api" }, "shareMode: not one of platform_api"},
-		{"file as table", func(c *CatalogContent) { c.Format = "file" }, "shareMode: not one of platform_file, mail, medium"},
-		{"unknown format", func(c *CatalogContent) { c.Format = "pdf" }, "format: not one of file, spreadsheet, database, image, stream, self_describing, api"},
-		{"unknown cycle", func(c *CatalogContent) { c.UpdateCycle = "hourly" }, "updateCycle: not one of irregular, realtime, daily, weekly, monthly, quarterly, half_yearly, yearly, other"},
-		{"unknown share type", func(c *CatalogContent) { c.ShareType = 0 }, "shareType: not one of 1, 2, 3; shareCondition: only a conditional resource has a condition"},
-		{"unknown personal data", func(c *CatalogContent) { c.PersonalData = "" }, "personalData: not one of none, general, sensitive"},
-		{"item faults", func(c *CatalogContent) {
-			c.Items = []CatalogItem{{Type: "Z", Level: 5, ShareType: 4}}
-		}, "items[0].type: not one of C, N, Y, D, T, L, M, G, B, I, F; items[0].level: must be 1 to 4; items[0].shareType: not one of 1, 2, 3; items.name[0]: required"},
-		{"repeated item", func(c *CatalogContent) { c.Items = append(c.Items, c.Items[0]) }, "items.name[3]: repeats an earlier entry"},
-		{"many items", func(c *CatalogContent) { c.Items = make([]CatalogItem, MaxItems+1) }, "items: more than 500 entries"},
-		{"a person's number", func(c *CatalogContent) { c.Abstract = "联系电话13800000000" }, "abstract: personal-number rule: contains what looks like a resident ID number or a mobile telephone number"},
-	})
-}
-
-func TestRegisterCatalog(t *testing.T) {
-	who := as(policeDept, RoleOperator)
-	e, v, err := RegisterCatalog(nil, who, policeDept, someTx, RegisterCatalogArgs{someContent()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e.Version != 1 || v.Version != 1 || e.Provider != "police" || e.Schema != SchemaCatalogEntry || v.Schema != SchemaCatalogVersion {
-		t.Errorf("entry %+v, version %+v", e, v)
-	}
-	if e.Department != "police" || e.Role != RoleOperator || e.TxID != someTx.ID || !e.TxTime.Equal(noon) {
-		t.Errorf("meta %+v", e.Meta)
-	}
-	if !DigestHolds(&e) || !DigestHolds(&v) {
-		t.Error("a digest does not hold")
-	}
-	e.Opinion = "changed"
-	if DigestHolds(&e) {
-		t.Error("the digest holds for a changed record")
-	}
-
-	again, v2, err := RegisterCatalog(someEntry(CatalogRegRejected), who, policeDept, someTx, RegisterCatalogArgs{someContent()})
-	if err != nil || again.Version != 2 || v2.Version != 2 {
-		t.Errorf("after a return: version %d and %d, %v, want 2", again.Version, v2.Version, err)
-	}
-	_, _, err = RegisterCatalog(nil, as(civilDept, RoleOperator), civilDept, someTx, RegisterCatalogArgs{someContent()})
-	wantKind(t, err, Invalid, "content.providerUscc: not the code of department civil")
-	_, _, err = RegisterCatalog(nil, who, policeDept, someTx, RegisterCatalogArgs{})
-	wantKind(t, err, Invalid, "content.code: ")
-}
-
-func TestShareRequestContentValidate(t *testing.T) {
-	checkInvalid(t, someRequestContent, []invalidCase[ShareRequestContent]{
-		{"id", func(c *ShareRequestContent) { c.ID = "1" }, "id: " + hex32Rule},
-		{"no items", func(c *ShareRequestContent) { c.Items = nil }, "items: required"},
-		{"repeated items", func(c *ShareRequestContent) { c.Items = []string{"库名", "库名"} }, "items[1]: repeats an earlier entry"},
-		{"no purpose", func(c *ShareRequestContent) { c.Purpose = "" }, "purpose: required"},
-		{"a person in the purpose", func(c *ShareRequestContent) { c.Purpose = "核验999999199001011234" }, "purpose: personal-number rule: contains what looks like a resident ID number or a mobile telephone number"},
-		{"service item", func(c *ShareRequestContent) { c.ServiceItem = "" }, "serviceItem: " + serviceItemRule},
-		{"a phone as service item", func(c *ShareRequestContent) { c.ServiceItem = "13800000000" }, "serviceItem: personal-number rule: contains what looks like a resident ID number or a mobile telephone number"},
-		{"mode", func(c *ShareRequestContent) { c.ShareMode = "fax" }, "shareMode: not one of platform_table, platform_file, platform_api, mail, medium"},
-		{"period", func(c *ShareRequestContent) { c.Period.To = c.Period.From }, "period.to: not after from"},
-		{"no period", func(c *ShareRequestContent) { c.Period = Period{} }, "period.from: required; period.to: required"},
-		{"quota", func(c *ShareRequestContent) { c.Quota = Quota{} }, "quota.total: must be at least 1; quota.perDay: must be at least 1"},
-		{"daily quota", func(c *ShareRequestContent) { c.Quota = Quota{5, 6} }, "quota.perDay: more than the total"},
-		{"letter", func(c *ShareRequestContent) { c.LetterDigest = "" }, "letterDigest: " + hex64Rule},
-		{"measures", func(c *ShareRequestContent) { c.SecurityMeasures, c.UseBasis = "", "" }, "useBasis: required; securityMeasures: required"},
-	})
-}
-
-func TestAnswerArgsValidate(t *testing.T) {
-	part := func(a *AnswerArgs) {
-		a.Decision, a.Reason, a.Items = Partly, "理由", []string{"库名"}
-		a.Period, a.Quota = someRequestContent().Period, someRequestContent().Quota
-	}
-	checkInvalid(t, func() AnswerArgs { return AnswerArgs{ID: someID, Decision: Agree} }, []invalidCase[AnswerArgs]{
-		{"agree with a word", func(a *AnswerArgs) { a.Reason = "同意" }, ""},
-		{"partly", part, ""},
-		{
-			"partly without all", func(a *AnswerArgs) { a.Decision = Partly },
-			"reason: required; items: required for a partial agreement; period.from: required; period.to: required; quota.total: must be at least 1; quota.perDay: must be at least 1",
-		},
-		{
-			"agree with items", func(a *AnswerArgs) { part(a); a.Decision = Agree },
-			"items: only for a partial agreement; period: only for a partial agreement; quota: only for a partial agreement",
-		},
-		{"refuse without basis", func(a *AnswerArgs) { a.Decision = Refuse }, "reason: required; legalBasis: required for a refusal"},
-		{"refuse", func(a *AnswerArgs) { a.Decision, a.Reason, a.LegalBasis = Refuse, "理由", []string{"依据"} }, ""},
-		{"decision", func(a *AnswerArgs) { a.Decision, a.Reason = "", "x" }, "decision: not one of agree, partly, refuse"},
-		{"id", func(a *AnswerArgs) { a.ID = "" }, "id: " + hex32Rule},
-	})
-}
-
-func TestRequestShare(t *testing.T) {
-	who := as(civilDept, RoleOperator)
-	r, e, err := RequestShare(nil, who, someTx, someEntry(CatalogPublished), someRequestContent())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Consumer != "civil" || r.Provider != "police" || r.Seq != 1 || r.CatalogVersion != 1 || !r.SubmittedAt.Equal(noon) || r.GrantID != "" {
-		t.Errorf("request %+v", r)
-	}
-	if e.RequestID != someID || e.Seq != 1 || e.State != RequestSubmitted || !DigestHolds(&r) || !DigestHolds(&e) {
-		t.Errorf("event %+v", e)
-	}
-	for _, tc := range []struct {
-		name   string
-		entry  func(*CatalogEntry)
-		args   func(*ShareRequestContent)
-		reason string
-	}{
-		{"unpublished", func(e *CatalogEntry) { e.State = CatalogRegistered }, nil, "catalogCode: the entry is registered"},
-		{"not shared", func(e *CatalogEntry) { e.Content.ShareType = NotShared }, nil, "catalogCode: the resource is not shared"},
-		{"unknown item", nil, func(c *ShareRequestContent) { c.Items[1] = "姓名" }, "items[1]: not an item of the resource"},
-		{"item not shared", nil, func(c *ShareRequestContent) { c.Items[1] = "汛限水位（米）" }, "items[1]: the item is not shared"},
-		{"mode", nil, func(c *ShareRequestContent) { c.ShareMode = "mail" }, "shareMode: the resource is shared by platform_table"},
-		{"past", nil, func(c *ShareRequestContent) { c.Period = Period{noon.AddDate(-1, 0, 0), noon} }, "period.to: already past"},
-		{"a document by a part", func(e *CatalogEntry) { e.Content.Items = nil }, nil, "items[0]: not an item of the resource"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			entry, args := someEntry(CatalogPublished), someRequestContent()
-			if tc.entry != nil {
-				tc.entry(entry)
-			}
-			if tc.args != nil {
-				tc.args(&args)
-			}
-			_, _, err := RequestShare(nil, who, someTx, entry, args)
-			wantKind(t, err, Invalid, tc.reason)
-		})
-	}
-	t.Run("a document as a whole", func(t *testing.T) {
-		entry, args := someEntry(CatalogPublished), someRequestContent()
-		entry.Content.Items = nil
-		args.Items = []string{entry.Content.Name}
-		if _, _, err := RequestShare(nil, who, someTx, entry, args); err != nil {
-			t.Error(err)
-		}
-	})
-	_, _, err = RequestShare(nil, who, someTx, nil, someRequestContent())
-	wantKind(t, err, NotFound, "catalog entry "+someCode)
-	_, _, err = RequestShare(nil, who, someTx, someEntry(CatalogPublished), ShareRequestContent{})
-	wantKind(t, err, Invalid, "id: ")
-}
-
-func TestAnswerShare(t *testing.T) {
-	who := as(policeDept, RoleReviewer)
-	r, e, g, err := AnswerShare(someRequest(RequestSubmitted), who, later(time.Hour), someVersion(), AnswerArgs{ID: someID, Decision: Agree})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := someGrant()
-	want.ConditionsDigest = Digest([]byte("仅用于防汛调度"))
-	want.Meta = g.Meta
-	if diff := cmp.Diff(&want, g); diff != "" {
-		t.Errorf("grant (-want +got):\n%s", diff)
-	}
-	if r.GrantID != someID || r.Seq != 2 || e.Seq != 2 || e.Event != "agree" || e.State != RequestAgreed {
-		t.Errorf("request %+v, event %+v", r, e)
-	}
-	if !DigestHolds(&r) || !DigestHolds(&e) || !DigestHolds(g) {
-		t.Error("a digest does not hold")
-	}
-	if !r.SubmittedAt.Equal(noon) || r.LegalBasis == nil {
-		t.Errorf("request %+v", r)
-	}
-
-	asked := someRequestContent()
-	partly := AnswerArgs{ID: someID, Decision: Partly, Reason: "理由", Items: []string{"库名"}, Period: asked.Period, Quota: Quota{10, 1}}
-	_, _, g, err = AnswerShare(someRequest(RequestSubmitted), who, someTx, someVersion(), partly)
-	if err != nil || !slices.Equal(g.Items, partly.Items) || g.Quota != partly.Quota {
-		t.Errorf("partial grant %+v, %v", g, err)
-	}
-	for _, tc := range []struct {
-		name   string
-		change func(*AnswerArgs)
-		reason string
-	}{
-		{"items not asked for", func(a *AnswerArgs) { a.Items = []string{"姓名"} }, "items[0]: was not asked for"},
-		{"longer", func(a *AnswerArgs) { a.Period.To = a.Period.To.Add(time.Second) }, "period: outside the period asked for"},
-		{"earlier", func(a *AnswerArgs) { a.Period.From = a.Period.From.Add(-time.Second) }, "period: outside the period asked for"},
-		{"more calls", func(a *AnswerArgs) { a.Quota = Quota{1001, 1} }, "quota: more than was asked for"},
-		{"all of it", func(a *AnswerArgs) { a.Items, a.Quota = asked.Items, asked.Quota }, "decision: nothing is left out"},
-		{"past", func(a *AnswerArgs) { a.Period.To = noon.Add(time.Minute) }, "period.to: already past"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			args := partly
-			tc.change(&args)
-			_, _, _, err := AnswerShare(someRequest(RequestSubmitted), who, later(time.Hour), someVersion(), args)
-			wantKind(t, err, Invalid, tc.reason)
-		})
-	}
-	_, _, _, err = AnswerShare(someRequest(RequestSubmitted), who, someTx, nil, AnswerArgs{ID: someID, Decision: Agree})
-	wantKind(t, err, NotFound, "version 1 of catalog entry "+someCode)
-	_, _, _, err = AnswerShare(someRequest(RequestSubmitted), who, someTx, someVersion(), AnswerArgs{})
-	wantKind(t, err, Invalid, "id: ")
-}
-
-func TestGrantStatusAt(t *testing.T) {
-	g := someGrant()
-	for _, tc := range []struct {
-		at   time.Time
-		want GrantState
-	}{
-		{g.Period.From.Add(-1), GrantPending},
-		{g.Period.From, GrantActive},
-		{g.Period.To.Add(-1), GrantActive},
-		{g.Period.To, GrantExpired},
-	} {
-		if got := g.StatusAt(tc.at); got != tc.want {
-			t.Errorf("StatusAt(%s) = %s, want %s", tc.at, got, tc.want)
-		}
-		if got, want := g.Period.Contains(tc.at), tc.want == GrantActive; got != want {
-			t.Errorf("Contains(%s) = %v", tc.at, got)
-		}
-	}
-	g.State = "suspended"
-	if got := g.StatusAt(noon); got != "suspended" {
-		t.Errorf("a stored state other than active is %s", got)
-	}
-}
 
 func TestCertificateContentValidate(t *testing.T) {
 	valid := func() CertificateContent { return someCertificateContent(t) }
@@ -570,7 +311,7 @@ func TestAdmit(t *testing.T) {
 				tc.change(&r)
 			}
 			g := someGrant()
-			g.TxTime = noon.Add(time.Minute) // recorded after its period began
+			g.GrantedAt = noon.Add(time.Minute) // recorded after its period began
 			err := Admit(g, r, tc.total, tc.today)
 			if tc.want == "" {
 				if err != nil {
@@ -580,6 +321,11 @@ func TestAdmit(t *testing.T) {
 			}
 			wantKind(t, err, Forbidden, tc.want)
 		})
+	}
+	for _, state := range []GrantState{GrantSuspended, GrantRevoked} {
+		g := someGrant()
+		g.State = state
+		wantKind(t, Admit(g, someAccessRecord(), 0, 0), Forbidden, "at: the grant is "+string(state)+" at that time")
 	}
 }
 
@@ -595,6 +341,15 @@ func TestKeys(t *testing.T) {
 		{KindRequest, someID, "req~" + someID},
 		{KindRequestEvent, EventID(someID, 3), "reqe~" + someID + "~3"},
 		{KindGrant, someID, "grant~" + someID},
+		{KindGrantEvent, EventID(someID, 2), "grante~" + someID + "~2"},
+		{KindMembers, MembersID, "members~all"},
+		{KindCalendar, "2026", "cal~2026"},
+		{KindCalendarVersion, VersionID("2026", 2), "calv~2026~2"},
+		{KindRule, string(DeadlineMediation), "rule~mediation"},
+		{KindRuleVersion, VersionID(string(DeadlineMediation), 1), "rulev~mediation~1"},
+		{KindCatalogEvent, EventID(someCode, 1), "cate~" + someCode + "~1"},
+		{KindCatalogName, CatalogNameID("police", "库 名"), "catn~police~" + Digest([]byte(PlainName("库名")))},
+		{KindOperation, OperationID("police", someID), "op~police~" + someID},
 		{KindLog, "police", "log~police"},
 		{KindAnchor, AnchorID("police", 17), "anchor~police~17"},
 		{KindCertificate, someID, "cert~" + someID},
@@ -631,6 +386,8 @@ func TestAttest(t *testing.T) {
 		}
 		return data
 	}
+	overdue := someRequest(RequestAccepted)
+	overdue.Clock.DueAt = tx.Time
 	grant := someGrant()
 	expired := someGrant()
 	expired.Period.To = noon.Add(time.Minute)
@@ -644,6 +401,7 @@ func TestAttest(t *testing.T) {
 		{"department", KindDepartment, canonical(policeDept), ""},
 		{"catalog", KindCatalogEntry, canonical(someEntry(CatalogPublished)), "published"},
 		{"request", KindRequest, canonical(someRequest(RequestSubmitted)), "submitted"},
+		{"overdue request", KindRequest, canonical(overdue), "overdue"},
 		{"grant", KindGrant, canonical(grant), "active"},
 		{"expired grant", KindGrant, canonical(expired), "expired"},
 		{"certificate", KindCertificate, canonical(certificateIn(t, "valid")), "valid"},
@@ -746,6 +504,9 @@ func FuzzCanonicalRecords(f *testing.F) {
 		policeDept, *someEntry(CatalogPublished), *someVersion(), *someRequest(RequestSubmitted),
 		RequestEvent{},
 		someGrant(),
+		GrantEvent{},
+		Calendar{DaysOff: []string{"2026-01-01"}},
+		DeadlineRule{Event: DeadlineMediation},
 		*logIn(stateRegistered),
 		Anchor{Counts: []GrantCount{{someID, 1}}},
 		cert,
@@ -767,6 +528,9 @@ func FuzzCanonicalRecords(f *testing.F) {
 		fuzzRecord[ShareRequest](t, data)
 		fuzzRecord[RequestEvent](t, data)
 		fuzzRecord[Grant](t, data)
+		fuzzRecord[GrantEvent](t, data)
+		fuzzRecord[Calendar](t, data)
+		fuzzRecord[DeadlineRule](t, data)
 		fuzzRecord[LogRegistration](t, data)
 		fuzzRecord[Anchor](t, data)
 		fuzzRecord[Certificate](t, data)

@@ -13,6 +13,7 @@ import (
 var (
 	leadDept   = Department{Code: "bigdata", MSPID: "BigdataMSP", NameZh: "大数据局", NameEn: "Big Data Bureau", USCC: "11370000MB284651XL", Lead: true}
 	policeDept = Department{Code: "police", MSPID: "PoliceMSP", NameZh: "公安局", NameEn: "Police", USCC: "11370000004504927A"}
+	marketDept = Department{Code: "market", MSPID: "MarketMSP", NameZh: "市场监督管理局", NameEn: "Market Regulation", USCC: "11100000MB0143028R"}
 	civilDept  = Department{Code: "civil", MSPID: "CivilMSP", NameZh: "民政局", NameEn: "Civil Affairs", USCC: "11430000006122244L"}
 )
 
@@ -41,20 +42,22 @@ func someContent() CatalogContent {
 	return CatalogContent{
 		Code: someCode, Name: "大中型水库水情信息", Abstract: "库名、库水位（米）、蓄水量（万立方米）等。",
 		ProviderUSCC: policeDept.USCC, Classification: "环境与资源保护", Format: "database",
+		FormatType: "dm",
 		Items: []CatalogItem{
 			{Name: "库名", Type: "C", Level: 1, ShareType: Conditional},
 			{Name: "库水位（米）", Type: "N", Level: 2, ShareType: Conditional},
 			{Name: "汛限水位（米）", Type: "N", Level: 3, Sensitive: true, ShareType: NotShared},
 		},
 		ShareType: Conditional, ShareCondition: "仅用于防汛调度", LegalBasis: []string{"中华人民共和国防洪法"},
-		ShareMode: "platform_table", UpdateCycle: "daily", DutyRef: "水情监测", SystemRef: "水情信息系统",
-		RegionCode: "370100", PersonalData: "none",
+		ShareMode: "platform_table", OpenType: NotOpen, UpdateCycle: "daily", RelatedCodes: []string{},
+		DutyRef: "水情监测", SystemRef: "水情信息系统", RegionCode: "370100", Level: 3, PersonalData: "none",
 	}
 }
 
 func someEntry(state CatalogState) *CatalogEntry {
 	return &CatalogEntry{
-		Meta: Meta{TxTime: noon}, Provider: policeDept.Code, Version: 1, State: state, Content: someContent(),
+		Meta: Meta{TxTime: noon}, Provider: policeDept.Code, Reviewer: SideLead, Version: 1, State: state,
+		Content: someContent(), Seq: 1, LastVersion: 1,
 	}
 }
 
@@ -67,11 +70,58 @@ func someRequestContent() ShareRequestContent {
 	}
 }
 
+// someRequest is a request of civil for what police provides, in a state, with the
+// clock and the answer that a request in that state has.
 func someRequest(state RequestState) *ShareRequest {
-	return &ShareRequest{
+	r := &ShareRequest{
 		Meta: Meta{TxTime: noon}, Content: someRequestContent(), CatalogVersion: 1,
-		Consumer: civilDept.Code, Provider: policeDept.Code, State: state, Seq: 1, SubmittedAt: noon,
+		Consumer: civilDept.Code, Provider: policeDept.Code, Checker: SideLead, Mediator: SideLead,
+		State: state, Seq: 1, SubmittedAt: noon, LegalBasis: []string{},
 	}
+	event, timed := map[RequestState]DeadlineEvent{
+		RequestSubmitted: DeadlineRequestCheck, RequestReturned: DeadlineRequestCheck,
+		RequestAccepted: DeadlineRequestAnswer, RequestExtended: DeadlineRequestAnswer, RequestMediated: DeadlineRequestAnswer,
+		RequestAgreed: DeadlineRequestDelivery, RequestPartlyAgreed: DeadlineRequestDelivery,
+		RequestRefused: DeadlineRequestDispute, RequestDisputed: DeadlineMediation, RequestDelivered: DeadlineRequestConfirm,
+	}[state]
+	if timed {
+		clock, err := someDeadlines().Start(event, noon)
+		if err != nil {
+			panic(err)
+		}
+		if state == RequestReturned {
+			clock.StoppedAt = &clock.StartedAt
+		}
+		r.Clock = clock
+	}
+	if state == RequestRefused || state == RequestDisputed {
+		r.Decision, r.AnsweredAt, r.LegalBasis = Refuse, &r.SubmittedAt, []string{"条例"}
+	}
+	return r
+}
+
+// someDeadlines are rules of ten working days for every event, which the lead may
+// extend by five, and calendars for 2026 to 2028 without holidays.
+func someDeadlines() Deadlines {
+	var d Deadlines
+	for _, event := range DeadlineEvents {
+		d.Rules = append(d.Rules, DeadlineRule{
+			Event: event, Version: 3, Limit: 10, ExtendMax: 5, ExtendWith: ExtendByLead, LegalBasis: "依据",
+		})
+	}
+	for year := 2026; year <= 2028; year++ {
+		d.Calendars = append(d.Calendars, Calendar{Year: year, Version: year - 2025})
+	}
+	return d
+}
+
+// callOf is a transaction of a role of a department.
+func callOf(d Department, r Role, tx Tx) Call {
+	return Call{Who: as(d, r), Dept: d, Lead: leadDept.Code, Tx: tx, Deadlines: someDeadlines()}
+}
+
+func someVersion() *CatalogVersion {
+	return &CatalogVersion{Provider: policeDept.Code, Version: 1, Content: someContent()}
 }
 
 func someCertificateContent(t testing.TB) CertificateContent {
@@ -105,7 +155,7 @@ func someGrant() Grant {
 	return Grant{
 		ID: c.ID, RequestID: c.ID, CatalogCode: c.CatalogCode, CatalogVersion: 1, Items: c.Items,
 		Provider: policeDept.Code, Consumer: civilDept.Code, Purpose: c.Purpose, ServiceItem: c.ServiceItem,
-		ShareMode: c.ShareMode, Period: c.Period, Quota: c.Quota, State: GrantActive, Seq: 1,
+		ShareMode: c.ShareMode, Period: c.Period, Quota: c.Quota, GrantedAt: noon, State: GrantActive, Seq: 1,
 	}
 }
 

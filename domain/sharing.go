@@ -1,21 +1,33 @@
 package domain
 
 import (
-	"slices"
-	"strconv"
+	"fmt"
 	"time"
 )
 
 // RequestState is the state of a share request 共享申请.
 type RequestState string
 
-// The states of a share request that this version reaches.
+// The states of a share request.
 const (
-	RequestSubmitted    RequestState = "submitted"     // 已提交
-	RequestAgreed       RequestState = "agreed"        // 同意
-	RequestPartlyAgreed RequestState = "partly_agreed" // 部分同意
-	RequestRefused      RequestState = "refused"       // 不同意
+	RequestSubmitted    RequestState = "submitted"     // 已提交: waits for the lead's check
+	RequestReturned     RequestState = "returned"      // 退回补正: waits for the consumer
+	RequestAccepted     RequestState = "accepted"      // 已受理: waits for the provider's answer
+	RequestExtended     RequestState = "extended"      // 延期: still waits for the answer
+	RequestAgreed       RequestState = "agreed"        // 同意: waits for delivery
+	RequestPartlyAgreed RequestState = "partly_agreed" // 部分同意: waits for delivery
+	RequestRefused      RequestState = "refused"       // 不同意: may be disputed
+	RequestDisputed     RequestState = "disputed"      // 争议: waits for mediation
+	RequestMediated     RequestState = "mediated"      // 协调: the provider must answer anew
+	RequestDelivered    RequestState = "delivered"     // 已提供: waits for confirmation
+	RequestActive       RequestState = "active"        // 使用中
+	RequestClosed       RequestState = "closed"        // 办结
+	RequestWithdrawn    RequestState = "withdrawn"     // 撤回
 )
+
+// RequestOverdue is what [ShareRequest.StatusAt] answers while the provider's
+// answer is overdue; it is never stored.
+const RequestOverdue RequestState = "overdue" // 逾期未答复
 
 // Period is a half-open span of time: From ≤ t < To.
 type Period struct {
@@ -45,29 +57,83 @@ type ShareRequestContent struct {
 	SecurityMeasures string   `json:"securityMeasures"` // 安全措施
 }
 
-// ShareRequest is a share request with its state.
+// ShareRequest is a share request with its state. It is what its events make of
+// it; see [ReplayRequest].
 type ShareRequest struct {
 	Meta
 	Content        ShareRequestContent `json:"content"`
 	CatalogVersion int                 `json:"catalogVersion"` // the version that was published when it was asked for
 	Consumer       DepartmentCode      `json:"consumer"`
 	Provider       DepartmentCode      `json:"provider"`
+	Checker        Side                `json:"checker"`       // whose reviewers check it: [SideLead], or [SidePeer] when the lead is the consumer
+	Mediator       Side                `json:"mediator"`      // whose reviewers mediate: [SideLead], or [SidePeer] when the lead is a party
+	Unconditional  bool                `json:"unconditional"` // all items asked for are shared unconditionally
 	State          RequestState        `json:"state"`
 	Seq            int                 `json:"seq"`         // number of the last event
 	SubmittedAt    time.Time           `json:"submittedAt"` // transaction time of sharing:Request
-	Reason         string              `json:"reason"`      // the provider's words; "" before the answer
-	LegalBasis     []string            `json:"legalBasis"`  // of a refusal
-	GrantID        string              `json:"grantId"`     // "" unless agreed or partly agreed; equal to the request's ID
+	Clock          *Clock              `json:"clock"`       // the time limit of the present state; null when it has none
+	Extension      *Extension          `json:"extension"`   // asked for and not yet decided; null otherwise
+	Decision       AnswerDecision      `json:"decision"`    // "" before the answer, and again when it is to be answered anew
+	AnsweredAt     *time.Time          `json:"answeredAt"`  // of that answer; null without
+	AnsweredIn     int                 `json:"answeredIn"`  // working days that the answer took: n when given on the n-th after its time limit started, 0 on the same day
+	AnsweredLate   bool                `json:"answeredLate"`
+	Reason         string              `json:"reason"`         // of the last event that needs one
+	LegalBasis     []string            `json:"legalBasis"`     // of a refusal
+	GrantID        string              `json:"grantId"`        // "" unless agreed or partly agreed; equal to the request's ID
+	DeliveryDigest string              `json:"deliveryDigest"` // SHA-256 of the delivery note 交付清单; "" before
+	Disputes       int                 `json:"disputes"`       // how often it was disputed
+	Overdues       int                 `json:"overdues"`       // how often a time limit was recorded as overdue
 }
 
-// RequestEvent is one step of a share request.
+// Extension is an extension 延期 that the provider asks for.
+type Extension struct {
+	Days   int    `json:"days"` // working days
+	Reason string `json:"reason"`
+}
+
+// RequestEvent is one step of a share request: what it changed, and the state
+// and time limit after it. Fields that the event does not change are zero. The
+// events are submit, accept, grant (accepted and granted at once), return,
+// supplement, agree, partly, refuse, ask_extension, extend, deny_extension,
+// dispute, uphold, remand, deliver, confirm, reject, withdraw, close and
+// mark_overdue.
 type RequestEvent struct {
 	Meta
 	RequestID string       `json:"requestId"`
 	Seq       int          `json:"seq"` // 1, 2, …
 	Event     string       `json:"event"`
 	State     RequestState `json:"state"` // after the event
+	Clock     *Clock       `json:"clock"` // after the event
 	Reason    string       `json:"reason"`
+
+	Opened         *Opened              `json:"opened"`    // when submitted or supplemented
+	Content        *ShareRequestContent `json:"content"`   // as submitted or supplemented
+	Extension      *Extension           `json:"extension"` // after the event
+	Decision       AnswerDecision       `json:"decision"`
+	AnsweredIn     int                  `json:"answeredIn"`
+	AnsweredLate   bool                 `json:"answeredLate"`
+	LegalBasis     []string             `json:"legalBasis"`
+	GrantID        string               `json:"grantId"`
+	DeliveryDigest string               `json:"deliveryDigest"`
+}
+
+// Opened is what a request settles when it is submitted. A supplement repeats it;
+// only Unconditional may then differ, because it follows from the items.
+type Opened struct {
+	CatalogVersion int            `json:"catalogVersion"`
+	Consumer       DepartmentCode `json:"consumer"`
+	Provider       DepartmentCode `json:"provider"`
+	Checker        Side           `json:"checker"`
+	Mediator       Side           `json:"mediator"`
+	Unconditional  bool           `json:"unconditional"`
+}
+
+// SharingChange is what a transaction on a request writes.
+type SharingChange struct {
+	Request    ShareRequest
+	Event      RequestEvent
+	Grant      *Grant // nil unless the event grants
+	GrantEvent *GrantEvent
 }
 
 // AnswerDecision is the provider's answer to a request.
@@ -92,38 +158,104 @@ type AnswerArgs struct {
 	Quota      Quota          `json:"quota"`
 }
 
-// GrantState is the stored state of a grant; expiry is evaluated at read time.
-type GrantState string
+// CheckDecision is the lead's decision on a submitted request.
+type CheckDecision string
 
-// GrantActive is the only stored state that this version reaches; GrantPending
-// and GrantExpired are what [Grant.StatusAt] answers outside the period.
+// The decisions.
 const (
-	GrantActive  GrantState = "active"  // 使用中
-	GrantPending GrantState = "pending" // 未到生效日
-	GrantExpired GrantState = "expired" // 到期
+	AcceptRequest CheckDecision = "accept" // 受理; what is shared unconditionally is granted by it
+	ReturnRequest CheckDecision = "return" // 退回补正, with the reason
 )
 
-// Grant is an authorization 授权 to use exact items of one catalog version.
-type Grant struct {
-	Meta
-	ID               string         `json:"id"` // equal to the request's ID
-	RequestID        string         `json:"requestId"`
-	CatalogCode      string         `json:"catalogCode"`
-	CatalogVersion   int            `json:"catalogVersion"`
-	Items            []string       `json:"items"`
-	Provider         DepartmentCode `json:"provider"`
-	Consumer         DepartmentCode `json:"consumer"`
-	Purpose          string         `json:"purpose"`
-	ServiceItem      string         `json:"serviceItem"`
-	ShareMode        string         `json:"shareMode"`
-	Period           Period         `json:"period"`
-	Quota            Quota          `json:"quota"`
-	ConditionsDigest string         `json:"conditionsDigest"` // SHA-256 of the entry's share condition at the time
-	State            GrantState     `json:"state"`
-	Seq              int            `json:"seq"`
+// AcceptArgs are the argument of sharing:Accept.
+type AcceptArgs struct {
+	ID       string        `json:"id"`
+	Decision CheckDecision `json:"decision"`
+	Reason   string        `json:"reason"` // required when returned
 }
 
-// IDArgs name a record by its identifier: the argument of sharing:GetGrant.
+// SupplementArgs are the argument of sharing:Supplement: the content as it should
+// be, for a request that was returned. ID and catalog code do not change.
+type SupplementArgs struct {
+	Content ShareRequestContent `json:"content"`
+}
+
+// ExtendArgs are the argument of sharing:Extend.
+type ExtendArgs struct {
+	ID     string `json:"id"`
+	Days   int    `json:"days"` // working days, at most what the rule allows
+	Reason string `json:"reason"`
+}
+
+// ExtensionDecision is the lead's decision on an extension.
+type ExtensionDecision string
+
+// The decisions.
+const (
+	GrantExtension ExtensionDecision = "grant" // 同意延期
+	DenyExtension  ExtensionDecision = "deny"  // 不同意延期, with the reason
+)
+
+// DecideExtensionArgs are the argument of sharing:DecideExtension.
+type DecideExtensionArgs struct {
+	ID       string            `json:"id"`
+	Decision ExtensionDecision `json:"decision"`
+	Reason   string            `json:"reason"` // required when denied
+}
+
+// DisputeArgs are the argument of sharing:Dispute.
+type DisputeArgs struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+}
+
+// MediationDecision is the mediator's decision on a dispute.
+type MediationDecision string
+
+// The decisions.
+const (
+	Uphold MediationDecision = "uphold" // 维持: the refusal stands and the request is closed
+	Remand MediationDecision = "remand" // 重新答复: the provider must answer anew
+)
+
+// MediateArgs are the argument of sharing:Mediate.
+type MediateArgs struct {
+	ID       string            `json:"id"`
+	Decision MediationDecision `json:"decision"`
+	Reason   string            `json:"reason"`
+}
+
+// DeliverArgs are the argument of sharing:Deliver.
+type DeliverArgs struct {
+	ID             string `json:"id"`
+	DeliveryDigest string `json:"deliveryDigest"` // SHA-256 of the delivery note 交付清单
+}
+
+// ConfirmDecision is what the consumer says of a delivery.
+type ConfirmDecision string
+
+// The decisions.
+const (
+	ConfirmDelivery ConfirmDecision = "confirm" // 确认
+	RejectDelivery  ConfirmDecision = "reject"  // 未收到或不符, with the reason: delivery is due anew
+)
+
+// ConfirmArgs are the argument of sharing:Confirm.
+type ConfirmArgs struct {
+	ID       string          `json:"id"`
+	Decision ConfirmDecision `json:"decision"`
+	Reason   string          `json:"reason"` // required when rejected
+}
+
+// ReasonArgs are the argument of sharing:Withdraw, sharing:Close and of the
+// transactions on grants, sharing:Suspend, sharing:Resume and sharing:Revoke.
+type ReasonArgs struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+}
+
+// IDArgs name a record by its identifier: the argument of sharing:MarkOverdue and
+// sharing:GetGrant.
 type IDArgs struct {
 	ID string `json:"id"`
 }
@@ -139,6 +271,11 @@ func (p Period) within(outer Period) bool {
 // Validate reports everything that is wrong with the content.
 func (c ShareRequestContent) Validate() error {
 	var f findings
+	c.check(&f)
+	return f.err()
+}
+
+func (c ShareRequestContent) check(f *findings) {
 	f.match("id", c.ID, hex32Shape, hex32Rule)
 	f.catalogCode("catalogCode", c.CatalogCode)
 	if len(c.Items) == 0 {
@@ -148,12 +285,11 @@ func (c ShareRequestContent) Validate() error {
 	f.required("purpose", c.Purpose, MaxText)
 	f.required("useBasis", c.UseBasis, MaxText)
 	f.serviceItem("serviceItem", c.ServiceItem)
-	oneOf(&f, "shareMode", c.ShareMode, "platform_table", "platform_file", "platform_api", "mail", "medium")
+	oneOf(f, "shareMode", c.ShareMode, "platform_table", "platform_file", "platform_api", "mail", "medium")
 	f.period("period", c.Period)
 	f.quota("quota", c.Quota)
 	f.match("letterDigest", c.LetterDigest, hex64Shape, hex64Rule)
 	f.required("securityMeasures", c.SecurityMeasures, MaxText)
-	return f.err()
 }
 
 // Validate reports everything that is wrong with the argument.
@@ -200,194 +336,73 @@ func (a IDArgs) Validate() error {
 	return f.err()
 }
 
-// RequestShare records that the caller's department asks for items of entry.
-// existing is the request under the same id. The result includes the request's
-// first event.
-//
-// A resource that declares no items, such as a document, is asked for as a whole:
-// the one item is then the resource's name.
-func RequestShare(existing *ShareRequest, who Caller, tx Tx, entry *CatalogEntry, args ShareRequestContent) (ShareRequest, RequestEvent, error) {
-	fail := func(err error) (ShareRequest, RequestEvent, error) { return ShareRequest{}, RequestEvent{}, err }
-	if err := args.Validate(); err != nil {
-		return fail(err)
-	}
-	from := Absent
-	if existing != nil {
-		from = string(existing.State)
-	}
-	to, err := move{
-		who: who, kind: KindRequest, what: "request " + args.ID, transaction: "sharing:Request", from: from,
-		acts: func(s Side) bool {
-			return s == SideConsumer && (entry == nil || entry.Provider != who.Department)
-		},
-	}.next()
-	if err != nil {
-		return fail(err)
-	}
-	if entry == nil {
-		return fail(refuse(NotFound, "catalog entry %s is not recorded", args.CatalogCode))
-	}
-	if err := checkRequestable(entry, tx, args); err != nil {
-		return fail(err)
-	}
-	r := ShareRequest{
-		Content: args, CatalogVersion: entry.Version, Consumer: who.Department, Provider: entry.Provider,
-		State: RequestState(to), Seq: 1, SubmittedAt: tx.Time, LegalBasis: []string{},
-	}
-	e := RequestEvent{RequestID: args.ID, Seq: 1, Event: "submit", State: r.State}
-	if err := seal(&r, SchemaRequest, who, tx); err != nil {
-		return fail(err)
-	}
-	if err := seal(&e, SchemaRequestEvent, who, tx); err != nil {
-		return fail(err)
-	}
-	return r, e, nil
+// Validate reports everything that is wrong with the argument.
+func (a AcceptArgs) Validate() error {
+	return checkDecision(a.ID, a.Decision, a.Reason, a.Decision == ReturnRequest, AcceptRequest, ReturnRequest)
 }
 
-// checkRequestable compares a request with the entry it asks for.
-func checkRequestable(entry *CatalogEntry, tx Tx, args ShareRequestContent) error {
-	if entry.State != CatalogPublished {
-		return refuse(Invalid, "catalogCode: the entry is %s, only a published one can be asked for", entry.State)
-	}
-	content := entry.Content
-	var f findings
-	if content.ShareType == NotShared {
-		f.add("catalogCode", "the resource is not shared")
-	}
-	offered := make(map[string]ShareType, len(content.Items))
-	for _, item := range content.Items {
-		offered[item.Name] = item.ShareType
-	}
-	if len(content.Items) == 0 {
-		offered[content.Name] = content.ShareType
-	}
-	for i, name := range args.Items {
-		at := "items[" + strconv.Itoa(i) + "]"
-		switch shareType, ok := offered[name]; {
-		case !ok:
-			f.add(at, "not an item of the resource")
-		case shareType == NotShared:
-			f.add(at, "the item is not shared")
-		}
-	}
-	if args.ShareMode != content.ShareMode {
-		f.add("shareMode", "the resource is shared by "+content.ShareMode)
-	}
-	if !args.Period.To.After(tx.Time) {
-		f.add("period.to", "already past")
-	}
+// Validate reports everything that is wrong with the argument.
+func (a SupplementArgs) Validate() error {
+	f := findings{prefix: "content."}
+	a.Content.check(&f)
 	return f.err()
 }
 
-// AnswerShare records the provider's answer to a request. version is the catalog
-// version that was asked for. The grant is nil for a refusal.
-func AnswerShare(existing *ShareRequest, who Caller, tx Tx, version *CatalogVersion, args AnswerArgs) (ShareRequest, RequestEvent, *Grant, error) {
-	fail := func(err error) (ShareRequest, RequestEvent, *Grant, error) {
-		return ShareRequest{}, RequestEvent{}, nil, err
-	}
-	if err := args.Validate(); err != nil {
-		return fail(err)
-	}
-	what := "request " + args.ID
-	from := Absent
-	if existing != nil {
-		from = string(existing.State)
-	}
-	to, err := move{
-		who: who, kind: KindRequest, what: what, transaction: "sharing:Answer", event: string(args.Decision), from: from,
-		acts: func(s Side) bool { return s == SideProvider && existing != nil && existing.Provider == who.Department },
-	}.next()
-	if err != nil {
-		return fail(err)
-	}
-	if err := notBefore(what, existing.Meta, tx); err != nil {
-		return fail(err)
-	}
-	r := *existing
-	r.State, r.Seq, r.Reason, r.LegalBasis = RequestState(to), existing.Seq+1, args.Reason, orEmpty(args.LegalBasis)
-	var grant *Grant
-	if args.Decision != Refuse {
-		if grant, err = newGrant(existing, who, tx, version, args); err != nil {
-			return fail(err)
-		}
-		r.GrantID = grant.ID
-	}
-	e := RequestEvent{RequestID: args.ID, Seq: r.Seq, Event: string(args.Decision), State: r.State, Reason: args.Reason}
-	if err := seal(&r, SchemaRequest, who, tx); err != nil {
-		return fail(err)
-	}
-	if err := seal(&e, SchemaRequestEvent, who, tx); err != nil {
-		return fail(err)
-	}
-	return r, e, grant, nil
-}
-
-// newGrant makes the grant of an agreement, whole or partial.
-func newGrant(request *ShareRequest, who Caller, tx Tx, version *CatalogVersion, args AnswerArgs) (*Grant, error) {
-	content := request.Content
-	if version == nil {
-		return nil, refuse(NotFound, "version %d of catalog entry %s is not recorded", request.CatalogVersion, content.CatalogCode)
-	}
-	items, period, quota := content.Items, content.Period, content.Quota
-	if args.Decision == Partly {
-		items, period, quota = args.Items, args.Period, args.Quota
-		if err := checkPart(content, args); err != nil {
-			return nil, err
-		}
-	}
-	if !period.To.After(tx.Time) {
-		return nil, refuse(Invalid, "period.to: already past")
-	}
-	state, err := move{
-		who: who, kind: KindGrant, what: "grant " + content.ID, transaction: "sharing:Answer", event: string(args.Decision),
-		acts: func(s Side) bool { return s == SideProvider && request.Provider == who.Department },
-	}.next()
-	if err != nil {
-		return nil, err
-	}
-	g := &Grant{
-		ID: content.ID, RequestID: content.ID,
-		CatalogCode: content.CatalogCode, CatalogVersion: request.CatalogVersion, Items: items,
-		Provider: request.Provider, Consumer: request.Consumer,
-		Purpose: content.Purpose, ServiceItem: content.ServiceItem, ShareMode: content.ShareMode,
-		Period: period, Quota: quota,
-		ConditionsDigest: Digest([]byte(version.Content.ShareCondition)),
-		State:            GrantState(state), Seq: 1,
-	}
-	return g, seal(g, SchemaGrant, who, tx)
-}
-
-// checkPart compares a partial agreement with the request: nothing more, and
-// something less.
-func checkPart(asked ShareRequestContent, given AnswerArgs) error {
+// Validate reports everything that is wrong with the argument.
+func (a ExtendArgs) Validate() error {
 	var f findings
-	for i, name := range given.Items {
-		if !slices.Contains(asked.Items, name) {
-			f.add("items["+strconv.Itoa(i)+"]", "was not asked for")
-		}
+	f.match("id", a.ID, hex32Shape, hex32Rule)
+	if a.Days < 1 || a.Days > MaxLimit {
+		f.add("days", fmt.Sprintf("must be 1 to %d working days", MaxLimit))
 	}
-	if !given.Period.within(asked.Period) {
-		f.add("period", "outside the period asked for")
-	}
-	if given.Quota.Total > asked.Quota.Total || given.Quota.PerDay > asked.Quota.PerDay {
-		f.add("quota", "more than was asked for")
-	}
-	if len(given.Items) >= len(asked.Items) && given.Quota == asked.Quota &&
-		given.Period.From.Equal(asked.Period.From) && given.Period.To.Equal(asked.Period.To) {
-		f.add("decision", "nothing is left out, so the answer is agree")
-	}
+	f.required("reason", a.Reason, MaxText)
 	return f.err()
 }
 
-// StatusAt is the state of the grant at t.
-func (g Grant) StatusAt(t time.Time) GrantState {
-	switch {
-	case g.State != GrantActive:
-		return g.State
-	case t.Before(g.Period.From):
-		return GrantPending
-	case !t.Before(g.Period.To):
-		return GrantExpired
+// Validate reports everything that is wrong with the argument.
+func (a DecideExtensionArgs) Validate() error {
+	return checkDecision(a.ID, a.Decision, a.Reason, a.Decision == DenyExtension, GrantExtension, DenyExtension)
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a DisputeArgs) Validate() error { return ReasonArgs(a).Validate() }
+
+// Validate reports everything that is wrong with the argument.
+func (a MediateArgs) Validate() error {
+	return checkDecision(a.ID, a.Decision, a.Reason, true, Uphold, Remand)
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a DeliverArgs) Validate() error {
+	var f findings
+	f.match("id", a.ID, hex32Shape, hex32Rule)
+	f.match("deliveryDigest", a.DeliveryDigest, hex64Shape, hex64Rule)
+	return f.err()
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a ConfirmArgs) Validate() error {
+	return checkDecision(a.ID, a.Decision, a.Reason, a.Decision == RejectDelivery, ConfirmDelivery, RejectDelivery)
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a ReasonArgs) Validate() error {
+	var f findings
+	f.match("id", a.ID, hex32Shape, hex32Rule)
+	f.required("reason", a.Reason, MaxText)
+	return f.err()
+}
+
+// checkDecision checks a decision on a record, one of allowed, and its reason,
+// which some decisions need.
+func checkDecision[T ~string](id string, decision T, reason string, needsReason bool, allowed ...T) error {
+	var f findings
+	f.match("id", id, hex32Shape, hex32Rule)
+	oneOf(&f, "decision", decision, allowed...)
+	if needsReason {
+		f.required("reason", reason, MaxText)
+	} else {
+		f.text("reason", reason, MaxText)
 	}
-	return GrantActive
+	return f.err()
 }

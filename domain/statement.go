@@ -24,7 +24,7 @@ func StatementStatus(kind RecordKind, record []byte, t time.Time) (string, error
 	case KindRequest:
 		var r ShareRequest
 		err := ParseCanonical(record, &r)
-		return string(r.State), err
+		return string(r.StatusAt(t)), err
 	case KindGrant:
 		var g Grant
 		err := ParseCanonical(record, &g)
@@ -33,7 +33,8 @@ func StatementStatus(kind RecordKind, record []byte, t time.Time) (string, error
 		var c Certificate
 		err := ParseCanonical(record, &c)
 		return string(c.StatusAt(t)), err
-	case KindDepartment, KindCatalogVersion, KindRequestEvent, KindLog, KindAnchor, KindCertificateEvent, KindCertificateID: // have none
+	case KindDepartment, KindMembers, KindCalendar, KindCalendarVersion, KindRule, KindRuleVersion, KindCatalogVersion, KindCatalogEvent, KindCatalogName,
+		KindRequestEvent, KindGrantEvent, KindOperation, KindLog, KindAnchor, KindCertificateEvent, KindCertificateID: // have none
 	}
 	return "", nil
 }

@@ -29,9 +29,13 @@ type findings struct {
 	list   []string
 }
 
-// add reports that field breaks rule. The rule never repeats the value.
+// add reports that field breaks rule, which is in ruleTexts. The rule never
+// repeats the value. Rules joined as err joins them, of the parts of a field,
+// are reported one by one.
 func (f *findings) add(field, rule string) {
-	f.list = append(f.list, f.prefix+field+": "+rule)
+	for _, each := range strings.Split(rule, "; ") {
+		f.list = append(f.list, f.prefix+field+": "+each)
+	}
 }
 
 // err is nil when nothing was found. It returns error, not *Error, so that "no

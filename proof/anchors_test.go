@@ -186,12 +186,24 @@ func TestEveryKind(t *testing.T) {
 	}
 	department := domain.Department{Meta: named(domain.SchemaDepartment), Code: "police"}
 	add(domain.KindDepartment, "police", &department, &department.Meta)
+	members := domain.Members{Meta: named(domain.SchemaMembers), Lead: "police"}
+	add(domain.KindMembers, "all", &members, &members.Meta)
+	calendar := domain.Calendar{Meta: named(domain.SchemaCalendar), Year: 2026, Version: 3}
+	add(domain.KindCalendar, "2026", &calendar, &calendar.Meta)
+	add(domain.KindCalendarVersion, "2026~3", &calendar, &calendar.Meta)
+	rule := domain.DeadlineRule{Meta: named(domain.SchemaRule), Event: domain.DeadlineMediation, Version: 2}
+	add(domain.KindRule, "mediation", &rule, &rule.Meta)
+	add(domain.KindRuleVersion, "mediation~2", &rule, &rule.Meta)
 	entry := domain.CatalogEntry{Meta: named(domain.SchemaCatalogEntry), State: domain.CatalogPublished}
 	entry.Content.Code = "307011/000001"
 	add(domain.KindCatalogEntry, "307011/000001", &entry, &entry.Meta)
 	version := domain.CatalogVersion{Meta: named(domain.SchemaCatalogVersion), Version: 2}
 	version.Content.Code = "307011/000001"
 	add(domain.KindCatalogVersion, "307011/000001~2", &version, &version.Meta)
+	step := domain.CatalogEvent{Meta: named(domain.SchemaCatalogEvent), Code: "307011/000001", Seq: 4}
+	add(domain.KindCatalogEvent, "307011/000001~4", &step, &step.Meta)
+	name := domain.CatalogName{Meta: named(domain.SchemaCatalogName), Provider: "police", Code: "307011/000001"}
+	add(domain.KindCatalogName, "police~"+domain.Digest([]byte("户籍信息")), &name, &name.Meta)
 	request := domain.ShareRequest{Meta: named(domain.SchemaRequest), State: domain.RequestAgreed}
 	request.Content.ID = id
 	add(domain.KindRequest, id, &request, &request.Meta)
@@ -199,6 +211,10 @@ func TestEveryKind(t *testing.T) {
 	add(domain.KindRequestEvent, id+"~1", &event, &event.Meta)
 	grant := domain.Grant{Meta: named(domain.SchemaGrant), ID: id, State: domain.GrantActive, Period: domain.Period{From: at.AddDate(0, -1, 0), To: at.AddDate(0, 1, 0)}}
 	add(domain.KindGrant, id, &grant, &grant.Meta)
+	grantEvent := domain.GrantEvent{Meta: named(domain.SchemaGrantEvent), GrantID: id, Seq: 2}
+	add(domain.KindGrantEvent, id+"~2", &grantEvent, &grantEvent.Meta)
+	operation := domain.Operation{Meta: named(domain.SchemaOperation), Operation: id}
+	add(domain.KindOperation, "police~"+id, &operation, &operation.Meta)
 	log := domain.LogRegistration{Meta: named(domain.SchemaLog), Owner: "police"}
 	add(domain.KindLog, "police", &log, &log.Meta)
 	anchor := domain.Anchor{Meta: named(domain.SchemaAnchor), Owner: "police", Size: 17}

@@ -1,6 +1,8 @@
 package proof
 
 import (
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -9,17 +11,27 @@ import (
 // A recordReader reads the records of one kind.
 type recordReader struct {
 	schema string // the only one that this release knows
-	read   func(data []byte) (record domain.Record, id string, err error)
+	// read reads a record and reports whether it is the one with the id.
+	read func(data []byte, id string) (record domain.Record, named bool, err error)
 }
 
 // recordReaders has a reader for every [domain.RecordKind].
 var recordReaders = map[domain.RecordKind]recordReader{
 	domain.KindDepartment:       reader(domain.SchemaDepartment, func(r *domain.Department) string { return string(r.Code) }),
+	domain.KindMembers:          reader(domain.SchemaMembers, func(*domain.Members) string { return domain.MembersID }),
+	domain.KindCalendar:         reader(domain.SchemaCalendar, func(r *domain.Calendar) string { return strconv.Itoa(r.Year) }),
+	domain.KindCalendarVersion:  reader(domain.SchemaCalendar, func(r *domain.Calendar) string { return domain.VersionID(strconv.Itoa(r.Year), r.Version) }),
+	domain.KindRule:             reader(domain.SchemaRule, func(r *domain.DeadlineRule) string { return string(r.Event) }),
+	domain.KindRuleVersion:      reader(domain.SchemaRule, func(r *domain.DeadlineRule) string { return domain.VersionID(string(r.Event), r.Version) }),
 	domain.KindCatalogEntry:     reader(domain.SchemaCatalogEntry, func(r *domain.CatalogEntry) string { return r.Content.Code }),
 	domain.KindCatalogVersion:   reader(domain.SchemaCatalogVersion, func(r *domain.CatalogVersion) string { return domain.VersionID(r.Content.Code, r.Version) }),
+	domain.KindCatalogEvent:     reader(domain.SchemaCatalogEvent, func(r *domain.CatalogEvent) string { return domain.EventID(r.Code, r.Seq) }),
+	domain.KindCatalogName:      matcher(domain.SchemaCatalogName, catalogNameID),
 	domain.KindRequest:          reader(domain.SchemaRequest, func(r *domain.ShareRequest) string { return r.Content.ID }),
 	domain.KindRequestEvent:     reader(domain.SchemaRequestEvent, func(r *domain.RequestEvent) string { return domain.EventID(r.RequestID, r.Seq) }),
 	domain.KindGrant:            reader(domain.SchemaGrant, func(r *domain.Grant) string { return r.ID }),
+	domain.KindGrantEvent:       reader(domain.SchemaGrantEvent, func(r *domain.GrantEvent) string { return domain.EventID(r.GrantID, r.Seq) }),
+	domain.KindOperation:        reader(domain.SchemaOperation, func(r *domain.Operation) string { return domain.OperationID(r.Department, r.Operation) }),
 	domain.KindLog:              reader(domain.SchemaLog, func(r *domain.LogRegistration) string { return string(r.Owner) }),
 	domain.KindAnchor:           reader(domain.SchemaAnchor, func(r *domain.Anchor) string { return domain.AnchorID(r.Owner, r.Size) }),
 	domain.KindCertificate:      reader(domain.SchemaCertificate, func(r *domain.Certificate) string { return r.Content.Ref }),
@@ -27,18 +39,34 @@ var recordReaders = map[domain.RecordKind]recordReader{
 	domain.KindCertificateID:    reader(domain.SchemaCertificateID, func(r *domain.IssuedID) string { return r.CertID }),
 }
 
-// reader makes the reader of the record type T.
-func reader[T any, P interface {
-	*T
-	domain.Record
-}](schema string, id func(P) string) recordReader {
-	return recordReader{schema: schema, read: func(data []byte) (domain.Record, string, error) {
+// reader makes the reader of the record type T, which tells its own id.
+func reader[T any, P recordOf[T]](schema string, id func(P) string) recordReader {
+	return matcher(schema, func(r P, asked string) bool { return id(r) == asked })
+}
+
+// matcher makes the reader of the record type T.
+func matcher[T any, P recordOf[T]](schema string, named func(r P, id string) bool) recordReader {
+	return recordReader{schema: schema, read: func(data []byte, id string) (domain.Record, bool, error) {
 		record := P(new(T))
 		if err := domain.ParseCanonical(data, record); err != nil {
-			return nil, "", err
+			return nil, false, err
 		}
-		return record, id(record), nil
+		return record, named(record, id), nil
 	}}
+}
+
+type recordOf[T any] interface {
+	*T
+	domain.Record
+}
+
+var digestShape = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// catalogNameID reports whether a name record may have an id. The record says
+// whose name it is, not the name, so any digest will do.
+func catalogNameID(r *domain.CatalogName, id string) bool {
+	provider, digest, _ := strings.Cut(id, "~")
+	return provider == string(r.Provider) && digestShape.MatchString(digest)
 }
 
 // knowsRecord reports whether this release can read the record in the statement.
@@ -52,11 +80,11 @@ func knowsRecord(s *domain.Statement) bool {
 // was asked for, and that the status stated follows from it. Requires
 // knowsRecord(s).
 func checkRecord(s *domain.Statement) error {
-	record, id, err := recordReaders[s.Kind].read([]byte(s.Record))
+	record, named, err := recordReaders[s.Kind].read([]byte(s.Record), s.ID)
 	if err != nil {
 		return err
 	}
-	if id != s.ID {
+	if !named {
 		return invalidf("the record is not the one asked for")
 	}
 	if !domain.DigestHolds(record) {

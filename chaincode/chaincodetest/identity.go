@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +24,12 @@ var attributesOID = asn1.ObjectIdentifier{1, 2, 3, 4, 5, 6, 7, 8, 1}
 
 // Identity is the creator of a transaction, as a peer hands it to chaincode.
 type Identity struct{ serialized []byte }
+
+// ParseIdentity returns the identity that [Identity.Bytes] was asked of.
+func ParseIdentity(serialized []byte) Identity { return Identity{slices.Clone(serialized)} }
+
+// Bytes is the identity as peers and chaincode exchange it.
+func (i Identity) Bytes() []byte { return slices.Clone(i.serialized) }
 
 // NewIdentity returns an identity under mspID whose certificate carries
 // attributes as Fabric CA writes them; none when attributes is nil.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
 	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/queryresult"
@@ -19,13 +20,14 @@ import (
 // Ledger is a channel with one chaincode and no peers. The zero value is not
 // usable; see [NewLedger].
 type Ledger struct {
-	channel string
-	state   map[string][]byte
+	channel  string
+	state    map[string][]byte
+	policies map[string][]byte // validation parameters of keys
 }
 
 // NewLedger returns an empty ledger.
 func NewLedger(channel string) *Ledger {
-	return &Ledger{channel: channel, state: map[string][]byte{}}
+	return &Ledger{channel: channel, state: map[string][]byte{}, policies: map[string][]byte{}}
 }
 
 // Proposal is one call of a chaincode.
@@ -38,21 +40,31 @@ type Proposal struct {
 	Panic    bool // the ledger panics when the transaction reads it
 }
 
-// Write is one key that a transaction puts.
+// Write is one key that a transaction puts or deletes.
 type Write struct {
+	Key    string
+	Value  []byte // nil when deleted
+	Delete bool
+}
+
+// Policy is the validation parameter that a transaction sets on a key: a
+// marshaled common.SignaturePolicyEnvelope.
+type Policy struct {
 	Key   string
 	Value []byte
 }
 
 // Result is what a transaction answered and what it would change.
 type Result struct {
-	Status  int32 // 200, or 500 for a refusal
-	Message string
-	Payload []byte
-	Writes  []Write  // in the order put
-	Reads   []string // keys and ranges, in the order read
-	// Violations are breaches of what chaincode may rely on: a key put twice, or
-	// read after it was put.
+	Status   int32 // 200, or 500 for a refusal
+	Message  string
+	Payload  []byte
+	Writes   []Write  // in the order put; peers sort them by key
+	Policies []Policy // in the order set; peers sort them by key
+	Reads    []string // keys and ranges, in the order read
+	Messages int      // round trips to the peer
+	// Violations are breaches of what chaincode may rely on: a key put twice,
+	// read after it was put, or given a policy without a value.
 	Violations []string
 }
 
@@ -63,18 +75,35 @@ func (r Result) OK() bool { return r.Status < shim.ERRORTHRESHOLD }
 func (l *Ledger) Simulate(chaincode shim.Chaincode, p Proposal) Result {
 	stub := &stub{ledger: l, proposal: p}
 	response := chaincode.Invoke(stub)
+	stub.finish() // as shim does, whatever the answer
+	for _, p := range stub.policies {
+		if !slices.ContainsFunc(stub.writes, func(w Write) bool { return w.Key == p.Key && !w.Delete }) {
+			stub.violate("policy without a value: " + p.Key)
+		}
+	}
 	return Result{
 		Status: response.GetStatus(), Message: response.GetMessage(), Payload: response.GetPayload(),
-		Writes: stub.writes, Reads: stub.reads, Violations: stub.violations,
+		Writes: stub.writes, Policies: stub.policies, Reads: stub.reads, Messages: stub.messages, Violations: stub.violations,
 	}
 }
 
-// Commit applies the writes of a result.
+// Commit applies the writes of a result. A deleted key loses its policy.
 func (l *Ledger) Commit(r Result) {
 	for _, w := range r.Writes {
-		l.state[w.Key] = w.Value
+		if w.Delete {
+			delete(l.state, w.Key)
+			delete(l.policies, w.Key)
+		} else {
+			l.state[w.Key] = w.Value
+		}
+	}
+	for _, p := range r.Policies {
+		l.policies[p.Key] = p.Value
 	}
 }
+
+// Policy returns the validation parameter of a key, nil when it has none.
+func (l *Ledger) Policy(key string) []byte { return slices.Clone(l.policies[key]) }
 
 // State returns the value of a key, nil when it has none.
 func (l *Ledger) State(key string) []byte { return slices.Clone(l.state[key]) }
@@ -91,8 +120,17 @@ type stub struct {
 	ledger     *Ledger
 	proposal   Proposal
 	writes     []Write
+	policies   []Policy
 	reads      []string
+	messages   int
 	violations []string
+	batch      *batch // nil outside of a write batch
+}
+
+// batch holds what a write batch has not sent yet.
+type batch struct {
+	writes   []Write
+	policies []Policy
 }
 
 var _ shim.ChaincodeStubInterface = (*stub)(nil)
@@ -124,33 +162,106 @@ func (s *stub) GetTxTimestamp() (*timestamppb.Timestamp, error) {
 	return timestamppb.New(s.proposal.Time), nil
 }
 
+func (s *stub) violate(what string) { s.violations = append(s.violations, what) }
+
 func (s *stub) put(key string) bool {
-	return slices.ContainsFunc(s.writes, func(w Write) bool { return w.Key == key })
+	same := func(w Write) bool { return w.Key == key }
+	return slices.ContainsFunc(s.writes, same) || s.batch != nil && slices.ContainsFunc(s.batch.writes, same)
 }
 
 func (s *stub) GetState(key string) ([]byte, error) {
+	s.messages++
+	return s.get(key), nil
+}
+
+// GetMultipleStates answers keys in their order, nil for one without a value.
+func (s *stub) GetMultipleStates(keys ...string) ([][]byte, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	s.messages++
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i] = s.get(key)
+	}
+	return values, nil
+}
+
+func (s *stub) get(key string) []byte {
 	if s.proposal.Panic {
 		panic("chaincodetest: panic on demand")
 	}
 	if s.put(key) {
-		s.violations = append(s.violations, "read after write: "+key)
+		s.violate("read after write: " + key)
 	}
 	s.reads = append(s.reads, key)
-	return slices.Clone(s.ledger.state[key]), nil
+	return slices.Clone(s.ledger.state[key])
 }
 
 func (s *stub) PutState(key string, value []byte) error {
-	if key == "" || strings.HasPrefix(key, "\x00") {
-		return fmt.Errorf("key %q is not a simple key", key)
+	return s.write(Write{Key: key, Value: slices.Clone(value)})
+}
+
+func (s *stub) DelState(key string) error { return s.write(Write{Key: key, Delete: true}) }
+
+func (s *stub) write(w Write) error {
+	if w.Key == "" || strings.HasPrefix(w.Key, "\x00") || !utf8.ValidString(w.Key) {
+		return fmt.Errorf("key %q is not a simple key", w.Key)
 	}
-	if s.put(key) {
-		s.violations = append(s.violations, "second write: "+key)
+	if s.put(w.Key) {
+		s.violate("second write: " + w.Key)
 	}
-	s.writes = append(s.writes, Write{key, slices.Clone(value)})
+	if s.batch != nil {
+		s.batch.writes = append(s.batch.writes, w)
+		return nil
+	}
+	s.messages++
+	s.writes = append(s.writes, w)
 	return nil
 }
 
+func (s *stub) SetStateValidationParameter(key string, policy []byte) error {
+	p := Policy{key, slices.Clone(policy)}
+	if s.batch != nil {
+		s.batch.policies = append(s.batch.policies, p)
+		return nil
+	}
+	s.messages++
+	s.policies = append(s.policies, p)
+	return nil
+}
+
+// StartWriteBatch holds writes and policies back until FinishWriteBatch or the end
+// of the transaction. Deliberately unlike shim, which sends a batch in the order
+// of a map, the order is kept, so that tests see whether the chaincode's own order
+// is stable.
+func (s *stub) StartWriteBatch() {
+	if s.batch == nil {
+		s.batch = &batch{}
+	}
+}
+
+// batchSize is how many records a peer takes in one message of a batch.
+const batchSize = 1000
+
+func (s *stub) FinishWriteBatch() error {
+	s.finish()
+	return nil
+}
+
+func (s *stub) finish() {
+	if s.batch == nil {
+		return
+	}
+	records := len(s.batch.writes) + len(s.batch.policies)
+	s.messages += (records + batchSize - 1) / batchSize
+	s.writes = append(s.writes, s.batch.writes...)
+	s.policies = append(s.policies, s.batch.policies...)
+	s.batch = nil
+}
+
 func (s *stub) GetStateByRange(from, to string) (shim.StateQueryIteratorInterface, error) {
+	s.messages++
 	s.reads = append(s.reads, from+".."+to)
 	var rows rows
 	for _, key := range s.ledger.Keys() {
@@ -177,8 +288,8 @@ func (r *rows) Next() (*queryresult.KV, error) {
 }
 
 // What follows is not for our chaincode: rich and paged queries are not checked
-// for phantoms, history differs between peers, private data and events are not
-// used. A call is a mistake.
+// for phantoms, history differs between peers, a policy is set once and never
+// read back, private data and events are not used. A call is a mistake.
 
 func missing(method string) string {
 	return "chaincodetest: " + method + " is not for this chaincode"
@@ -187,11 +298,6 @@ func missing(method string) string {
 func (*stub) GetArgsSlice() ([]byte, error) { panic(missing("GetArgsSlice")) }
 func (*stub) InvokeChaincode(string, [][]byte, string) *peer.Response {
 	panic(missing("InvokeChaincode"))
-}
-func (*stub) GetMultipleStates(...string) ([][]byte, error) { panic(missing("GetMultipleStates")) }
-func (*stub) DelState(string) error                         { panic(missing("DelState")) }
-func (*stub) SetStateValidationParameter(string, []byte) error {
-	panic(missing("SetStateValidationParameter"))
 }
 
 func (*stub) GetStateValidationParameter(string) ([]byte, error) {
@@ -265,5 +371,3 @@ func (*stub) GetBinding() ([]byte, error)                      { panic(missing("
 func (*stub) GetDecorations() map[string][]byte                { panic(missing("GetDecorations")) }
 func (*stub) GetSignedProposal() (*peer.SignedProposal, error) { panic(missing("GetSignedProposal")) }
 func (*stub) SetEvent(string, []byte) error                    { panic(missing("SetEvent")) }
-func (*stub) StartWriteBatch()                                 { panic(missing("StartWriteBatch")) }
-func (*stub) FinishWriteBatch() error                          { panic(missing("FinishWriteBatch")) }

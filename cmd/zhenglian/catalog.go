@@ -1,15 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,83 +19,135 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
-	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/interchange"
 )
 
 // catalogCmd groups the commands that work with the catalog.
 type catalogCmd struct {
-	Import catalogImportCmd `cmd:"" help:"Register the catalog entries of a CSV file. Run again to resume; nothing is imported twice."`
+	Import catalogImportCmd `cmd:"" help:"Register the catalog entries of a file, many in one transaction. Run again to resume; nothing is imported twice."`
+	Export catalogExportCmd `cmd:"" help:"Write the catalog as a gateway knows it to a file."`
 }
 
 // catalogImportCmd is "zhenglian catalog import".
 type catalogImportCmd struct {
-	File        string        `arg:"" type:"existingfile" help:"CSV file, in the form of docs/catalog-csv.md or as open-data portals export it."`
+	File        string        `arg:"" type:"existingfile" help:"File of entries: CSV, DCAT-AP or DCAT-US; see docs/catalog-csv.md and docs/interchange.md."`
 	Gateway     string        `required:"" placeholder:"URL" help:"The provider department's gateway, for example http://127.0.0.1:8082."`
 	TokenFile   string        `required:"" type:"existingfile" help:"File with the access token: the token alone, or a JSON object of tokens by role."`
 	Role        string        `default:"operator" help:"Whose token to take from a JSON token file."`
 	Report      string        `required:"" placeholder:"FILE" help:"CSV file to write what is wrong with which row to. The journal is kept beside it."`
-	Map         string        `placeholder:"FORM" enum:",national,guangxi,beijing,tianjin" default:"" help:"Form of the file: national, guangxi, beijing or tianjin. Told from the header when absent."`
-	Concurrency int           `default:"8" help:"How many entries are registered at a time."`
+	Format      string        `placeholder:"FORMAT" enum:",csv,dcat-ap,dcat-us,riik-ee" default:"" help:"csv, dcat-ap, dcat-us or riik-ee. Told from the file's name (.csv, .jsonld, data.json) when absent."`
+	Map         string        `placeholder:"FORM" enum:",national,guangxi,beijing,tianjin,taiwan" default:"" help:"Form of a CSV file: national, guangxi, beijing, tianjin or taiwan. Told from the header when absent."`
+	Batch       int           `default:"100" help:"How many entries go into one transaction, 1 to 200."`
+	Concurrency int           `default:"4" help:"How many transactions are under way at a time."`
 	AllowErrors bool          `help:"Exit 0 even if rows have errors."`
-	Patience    time.Duration `default:"2m" help:"How long one entry may wait for a busy or unreachable gateway."`
+	Patience    time.Duration `default:"2m" help:"How long one transaction may wait for a busy or unreachable gateway."`
 
-	ProviderUSCC string `placeholder:"CODE" help:"For portal files: unified social credit code of the provider department."`
-	Region       string `placeholder:"CODE" help:"For portal files: administrative division, 6 digits."`
-	SystemRef    string `placeholder:"NAME" help:"For portal files: information system that holds the data."`
-	ClassCode    string `placeholder:"DIGITS" help:"For portal files: class, item, category and detail digits of the resource codes, for example 307003."`
-	Abstract     string `placeholder:"TEXT" help:"For portal files: abstract of resources that have none."`
-	UpdateCycle  string `default:"other" help:"For portal files: update cycle of resources that have none."`
-	PersonalData string `default:"none" help:"For portal files: none, general or sensitive."`
+	ReviewerGateway   string `placeholder:"URL" help:"Go on through review and publication, decided at this gateway: the lead's, or another department's for the lead's own entries."`
+	ReviewerTokenFile string `type:"existingfile" placeholder:"FILE" help:"File with the reviewer's access token."`
+	Opinion           string `default:"批量审核通过" help:"The reviewer's opinion."`
+
+	ProviderUSCC string   `placeholder:"CODE" help:"For files of others: unified social credit code of the provider department."`
+	Region       string   `placeholder:"CODE" help:"For files of others: administrative division, 6 digits."`
+	SystemRef    string   `placeholder:"NAME" help:"For files of others: information system that holds the data."`
+	DutyRef      string   `placeholder:"NAME" help:"For files of others: duty that the data comes from."`
+	ClassCode    string   `placeholder:"DIGITS" help:"For files of others: class, item, category and detail digits of the resource codes, for example 307003."`
+	Abstract     string   `placeholder:"TEXT" help:"For files of others: abstract of resources that have none."`
+	UpdateCycle  string   `default:"other" help:"For files of others: update cycle of resources that have none."`
+	PersonalData string   `default:"none" help:"For files of others: none, general or sensitive."`
+	ShareType    int      `placeholder:"1|2|3" help:"For files of others: share type of all resources; otherwise it follows from how open they are."`
+	Condition    string   `placeholder:"TEXT" help:"For files of others: condition of conditional resources that state none."`
+	LegalBasis   []string `sep:"none" placeholder:"TEXT" help:"For files of others: legal basis of resources that are not shared unconditionally; may be given several times."`
+	Level        int      `placeholder:"1-4" help:"For files of others: grade of all resources; otherwise what is open to everybody is of grade 1."`
+}
+
+func (c *catalogImportCmd) defaults() interchange.Defaults {
+	return interchange.Defaults{
+		ProviderUSCC: c.ProviderUSCC, RegionCode: c.Region, SystemRef: c.SystemRef, DutyRef: c.DutyRef, ClassCode: c.ClassCode,
+		Abstract: c.Abstract, UpdateCycle: c.UpdateCycle, PersonalData: c.PersonalData, ShareType: domain.ShareType(c.ShareType),
+		Condition: c.Condition, LegalBasis: c.LegalBasis, Level: c.Level,
+	}
+}
+
+// rows opens the file and answers its rows one by one, and the form it has.
+func (c *catalogImportCmd) rows(file *os.File) (*interchange.Reader, error) {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	format := interchange.Format(c.Format)
+	if format == "" {
+		if format = interchange.FormatOf(c.File); format == "" {
+			return nil, errors.New("the file's name does not tell its format; give --format")
+		}
+	}
+	reader, err := interchange.NewReader(file, format, c.Map, c.defaults())
+	var missing *interchange.MissingDefaultsError
+	if errors.As(err, &missing) {
+		flags := map[string]string{"provider USCC": "--provider-uscc", "region": "--region", "system": "--system-ref", "class code": "--class-code"}
+		for i, what := range missing.Missing {
+			missing.Missing[i] = flags[what]
+		}
+	}
+	return reader, err
 }
 
 // Run imports the file.
 func (c *catalogImportCmd) Run(e *env) error {
-	if c.Concurrency < 1 || c.Concurrency > 256 {
-		return &exitError{exitUsage, errors.New("--concurrency must be 1 to 256")}
+	usage := func(err error) error { return &exitError{exitUsage, err} }
+	switch {
+	case c.Concurrency < 1 || c.Concurrency > 64:
+		return usage(errors.New("--concurrency must be 1 to 64"))
+	case c.Batch < 1 || c.Batch > domain.MaxBatch:
+		return usage(fmt.Errorf("--batch must be 1 to %d", domain.MaxBatch))
+	case (c.ReviewerGateway == "") != (c.ReviewerTokenFile == ""):
+		return usage(errors.New("--reviewer-gateway and --reviewer-token-file belong together"))
+	case c.ShareType < 0 || c.ShareType > 3:
+		return usage(errors.New("--share-type must be 1, 2 or 3"))
 	}
-	data, err := os.ReadFile(c.File)
+	file, err := os.Open(c.File)
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return usage(err)
 	}
-	form, rows, err := readCatalog(data, c.Map, portalDefaults{
-		providerUSCC: c.ProviderUSCC, regionCode: c.Region, systemRef: c.SystemRef, classCode: c.ClassCode,
-		abstract: c.Abstract, updateCycle: c.UpdateCycle, personalData: c.PersonalData,
-	})
-	if err != nil {
-		return &exitError{exitUsage, fmt.Errorf("%s: %w", c.File, err)}
+	defer func() { _ = file.Close() }() // only read
+	digest := sha256.New()
+	if _, err := io.Copy(digest, file); err != nil {
+		return usage(err)
 	}
-	token, err := readToken(c.TokenFile, c.Role)
+	// The whole file is read once before anything is sent: one that breaks off
+	// in the middle is not imported by half.
+	form, total, err := c.count(file)
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return usage(fmt.Errorf("%s: %w", c.File, err))
 	}
-	client, err := newGatewayClient(c.Gateway, token, c.Patience)
+	work, err := c.work()
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return usage(err)
+	}
+	given, err := json.Marshal(c.defaults())
+	if err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(c.Report), 0o755); err != nil { //nolint:gosec // for others to read
-		return &exitError{exitUsage, fmt.Errorf("make the report's folder: %w", err)}
+		return usage(fmt.Errorf("make the report's folder: %w", err))
 	}
 	journalPath := c.Report + ".journal"
 	log, err := openJournal(journalPath, journalHead{
-		Format: journalFormat, File: domain.Digest(data), Gateway: client.url, Form: form.name,
+		Format: journalFormat, File: hex.EncodeToString(digest.Sum(nil)), Gateway: work.operator.url, Form: form, Given: domain.Digest(given),
 	})
 	if err != nil {
 		return err
 	}
-	run := &importRun{
-		client: client, journal: log, rows: rows,
-		progress: newProgress(e.stderr, len(rows), "catalog entries"),
-	}
+	run := &importRun{work: work, journal: log, batch: c.Batch, progress: newProgress(e.stderr, total, "catalog entries")}
+	work.done = run.note
 	start := time.Now()
-	fmt.Fprintf(e.stderr, "%s: %d rows in the %s form, to %s\n", filepath.Base(c.File), len(rows), form.name, client.url)
-	failure := run.all(e.ctx, c.Concurrency)
+	fmt.Fprintf(e.stderr, "%s: %d rows in the %s form, to %s\n", filepath.Base(c.File), total, form, work.operator.url)
+	failure := run.file(e.ctx, func() (*interchange.Reader, error) { return c.rows(file) }, c.Concurrency)
 	run.progress.finish()
-	failure = errors.Join(failure, log.close(), writeReport(c.Report, rows))
+	failure = errors.Join(failure, log.close(), writeReport(c.Report, run.failed))
 
-	failed := failedRows(rows)
+	failed := len(run.failed)
 	fmt.Fprintf(e.stdout, "%d rows: %d imported, %d there already, %d with errors, %d left; %s\n",
-		len(rows), run.imported, run.existed, failed, len(rows)-run.imported-run.existed-failed, time.Since(start).Round(100*time.Millisecond))
+		total, run.imported, run.existed, failed, total-run.imported-run.existed-failed, time.Since(start).Round(100*time.Millisecond))
 	if failed > 0 {
 		fmt.Fprintf(e.stdout, "errors by row: %s\n", c.Report)
 	}
@@ -109,147 +162,163 @@ func (c *catalogImportCmd) Run(e *env) error {
 		return failure
 	}
 	if failed > 0 && !c.AllowErrors {
-		return &exitError{exitFailed, fmt.Errorf("%d of %d rows have errors, see %s", failed, len(rows), c.Report)}
+		return &exitError{exitFailed, fmt.Errorf("%d of %d rows have errors, see %s", failed, total, c.Report)}
 	}
 	return nil
 }
 
+// count reads the whole file.
+func (c *catalogImportCmd) count(file *os.File) (form string, rows int, err error) {
+	reader, err := c.rows(file)
+	if err != nil {
+		return "", 0, err
+	}
+	for _, err := range reader.Rows() {
+		if err != nil {
+			return "", 0, err
+		}
+		rows++
+	}
+	if rows == 0 {
+		return "", 0, errors.New("the file has no rows")
+	}
+	return reader.Form(), rows, nil
+}
+
+// work opens the gateways.
+func (c *catalogImportCmd) work() (*catalogWork, error) {
+	token, err := readToken(c.TokenFile, c.Role)
+	if err != nil {
+		return nil, err
+	}
+	w := &catalogWork{opinion: c.Opinion}
+	if w.operator, err = newGatewayClient(c.Gateway, token, c.Patience); err != nil || c.ReviewerGateway == "" {
+		return w, err
+	}
+	if token, err = readToken(c.ReviewerTokenFile, string(domain.RoleReviewer)); err != nil {
+		return nil, err
+	}
+	w.reviewer, err = newGatewayClient(c.ReviewerGateway, token, c.Patience)
+	return w, err
+}
+
 // importRun is one run of an import.
 type importRun struct {
-	client   *gatewayClient
+	work     *catalogWork
 	journal  *journal
-	rows     []catalogRow // each row is touched by one worker only
+	batch    int
 	progress *progress
 
 	mu       sync.Mutex
 	imported int // on the ledger through this import, earlier runs included
 	existed  int
+	failed   []*entryRow // rows with findings
+	waiting  []*entryRow // rows related to entries that are not recorded yet
 }
 
-// all imports every row that is not done yet. A row that the ledger refuses gets
-// findings; the error is one that stops the import.
-func (r *importRun) all(whole context.Context, concurrency int) error {
+// file imports every row that is not done yet. The error is one that stops the
+// import.
+func (r *importRun) file(whole context.Context, open func() (*interchange.Reader, error), concurrency int) error {
+	reader, err := open()
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(whole)
 	group.SetLimit(concurrency)
-	for i := range r.rows {
-		if ctx.Err() != nil {
-			break
+	var batch []*entryRow
+	send := func() {
+		rows := batch
+		batch = nil
+		group.Go(func() error { return r.rows(ctx, rows, true) })
+	}
+	for read, err := range reader.Rows() {
+		if err != nil || ctx.Err() != nil {
+			return errors.Join(err, group.Wait(), whole.Err())
 		}
-		row := &r.rows[i]
-		if line, ok := r.journal.done[row.number]; ok && line.Code == row.content.Code {
-			row.findings = nil
-			r.count(line.Outcome)
+		row := rowOf(read)
+		if before, ok := r.journal.done[row.number]; ok && len(row.findings) == 0 {
+			row.state, row.existed = before.state, before.existed
+		}
+		if len(row.findings) > 0 || row.state != "" && r.work.finished(row) {
+			r.settle(row)
 			continue
 		}
-		if len(row.findings) > 0 {
-			r.progress.add()
-			continue
+		if batch = append(batch, row); len(batch) == r.batch {
+			send()
 		}
-		group.Go(func() error {
-			line, err := r.register(ctx, row)
-			if err != nil || line == nil {
-				if err == nil {
-					r.progress.add()
-				}
-				return err
-			}
-			if err := r.journal.note(*line); err != nil {
-				return err
-			}
-			r.count(line.Outcome)
-			return nil
-		})
+	}
+	if len(batch) > 0 {
+		send()
 	}
 	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := r.related(whole); err != nil {
 		return err
 	}
 	return whole.Err()
 }
 
-func (r *importRun) count(outcome string) {
+// rows takes a batch as far as it goes. Rows that only lack entries they are
+// related to are kept for later when later is set.
+func (r *importRun) rows(ctx context.Context, rows []*entryRow, later bool) error {
+	err := r.work.run(ctx, rows)
+	for _, row := range rows {
+		switch {
+		case later && onlyRelated(row):
+			r.mu.Lock()
+			r.waiting = append(r.waiting, row)
+			r.mu.Unlock()
+		case err == nil || len(row.findings) > 0 || row.state != "" && r.work.finished(row):
+			r.settle(row)
+		}
+	}
+	return err
+}
+
+// related tries the rows again that waited for others of the file, as long as
+// some of them get further.
+func (r *importRun) related(ctx context.Context) error {
+	for before := len(r.waiting) + 1; len(r.waiting) > 0; {
+		again, last := r.waiting, len(r.waiting) == before
+		before, r.waiting = len(r.waiting), nil
+		slices.SortFunc(again, func(a, b *entryRow) int { return a.number - b.number })
+		for rows := range slices.Chunk(again, r.batch) {
+			if !last {
+				for _, row := range rows {
+					row.findings = nil
+				}
+			}
+			if err := r.rows(ctx, rows, !last); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settle counts a row that goes no further.
+func (r *importRun) settle(row *entryRow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if outcome == "imported" {
-		r.imported++
-	} else {
+	switch {
+	case len(row.findings) > 0:
+		r.failed = append(r.failed, row)
+	case row.existed:
 		r.existed++
+	default:
+		r.imported++
 	}
 	r.progress.add()
 }
 
-// register registers one row's entry. It answers nil when the row has an error
-// of its own, which it then carries.
-func (r *importRun) register(ctx context.Context, row *catalogRow) (*journalLine, error) {
-	data, err := domain.Canonical(row.content)
-	if err != nil {
-		return nil, err
+// note writes a step to the journal.
+func (r *importRun) note(step string, rows []*entryRow, at domain.Position) error {
+	line := journalLine{Step: step, State: rows[0].state, Block: at.Block, TxID: at.TxID}
+	for _, row := range rows {
+		line.Rows = append(line.Rows, row.number)
 	}
-	send := func(ctx context.Context) (*http.Response, error) {
-		return r.client.RegisterCatalogEntryWithBody(ctx, jsonType, bytes.NewReader(data))
-	}
-	const attempts = 5 // of a write that lost a race
-	for attempt := 1; ; attempt++ {
-		done, err := r.client.write(ctx, send, repeatable, nil)
-		if err == nil {
-			return &journalLine{Row: row.number, Code: row.content.Code, Outcome: "imported", Block: done.Block, TxID: done.TxID}, nil
-		}
-		var refused *problemError
-		var rejected *rejectedError
-		switch {
-		case errors.As(err, &rejected), refusedAs(err, api.ProblemCodeConflict):
-			if attempt < attempts {
-				if err := r.client.pause(ctx, time.Duration(attempt)*100*time.Millisecond); err != nil {
-					return nil, err
-				}
-				continue
-			}
-			row.findings = append(row.findings, finding{field: "row", rule: "lost against other transactions", text: err.Error()})
-			return nil, nil
-		case refusedAs(err, api.ProblemCodeExists):
-			return r.existing(ctx, row)
-		case refusedAs(err, api.ProblemCodeInvalid):
-			errors.As(err, &refused)
-			row.findings = append(row.findings, problemFindings(refused.problem)...)
-			return nil, nil
-		}
-		// Everything else stops the import: a token without the right, or a
-		// gateway that stays away, is wrong for every row.
-		return nil, fmt.Errorf("row %d, %s: %w", row.number, row.content.Code, err)
-	}
-}
-
-// existing decides what it means that the row's code is on the ledger: this very
-// resource, or another one.
-func (r *importRun) existing(ctx context.Context, row *catalogRow) (*journalLine, error) {
-	var there written[domain.CatalogEntry]
-	err := r.client.read(ctx, func(ctx context.Context) (*http.Response, error) {
-		return r.client.GetCatalogEntry(ctx, row.content.Code)
-	}, &there)
-	if err != nil && !refusedAs(err, api.ProblemCodeNotFound) { // not found: the index has not caught up
-		return nil, fmt.Errorf("row %d, %s: %w", row.number, row.content.Code, err)
-	}
-	if err == nil && there.Record.Content.Name != row.content.Name {
-		row.findings = append(row.findings, finding{field: "code", rule: "the ledger holds another resource under this code"})
-		return nil, nil
-	}
-	return &journalLine{Row: row.number, Code: row.content.Code, Outcome: "exists", Block: there.Block, TxID: there.TxID}, nil
-}
-
-// written is a record as gateways answer it.
-type written[T any] struct {
-	Record T `json:"record"`
-	domain.Position
-}
-
-func problemFindings(p api.Problem) []finding {
-	var out []finding
-	for _, e := range p.Errors {
-		out = append(out, finding{field: strings.TrimPrefix(e.Field, "/"), rule: e.Rule, text: p.Detail})
-	}
-	if len(out) == 0 {
-		out = []finding{{field: "row", rule: string(p.Code), text: p.Detail}}
-	}
-	return out
+	return r.journal.note(line)
 }
 
 // readToken reads an access token: the file's only line, or the role's entry of
@@ -310,7 +379,7 @@ func (p *progress) add() {
 	}
 	if now := time.Now(); p.done == p.total || now.Sub(p.shown) >= p.period {
 		p.shown = now
-		fmt.Fprintf(p.out, "%s: %d of %d\n", p.what, p.done, p.total)
+		fmt.Fprintf(p.out, "%s: %d of %d (%d %%)\n", p.what, p.done, p.total, 100*p.done/max(p.total, 1))
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -126,6 +127,17 @@ const (
 
 // sender makes one HTTP request.
 type sender func(ctx context.Context) (*http.Response, error)
+
+// posting sends value as the body, anew in each attempt.
+func posting(value any, send func(ctx context.Context, body io.Reader) (*http.Response, error)) sender {
+	data, err := domain.Canonical(value)
+	return func(ctx context.Context) (*http.Response, error) {
+		if err != nil {
+			return nil, err
+		}
+		return send(ctx, bytes.NewReader(data))
+	}
+}
 
 // recorded is what a write brought about. Late is set when the outcome was
 // learned afterwards: then the answer's record is not filled in.

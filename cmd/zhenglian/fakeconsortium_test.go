@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +19,7 @@ import (
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/interchange"
 	"github.com/zhenglian/zhenglian/proof/prooftest"
 )
 
@@ -27,6 +32,10 @@ type fakeConsortium struct {
 
 	mu           sync.Mutex
 	departments  []domain.Department
+	rules        map[domain.DeadlineEvent]*domain.DeadlineRule
+	calendars    map[int]*domain.Calendar
+	names        map[string]*domain.CatalogName
+	operations   map[string]any // answers by department and key
 	logs         map[domain.DepartmentCode]*domain.LogRegistration
 	entries      map[string]*domain.CatalogEntry
 	versions     map[string]*domain.CatalogVersion
@@ -37,6 +46,7 @@ type fakeConsortium struct {
 	transactions map[string]uint64 // block by id
 	asked        int               // requests of any kind
 	writes       int               // committed transactions and log appends
+	batches      int               // of the writes, batches of catalog entries
 
 	// fault may answer a request itself, before it is carried out (then true),
 	// or be nil. after is called once the request is carried out and may panic
@@ -47,8 +57,15 @@ type fakeConsortium struct {
 
 func newFakeConsortium(t *testing.T) *fakeConsortium {
 	t.Helper()
+	return newFakeConsortiumOf(t, prooftest.New(), "bigdata")
+}
+
+func newFakeConsortiumOf(t *testing.T, c *prooftest.Consortium, lead domain.DepartmentCode) *fakeConsortium {
+	t.Helper()
 	f := &fakeConsortium{
-		Consortium: prooftest.New(), folder: t.TempDir(), urls: make(map[domain.DepartmentCode]string),
+		Consortium: c, folder: t.TempDir(), urls: make(map[domain.DepartmentCode]string),
+		rules: make(map[domain.DeadlineEvent]*domain.DeadlineRule), calendars: make(map[int]*domain.Calendar),
+		names: make(map[string]*domain.CatalogName), operations: make(map[string]any),
 		logs:    make(map[domain.DepartmentCode]*domain.LogRegistration),
 		entries: make(map[string]*domain.CatalogEntry), versions: make(map[string]*domain.CatalogVersion),
 		requests: make(map[string]*domain.ShareRequest), grants: make(map[string]*domain.Grant),
@@ -66,7 +83,7 @@ func newFakeConsortium(t *testing.T) *fakeConsortium {
 		}
 	}
 	put(f.TrustFile(), "trust", "consortium.json")
-	put([]byte("lead: bigdata\n"), "consortium.yaml")
+	put([]byte("lead: "+string(lead)+"\n"), "consortium.yaml")
 	for _, d := range f.Departments {
 		server := httptest.NewServer(f.handler(d))
 		t.Cleanup(server.Close)
@@ -100,9 +117,97 @@ func (f *fakeConsortium) commit(tx domain.Tx, record any) (int, any) {
 }
 
 func refusal(w http.ResponseWriter, status int, code api.ProblemCode, detail string) {
+	refusalOfFields(w, status, code, detail, "", nil)
+}
+
+func refusalOfFields(w http.ResponseWriter, status int, code api.ProblemCode, detail, state string, fields []api.FieldFinding) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(api.Problem{Type: "https://zhenglian.example/problems/" + string(code), Title: string(code), Status: status, Code: code, Detail: detail, TraceID: "t"})
+	_ = json.NewEncoder(w).Encode(api.Problem{
+		Type: "https://zhenglian.example/problems/" + string(code), Title: string(code), Status: status, Code: code,
+		Detail: detail, State: state, Fields: fields, TraceID: "t",
+	})
+}
+
+// refuse answers a refusal by the domain as a gateway does.
+func refuse(w http.ResponseWriter, err error) {
+	kind := domain.KindOf(err)
+	status := map[domain.Kind]int{domain.Invalid: 400, domain.Forbidden: 403, domain.NotFound: 404, domain.Exists: 409, domain.Conflict: 409, domain.WrongState: 409}[kind]
+	if status == 0 {
+		refusal(w, 500, api.ProblemCodeInternal, err.Error())
+		return
+	}
+	code := api.ProblemCode(kind)
+	if kind == domain.WrongState {
+		code = api.ProblemCodeConflict
+	}
+	var fields []api.FieldFinding
+	for _, f := range domain.Findings(err) {
+		pointer := "/" + strings.NewReplacer("[", "/", "]", "", ".", "/").Replace(f.Field)
+		fields = append(fields, api.FieldFinding{Field: pointer, Rule: f.Rule, Zh: f.Zh, En: f.En})
+	}
+	refusalOfFields(w, status, code, err.Error(), domain.StateOf(err), fields)
+}
+
+// call is what a transaction of a department knows. The caller holds the lock.
+func (f *fakeConsortium) call(who domain.Caller) domain.Call {
+	call := domain.Call{Who: who, Tx: f.tx()}
+	for _, d := range f.departments {
+		if d.Code == who.Department {
+			call.Dept = d
+		}
+		if d.Lead {
+			call.Lead = d.Code
+		}
+	}
+	for _, rule := range f.rules {
+		call.Deadlines.Rules = append(call.Deadlines.Rules, *rule)
+	}
+	for _, calendar := range f.calendars {
+		call.Deadlines.Calendars = append(call.Deadlines.Calendars, *calendar)
+	}
+	return call
+}
+
+// write stores what a catalog transaction changes.
+func (f *fakeConsortium) write(changes ...domain.CatalogChange) []domain.CatalogEntry {
+	var entries []domain.CatalogEntry
+	for _, c := range changes {
+		f.entries[c.Event.Code] = &c.Entry
+		if c.Version != nil {
+			f.versions[c.Event.Code] = c.Version
+		}
+		if c.Name != nil {
+			f.names[domain.CatalogNameID(c.Entry.Provider, c.Entry.Content.Name)] = c.Name
+		}
+		entries = append(entries, c.Entry)
+	}
+	return entries
+}
+
+// batch commits the changes of a batch.
+func (f *fakeConsortium) batch(call domain.Call, changes []domain.CatalogChange) (int, any) {
+	var result domain.BatchResult
+	for _, e := range f.write(changes...) {
+		result.Codes, result.State = append(result.Codes, e.Content.Code), e.State
+	}
+	f.batches++
+	_, answer := f.commit(call.Tx, nil)
+	answer.(map[string]any)["result"] = result
+	return http.StatusOK, answer
+}
+
+// each runs a rule for every code of a batch, all or nothing.
+func (f *fakeConsortium) each(codes []string, rule func(code string) (domain.CatalogChange, error)) ([]domain.CatalogChange, error) {
+	var changes []domain.CatalogChange
+	for _, code := range codes {
+		change, err := rule(code)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, change)
+	}
+	return changes, nil
 }
 
 func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
@@ -126,18 +231,19 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 				refusal(w, http.StatusUnauthorized, api.ProblemCodeUnauthenticated, "no token")
 				return
 			}
-			status, answer, err := do(r, who)
+			operation := string(d.Code) + " " + r.Header.Get("Idempotency-Key")
+			status, answer, err := http.StatusOK, f.operations[operation], error(nil)
+			if answer == nil {
+				status, answer, err = do(r, who)
+			}
+			if err == nil && r.Header.Get("Idempotency-Key") != "" {
+				f.operations[operation] = answer
+			}
 			if f.after != nil {
 				f.after(r)
 			}
 			if err != nil {
-				kind := domain.KindOf(err)
-				status := map[domain.Kind]int{domain.Invalid: 400, domain.Forbidden: 403, domain.NotFound: 404, domain.Exists: 409, domain.Conflict: 409}[kind]
-				if status == 0 {
-					refusal(w, 500, api.ProblemCodeInternal, err.Error())
-					return
-				}
-				refusal(w, status, api.ProblemCode(kind), err.Error())
+				refuse(w, err)
 				return
 			}
 			if raw, ok := answer.([]byte); ok {
@@ -165,7 +271,7 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 			return 0, nil, err
 		}
 		tx := f.tx()
-		dept, err := domain.RegisterDepartment(f.departments, who, tx, args)
+		dept, _, err := domain.RegisterDepartment(f.departments, who, tx, args)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -196,19 +302,111 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 		}
 		return 200, map[string]any{"items": items, "next": ""}, nil
 	})
-	handle("POST /v1/catalog/entries", func(r *http.Request, who domain.Caller) (int, any, error) {
-		content, err := decodeBody[domain.CatalogContent](r)
+	handle("GET /v1/calendars", func(*http.Request, domain.Caller) (int, any, error) { return page(f.calendars) })
+	handle("GET /v1/rules", func(*http.Request, domain.Caller) (int, any, error) { return page(f.rules) })
+	handle("POST /v1/calendars", func(r *http.Request, who domain.Caller) (int, any, error) {
+		args, err := decodeBody[domain.SetCalendarArgs](r)
 		if err != nil {
 			return 0, nil, err
 		}
-		tx := f.tx()
-		entry, version, err := domain.RegisterCatalog(f.entries[content.Code], who, own(), tx, domain.RegisterCatalogArgs{Content: content})
+		call := f.call(who)
+		calendar, err := domain.SetCalendar(f.calendars[args.Year], call, args)
 		if err != nil {
 			return 0, nil, err
 		}
-		f.entries[content.Code], f.versions[content.Code] = &entry, &version
-		status, answer := f.commit(tx, entry)
+		f.calendars[args.Year] = &calendar
+		status, answer := f.commit(call.Tx, calendar)
 		return status, answer, nil
+	})
+	handle("POST /v1/rules", func(r *http.Request, who domain.Caller) (int, any, error) {
+		args, err := decodeBody[domain.SetRuleArgs](r)
+		if err != nil {
+			return 0, nil, err
+		}
+		call := f.call(who)
+		rule, err := domain.SetRule(f.rules[args.Event], call, args)
+		if err != nil {
+			return 0, nil, err
+		}
+		f.rules[args.Event] = &rule
+		status, answer := f.commit(call.Tx, rule)
+		return status, answer, nil
+	})
+	handle("POST /v1/catalog/batches/register", func(r *http.Request, who domain.Caller) (int, any, error) {
+		args, err := decodeBody[domain.RegisterBatchArgs](r)
+		if err != nil {
+			return 0, nil, err
+		}
+		existing, taken := make([]*domain.CatalogEntry, len(args.Contents)), make([]*domain.CatalogName, len(args.Contents))
+		missing := []string{}
+		for i, c := range args.Contents {
+			existing[i], taken[i] = f.entries[c.Code], f.names[domain.CatalogNameID(d.Code, c.Name)]
+			for _, related := range c.RelatedCodes {
+				if f.entries[related] == nil && !slices.ContainsFunc(args.Contents, func(c domain.CatalogContent) bool { return c.Code == related }) {
+					missing = append(missing, related)
+				}
+			}
+		}
+		call := f.call(who)
+		if call.Dept.Code == "" {
+			return 0, nil, &domain.Error{Kind: domain.Forbidden, Msg: "not registered"}
+		}
+		changes, err := domain.RegisterCatalogBatch(existing, taken, missing, call, args)
+		if err != nil {
+			return 0, nil, err
+		}
+		_, answer := f.batch(call, changes)
+		return http.StatusCreated, answer, nil
+	})
+	handle("POST /v1/catalog/batches/review", func(r *http.Request, who domain.Caller) (int, any, error) {
+		args, err := decodeBody[domain.ReviewBatchArgs](r)
+		if err != nil {
+			return 0, nil, err
+		}
+		call := f.call(who)
+		changes, err := f.each(args.Codes, func(code string) (domain.CatalogChange, error) {
+			return domain.ReviewCatalog(f.entries[code], nil, call, domain.ReviewCatalogArgs{Code: code, Decision: args.Decision, Opinion: args.Opinion})
+		})
+		if err != nil {
+			return 0, nil, err
+		}
+		status, answer := f.batch(call, changes)
+		return status, answer, nil
+	})
+	handle("POST /v1/catalog/batches/publish", func(r *http.Request, who domain.Caller) (int, any, error) {
+		args, err := decodeBody[domain.CodesArgs](r)
+		if err != nil {
+			return 0, nil, err
+		}
+		call := f.call(who)
+		changes, err := f.each(args.Codes, func(code string) (domain.CatalogChange, error) {
+			return domain.PublishCatalog(f.entries[code], call, domain.CodeArgs{Code: code})
+		})
+		if err != nil {
+			return 0, nil, err
+		}
+		status, answer := f.batch(call, changes)
+		return status, answer, nil
+	})
+	handle("GET /v1/catalog/export", func(r *http.Request, _ domain.Caller) (int, any, error) {
+		contents := func(yield func(domain.CatalogContent, error) bool) {
+			for _, code := range slices.Sorted(maps.Keys(f.entries)) {
+				if state := r.URL.Query().Get("state"); state != "" && state != string(f.entries[code].State) {
+					continue
+				}
+				if !yield(f.entries[code].Content, nil) {
+					return
+				}
+			}
+		}
+		var out bytes.Buffer
+		var err error
+		if r.URL.Query().Get("format") == "csv" {
+			err = interchange.WriteCSV(&out, contents)
+		} else {
+			err = interchange.WriteDCAT(&out, interchange.CatalogMeta{EntryAddress: f.urls[d.Code] + "/v1/catalog/entries/"}, contents)
+		}
+		return 200, out.Bytes(), err
 	})
 	handle("GET /v1/catalog/entries/{code}", func(r *http.Request, _ domain.Caller) (int, any, error) {
 		entry := f.entries[r.PathValue("code")]
@@ -217,66 +415,82 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 		}
 		return 200, map[string]any{"record": entry, "block": 1, "txId": entry.TxID}, nil
 	})
-	handle("POST /v1/catalog/entries/{code}/actions/review", func(r *http.Request, who domain.Caller) (int, any, error) {
-		args, err := decodeBody[domain.ReviewCatalogArgs](r)
-		if err != nil {
-			return 0, nil, err
-		}
-		args.Code = r.PathValue("code")
-		tx := f.tx()
-		entry, err := domain.ReviewCatalog(f.entries[args.Code], who, own(), tx, args)
-		if err != nil {
-			return 0, nil, err
-		}
-		f.entries[args.Code] = &entry
-		_, answer := f.commit(tx, entry)
-		return 200, answer, nil
-	})
-	handle("POST /v1/catalog/entries/{code}/actions/publish", func(r *http.Request, who domain.Caller) (int, any, error) {
-		code, tx := r.PathValue("code"), f.tx()
-		entry, err := domain.PublishCatalog(f.entries[code], who, tx, domain.CodeArgs{Code: code})
-		if err != nil {
-			return 0, nil, err
-		}
-		f.entries[code] = &entry
-		_, answer := f.commit(tx, entry)
-		return 200, answer, nil
-	})
 	handle("POST /v1/requests", func(r *http.Request, who domain.Caller) (int, any, error) {
 		content, err := decodeBody[domain.ShareRequestContent](r)
 		if err != nil {
 			return 0, nil, err
 		}
-		tx := f.tx()
-		request, _, err := domain.RequestShare(f.requests[content.ID], who, tx, f.entries[content.CatalogCode], content)
+		call := f.call(who)
+		change, err := domain.RequestShare(f.requests[content.ID], f.entries[content.CatalogCode], call, content)
 		if err != nil {
 			return 0, nil, err
 		}
-		f.requests[content.ID] = &request
-		status, answer := f.commit(tx, request)
-		return status, answer, nil
+		_, answer := f.moved(call, change)
+		return http.StatusCreated, answer, nil
 	})
-	handle("POST /v1/requests/{id}/actions/answer", func(r *http.Request, who domain.Caller) (int, any, error) {
+	action := func(name string, do func(request *domain.ShareRequest, version *domain.CatalogVersion, call domain.Call, id string, r *http.Request) (domain.SharingChange, error)) {
+		handle("POST /v1/requests/{id}/actions/"+name, func(r *http.Request, who domain.Caller) (int, any, error) {
+			id, call := r.PathValue("id"), f.call(who)
+			var version *domain.CatalogVersion
+			if request := f.requests[id]; request != nil {
+				version = f.versions[request.Content.CatalogCode]
+			}
+			change, err := do(f.requests[id], version, call, id, r)
+			if err != nil {
+				return 0, nil, err
+			}
+			status, answer := f.moved(call, change)
+			return status, answer, nil
+		})
+	}
+	action("accept", func(request *domain.ShareRequest, version *domain.CatalogVersion, call domain.Call, id string, r *http.Request) (domain.SharingChange, error) {
+		args, err := decodeBody[domain.AcceptArgs](r)
+		if args.ID = id; err != nil {
+			return domain.SharingChange{}, err
+		}
+		return domain.AcceptShare(request, version, call, args)
+	})
+	action("extend", func(request *domain.ShareRequest, _ *domain.CatalogVersion, call domain.Call, id string, r *http.Request) (domain.SharingChange, error) {
+		args, err := decodeBody[domain.ExtendArgs](r)
+		if args.ID = id; err != nil {
+			return domain.SharingChange{}, err
+		}
+		return domain.ExtendShare(request, call, args)
+	})
+	action("decide-extension", func(request *domain.ShareRequest, _ *domain.CatalogVersion, call domain.Call, id string, r *http.Request) (domain.SharingChange, error) {
+		args, err := decodeBody[domain.DecideExtensionArgs](r)
+		if args.ID = id; err != nil {
+			return domain.SharingChange{}, err
+		}
+		return domain.DecideExtension(request, call, args)
+	})
+	action("answer", func(request *domain.ShareRequest, version *domain.CatalogVersion, call domain.Call, id string, r *http.Request) (domain.SharingChange, error) {
 		args, err := decodeBody[domain.AnswerArgs](r)
-		if err != nil {
-			return 0, nil, err
+		if args.ID = id; err != nil {
+			return domain.SharingChange{}, err
 		}
-		args.ID = r.PathValue("id")
-		var version *domain.CatalogVersion
-		if request := f.requests[args.ID]; request != nil {
-			version = f.versions[request.Content.CatalogCode]
+		return domain.AnswerShare(request, version, call, args)
+	})
+	action("deliver", func(request *domain.ShareRequest, _ *domain.CatalogVersion, call domain.Call, id string, r *http.Request) (domain.SharingChange, error) {
+		args, err := decodeBody[domain.DeliverArgs](r)
+		if args.ID = id; err != nil {
+			return domain.SharingChange{}, err
 		}
-		tx := f.tx()
-		request, _, grant, err := domain.AnswerShare(f.requests[args.ID], who, tx, version, args)
-		if err != nil {
-			return 0, nil, err
+		return domain.DeliverShare(request, call, args)
+	})
+	action("confirm", func(request *domain.ShareRequest, _ *domain.CatalogVersion, call domain.Call, id string, r *http.Request) (domain.SharingChange, error) {
+		args, err := decodeBody[domain.ConfirmArgs](r)
+		if args.ID = id; err != nil {
+			return domain.SharingChange{}, err
 		}
-		f.requests[args.ID] = &request
-		if grant != nil {
-			f.grants[grant.ID] = grant
+		return domain.ConfirmShare(request, call, args)
+	})
+	handle("GET /v1/requests/{id}", func(r *http.Request, _ domain.Caller) (int, any, error) {
+		request := f.requests[r.PathValue("id")]
+		if request == nil {
+			return 0, nil, missing("request")
 		}
-		_, answer := f.commit(tx, request)
-		return 200, answer, nil
+		return 200, map[string]any{"record": request, "block": 1, "txId": request.TxID}, nil
 	})
 	handle("GET /v1/grants/{id}", func(r *http.Request, _ domain.Caller) (int, any, error) {
 		grant := f.grants[r.PathValue("id")]
@@ -415,6 +629,25 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 	return mux
 }
 
+// moved stores what a transaction on a request changes.
+func (f *fakeConsortium) moved(call domain.Call, change domain.SharingChange) (int, any) {
+	f.requests[change.Request.Content.ID] = &change.Request
+	if change.Grant != nil {
+		f.grants[change.Grant.ID] = change.Grant
+	}
+	_, answer := f.commit(call.Tx, change.Request)
+	return http.StatusOK, answer
+}
+
+// page is all records as one page.
+func page[K cmp.Ordered, T any](records map[K]*T) (int, any, error) {
+	items := []any{}
+	for _, key := range slices.Sorted(maps.Keys(records)) {
+		items = append(items, map[string]any{"record": records[key], "block": 1, "txId": ""})
+	}
+	return 200, map[string]any{"items": items, "next": ""}, nil
+}
+
 func decodeBody[T any](r *http.Request) (T, error) {
 	var v T
 	dec := json.NewDecoder(r.Body)
@@ -428,19 +661,34 @@ func decodeBody[T any](r *http.Request) (T, error) {
 // isWrite reports whether r would change something.
 func isWrite(r *http.Request) bool { return r.Method == http.MethodPost }
 
-// found lets the first department be there, as before an import.
+// found registers every department and sets rules and calendars, as before an
+// import.
 func (f *fakeConsortium) found(t *testing.T) {
 	t.Helper()
-	for _, code := range []domain.DepartmentCode{"bigdata", "police"} {
+	lead := f.Department("bigdata")
+	admin := domain.Caller{Department: lead.Code, MSPID: lead.MSPID, Role: domain.RoleAdmin}
+	for _, code := range []domain.DepartmentCode{"bigdata", "police", "civil", "market"} {
 		d := f.Department(code)
-		lead := f.Department("bigdata")
-		dept, err := domain.RegisterDepartment(f.departments,
-			domain.Caller{Department: lead.Code, MSPID: lead.MSPID, Role: domain.RoleAdmin}, f.tx(),
+		dept, _, err := domain.RegisterDepartment(f.departments, admin, f.tx(),
 			domain.RegisterDepartmentArgs{Code: d.Code, MSPID: d.MSPID, NameZh: d.NameZh, NameEn: d.NameEn, USCC: d.USCC, Lead: code == "bigdata"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		f.departments = append(f.departments, dept)
+	}
+	for _, args := range sampleRules() {
+		rule, err := domain.SetRule(nil, f.call(admin), args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.rules[args.Event] = &rule
+	}
+	for _, args := range neededCalendars(time.Now()) {
+		calendar, err := domain.SetCalendar(nil, f.call(admin), args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.calendars[args.Year] = &calendar
 	}
 }
 

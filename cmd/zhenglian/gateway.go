@@ -46,14 +46,22 @@ type gatewayCmd struct {
 	CheckConfig bool   `help:"Read the configuration and every file it names, say what is wrong, and end."`
 }
 
+// gatewayFile is the configuration file that the flags name.
+func gatewayFile(config, department, state string) (string, error) {
+	if config != "" {
+		return config, nil
+	}
+	if !departmentPattern.MatchString(department) {
+		return "", &exitError{exitUsage, fmt.Errorf("%q is not a department code", department)}
+	}
+	return filepath.Join(state, "departments", department, "gateway", "gateway.json"), nil
+}
+
 // Run runs the gateway until it is told to stop or a part of it fails.
 func (c *gatewayCmd) Run(e *env) error {
-	file := c.Config
-	if file == "" {
-		if !departmentPattern.MatchString(c.Department) {
-			return &exitError{exitUsage, fmt.Errorf("%q is not a department code", c.Department)}
-		}
-		file = filepath.Join(c.State, "departments", c.Department, "gateway", "gateway.json")
+	file, err := gatewayFile(c.Config, c.Department, c.State)
+	if err != nil {
+		return err
 	}
 	setup, err := loadGateway(file, c.Redis)
 	if err != nil {
@@ -93,7 +101,7 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 		}
 	}()
 
-	ix, err := sqlindex.Open(ctx, filepath.Join(setup.Data, "index.sqlite"), sqlindex.WithChaincode(setup.Chaincode))
+	ix, err := sqlindex.Open(ctx, filepath.Join(setup.Data, indexFile), sqlindex.WithChaincode(setup.Chaincode))
 	if err != nil {
 		return err
 	}
@@ -183,13 +191,16 @@ func watchLog(ctx context.Context, log *tilelog.Log) error {
 func newHandler(setup *gatewaySetup, chain ledger.Ledger, ix index.Index, log accesslog.Log, shared cache.Cache,
 	indexer *service.Indexer, anchorer *service.Anchorer, logger *slog.Logger,
 ) (http.Handler, error) {
+	catalog := service.NewCatalog(chain, ix)
+	catalog.PublicURL = setup.PublicURL
 	verifier := service.NewVerification(chain, ix, shared, setup.anchors, time.Now, indexer.LastHeard)
 	return httpapi.New(httpapi.Config{
 		PublicURL:    setup.PublicURL,
 		Trust:        setup.trust,
 		Governance:   service.NewGovernance(chain, ix),
-		Catalog:      service.NewCatalog(chain, ix),
+		Catalog:      catalog,
 		Sharing:      service.NewSharing(chain, ix),
+		Overview:     service.NewOverview(ix, time.Now),
 		Access:       service.NewAccess(setup.Department, ix, log, time.Now),
 		Certificates: service.NewCertificates(chain, ix, setup.PublicURL),
 		Verification: verifier,

@@ -348,8 +348,12 @@ func contracts(t *testing.T) ledgertest.Handler {
 		for _, k := range call.State.Keys("") {
 			state.Set(k, call.State.Get(k))
 		}
+		args := []string{string(call.Argument)}
+		if call.Operation != "" {
+			args = append(args, call.Operation)
+		}
 		r := state.Simulate(cc, chaincodetest.Proposal{
-			Creator: id, TxID: string(call.Tx.ID), Time: call.Tx.Time, Function: call.Transaction, Args: []string{string(call.Argument)},
+			Creator: id, TxID: string(call.Tx.ID), Time: call.Tx.Time, Function: call.Transaction, Args: args,
 		})
 		if !r.OK() {
 			if e, ok := domain.ParseError(r.Message); ok {
@@ -359,7 +363,7 @@ func contracts(t *testing.T) ledgertest.Handler {
 		}
 		writes := []domain.Write{}
 		for _, w := range r.Writes {
-			writes = append(writes, domain.Write{Key: w.Key, Value: w.Value})
+			writes = append(writes, domain.Write{Key: w.Key, Value: w.Value, Delete: w.Delete})
 		}
 		return r.Payload, writes, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +18,7 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 )
 
-const journalFormat = "zhenglian-import/1"
+const journalFormat = "zhenglian-import/2"
 
 // journalHead is the first line of a journal: the work it belongs to.
 type journalHead struct {
@@ -25,29 +26,31 @@ type journalHead struct {
 	File    string `json:"file"` // SHA-256 of the file's bytes
 	Gateway string `json:"gateway"`
 	Form    string `json:"form"`
+	Given   string `json:"given"` // SHA-256 of the defaults, which codes and contents depend on
 }
 
-// journalLine says that the entry of a row is on the ledger.
+// journalLine says how far the entries of some rows are.
 type journalLine struct {
-	Row     int         `json:"row"`
-	Code    string      `json:"code"`
-	Outcome string      `json:"outcome"` // "imported" by this import, or "exists"
-	Block   uint64      `json:"block,omitempty"`
-	TxID    domain.TxID `json:"txId,omitempty"`
+	Step  string              `json:"step"` // the last step, or "exists": the ledger had them before
+	Rows  []int               `json:"rows"`
+	State domain.CatalogState `json:"state"`
+	Block uint64              `json:"block,omitempty"`
+	TxID  domain.TxID         `json:"txId,omitempty"`
 }
 
-// journalBatch is how many lines may wait for the disk: losing them costs that
-// many questions to the gateway in the next run, and no double import.
-const journalBatch = 32
+// rowState is how far a row is.
+type rowState struct {
+	state   domain.CatalogState
+	existed bool
+}
 
 // journal remembers which rows are done, so that an interrupted import goes on
 // where it stopped. It only grows; it is safe for concurrent use.
 type journal struct {
-	done map[int]journalLine // rows done by earlier runs; not changed after opening
+	done map[int]rowState // by earlier runs; not changed after opening
 
-	mu      sync.Mutex
-	file    *os.File
-	pending int // lines not durable yet
+	mu   sync.Mutex
+	file *os.File
 }
 
 // openJournal opens or creates the journal at path for the work that head
@@ -57,7 +60,7 @@ func openJournal(path string, head journalHead) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open import journal: %w", err)
 	}
-	j := &journal{file: file, done: make(map[int]journalLine)}
+	j := &journal{file: file, done: make(map[int]rowState)}
 	if err := j.load(path, head); err != nil {
 		_ = file.Close() // only read
 		return nil, err
@@ -88,7 +91,7 @@ func (j *journal) load(path string, head journalHead) error {
 		if number == 1 {
 			var got journalHead
 			if err := json.Unmarshal(lines.Bytes(), &got); err != nil || got != head {
-				return fmt.Errorf("%s belongs to another import (other file, form or gateway); give another --report, or remove it to begin anew", path)
+				return fmt.Errorf("%s belongs to another import (other file, form, options or gateway); give another --report, or remove it to begin anew", path)
 			}
 			continue
 		}
@@ -96,22 +99,21 @@ func (j *journal) load(path string, head journalHead) error {
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			return fmt.Errorf("%s line %d is damaged: %w; remove the file to begin anew: nothing is imported twice", path, number, err)
 		}
-		j.done[line.Row] = line
+		for _, row := range line.Rows {
+			j.done[row] = rowState{state: line.State, existed: j.done[row].existed || line.Step == "exists"}
+		}
 	}
 	return lines.Err()
 }
 
-// note records that a row is done.
+// note records a step, durably: a batch is worth a wait for the disk.
 func (j *journal) note(line journalLine) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.append(line); err != nil {
 		return err
 	}
-	if j.pending++; j.pending >= journalBatch {
-		return j.sync()
-	}
-	return nil
+	return j.sync()
 }
 
 func (j *journal) append(v any) error {
@@ -126,7 +128,6 @@ func (j *journal) append(v any) error {
 }
 
 func (j *journal) sync() error {
-	j.pending = 0
 	if err := j.file.Sync(); err != nil {
 		return fmt.Errorf("write import journal: %w", err)
 	}
@@ -142,14 +143,15 @@ func (j *journal) close() error {
 
 // writeReport replaces the report at path by what is wrong with which rows: a
 // CSV that office software opens, one line for each finding.
-func writeReport(path string, rows []catalogRow) error {
+func writeReport(path string, rows []*entryRow) error {
+	slices.SortFunc(rows, func(a, b *entryRow) int { return a.number - b.number })
 	var buf bytes.Buffer
 	buf.WriteString("\ufeff") // office software takes CSV without it for another encoding
 	w := csv.NewWriter(&buf)
-	lines := [][]string{{"row", "code", "field", "rule", "text"}}
+	lines := [][]string{{"row", "code", "field", "rule", "zh", "en"}}
 	for _, row := range rows {
 		for _, f := range row.findings {
-			lines = append(lines, []string{strconv.Itoa(row.number), row.content.Code, f.field, f.rule, f.text})
+			lines = append(lines, []string{strconv.Itoa(row.number), row.content.Code, f.Field, f.Rule, f.Zh, f.En})
 		}
 	}
 	for _, line := range lines {
@@ -189,15 +191,4 @@ func replaceFile(path string, data []byte, mode os.FileMode) error {
 		return fail(err)
 	}
 	return nil
-}
-
-// failedRows counts the rows that have findings.
-func failedRows(rows []catalogRow) int {
-	failed := 0
-	for _, row := range rows {
-		if len(row.findings) > 0 {
-			failed++
-		}
-	}
-	return failed
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,24 +15,31 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/text/encoding/simplifiedchinese"
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/proof/prooftest"
 )
 
-const nationalHeader = "信息资源代码,信息资源名称,信息资源摘要,信息资源提供方代码,信息资源分类,信息资源格式,信息项,共享类型,共享条件,共享依据,共享方式,更新周期,职责,信息系统,行政区划代码,涉及个人信息"
+// Columns of the national form that the tests change.
+const (
+	colCode     = "信息资源代码"
+	colName     = "信息资源名称"
+	colAbstract = "信息资源摘要"
+	colRelated  = "关联资源"
+)
+
+const nationalHeader = "信息资源代码,信息资源名称,信息资源摘要,信息资源提供方代码,信息资源分类,信息资源格式,信息项,共享类型,共享条件,共享依据,共享方式,更新周期,职责,信息系统,行政区划代码,涉及个人信息,关联资源"
 
 var policeUSCC = prooftest.New().Department("police").USCC
 
 // nationalRow is a good row; changes replace cells by column.
 func nationalRow(changes map[string]string) string {
 	cells := map[string]string{
-		colCode: "307003/000017", colName: "户籍登记核验", colAbstract: "核验户籍登记情况。", colProvider: policeUSCC,
-		colTheme: "人口", colFormat: "服务接口", colItems: "核验结果:逻辑:3:是:2|户别:字符:2", colShareType: "有条件共享",
-		colCondition: "用于法定职责", colBasis: "《甲条例》|《乙办法》", colShareMode: "接口", colCycle: "实时",
-		colDuty: "户口登记", colSystem: "户籍系统", colRegion: "379900", colPersonal: "一般",
+		colCode: "307003/000017", colName: "户籍登记核验", colAbstract: "核验户籍登记情况。", "信息资源提供方代码": policeUSCC,
+		"信息资源分类": "人口", "信息资源格式": "服务接口", "信息项": "核验结果:逻辑:3:是:2|户别:字符:2", "共享类型": "有条件共享",
+		"共享条件": "用于法定职责", "共享依据": "《甲条例》|《乙办法》", "共享方式": "接口", "更新周期": "实时",
+		"职责": "户口登记", "信息系统": "户籍系统", "行政区划代码": "379900", "涉及个人信息": "一般",
 	}
 	for column, cell := range changes {
 		cells[column] = cell
@@ -45,220 +53,6 @@ func nationalRow(changes map[string]string) string {
 	_ = w.Write(row)
 	w.Flush()
 	return b.String()
-}
-
-func TestNationalForm(t *testing.T) {
-	want := domain.CatalogContent{
-		Code: "307003/000017", Name: "户籍登记核验", Abstract: "核验户籍登记情况。", ProviderUSCC: policeUSCC,
-		Classification: "人口", Format: "api",
-		Items: []domain.CatalogItem{
-			{Name: "核验结果", Type: "L", Level: 3, Sensitive: true, ShareType: domain.Conditional},
-			{Name: "户别", Type: "C", Level: 2, ShareType: domain.Conditional},
-		},
-		ShareType: domain.Conditional, ShareCondition: "用于法定职责", LegalBasis: []string{"《甲条例》", "《乙办法》"},
-		ShareMode: "platform_api", UpdateCycle: "realtime", DutyRef: "户口登记", SystemRef: "户籍系统",
-		RegionCode: "379900", PersonalData: "general",
-	}
-	file := nationalHeader + "\n" + nationalRow(nil)
-	gb, err := simplifiedchinese.GB18030.NewEncoder().String(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, data := range map[string]string{"utf-8": file, "byte-order mark": "\ufeff" + file, "gb 18030": gb, "crlf": strings.ReplaceAll(file, "\n", "\r\n")} {
-		t.Run(name, func(t *testing.T) {
-			form, rows, err := readCatalog([]byte(data), "", portalDefaults{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if form.name != "national" || len(rows) != 1 || rows[0].number != 1 || len(rows[0].findings) != 0 {
-				t.Fatalf("form %s, rows %+v", form.name, rows)
-			}
-			if diff := cmp.Diff(want, rows[0].content); diff != "" {
-				t.Errorf("content (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestRowFindings(t *testing.T) {
-	tests := []struct {
-		name    string
-		changes map[string]string
-		want    []string // "field: beginning of the rule"
-	}{
-		{"no abstract", map[string]string{colAbstract: ""}, []string{"abstract: required"}},
-		{"no system", map[string]string{colSystem: " "}, []string{"systemRef: required"}},
-		{"no condition", map[string]string{colCondition: ""}, []string{"shareCondition: required"}},
-		{"no basis", map[string]string{colBasis: " | "}, []string{"legalBasis: required"}},
-		{"unknown words", map[string]string{colShareType: "共享", colCycle: "常常"}, []string{"shareType: not one of 1, 2", "updateCycle: not one of 不定"}},
-		{"mode against format", map[string]string{colShareMode: "邮件"}, []string{"shareMode: not one of platform_api"}},
-		{"bad code", map[string]string{colCode: "7/1"}, []string{"code: must be class"}},
-		{"bad provider", map[string]string{colProvider: "11430000006122244A"}, []string{"providerUscc: not a unified"}},
-		{"full-width colons", map[string]string{colItems: "核验结果：逻辑：3"}, []string{"items[0]: must be 名称:类型:分级", "items: required"}},
-		{"level", map[string]string{colItems: "核验结果:逻辑:高"}, []string{"items[0]: the level", "items: required"}},
-		{"item type", map[string]string{colItems: "核验结果:真假:3"}, []string{"items[0].type: not one of"}},
-		{"looser item", map[string]string{colItems: "核验结果:逻辑:3:否:无条件共享"}, []string{"items[0].shareType: looser"}},
-		{"personal number", map[string]string{colAbstract: "联系 13800138000"}, []string{"abstract: personal-number rule"}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			_, rows, err := readCatalog([]byte(nationalHeader+"\n"+nationalRow(tt.changes)), "", portalDefaults{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			for _, f := range rows[0].findings {
-				got = append(got, f.field+": "+f.rule)
-			}
-			ok := len(got) == len(tt.want)
-			for i := range min(len(got), len(tt.want)) {
-				ok = ok && strings.HasPrefix(got[i], tt.want[i])
-			}
-			if !ok {
-				t.Errorf("findings %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestRepeatedRows(t *testing.T) {
-	file := nationalHeader + "\n" +
-		nationalRow(nil) +
-		nationalRow(map[string]string{colCode: "307003/000018", colName: "户籍　登记（核验）"}) +
-		nationalRow(map[string]string{colName: "别的资源"}) +
-		"a,b\n"
-	_, rows, err := readCatalog([]byte(file), "", portalDefaults{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, row := range rows {
-		for _, f := range row.findings {
-			got = append(got, fmt.Sprintf("%d %s: %s", row.number, f.field, f.rule))
-		}
-	}
-	want := []string{"2 name: repeats the name of row 1", "3 code: repeats the code of row 1", "4 row: has 2 fields, the header has 16"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("findings (-want +got):\n%s", diff)
-	}
-}
-
-var defaults = portalDefaults{
-	providerUSCC: policeUSCC, regionCode: "379900", systemRef: "开放平台", classCode: "309001",
-	personalData: "none", updateCycle: "other",
-}
-
-func TestPortalForms(t *testing.T) {
-	tests := []struct {
-		form, file string
-		want       domain.CatalogContent // only what differs between forms
-	}{
-		{
-			"guangxi", "portal,resource_name,provider,theme,industry,open_type,update_cycle,record_count,formats,published_at,updated_at,abstract\n" +
-				"甲平台,停车场名录,乙局,交通,其他,无条件开放,每季度,\"1,204\",csv|json|xls,2021-06-22 18:26:40,2021-06-23 01:20:06,公共停车场名称和泊位数\n",
-			domain.CatalogContent{
-				Name: "停车场名录", Abstract: "公共停车场名称和泊位数", Classification: "交通", Format: "spreadsheet", UpdateCycle: "quarterly",
-				Items: []domain.CatalogItem{{Name: "数据文件", Type: "G", Level: 1, ShareType: domain.Unconditional}},
-			},
-		},
-		{
-			"beijing", "portal,resource_name,provider,category_path,resource_type,keywords,record_count,published_date,abstract,info_items\n" +
-				"甲平台,水库水情,丙局,环境/水,表格,水,若干,2020年12月31日,水库每日水情,库名|水位（米）\n",
-			domain.CatalogContent{
-				Name: "水库水情", Abstract: "水库每日水情", Classification: "环境/水", Format: "spreadsheet", UpdateCycle: "other",
-				Items: []domain.CatalogItem{{Name: "库名", Type: "C", Level: 1, ShareType: domain.Unconditional}, {Name: "水位（米）", Type: "C", Level: 1, ShareType: domain.Unconditional}},
-			},
-		},
-		{
-			"tianjin", "portal,resource_name,theme,abstract\n甲平台,收费标准,生活服务,各类收费标准\n",
-			domain.CatalogContent{
-				Name: "收费标准", Abstract: "各类收费标准", Classification: "生活服务", Format: "file", UpdateCycle: "other",
-				Items: []domain.CatalogItem{{Name: "数据文件", Type: "G", Level: 1, ShareType: domain.Unconditional}},
-			},
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.form, func(t *testing.T) {
-			form, rows, err := readCatalog([]byte(tt.file), "", defaults)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if form.name != tt.form || len(rows) != 1 || len(rows[0].findings) != 0 {
-				t.Fatalf("form %s, rows %+v", form.name, rows)
-			}
-			got := rows[0].content
-			want := tt.want
-			want.Code, want.ProviderUSCC, want.ShareType, want.LegalBasis = got.Code, policeUSCC, domain.Unconditional, []string{}
-			want.ShareMode, want.SystemRef, want.RegionCode, want.PersonalData = "platform_file", "开放平台", "379900", "none"
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("content (-want +got):\n%s", diff)
-			}
-			_, again, _ := readCatalog([]byte(tt.file), tt.form, defaults)
-			if again[0].content.Code != got.Code || !strings.HasPrefix(got.Code, "309001/") {
-				t.Errorf("codes %q and %q", got.Code, again[0].content.Code)
-			}
-		})
-	}
-}
-
-func TestUnusableFiles(t *testing.T) {
-	tests := []struct {
-		name, file, form, want string
-		defaults               portalDefaults
-	}{
-		{"empty", "", "", "empty", defaults},
-		{"header only", "portal,resource_name,theme,abstract\n", "", "no rows", defaults},
-		{"unknown header", "a,b\n1,2\n", "", "fits no known form", defaults},
-		{"mistyped column", nationalHeader + ",共享说明\n", "", `column "共享说明" is unknown`, defaults},
-		{"repeated column", nationalHeader + ",职责\n", "", `column "职责" appears twice`, defaults},
-		{"other form", nationalHeader + "\n", "beijing", "lacks the columns portal", defaults},
-		{"no defaults", "portal,resource_name,theme,abstract\na,b,c,d\n", "", "--provider-uscc, --region, --system-ref, --class-code", portalDefaults{}},
-		{"stray quote", "portal,resource_name,theme,abstract\na,b\"c,d,e\n", "", "row 1", defaults},
-		{"utf-16", "\xff\xfea\x00", "", "UTF-16", defaults},
-		{"not text", "\xff\xff\xff\xff\n", "", "neither UTF-8 nor GB 18030", defaults},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			_, _, err := readCatalog([]byte(tt.file), tt.form, tt.defaults)
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %v, want one with %q", err, tt.want)
-			}
-		})
-	}
-}
-
-// TestRealPortalFiles reads the exports of three real portals, where they are.
-func TestRealPortalFiles(t *testing.T) {
-	folder := filepath.Join("..", "..", "..", "shared", "data", "catalog_cn")
-	if _, err := os.Stat(folder); err != nil {
-		t.Skipf("real portal exports are not part of the repository: %v", err)
-	}
-	good := 0
-	for _, form := range []string{"guangxi", "beijing", "tianjin"} {
-		data, err := os.ReadFile(filepath.Join(folder, form+"_2021.csv"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, rows, err := readCatalog(data, "", defaults)
-		if err != nil || got.name != form {
-			t.Fatalf("%s: read as %q: %v", form, got.name, err)
-		}
-		rules := make(map[string]int)
-		for _, row := range rows {
-			for _, f := range row.findings {
-				rules[f.field+": "+strings.TrimRight(f.rule, "0123456789")]++
-			}
-		}
-		fine := len(rows) - failedRows(rows)
-		good += fine
-		t.Logf("%s: %d of %d rows can be imported; findings: %v", form, fine, len(rows), rules)
-		if fine < len(rows)/3 {
-			t.Errorf("%s: only %d of %d rows can be imported", form, fine, len(rows))
-		}
-	}
-	if good < 300 {
-		t.Errorf("only %d rows can be imported", good)
-	}
 }
 
 // importFile writes a national file of n good rows and one bad one.
@@ -280,7 +74,7 @@ func importFile(t *testing.T, n int) string {
 func importArgs(f *fakeConsortium, file, report string, more ...string) []string {
 	return append([]string{
 		"catalog", "import", file, "--gateway", f.urls["police"],
-		"--token-file", filepath.Join(f.folder, "tokens", "police.json"), "--report", report,
+		"--token-file", filepath.Join(f.folder, "tokens", "police.json"), "--report", report, "--batch", "10",
 	}, more...)
 }
 
@@ -295,14 +89,14 @@ func TestImport(t *testing.T) {
 	if !strings.Contains(errs, "catalog entries: 41 of 41") {
 		t.Errorf("no progress in %q", errs)
 	}
-	if len(f.entries) != 40 || f.writes != 40 {
+	if len(f.entries) != 40 || f.writes != 4 || f.batches != 4 {
 		t.Errorf("%d entries by %d writes", len(f.entries), f.writes)
 	}
 	lines, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(mustRead(t, report), "\ufeff"))).ReadAll()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := [][]string{{"row", "code", "field", "rule", "text"}, {"41", "307003/999999", "abstract", "required", ""}}
+	want := [][]string{{"row", "code", "field", "rule", "zh", "en"}, {"41", "307003/999999", "abstract", "required", "必填", "required"}}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}
@@ -317,7 +111,7 @@ func TestImport(t *testing.T) {
 	t.Run("again without journal", func(t *testing.T) {
 		other := filepath.Join(t.TempDir(), "report.csv")
 		out, _ := runCommand(t, exitOK, importArgs(f, file, other, "--allow-errors")...)
-		if !strings.Contains(out, "0 imported, 40 there already") || f.writes != 40 {
+		if !strings.Contains(out, "0 imported, 40 there already") || f.writes != 4 {
 			t.Errorf("%d writes; output %q", f.writes, out)
 		}
 	})
@@ -349,43 +143,169 @@ func TestImportResumes(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	var count atomic.Int32
 	f.after = func(r *http.Request) {
-		if isWrite(r) && count.Add(1) == 20 {
+		if isWrite(r) && count.Add(1) == 3 {
 			interrupt()
 			panic(http.ErrAbortHandler)
 		}
 	}
+	args := importArgs(f, file, report, "--concurrency", "1")
 	var out strings.Builder
-	if code := run(ctx, importArgs(f, file, report), strings.NewReader(""), &out, &out); code != exitInterrupted {
+	if code := run(ctx, args, strings.NewReader(""), &out, &out); code != exitInterrupted {
 		t.Fatalf("exit code %d\n%s", code, out.String())
 	}
-	if !strings.Contains(out.String(), "to resume") {
+	if !strings.Contains(out.String(), "20 imported") || !strings.Contains(out.String(), "to resume") {
 		t.Errorf("output %q", out.String())
 	}
 	f.mu.Lock()
 	f.after = nil
-	before := f.writes
+	before := f.batches
 	f.mu.Unlock()
-	if before < 20 || before >= 60 {
-		t.Fatalf("%d writes before the interruption", before)
+	if before != 3 {
+		t.Fatalf("%d batches before the interruption", before)
 	}
 	// A crash in the middle of a line.
 	journal, err := os.OpenFile(report+".journal", os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := journal.WriteString(`{"row":3,"co`); err != nil {
+	if _, err := journal.WriteString(`{"step":"register","ro`); err != nil {
 		t.Fatal(err)
 	}
 	if err := journal.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second, _ := runCommand(t, exitOK, importArgs(f, file, report, "--allow-errors")...)
-	if !strings.Contains(second, "1 with errors, 0 left") {
+	second, _ := runCommand(t, exitOK, append(args, "--allow-errors")...)
+	// The batch whose answer was lost is found on the ledger.
+	if !strings.Contains(second, "50 imported, 10 there already, 1 with errors, 0 left") {
 		t.Errorf("output %q", second)
 	}
-	if len(f.entries) != 60 || f.writes != 60 {
-		t.Errorf("%d entries by %d writes, want 60 by 60", len(f.entries), f.writes)
+	if len(f.entries) != 60 || f.batches != 6 {
+		t.Errorf("%d entries by %d batches, want 60 by 6", len(f.entries), f.batches)
 	}
+}
+
+// TestImportPublishes goes the whole way and, when the reviewing department lags
+// behind, waits for it.
+func TestImportPublishes(t *testing.T) {
+	f := newFakeConsortium(t)
+	f.found(t)
+	lags := 0
+	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/v1/catalog/batches/review" && lags < 3 {
+			lags++
+			refusal(w, http.StatusNotFound, api.ProblemCodeNotFound, "catalog entry is not recorded")
+			return true
+		}
+		return false
+	}
+	report := filepath.Join(t.TempDir(), "r.csv")
+	args := importArgs(f, importFile(t, 25), report, "--allow-errors", "--reviewer-gateway", f.urls["bigdata"], "--reviewer-token-file", filepath.Join(f.folder, "tokens", "bigdata.json"))
+	out, _ := runCommand(t, exitOK, args...)
+	if !strings.Contains(out, "25 imported, 0 there already, 1 with errors, 0 left") || f.batches != 3*4 || lags != 3 {
+		t.Errorf("%d batches, %d lags; output %q", f.batches, lags, out)
+	}
+	for code, e := range f.entries {
+		if e.State != domain.CatalogPublished {
+			t.Errorf("%s is %s", code, e.State)
+		}
+	}
+	asked := f.asked
+	if out, _ = runCommand(t, exitOK, args...); f.asked != asked || !strings.Contains(out, "25 imported") {
+		t.Errorf("asked %d times; output %q", f.asked-asked, out)
+	}
+}
+
+// TestImportSplits: what the ledger refuses of a batch is reported row by row
+// with all that is wrong, and the rest goes on.
+func TestImportSplits(t *testing.T) {
+	f := newFakeConsortium(t)
+	f.found(t)
+	var b bytes.Buffer
+	b.WriteString(nationalHeader + "\n")
+	for i := range 20 {
+		changes := map[string]string{colCode: fmt.Sprintf("307003/%06d", i), colName: fmt.Sprintf("资源 %d", i)}
+		switch i {
+		case 4: // not the department's own
+			changes["信息资源提供方代码"] = f.Department("civil").USCC
+		case 11: // two findings
+			changes["信息资源提供方代码"], changes[colRelated] = f.Department("civil").USCC, "307003/777777"
+		case 2: // related to a row of a later batch
+			changes[colRelated] = "307003/000019"
+		case 13: // related to nothing
+			changes[colRelated] = "307003/888888"
+		}
+		b.WriteString(nationalRow(changes))
+	}
+	path, report := filepath.Join(t.TempDir(), "c.csv"), filepath.Join(t.TempDir(), "r.csv")
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := runCommand(t, exitFailed, importArgs(f, path, report, "--concurrency", "1")...)
+	if !strings.Contains(out, "20 rows: 17 imported, 0 there already, 3 with errors, 0 left") || len(f.entries) != 17 {
+		t.Errorf("%d entries; output %q", len(f.entries), out)
+	}
+	lines, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(mustRead(t, report), "\ufeff"))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range lines[1:] {
+		got = append(got, line[0]+" "+line[2])
+	}
+	want := []string{"5 providerUscc", "12 providerUscc", "12 relatedCodes[0]", "14 relatedCodes[0]"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("report (-want +got):\n%s", diff)
+	}
+}
+
+// TestImportFormats imports what an export wrote, in both formats.
+func TestImportFormats(t *testing.T) {
+	f := newFakeConsortium(t)
+	f.found(t)
+	folder := t.TempDir()
+	runCommand(t, exitOK, importArgs(f, importFile(t, 30), filepath.Join(folder, "first.csv"), "--allow-errors")...)
+	want := f.entries
+	for format, name := range map[string]string{"csv": "out.csv", "dcat-ap": "out.jsonld"} {
+		t.Run(format, func(t *testing.T) {
+			file := filepath.Join(folder, name)
+			out, _ := runCommand(t, exitOK, "catalog", "export", "--gateway", f.urls["civil"], "--token-file", filepath.Join(f.folder, "tokens", "civil.json"),
+				"--format", format, "--state", "all", "--out", file)
+			if !strings.Contains(out, name) {
+				t.Errorf("output %q", out)
+			}
+			f.entries, f.names = make(map[string]*domain.CatalogEntry), make(map[string]*domain.CatalogName)
+			out, errs := runCommand(t, exitOK, importArgs(f, file, filepath.Join(folder, format+".report"))...)
+			if !strings.Contains(out, "30 imported") {
+				t.Errorf("output %q %q", out, errs)
+			}
+			for code, e := range want {
+				if got := f.entries[code]; got == nil {
+					t.Errorf("%s is missing", code)
+				} else if diff := cmp.Diff(e.Content, got.Content); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", code, diff)
+				}
+			}
+		})
+	}
+	t.Run("standard output", func(t *testing.T) {
+		out, _ := runCommand(t, exitOK, "catalog", "export", "--gateway", f.urls["civil"], "--token-file", filepath.Join(f.folder, "tokens", "civil.json"))
+		if !strings.Contains(out, colCode) || strings.Contains(out, "307003/") { // nothing is published
+			t.Errorf("output %q", out)
+		}
+	})
+	t.Run("broken off", func(t *testing.T) {
+		file := filepath.Join(folder, "broken.csv")
+		f.fault = func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = w.Write([]byte("信息"))
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		_, errs := runCommand(t, exitFailed, "catalog", "export", "--gateway", f.urls["civil"], "--token-file", filepath.Join(f.folder, "tokens", "civil.json"), "--out", file, "--patience", "1s")
+		if _, err := os.Stat(file); !os.IsNotExist(err) || !strings.Contains(errs, "broke off") {
+			t.Errorf("kept: %v; error %q", err, errs)
+		}
+	})
 }
 
 // TestImportWaits answers busy, away and unknown in turn: nothing is lost and
@@ -409,35 +329,39 @@ func TestImportWaits(t *testing.T) {
 			w.Header().Set("Retry-After", "1")
 			refusal(w, http.StatusTooManyRequests, api.ProblemCodeRateLimited, "too many requests")
 			return true
+		case count == 6:
+			refusal(w, http.StatusRequestEntityTooLarge, api.ProblemCodeTooLarge, "the body is too large")
+			return true
 		case count == 7:
 			refusal(w, http.StatusConflict, api.ProblemCodeConflict, "another transaction won")
 			return true
 		case count == 8: // carried out, and the answer is that nobody knows
-			tx := f.tx()
-			content, err := decodeBody[domain.CatalogContent](r)
-			if err != nil {
-				t.Error(err)
+			rec := &lostAnswer{header: make(http.Header)}
+			fault := f.fault
+			f.fault = nil
+			f.mu.Unlock()
+			f.handlerOf(r).ServeHTTP(rec, r)
+			f.mu.Lock()
+			f.fault = fault
+			var done struct {
+				TxID string `json:"txId"`
 			}
-			d := f.Department("police")
-			entry, _, err := domain.RegisterCatalog(nil, domain.Caller{Department: d.Code, MSPID: d.MSPID, Role: domain.RoleOperator}, f.departments[1], tx, domain.RegisterCatalogArgs{Content: content})
-			if err != nil {
-				t.Error(err)
+			if err := json.Unmarshal(rec.body, &done); err != nil || rec.status != http.StatusCreated {
+				t.Errorf("status %d: %v", rec.status, err)
 			}
-			f.entries[content.Code] = &entry
-			f.commit(tx, entry)
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusAccepted)
-			fmt.Fprintf(w, `{"transactionId":%q,"operation":"/v1/chain/transactions/%s"}`, tx.ID, tx.ID)
+			fmt.Fprintf(w, `{"transactionId":%q,"operation":"/v1/chain/transactions/%s"}`, done.TxID, done.TxID)
 			return true
 		}
 		return false
 	}
 	start := time.Now()
-	out, _ := runCommand(t, exitOK, importArgs(f, importFile(t, 30), filepath.Join(t.TempDir(), "r.csv"), "--allow-errors", "--concurrency", "4")...)
-	if !strings.Contains(out, "30 imported, 0 there already, 1 with errors") || len(f.entries) != 30 || f.writes != 30 {
-		t.Errorf("%d entries by %d writes; output %q", len(f.entries), f.writes, out)
+	out, _ := runCommand(t, exitOK, importArgs(f, importFile(t, 80), filepath.Join(t.TempDir(), "r.csv"), "--allow-errors")...)
+	if !strings.Contains(out, "80 imported, 0 there already, 1 with errors") || len(f.entries) != 80 || f.batches != 9 {
+		t.Errorf("%d entries by %d batches; output %q", len(f.entries), f.batches, out)
 	}
-	if busy < 3 || time.Since(start) < time.Second {
+	if busy < 2 || time.Since(start) < time.Second {
 		t.Errorf("busy %d times, took %s: Retry-After was not kept", busy, time.Since(start))
 	}
 }
@@ -453,6 +377,10 @@ func TestImportStops(t *testing.T) {
 		{"role without the right", []string{"--role", "auditor"}, exitFailed, "forbidden"},
 		{"bad concurrency", []string{"--concurrency", "0"}, exitUsage, "--concurrency"},
 		{"unknown form", []string{"--map", "x"}, exitUsage, "--map"},
+		{"form of another", []string{"--map", "beijing"}, exitUsage, "lacks the columns portal"},
+		{"unknown format", []string{"--format", "x"}, exitUsage, "--format"},
+		{"bad batch", []string{"--batch", "201"}, exitUsage, "--batch must be 1 to 200"},
+		{"half a reviewer", []string{"--reviewer-gateway", "http://127.0.0.1:1"}, exitUsage, "belong together"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -490,6 +418,34 @@ func TestImportStops(t *testing.T) {
 			t.Errorf("error %q", errs)
 		}
 	})
+}
+
+// TestImportTellsFormats: the name tells the format, and files of others need to
+// be told what they do not say.
+func TestImportTellsFormats(t *testing.T) {
+	f := newFakeConsortium(t)
+	f.found(t)
+	file := filepath.Join(t.TempDir(), "agency.data.json")
+	const text = `{"dataset":[{"identifier":"a-1","title":"Sites","description":"Parking sites","accessLevel":"public","keyword":["traffic"]},{"title":"x"}]}`
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	report := filepath.Join(t.TempDir(), "r.csv")
+	_, errs := runCommand(t, exitUsage, importArgs(f, file, report)...)
+	if !strings.Contains(errs, "--provider-uscc, --region, --system-ref, --class-code") {
+		t.Errorf("error %q", errs)
+	}
+	out, errs := runCommand(t, exitOK, importArgs(f, file, report, "--provider-uscc", policeUSCC, "--region", "379900", "--system-ref", "开放平台", "--class-code", "309001", "--allow-errors")...)
+	if !strings.Contains(out, "2 rows: 1 imported, 0 there already, 1 with errors") || !strings.Contains(errs, "dcat-us form") {
+		t.Errorf("output %q %q", out, errs)
+	}
+	other := filepath.Join(t.TempDir(), "agency.txt")
+	if err := os.WriteFile(other, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs = runCommand(t, exitUsage, importArgs(f, other, report)...); !strings.Contains(errs, "give --format") {
+		t.Errorf("error %q", errs)
+	}
 }
 
 func TestPlainCell(t *testing.T) {

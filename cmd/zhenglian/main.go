@@ -15,10 +15,13 @@ import (
 )
 
 type cli struct {
-	Gateway gatewayCmd `cmd:"" help:"Run a department's gateway."`
-	Verify  verifyCmd  `cmd:"" help:"Verify a proof file offline."`
-	Catalog catalogCmd `cmd:"" help:"Work with the catalog through a gateway."`
-	Sample  sampleCmd  `cmd:"" help:"Load the sample records through the gateways."`
+	Gateway  gatewayCmd  `cmd:"" help:"Run a department's gateway."`
+	Verify   verifyCmd   `cmd:"" help:"Verify a proof file offline."`
+	Catalog  catalogCmd  `cmd:"" help:"Work with the catalog through a gateway."`
+	Calendar calendarCmd `cmd:"" help:"Set the calendars of working days through the lead's gateway."`
+	Rule     ruleCmd     `cmd:"" help:"Set the deadline rules through the lead's gateway."`
+	Index    indexCmd    `cmd:"" help:"Work with a gateway's index of the ledger."`
+	Sample   sampleCmd   `cmd:"" help:"Load the sample records through the gateways."`
 }
 
 // env is what a command may use of the world.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -22,6 +23,10 @@ import (
 
 // The sample's records, written for this project.
 var (
+	//go:embed sample/rules.json
+	sampleRulesFile []byte
+	//go:embed sample/calendars.json
+	sampleCalendarsFile []byte
 	//go:embed sample/catalog.json
 	sampleCatalogFile []byte
 	//go:embed sample/sharing.json
@@ -42,7 +47,10 @@ type sampleEntry struct {
 	Content    domain.CatalogContent `json:"content"` // without provider code
 }
 
-type sampleSharing struct {
+// sampleRequest is a share request and how far the sample takes it: as far as
+// there is something to say.
+type sampleRequest struct {
+	Name             string                `json:"name"` // "" is the one that is used
 	Consumer         domain.DepartmentCode `json:"consumer"`
 	Provider         domain.DepartmentCode `json:"provider"`
 	CatalogCode      string                `json:"catalogCode"`
@@ -54,10 +62,26 @@ type sampleSharing struct {
 	Quota            domain.Quota          `json:"quota"`
 	SecurityMeasures string                `json:"securityMeasures"`
 	Letter           string                `json:"letter"`
-	Reason           string                `json:"reason"`
-	Calls            int                   `json:"calls"` // each is logged by both sides
+	Opinion          string                `json:"opinion"`      // of the check
+	Extension        *sampleExtension      `json:"extension"`    // null: none is asked for
+	Answer           *sampleAnswer         `json:"answer"`       // null: the provider has not answered, or the check grants
+	Delivery         string                `json:"delivery"`     // the delivery note, of which the digest is recorded
+	Confirmation     string                `json:"confirmation"` // of the consumer
+	Calls            int                   `json:"calls"`        // each is logged by both sides
 	ConsumerSystem   string                `json:"consumerSystem"`
 	ProviderSystem   string                `json:"providerSystem"`
+}
+
+type sampleExtension struct {
+	Days    int    `json:"days"`
+	Reason  string `json:"reason"`
+	Opinion string `json:"opinion"` // of who consents
+}
+
+type sampleAnswer struct {
+	Decision   domain.AnswerDecision `json:"decision"`
+	Reason     string                `json:"reason"`
+	LegalBasis []string              `json:"legalBasis"`
 }
 
 type sampleIssue struct {
@@ -74,17 +98,31 @@ type sampleIssue struct {
 
 // embedded decodes an embedded file strictly; the tests read all of them.
 func embedded[T any](data []byte) T {
-	var v T
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&v); err != nil {
+	v, err := decodeStrictly[T](data)
+	if err != nil {
 		panic(fmt.Sprintf("embedded sample: %v", err))
 	}
 	return v
 }
 
-func sampleEntries() []sampleEntry { return embedded[[]sampleEntry](sampleCatalogFile) }
-func sampleShare() sampleSharing   { return embedded[sampleSharing](sampleSharingFile) }
+// decodeStrictly decodes JSON whose every name is known.
+func decodeStrictly[T any](data []byte) (T, error) {
+	var v T
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	return v, dec.Decode(&v)
+}
+
+func sampleEntries() []sampleEntry      { return embedded[[]sampleEntry](sampleCatalogFile) }
+func sampleRequests() []sampleRequest   { return embedded[[]sampleRequest](sampleSharingFile) }
+func sampleRules() []domain.SetRuleArgs { return embedded[[]domain.SetRuleArgs](sampleRulesFile) }
+func sampleCalendars() []domain.SetCalendarArgs {
+	return embedded[[]domain.SetCalendarArgs](sampleCalendarsFile)
+}
+
+// sampleShare is the request that is used: the first.
+func sampleShare() sampleRequest { return sampleRequests()[0] }
+
 func sampleCertificateOf() sampleIssue {
 	return embedded[sampleIssue](sampleCertificateFile)
 }
@@ -98,15 +136,33 @@ func (r *sampleRun) issuer() *sampleDepartment {
 	return r.departments[r.lead]
 }
 
-// parties are the two sides of the sample's share; ok is false where one of them
-// is no member, and said then says so.
-func (r *sampleRun) parties() (consumer, provider *sampleDepartment, said string, ok bool) {
-	s := sampleShare()
+// parties are the two sides of a share; ok is false where one of them is no
+// member, and said then says so.
+func (r *sampleRun) parties(s sampleRequest) (consumer, provider *sampleDepartment, said string, ok bool) {
 	consumer, provider = r.departments[s.Consumer], r.departments[s.Provider]
 	if consumer == nil || provider == nil {
 		return nil, nil, fmt.Sprintf("skipped: %s and %s are not both members", s.Consumer, s.Provider), false
 	}
 	return consumer, provider, "", true
+}
+
+// codes are the departments in order of their codes.
+func (r *sampleRun) codes() []domain.DepartmentCode {
+	return slices.Sorted(maps.Keys(r.departments))
+}
+
+// reviewerFor is the reviewer of the department that decides for a side: the
+// lead, or the first other department that is no party.
+func (r *sampleRun) reviewerFor(side domain.Side, parties ...domain.DepartmentCode) (*gatewayClient, error) {
+	if side == domain.SideLead {
+		return r.departments[r.lead].byRole[domain.RoleReviewer], nil
+	}
+	for _, code := range r.codes() {
+		if code != r.lead && !slices.Contains(parties, code) {
+			return r.departments[code].byRole[domain.RoleReviewer], nil
+		}
+	}
+	return nil, fmt.Errorf("no department is left to decide what concerns %v", parties)
 }
 
 // steps does what is not done yet. Each step asks the ledger what is there, so
@@ -120,9 +176,10 @@ func (r *sampleRun) steps(ctx context.Context) error {
 		do   func(context.Context) (string, error)
 	}{
 		{"departments", r.registerDepartments},
+		{"time limits", r.setDeadlines},
 		{"access logs", r.registerLogs},
 		{"catalog entries", r.publishCatalog},
-		{"share request", r.share},
+		{"share requests", r.share},
 		{"access records", r.logAccesses},
 		{"certificate", r.issue},
 		{"proof", r.proveOffline},
@@ -165,14 +222,8 @@ func (r *sampleRun) settle(ctx context.Context, write func() error) error {
 // post submits data once the others are ready for it; that the record exists is
 // as good as having written it.
 func (r *sampleRun) post(ctx context.Context, client *gatewayClient, value any, send func(ctx context.Context, body io.Reader) (*http.Response, error), out any) error {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("encode request: %w", err)
-	}
-	err = r.settle(ctx, func() error {
-		_, err := client.write(ctx, func(ctx context.Context) (*http.Response, error) {
-			return send(ctx, bytes.NewReader(data))
-		}, repeatable, out)
+	err := r.settle(ctx, func() error {
+		_, err := client.write(ctx, posting(value, send), repeatable, out)
 		return err
 	})
 	if refusedAs(err, api.ProblemCodeExists) {
@@ -201,7 +252,7 @@ func (r *sampleRun) registerDepartments(ctx context.Context) (string, error) {
 		err := r.post(ctx, admin, api.RegisterDepartment{
 			Code: string(d.Code), MSPID: string(d.MSPID), NameZh: d.NameZh, NameEn: d.NameEn, USCC: d.USCC, Lead: d.Code == r.lead,
 		}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
-			return admin.RegisterDepartmentWithBody(ctx, jsonType, body)
+			return admin.RegisterDepartmentWithBody(ctx, &api.RegisterDepartmentParams{}, jsonType, body)
 		}, nil)
 		return err
 	}
@@ -223,111 +274,275 @@ func (r *sampleRun) registerLogs(ctx context.Context) (string, error) {
 		admin := d.byRole[domain.RoleAdmin]
 		err := r.post(ctx, admin, api.RegisterLog{Origin: d.LogOrigin, VerifierKey: d.LogKey},
 			func(ctx context.Context, body io.Reader) (*http.Response, error) {
-				return admin.RegisterLogWithBody(ctx, jsonType, body)
+				return admin.RegisterLogWithBody(ctx, &api.RegisterLogParams{}, jsonType, body)
 			}, nil)
 		return err
 	})
 	return fmt.Sprintf("%d registered, each by its own department", len(r.departments)), err
 }
 
+// setDeadlines sets, as the lead, the rules and calendars that are not set yet:
+// the years whose notice is known, and with weekends only the years that time
+// limits reach besides.
+func (r *sampleRun) setDeadlines(ctx context.Context) (string, error) {
+	admin := r.departments[r.lead].byRole[domain.RoleAdmin]
+	rules, err := listAll[domain.DeadlineRule](ctx, admin, listRules(admin))
+	if err != nil {
+		return "", err
+	}
+	for _, args := range sampleRules() {
+		if slices.ContainsFunc(rules, func(k domain.DeadlineRule) bool { return k.Event == args.Event }) {
+			continue
+		}
+		if err := r.setOnce(ctx, func() error { _, err := setRule(ctx, admin, args); return err }); err != nil {
+			return "", fmt.Errorf("rule %s: %w", args.Event, err)
+		}
+	}
+	calendars, err := listAll[domain.Calendar](ctx, admin, listCalendars(admin))
+	if err != nil {
+		return "", err
+	}
+	wanted := neededCalendars(r.state.CreatedAt)
+	provisional := 0
+	for _, args := range wanted {
+		if args.Provisional {
+			provisional++
+		}
+		if slices.ContainsFunc(calendars, func(k domain.Calendar) bool { return k.Year == args.Year }) {
+			continue
+		}
+		if err := r.setOnce(ctx, func() error { _, err := setCalendar(ctx, admin, args); return err }); err != nil {
+			return "", fmt.Errorf("calendar of %d: %w", args.Year, err)
+		}
+	}
+	return fmt.Sprintf("%d rules (示例值), %d calendars, %d of them 暂定", len(sampleRules()), len(wanted), provisional), nil
+}
+
+// setOnce repeats a write until the departments have settled; that it is set
+// already is as good.
+func (r *sampleRun) setOnce(ctx context.Context, set func() error) error {
+	if err := r.settle(ctx, set); !refusedAs(err, api.ProblemCodeExists) {
+		return err
+	}
+	return nil
+}
+
+// neededCalendars are the embedded years, and this and the next year with
+// weekends only where they are not among them.
+func neededCalendars(now time.Time) []domain.SetCalendarArgs {
+	out := sampleCalendars()
+	for year := beijingYear(now); year <= beijingYear(now)+1; year++ {
+		if !slices.ContainsFunc(out, func(c domain.SetCalendarArgs) bool { return c.Year == year }) {
+			out = append(out, domain.SetCalendarArgs{
+				Year: year, DaysOff: []string{}, Workdays: []string{}, Source: provisionalSource, Provisional: true,
+			})
+		}
+	}
+	return out
+}
+
+// publishCatalog takes every department's entries through registration, review
+// and publication, each step in one transaction for a department. What the lead
+// itself provides is reviewed by another department.
 func (r *sampleRun) publishCatalog(ctx context.Context) (string, error) {
-	entries := slices.DeleteFunc(sampleEntries(), func(e sampleEntry) bool { return r.departments[e.Department] == nil })
+	rows := make(map[domain.DepartmentCode][]*entryRow)
+	count := 0
+	for _, e := range sampleEntries() {
+		if d := r.departments[e.Department]; d != nil {
+			e.Content.ProviderUSCC = d.USCC
+			rows[e.Department] = append(rows[e.Department], &entryRow{content: e.Content})
+			count++
+		}
+	}
+	err := r.each(ctx, func(ctx context.Context, d *sampleDepartment) error { return r.publish(ctx, d, rows[d.Code]) })
+	return fmt.Sprintf("%d registered, reviewed and published", count), err
+}
+
+func (r *sampleRun) publish(ctx context.Context, d *sampleDepartment, rows []*entryRow) error {
+	side := domain.SideLead
+	if d.Code == r.lead {
+		side = domain.SidePeer
+	}
+	reviewer, err := r.reviewerFor(side, d.Code)
+	if err != nil {
+		return err
+	}
+	work := &catalogWork{
+		operator: d.byRole[domain.RoleOperator], reviewer: reviewer, opinion: "要素齐全，依据明确，同意",
+		done: func(string, []*entryRow, domain.Position) error { return nil },
+	}
+	return r.settle(ctx, func() error {
+		for _, row := range rows {
+			row.findings = nil
+		}
+		if err := work.run(ctx, rows); err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if len(row.findings) > 0 {
+				f := row.findings[0]
+				return fmt.Errorf("%s %s: %w", row.content.Code, row.content.Name,
+					&problemError{status: http.StatusBadRequest, problem: api.Problem{Code: api.ProblemCodeInvalid, Detail: f.Field + ": " + f.En}})
+			}
+		}
+		return nil
+	})
+}
+
+// share takes every request as far as the sample says.
+func (r *sampleRun) share(ctx context.Context) (string, error) {
+	var said []string
 	group, ctx := errgroup.WithContext(ctx)
-	for _, e := range entries {
-		e.Content.ProviderUSCC = r.departments[e.Department].USCC
+	for _, s := range sampleRequests() {
+		if _, _, _, ok := r.parties(s); !ok {
+			continue
+		}
+		said = append(said, sampleOutcome(s))
 		group.Go(func() error {
-			if err := r.publish(ctx, e); err != nil {
-				return fmt.Errorf("%s %s: %w", e.Content.Code, e.Content.Name, err)
+			if err := r.request(ctx, s); err != nil {
+				return fmt.Errorf("%s of %s: %w", s.Consumer, s.CatalogCode, err)
 			}
 			return nil
 		})
 	}
-	return fmt.Sprintf("%d registered, reviewed and published", len(entries)), group.Wait()
+	if len(said) == 0 {
+		_, _, skipped, _ := r.parties(sampleShare())
+		return skipped, nil
+	}
+	return strings.Join(said, ", "), group.Wait()
 }
 
-// publish takes one entry through its states: registered by its provider's
-// operator, reviewed by the lead's reviewer, published by the operator.
-func (r *sampleRun) publish(ctx context.Context, e sampleEntry) error {
-	operator := r.departments[e.Department].byRole[domain.RoleOperator]
-	reviewer := r.departments[r.lead].byRole[domain.RoleReviewer]
-	code := e.Content.Code
-	read := func() (domain.CatalogState, error) {
-		var entry written[domain.CatalogEntry]
-		err := operator.read(ctx, func(ctx context.Context) (*http.Response, error) { return operator.GetCatalogEntry(ctx, code) }, &entry)
-		if refusedAs(err, api.ProblemCodeNotFound) {
-			return "", nil
-		}
-		return entry.Record.State, err
+// sampleOutcome is how far the sample takes a request.
+func sampleOutcome(s sampleRequest) string {
+	switch {
+	case s.Confirmation != "":
+		return "使用中"
+	case s.Answer != nil && s.Answer.Decision == domain.Refuse:
+		return "不同意"
 	}
-	state, err := read()
-	for err == nil && state != domain.CatalogPublished {
-		before := state
-		var entry written[domain.CatalogEntry]
-		switch state {
-		case "", domain.CatalogRegRejected:
-			err = r.post(ctx, operator, e.Content, func(ctx context.Context, body io.Reader) (*http.Response, error) {
-				return operator.RegisterCatalogEntryWithBody(ctx, jsonType, body)
-			}, &entry)
-		case domain.CatalogRegPending:
-			err = r.post(ctx, reviewer, api.ReviewCatalogEntry{Decision: api.ReviewDecision(domain.Approve), Opinion: "要素齐全，依据明确，同意注册"},
-				func(ctx context.Context, body io.Reader) (*http.Response, error) {
-					return reviewer.ReviewCatalogEntryWithBody(ctx, code, jsonType, body)
-				}, &entry)
-		case domain.CatalogRegistered:
-			err = r.post(ctx, operator, nil, func(ctx context.Context, _ io.Reader) (*http.Response, error) {
-				return operator.PublishCatalogEntry(ctx, code)
-			}, &entry)
-		case domain.CatalogPublished: // ends the loop
-		default:
-			return fmt.Errorf("is in state %s", state)
-		}
-		if state = entry.Record.State; err == nil && state == "" {
-			// Written by an earlier run, or learned late: ask for the state.
-			err = r.await(ctx, "the gateway knows the entry's state", func() (bool, error) {
-				var err error
-				state, err = read()
-				return state != before && state != "", err
-			})
-		}
-	}
-	return err
+	return "待答复"
 }
 
-func (r *sampleRun) share(ctx context.Context) (string, error) {
-	s := sampleShare()
-	consumer, provider, said, ok := r.parties()
-	if !ok {
-		return said, nil
+// request moves one request step by step. Each step follows from what the
+// consumer's gateway knows, so that a run killed anywhere goes on.
+func (r *sampleRun) request(ctx context.Context, s sampleRequest) error {
+	for {
+		before, err := r.readRequest(ctx, s)
+		if err != nil {
+			return err
+		}
+		step, err := r.nextStep(s, before)
+		if err != nil || step == nil {
+			return err
+		}
+		moved := func() (bool, error) {
+			now, err := r.readRequest(ctx, s)
+			return err == nil && now != nil && (before == nil || now.Seq > before.Seq), err
+		}
+		err = r.settle(ctx, func() error {
+			err := step(ctx)
+			if err == nil {
+				return nil
+			}
+			// An earlier run, or an attempt whose answer was lost, may have done it.
+			if done, readErr := moved(); readErr == nil && done {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err := r.await(ctx, "the gateway knows the request's state", moved); err != nil {
+			return err
+		}
 	}
-	operator, reviewer := consumer.byRole[domain.RoleOperator], provider.byRole[domain.RoleReviewer]
-	id := r.state.id("request")
-	said = fmt.Sprintf("%s 向 %s, agreed and granted", consumer.NameZh, provider.NameZh)
-	if found, err := r.grant(ctx, operator, id); err != nil || found != nil {
-		return said, err
+}
+
+// readRequest reads a request as the consumer's gateway knows it, nil when it
+// does not.
+func (r *sampleRun) readRequest(ctx context.Context, s sampleRequest) (*domain.ShareRequest, error) {
+	client, id := r.departments[s.Consumer].byRole[domain.RoleOperator], r.requestID(s)
+	var found written[domain.ShareRequest]
+	err := client.read(ctx, func(ctx context.Context) (*http.Response, error) { return client.GetRequest(ctx, id) }, &found)
+	if refusedAs(err, api.ProblemCodeNotFound) {
+		return nil, nil
 	}
-	err := r.post(ctx, operator, domain.ShareRequestContent{
-		ID: id, CatalogCode: s.CatalogCode, Items: s.Items, Purpose: s.Purpose, UseBasis: s.UseBasis,
+	return &found.Record, err
+}
+
+func (r *sampleRun) requestID(s sampleRequest) string {
+	return r.state.id(strings.TrimSpace("request " + s.Name))
+}
+
+// nextStep is what the sample does with a request in its present state, nil for
+// nothing more. A state that somebody else brought about is left alone.
+func (r *sampleRun) nextStep(s sampleRequest, now *domain.ShareRequest) (func(context.Context) error, error) {
+	consumer, provider := r.departments[s.Consumer], r.departments[s.Provider]
+	if now == nil {
+		return r.ask(s), nil
+	}
+	id := now.Content.ID
+	switch now.State {
+	case domain.RequestSubmitted:
+		checker, err := r.reviewerFor(now.Checker, now.Consumer, now.Provider)
+		return act(checker, api.AcceptRequest{Decision: api.CheckDecision(domain.AcceptRequest), Reason: s.Opinion}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+			return checker.AcceptRequestWithBody(ctx, id, &api.AcceptRequestParams{}, jsonType, body)
+		}), err
+	case domain.RequestAccepted, domain.RequestExtended:
+		reviewer := provider.byRole[domain.RoleReviewer]
+		switch {
+		case now.Extension != nil:
+			mediator, err := r.reviewerFor(now.Mediator, now.Consumer, now.Provider)
+			return act(mediator, api.DecideExtension{Decision: api.ExtensionDecision(domain.GrantExtension), Reason: s.Extension.Opinion}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+				return mediator.DecideExtensionWithBody(ctx, id, &api.DecideExtensionParams{}, jsonType, body)
+			}), err
+		case s.Extension != nil && now.State == domain.RequestAccepted && now.Clock != nil && now.Clock.ExtendMax >= s.Extension.Days:
+			return act(reviewer, api.ExtendRequest{Days: s.Extension.Days, Reason: s.Extension.Reason}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+				return reviewer.ExtendRequestWithBody(ctx, id, &api.ExtendRequestParams{}, jsonType, body)
+			}), nil
+		case s.Answer == nil:
+			return nil, nil
+		}
+		return act(reviewer, api.AnswerRequest{Decision: api.AnswerDecision(s.Answer.Decision), Reason: s.Answer.Reason, LegalBasis: s.Answer.LegalBasis}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+			return reviewer.AnswerRequestWithBody(ctx, id, &api.AnswerRequestParams{}, jsonType, body)
+		}), nil
+	case domain.RequestAgreed:
+		operator := provider.byRole[domain.RoleOperator]
+		return act(operator, api.DeliverRequest{DeliveryDigest: domain.Digest([]byte(s.Delivery))}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+			return operator.DeliverRequestWithBody(ctx, id, &api.DeliverRequestParams{}, jsonType, body)
+		}), nil
+	case domain.RequestDelivered:
+		operator := consumer.byRole[domain.RoleOperator]
+		return act(operator, api.ConfirmRequest{Decision: api.ConfirmDecision(domain.ConfirmDelivery), Reason: s.Confirmation}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+			return operator.ConfirmRequestWithBody(ctx, id, &api.ConfirmRequestParams{}, jsonType, body)
+		}), nil
+	case domain.RequestReturned, domain.RequestPartlyAgreed, domain.RequestRefused, domain.RequestDisputed, domain.RequestMediated,
+		domain.RequestActive, domain.RequestClosed, domain.RequestWithdrawn, domain.RequestOverdue:
+	}
+	return nil, nil
+}
+
+// ask makes the request.
+func (r *sampleRun) ask(s sampleRequest) func(context.Context) error {
+	operator := r.departments[s.Consumer].byRole[domain.RoleOperator]
+	return act(operator, domain.ShareRequestContent{
+		ID: r.requestID(s), CatalogCode: s.CatalogCode, Items: s.Items, Purpose: s.Purpose, UseBasis: s.UseBasis,
 		ServiceItem: s.ServiceItem, ShareMode: s.ShareMode,
 		Period:       domain.Period{From: r.state.CreatedAt, To: r.state.CreatedAt.AddDate(1, 0, 0)},
 		Quota:        s.Quota,
 		LetterDigest: domain.Digest([]byte(s.Letter)), SecurityMeasures: s.SecurityMeasures,
 	}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
-		return operator.RequestShareWithBody(ctx, jsonType, body)
-	}, nil)
-	if err != nil {
-		return "", fmt.Errorf("request: %w", err)
+		return operator.RequestShareWithBody(ctx, &api.RequestShareParams{}, jsonType, body)
+	})
+}
+
+// act is one write.
+func act(client *gatewayClient, value any, send func(ctx context.Context, body io.Reader) (*http.Response, error)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := client.write(ctx, posting(value, send), repeatable, nil)
+		return err
 	}
-	err = r.post(ctx, reviewer, api.AnswerRequest{Decision: api.AnswerDecision(domain.Agree), Reason: s.Reason},
-		func(ctx context.Context, body io.Reader) (*http.Response, error) {
-			return reviewer.AnswerRequestWithBody(ctx, id, jsonType, body)
-		}, nil)
-	if err != nil {
-		// An earlier run may have answered: then the grant is there.
-		if found, readErr := r.grant(ctx, operator, id); readErr != nil || found == nil {
-			return "", fmt.Errorf("answer: %w", err)
-		}
-	}
-	return said, nil
 }
 
 // grant reads a grant as one gateway knows it, nil when it does not.
@@ -344,7 +559,7 @@ func (r *sampleRun) grant(ctx context.Context, client *gatewayClient, id string)
 // both logs are anchored that far.
 func (r *sampleRun) logAccesses(ctx context.Context) (string, error) {
 	s := sampleShare()
-	consumer, provider, said, ok := r.parties()
+	consumer, provider, said, ok := r.parties(s)
 	if !ok {
 		return said, nil
 	}
@@ -371,12 +586,12 @@ func (r *sampleRun) logAccesses(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d logged by both sides and anchored", 2*s.Calls), group.Wait()
 }
 
-func (r *sampleRun) logSide(ctx context.Context, s sampleSharing, side domain.Direction, d *sampleDepartment, resumed bool) error {
+func (r *sampleRun) logSide(ctx context.Context, s sampleRequest, side domain.Direction, d *sampleDepartment, resumed bool) error {
 	operator := d.byRole[domain.RoleOperator]
 	var grant *domain.Grant
 	err := r.await(ctx, "the gateway knows the grant", func() (bool, error) {
 		var err error
-		grant, err = r.grant(ctx, operator, r.state.id("request"))
+		grant, err = r.grant(ctx, operator, r.requestID(s))
 		return grant != nil, err
 	})
 	if err != nil {
@@ -442,7 +657,7 @@ func (r *sampleRun) record(ctx context.Context, operator *gatewayClient, batch [
 }
 
 // access is call number i as one side sees it.
-func (r *sampleRun) access(s sampleSharing, side domain.Direction, grant *domain.Grant, i int) api.AccessInput {
+func (r *sampleRun) access(s sampleRequest, side domain.Direction, grant *domain.Grant, i int) api.AccessInput {
 	name := func(what string) string { return fmt.Sprintf("%s %d", what, i) }
 	system, operatorRole := s.ConsumerSystem, "登记员"
 	if side == domain.DirectionProvider {
@@ -459,7 +674,7 @@ func (r *sampleRun) access(s sampleSharing, side domain.Direction, grant *domain
 		RecordCount:   1,
 		RequestDigest: r.state.digest(name("asked")), ResponseDigest: r.state.digest(name("answered")),
 		// Right after the grant: the same on both sides and in every run.
-		At:     grant.TxTime.UTC().Truncate(time.Millisecond).Add(time.Duration(i) * time.Millisecond),
+		At:     grant.GrantedAt.UTC().Truncate(time.Millisecond).Add(time.Duration(i) * time.Millisecond),
 		Result: domain.ResultOK,
 	}
 }
@@ -512,8 +727,10 @@ func (r *sampleRun) issue(ctx context.Context) (string, error) {
 		}
 		r.state.Certificate = nil // its transaction did not make it
 	}
-	// Hexadecimal digits in upper case are serial characters; 16 of them.
-	serial := strings.ToUpper(r.state.id("serial")[:16])
+	// Hexadecimal digits in upper case are serial characters. With 17 of them and
+	// two more digits no serial has the length of a person's number, which the
+	// ledger refuses.
+	serial := strings.ToUpper(r.state.id("serial")[:17])
 	earlier, err := r.issuedBefore(ctx, serial)
 	if err != nil {
 		return "", err
@@ -540,7 +757,7 @@ func (r *sampleRun) issue(ctx context.Context) (string, error) {
 	}
 	// Sent once: it cannot be told apart from a second certificate.
 	done, err := operator.write(ctx, func(ctx context.Context) (*http.Response, error) {
-		return operator.IssueCertificate(ctx, request)
+		return operator.IssueCertificate(ctx, &api.IssueCertificateParams{}, request)
 	}, onceOnly, &issued)
 	certificate := &sampleCertificate{Ref: issued.Record.Content.Ref, Link: issued.Link, TxID: done.TxID}
 	if done.late != nil {
@@ -589,14 +806,18 @@ func (r *sampleRun) revokeLost(ctx context.Context, c sampleIssue, lost domain.C
 		DocumentNo: "sample-" + r.state.id("revoke " + lost.Content.Ref)[:12], LegalBasis: c.LostCodeBasis,
 		ReasonCode: c.LostCodeReason, EffectiveAt: time.Now().UTC().Truncate(time.Second),
 	}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
-		return reviewer.RevokeCertificateWithBody(ctx, lost.Content.Ref, jsonType, body)
+		return reviewer.RevokeCertificateWithBody(ctx, lost.Content.Ref, &api.RevokeCertificateParams{}, jsonType, body)
 	}, nil)
 	return err
 }
 
+// beijing is the time zone of days and years.
+var beijing = time.FixedZone("", 8*60*60)
+
+func beijingYear(t time.Time) int { return t.In(beijing).Year() }
+
 // beginningOfDay is 00:00 in Beijing of t's day there.
 func beginningOfDay(t time.Time) time.Time {
-	beijing := time.FixedZone("", 8*60*60)
 	year, month, day := t.In(beijing).Date()
 	return time.Date(year, month, day, 0, 0, 0, 0, beijing).UTC()
 }

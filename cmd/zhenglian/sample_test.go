@@ -17,6 +17,7 @@ import (
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/proof"
+	"github.com/zhenglian/zhenglian/proof/prooftest"
 )
 
 // checkLoaded fails unless the ledger holds the sample exactly once.
@@ -49,8 +50,27 @@ func (f *fakeConsortium) checkLoaded(t *testing.T, certificates int) {
 			t.Errorf("no entry of share type %d", kind)
 		}
 	}
-	if len(f.requests) != 1 || len(f.grants) != 1 {
-		t.Errorf("%d requests, %d grants", len(f.requests), len(f.grants))
+	if got := len(f.rules); got != len(domain.DeadlineEvents) {
+		t.Errorf("%d rules, want one for each event", got)
+	}
+	for _, year := range []int{2025, 2026, beijingYear(time.Now()), beijingYear(time.Now()) + 1} {
+		c := f.calendars[year]
+		if c == nil || c.Provisional != (year > 2026) || c.Version != 1 {
+			t.Errorf("calendar of %d: %+v", year, c)
+		}
+	}
+	states := make(map[domain.RequestState]int)
+	for _, r := range f.requests {
+		states[r.State]++
+		if r.State == domain.RequestActive && !r.Unconditional && (r.Clock == nil && r.AnsweredIn < 0) {
+			t.Errorf("request %s: %+v", r.Content.ID, r)
+		}
+		if r.State == domain.RequestRefused && len(r.LegalBasis) == 0 {
+			t.Error("refused without basis")
+		}
+	}
+	if diff := cmp.Diff(map[domain.RequestState]int{domain.RequestActive: 2, domain.RequestRefused: 1, domain.RequestAccepted: 1}, states); diff != "" || len(f.grants) != 2 {
+		t.Errorf("%d grants; requests by state (-want +got):\n%s", len(f.grants), diff)
 	}
 	var calls [2][]string
 	for i, d := range []domain.DepartmentCode{"police", "civil"} {
@@ -89,10 +109,13 @@ func TestSample(t *testing.T) {
 	f := newFakeConsortium(t)
 	out, _ := runCommand(t, exitOK, "sample", "--state", f.folder)
 	f.checkLoaded(t, 1)
+	if f.writes != sampleWrites() {
+		t.Errorf("%d writes, want %d", f.writes, sampleWrites())
+	}
 	link := regexp.MustCompile(`http://127\.0\.0\.1:\d+/v/[0-9a-f]{32}#[2-9A-HJ-NP-Z]{10}`).FindString(out)
 	for _, want := range []string{
 		f.urls["bigdata"], f.urls["police"], f.urls["civil"], f.urls["market"],
-		filepath.Join(f.folder, "tokens", "police.json"), "▀", "[7/7]",
+		filepath.Join(f.folder, "tokens", "police.json"), "▀", "[8/8]",
 		"bin/zhenglian verify " + filepath.Join(f.folder, "sample", "certificate.zlproof") + " --trust " + filepath.Join(f.folder, "sample", "consortium.json"),
 	} {
 		if !strings.Contains(out, want) {
@@ -146,13 +169,77 @@ func TestSample(t *testing.T) {
 	})
 }
 
+// sampleWrites is how many writes the sample takes: 4 departments, the rules, the
+// calendars, 4 logs, 16 of the catalog, the steps of the four requests, 4 batches
+// of access records, one certificate.
+func sampleWrites() int {
+	return 4 + len(domain.DeadlineEvents) + len(neededCalendars(time.Now())) + 4 + 16 + (7 + 4 + 3 + 2) + 4 + 1
+}
+
+// TestSampleLeads: whichever department leads, another one decides what concerns
+// the lead itself.
+func TestSampleLeads(t *testing.T) {
+	for _, lead := range []domain.DepartmentCode{"police", "civil", "market"} {
+		t.Run(string(lead), func(t *testing.T) {
+			f := newFakeConsortiumOf(t, prooftest.New(), lead)
+			runCommand(t, exitOK, "sample", "--state", f.folder)
+			f.checkLoaded(t, 1)
+			for _, e := range f.entries {
+				if want := map[bool]domain.Side{true: domain.SidePeer, false: domain.SideLead}[e.Provider == lead]; e.Reviewer != want {
+					t.Errorf("%s of %s is reviewed by %s", e.Content.Code, e.Provider, e.Reviewer)
+				}
+			}
+		})
+	}
+}
+
+// TestSampleOtherSets: what the sample tells of departments that are no members
+// is left out.
+func TestSampleOtherSets(t *testing.T) {
+	without := func(codes ...domain.DepartmentCode) *prooftest.Consortium {
+		c := prooftest.New()
+		c.Departments = slices.DeleteFunc(c.Departments, func(d *prooftest.Department) bool { return slices.Contains(codes, d.Code) })
+		c.Quorum = len(c.Departments)/2 + 1
+		return c
+	}
+	five := prooftest.New()
+	five.Departments = append(five.Departments, prooftest.NewDepartment("works", "WorksMSP", "示例市住房和城乡建设局", "Works Bureau", "11430000006122244"))
+	tests := []struct {
+		name                                   string
+		consortium                             *prooftest.Consortium
+		lead                                   domain.DepartmentCode
+		departments, entries, requests, grants int
+	}{
+		{"three", without("market"), "bigdata", 3, 9, 1, 1},
+		{"three, another lead", without("bigdata"), "civil", 3, 9, 4, 2},
+		{"three without the issuer", without("police"), "market", 3, 9, 2, 1},
+		{"five", five, "works", 5, 12, 4, 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeConsortiumOf(t, tt.consortium, tt.lead)
+			out, _ := runCommand(t, exitOK, "sample", "--state", f.folder)
+			if len(f.departments) != tt.departments || len(f.entries) != tt.entries || len(f.requests) != tt.requests || len(f.grants) != tt.grants {
+				t.Errorf("%d departments, %d entries, %d requests, %d grants, want %+v\n%s", len(f.departments), len(f.entries), len(f.requests), len(f.grants), tt, out)
+			}
+			for _, e := range f.entries {
+				if e.State != domain.CatalogPublished {
+					t.Errorf("%s is %s", e.Content.Code, e.State)
+				}
+			}
+			writes := f.writes
+			if again, _ := runCommand(t, exitOK, "sample", "--state", f.folder); f.writes != writes || !strings.Contains(again, "nothing changed") {
+				t.Errorf("%d writes the second time", f.writes-writes)
+			}
+		})
+	}
+}
+
 // TestSampleKilledAnywhere loses the answer of write number n, stops there, and
 // runs again: whatever n is, the ledger ends up with the sample once.
 func TestSampleKilledAnywhere(t *testing.T) {
-	// 4 departments, 4 logs, 36 of the catalog, request and answer, 4 batches,
-	// one certificate.
-	const total = 4 + 4 + 36 + 2 + 4 + 1
-	points := []int{1, 2, 5, 9, 17, 30, 44, 45, 46, 47, 48, 50, total}
+	total := sampleWrites()
+	points := []int{1, 2, 5, 9, 13, 17, 22, 26, 30, 33, 36, 40, 44, 48, total}
 	for _, n := range points {
 		t.Run(fmt.Sprintf("write %d", n), func(t *testing.T) {
 			t.Parallel()
@@ -303,17 +390,104 @@ func TestSampleText(t *testing.T) {
 	}
 	codes, names := make(map[string]bool), make(map[string]bool)
 	for _, e := range entries {
-		if codes[e.Content.Code] || names[normalName(e.Content.Name)] {
+		if codes[e.Content.Code] || names[domain.PlainName(e.Content.Name)] {
 			t.Errorf("%s %s repeats", e.Content.Code, e.Content.Name)
 		}
-		codes[e.Content.Code], names[normalName(e.Content.Name)] = true, true
+		codes[e.Content.Code], names[domain.PlainName(e.Content.Name)] = true, true
 		for _, basis := range e.Content.LegalBasis {
 			if !strings.HasPrefix(basis, "《") {
 				t.Errorf("%s: basis %q is no title of a law", e.Content.Code, basis)
 			}
 		}
 	}
-	if s := sampleShare(); !codes[s.CatalogCode] || 2*s.Calls != 500 {
-		t.Errorf("sharing of %s with %d calls", s.CatalogCode, s.Calls)
+	for _, s := range sampleRequests() {
+		if !codes[s.CatalogCode] || s.Calls != 0 && s.Name != "" {
+			t.Errorf("%q shares %s with %d calls", s.Name, s.CatalogCode, s.Calls)
+		}
+	}
+	if got := sampleShare().Calls; 2*got != 500 {
+		t.Errorf("%d calls", got)
+	}
+}
+
+// TestSampleRules: each event has one rule, and what no source confirms says so.
+func TestSampleRules(t *testing.T) {
+	rules := sampleRules()
+	for i, event := range domain.DeadlineEvents {
+		if len(rules) != len(domain.DeadlineEvents) || rules[i].Event != event {
+			t.Fatalf("rule %d is of %s, want %s", i, rules[i].Event, event)
+		}
+		if err := rules[i].Validate(); err != nil {
+			t.Errorf("%s: %v", event, err)
+		}
+		if read := event == domain.DeadlineCatalogUpdate; strings.HasPrefix(rules[i].LegalBasis, "示例值") == read {
+			t.Errorf("%s: basis %q", event, rules[i].LegalBasis)
+		}
+	}
+}
+
+// TestSampleCalendars compares the embedded years with both sources of the
+// shared data, day by day.
+func TestSampleCalendars(t *testing.T) {
+	folder := filepath.Join("..", "..", "..", "shared", "data", "calendar")
+	var second struct {
+		Holidays map[string]string `json:"holidays"`
+		Workdays map[string]string `json:"workdays"`
+	}
+	if err := json.Unmarshal([]byte(mustRead(t, filepath.Join(folder, "chinese-days.json"))), &second); err != nil {
+		t.Fatal(err)
+	}
+	calendars := sampleCalendars()
+	if len(calendars) != 2 || calendars[0].Year != 2025 || calendars[1].Year != 2026 {
+		t.Fatalf("%d calendars", len(calendars))
+	}
+	for _, c := range calendars {
+		first, err := readHolidays(filepath.Join(folder, "holiday-cn", fmt.Sprintf("%d.json", c.Year)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		notice, _, err := mergeHolidays([]holidayFile{first}, nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(notice[0].DaysOff, c.DaysOff) + cmp.Diff(notice[0].Workdays, c.Workdays); diff != "" {
+			t.Errorf("%d (-notice +embedded):\n%s", c.Year, diff)
+		}
+		if c.Provisional || !strings.Contains(c.Source, first.Papers[0]) || c.Validate() != nil {
+			t.Errorf("%d: source %q, %v", c.Year, c.Source, c.Validate())
+		}
+		for day := time.Date(c.Year, 1, 1, 0, 0, 0, 0, beijing); day.Year() == c.Year; day = day.AddDate(0, 0, 1) {
+			text := day.Format(time.DateOnly)
+			want := second.Workdays[text] != "" || !weekend(day) && second.Holidays[text] == ""
+			got, err := domain.Workdays{Calendars: []domain.Calendar{{Year: c.Year, DaysOff: c.DaysOff, Workdays: c.Workdays}}}.IsWorkday(day)
+			if err != nil || got != want {
+				t.Errorf("%s: working day %v, the second source says %v (%v)", text, got, want, err)
+			}
+		}
+	}
+}
+
+func TestNeededCalendars(t *testing.T) {
+	for now, want := range map[string]string{
+		"2026-05-01T00:00:00Z": "2025 2026 2027?", "2026-12-31T15:59:59Z": "2025 2026 2027?", "2026-12-31T16:00:00Z": "2025 2026 2027? 2028?", "2030-01-01T00:00:00Z": "2025 2026 2030? 2031?",
+	} {
+		at, err := time.Parse(time.RFC3339, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range neededCalendars(at) {
+			text := fmt.Sprint(c.Year)
+			if c.Provisional {
+				text += "?"
+			}
+			got = append(got, text)
+			if err := c.Validate(); err != nil {
+				t.Error(err)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("at %s: %v, want %s", now, got, want)
+		}
 	}
 }

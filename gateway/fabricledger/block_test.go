@@ -362,7 +362,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("Blocks = %v, want %v", err, context.Canceled)
 		}
-		if _, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, nil); err != nil {
+		if _, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, nil, ""); err != nil {
 			t.Fatal(err)
 		}
 		l.Heights(t.Context())

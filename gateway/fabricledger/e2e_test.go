@@ -106,7 +106,7 @@ func (n *network) register(lead domain.DepartmentCode) {
 		argument := canonical(n.t, domain.RegisterDepartmentArgs{
 			Code: d.Code, MSPID: d.MSPID, NameZh: d.NameZh, NameEn: d.NameEn, USCC: d.USCC, Lead: d.Code == lead,
 		})
-		_, err := l.Submit(ctx, domain.RoleAdmin, "governance:RegisterDepartment", argument)
+		_, err := l.Submit(ctx, domain.RoleAdmin, "governance:RegisterDepartment", argument, "")
 		if err != nil && domain.KindOf(err) != domain.Exists {
 			n.t.Fatalf("register %s: %v", d.Code, err)
 		}

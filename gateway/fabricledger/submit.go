@@ -28,12 +28,16 @@ type transaction struct {
 // Submit implements [ledger.Ledger]. Its states follow the exactly-once machine:
 // until the transaction is signed nothing left this process and a new proposal
 // may be made; from then on only the ledger says what became of it.
-func (l *Ledger) Submit(ctx context.Context, role domain.Role, name string, argument []byte) (ledger.Receipt, error) {
+func (l *Ledger) Submit(ctx context.Context, role domain.Role, name string, argument []byte, operation string) (ledger.Receipt, error) {
 	s, err := l.signer(role)
 	if err != nil {
 		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", name, err)
 	}
-	tx, err := l.endorse(ctx, role, s, name, argument)
+	arguments := [][]byte{argument}
+	if operation != "" {
+		arguments = append(arguments, []byte(operation))
+	}
+	tx, err := l.endorse(ctx, role, s, name, arguments)
 	if err != nil {
 		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", name, err)
 	}
@@ -50,6 +54,12 @@ func (l *Ledger) Submit(ctx context.Context, role domain.Role, name string, argu
 	case pb.TxValidationCode_MVCC_READ_CONFLICT, pb.TxValidationCode_PHANTOM_READ_CONFLICT:
 		return ledger.Receipt{}, fmt.Errorf("submit %s: transaction %s: %w", name, tx.id,
 			&domain.Error{Kind: domain.Conflict, Msg: "another transaction changed the same record first"})
+	case pb.TxValidationCode_ENDORSEMENT_POLICY_FAILURE:
+		// Endorsements were gathered for the policies in force, so another
+		// transaction of the same block set who must endorse a record that this one
+		// writes too: of two that create it at the same time, the second ends so.
+		return ledger.Receipt{}, fmt.Errorf("submit %s: transaction %s: %w", name, tx.id,
+			&domain.Error{Kind: domain.Conflict, Msg: "another transaction set who must endorse the same record first"})
 	default:
 		return ledger.Receipt{}, fmt.Errorf("submit %s: transaction %s was ordered and found invalid: %s", name, tx.id, st.Code)
 	}
@@ -58,7 +68,7 @@ func (l *Ledger) Submit(ctx context.Context, role domain.Role, name string, argu
 // endorse has a proposal signed by as many departments as the endorsement policy
 // asks for, and signs the transaction. It makes new proposals for as long as the
 // limit allows: nothing is ordered yet.
-func (l *Ledger) endorse(ctx context.Context, role domain.Role, s *signer, name string, argument []byte) (*transaction, error) {
+func (l *Ledger) endorse(ctx context.Context, role domain.Role, s *signer, name string, arguments [][]byte) (*transaction, error) {
 	deadline := time.Now().Add(l.limits.endorse)
 	pause := l.newPause()
 	for {
@@ -69,7 +79,7 @@ func (l *Ledger) endorse(ctx context.Context, role domain.Role, s *signer, name 
 				return true
 			}
 			var err error
-			if tx, err = l.endorseAt(ctx, p, role, s, name, argument); err == nil {
+			if tx, err = l.endorseAt(ctx, p, role, s, name, arguments); err == nil {
 				return true
 			}
 			f := readFailure(err)
@@ -105,10 +115,10 @@ func (l *Ledger) endorse(ctx context.Context, role domain.Role, s *signer, name 
 	}
 }
 
-func (l *Ledger) endorseAt(ctx context.Context, p *peer, role domain.Role, s *signer, name string, argument []byte) (*transaction, error) {
+func (l *Ledger) endorseAt(ctx context.Context, p *peer, role domain.Role, s *signer, name string, arguments [][]byte) (*transaction, error) {
 	call, cancel := context.WithTimeout(ctx, l.limits.endorseCall)
 	defer cancel()
-	proposal, err := l.contract(p, role, l.chaincode).NewProposal(name, client.WithBytesArguments(argument))
+	proposal, err := l.contract(p, role, l.chaincode).NewProposal(name, client.WithBytesArguments(arguments...))
 	if err != nil {
 		return nil, fmt.Errorf("propose: %w", err)
 	}

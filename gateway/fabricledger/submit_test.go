@@ -3,11 +3,13 @@ package fabricledger
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/hyperledger/fabric-protos-go-apiv2/common"
 	"github.com/hyperledger/fabric-protos-go-apiv2/gateway"
 	pb "github.com/hyperledger/fabric-protos-go-apiv2/peer"
 	"google.golang.org/grpc/codes"
@@ -140,15 +142,15 @@ func TestSubmit(t *testing.T) {
 			endorsed: 1, submitted: 1,
 		},
 		{
-			name: "breaks the endorsement policy",
+			name: "loses against one that set who must endorse",
 			arrange: func(own *fakePeer, _ []*fakePeer) {
 				own.onSubmit = func(_ int, r *gateway.SubmitRequest) error {
 					own.channel.commit(r.GetTransactionId(), pb.TxValidationCode_ENDORSEMENT_POLICY_FAILURE)
 					return nil
 				}
 			},
-			want:     "failed",
-			text:     "ENDORSEMENT_POLICY_FAILURE",
+			want:     "conflict",
+			text:     "who must endorse the same record",
 			endorsed: 1, submitted: 1,
 		},
 		{
@@ -269,7 +271,7 @@ func TestSubmit(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 
-			receipt, err := l.Submit(ctx, domain.RoleOperator, testTransaction, []byte(`{"ref":"r"}`))
+			receipt, err := l.Submit(ctx, domain.RoleOperator, testTransaction, []byte(`{"ref":"r"}`), "")
 			if got := outcome(err); got != tt.want {
 				t.Fatalf("Submit = %q (%v), want %q", got, err, tt.want)
 			}
@@ -310,6 +312,50 @@ func checkSameBytes(t *testing.T, submits, reference []*gateway.SubmitRequest) {
 	}
 }
 
+// TestSubmitOperation checks that an operation travels as the second argument,
+// and that without one there is none.
+func TestSubmitOperation(t *testing.T) {
+	const operation = "00112233445566778899aabbccddeeff"
+	for _, tt := range []struct {
+		operation string
+		want      []string
+	}{
+		{"", []string{testTransaction, "argument"}},
+		{operation, []string{testTransaction, "argument", operation}},
+	} {
+		l, peers := newTestLedger(t)
+		if _, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, []byte("argument"), tt.operation); err != nil {
+			t.Fatal(err)
+		}
+		var envelope common.Payload
+		var transaction pb.Transaction
+		var action pb.ChaincodeActionPayload
+		var payload pb.ChaincodeProposalPayload
+		var invocation pb.ChaincodeInvocationSpec
+		for _, read := range []struct {
+			data func() []byte
+			into proto.Message
+		}{
+			{func() []byte { return peers[0].submitted[0].GetPreparedTransaction().GetPayload() }, &envelope},
+			{func() []byte { return envelope.GetData() }, &transaction},
+			{func() []byte { return transaction.GetActions()[0].GetPayload() }, &action},
+			{func() []byte { return action.GetChaincodeProposalPayload() }, &payload},
+			{func() []byte { return payload.GetInput() }, &invocation},
+		} {
+			if err := proto.Unmarshal(read.data(), read.into); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got []string
+		for _, a := range invocation.GetChaincodeSpec().GetInput().GetArgs() {
+			got = append(got, string(a))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("with operation %q the chaincode gets %q, want %q", tt.operation, got, tt.want)
+		}
+	}
+}
+
 func TestSubmitUnknownOutcome(t *testing.T) {
 	l, peers := newTestLedger(t)
 	for _, p := range peers {
@@ -317,7 +363,7 @@ func TestSubmitUnknownOutcome(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := l.Submit(ctx, domain.RoleOperator, testTransaction, []byte(`{}`))
+	_, err := l.Submit(ctx, domain.RoleOperator, testTransaction, []byte(`{}`), "")
 	var unknown *ledger.OutcomeUnknownError
 	if !errors.As(err, &unknown) {
 		t.Fatalf("Submit = %v, want an unknown outcome", err)
@@ -338,7 +384,7 @@ func TestSubmitUnknownOutcome(t *testing.T) {
 
 func TestSubmitWithoutIdentity(t *testing.T) {
 	l, peers := newTestLedger(t)
-	_, err := l.Submit(t.Context(), domain.RoleAuditor, testTransaction, []byte(`{}`))
+	_, err := l.Submit(t.Context(), domain.RoleAuditor, testTransaction, []byte(`{}`), "")
 	if got := domain.KindOf(err); got != domain.Forbidden {
 		t.Errorf("Submit = %v, want kind %s", err, domain.Forbidden)
 	}
@@ -354,7 +400,7 @@ func TestSubmitConcurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 32 {
 		wg.Go(func() {
-			receipt, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, []byte(`{}`))
+			receipt, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, []byte(`{}`), "")
 			if err != nil {
 				t.Errorf("Submit: %v", err)
 			}
@@ -392,7 +438,7 @@ func TestSubmitPastStuckPeer(t *testing.T) {
 			if !tt.endorse {
 				own.onEndorse = func(int, *gateway.EndorseRequest) error { <-frozen; return nil }
 			}
-			if _, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, []byte("argument")); err != nil {
+			if _, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, []byte("argument"), ""); err != nil {
 				t.Fatal(err)
 			}
 			if endorsed, submitted, _ := own.calls(); endorsed == 0 || tt.endorse && submitted == 0 {

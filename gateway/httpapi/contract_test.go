@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// The validator knows JSON and plain text only.
-	for _, media := range []string{"text/html", "image/png", "image/svg+xml"} {
+	for _, media := range []string{"text/html", "text/csv", "image/png", "image/svg+xml"} {
 		openapi3filter.RegisterBodyDecoder(media, openapi3filter.FileBodyDecoder)
 	}
 	openapi3filter.RegisterBodyDecoder(proofMedia, openapi3filter.JSONBodyDecoder)
@@ -55,50 +55,139 @@ const (
 	sampleAct = `{"documentNo":"文1","legalBasis":"法","reasonCode":"error","effectiveAt":"2026-03-01T08:00:00Z"}`
 )
 
-var codePath = strings.ReplaceAll(testCode, "/", "%2F")
+var (
+	codePath        = strings.ReplaceAll(testCode, "/", "%2F")
+	exampleCodePath = "307003%2F000017" // of the contract's examples
+)
 
-// samples has one for each operation of the contract.
+// samples has one for each operation of the contract. Where a body is needed and
+// none is named, it is the contract's example.
 var samples = map[string]sample{
-	"GET /v1/departments":                               {target: "/v1/departments?limit=10", role: domain.RoleAuditor},
-	"POST /v1/departments":                              {target: "/v1/departments", role: domain.RoleAdmin, body: `{"code":"police","mspId":"PoliceMSP","nameZh":"公安局","nameEn":"Police","uscc":"11330000002482131G","lead":true}`},
-	"GET /v1/logs":                                      {target: "/v1/logs", role: domain.RoleAuditor},
-	"POST /v1/logs":                                     {target: "/v1/logs", role: domain.RoleAdmin, body: `{"origin":"zhenglian.example/log/police","verifierKey":"key"}`},
-	"GET /v1/anchors":                                   {target: "/v1/anchors?department=police", role: domain.RoleAuditor},
-	"GET /v1/catalog/entries":                           {target: "/v1/catalog/entries?department=police&state=published&text=%E6%88%B7&limit=200&cursor=c", role: domain.RoleOperator},
-	"POST /v1/catalog/entries":                          {target: "/v1/catalog/entries", role: domain.RoleOperator, body: sampleContent},
-	"GET /v1/catalog/entries/{code}":                    {target: "/v1/catalog/entries/" + codePath, role: domain.RoleOperator},
-	"GET /v1/catalog/entries/{code}/history":            {target: "/v1/catalog/entries/" + codePath + "/history", role: domain.RoleOperator},
-	"POST /v1/catalog/entries/{code}/actions/review":    {target: "/v1/catalog/entries/" + codePath + "/actions/review", role: domain.RoleReviewer, body: `{"decision":"return","opinion":"改"}`},
-	"POST /v1/catalog/entries/{code}/actions/publish":   {target: "/v1/catalog/entries/" + codePath + "/actions/publish", role: domain.RoleOperator},
-	"GET /v1/requests":                                  {target: "/v1/requests?grantId=" + testRef, role: domain.RoleOperator},
-	"POST /v1/requests":                                 {target: "/v1/requests", role: domain.RoleOperator, body: sampleRequest},
-	"GET /v1/requests/{id}":                             {target: "/v1/requests/" + testRef, role: domain.RoleOperator},
-	"POST /v1/requests/{id}/actions/answer":             {target: "/v1/requests/" + testRef + "/actions/answer", role: domain.RoleReviewer, body: `{"decision":"partly","reason":"部分","items":["户号"],"period":` + samplePeriod + `,"quota":{"total":5,"perDay":1}}`},
-	"GET /v1/grants":                                    {target: "/v1/grants", role: domain.RoleOperator},
-	"GET /v1/grants/{id}":                               {target: "/v1/grants/" + testRef, role: domain.RoleOperator},
-	"POST /v1/access-records":                           {target: "/v1/access-records", role: domain.RoleOperator, body: `{"records":[` + sampleAccess + `]}`},
-	"GET /v1/access-records/{department}/{index}":       {target: "/v1/access-records/police/5", role: domain.RoleAuditor},
-	"GET /v1/access-records/{department}/{index}/proof": {target: "/v1/access-records/police/5/proof", role: domain.RoleAuditor},
-	"GET /v1/audit/trace":                               {target: "/v1/audit/trace?catalogCode=" + codePath + "&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z", role: domain.RoleAuditor},
-	"GET /v1/certificates":                              {target: "/v1/certificates?state=valid", role: domain.RoleOperator},
-	"POST /v1/certificates":                             {target: "/v1/certificates", role: domain.RoleOperator, body: sampleIssue},
-	"GET /v1/certificates/{ref}":                        {target: "/v1/certificates/" + testRef, role: domain.RoleOperator},
-	"POST /v1/certificates/{ref}/actions/revoke":        {target: "/v1/certificates/" + testRef + "/actions/revoke", role: domain.RoleReviewer, body: sampleAct},
-	"GET /v1/certificates/{ref}/qr.png":                 {target: "/v1/certificates/" + testRef + "/qr.png?module=4"},
-	"GET /v1/certificates/{ref}/qr.svg":                 {target: "/v1/certificates/" + testRef + "/qr.svg"},
-	"GET /v/{ref}":                                      {target: "/v/" + testRef + "?lang=en&size=large"},
-	"GET /v1/verify/{ref}":                              {target: "/v1/verify/" + testRef},
-	"GET /v1/verify/{ref}/proof":                        {target: "/v1/verify/" + testRef + "/proof"},
-	"GET /v1/proofs/{kind}/{id}":                        {target: "/v1/proofs/catalog/" + codePath, role: domain.RoleAuditor},
-	"GET /v1/trust":                                     {target: "/v1/trust"},
-	"GET /v1/chain":                                     {target: "/v1/chain", role: domain.RoleAuditor},
-	"GET /v1/chain/blocks":                              {target: "/v1/chain/blocks?limit=1", role: domain.RoleAuditor},
-	"GET /v1/chain/blocks/{number}":                     {target: "/v1/chain/blocks/17", role: domain.RoleAuditor},
-	"GET /v1/chain/transactions/{id}":                   {target: "/v1/chain/transactions/" + testTx, role: domain.RoleAuditor},
-	"GET /livez":                                        {target: "/livez"},
-	"GET /readyz":                                       {target: "/readyz"},
-	"GET /metrics":                                      {target: "/metrics"},
-	"GET /openapi.json":                                 {target: "/openapi.json"},
+	"GET /v1/departments":                                    {target: "/v1/departments?limit=10", role: domain.RoleAuditor},
+	"POST /v1/departments":                                   {target: "/v1/departments", role: domain.RoleAdmin},
+	"GET /v1/logs":                                           {target: "/v1/logs", role: domain.RoleAuditor},
+	"POST /v1/logs":                                          {target: "/v1/logs", role: domain.RoleAdmin, body: `{"origin":"zhenglian.example/log/police","verifierKey":"key"}`},
+	"GET /v1/anchors":                                        {target: "/v1/anchors?department=police", role: domain.RoleAuditor},
+	"GET /v1/catalog/entries":                                {target: "/v1/catalog/entries?department=police&provider=police&shareType=1&state=published&overdue=true&changedSince=2026-01-01T00:00:00Z&text=%E6%88%B7&limit=200&cursor=c", role: domain.RoleOperator},
+	"POST /v1/catalog/entries":                               {target: "/v1/catalog/entries?draft=true", role: domain.RoleOperator},
+	"GET /v1/catalog/entries/{code}":                         {target: "/v1/catalog/entries/" + codePath, role: domain.RoleOperator},
+	"GET /v1/catalog/entries/{code}/history":                 {target: "/v1/catalog/entries/" + codePath + "/history", role: domain.RoleOperator},
+	"POST /v1/catalog/entries/{code}/actions/review":         {target: "/v1/catalog/entries/" + codePath + "/actions/review", role: domain.RoleReviewer, body: `{"decision":"return","opinion":"改"}`},
+	"POST /v1/catalog/entries/{code}/actions/publish":        {target: "/v1/catalog/entries/" + codePath + "/actions/publish", role: domain.RoleOperator},
+	"GET /v1/requests":                                       {target: "/v1/requests?provider=police&consumer=civil&state=refused&overdue=true&changedSince=2026-01-01T00:00:00Z&grantId=" + testRef, role: domain.RoleOperator},
+	"POST /v1/requests":                                      {target: "/v1/requests", role: domain.RoleOperator, body: sampleRequest},
+	"GET /v1/requests/{id}":                                  {target: "/v1/requests/" + testRef, role: domain.RoleOperator},
+	"POST /v1/requests/{id}/actions/answer":                  {target: "/v1/requests/" + testRef + "/actions/answer", role: domain.RoleReviewer, body: `{"decision":"partly","reason":"部分","items":["户号"],"period":` + samplePeriod + `,"quota":{"total":5,"perDay":1}}`},
+	"GET /v1/grants":                                         {target: "/v1/grants?provider=police&consumer=civil&state=active&changedSince=2026-01-01T00:00:00Z", role: domain.RoleOperator},
+	"GET /v1/grants/{id}":                                    {target: "/v1/grants/" + testRef, role: domain.RoleOperator},
+	"GET /v1/calendars":                                      {target: "/v1/calendars?limit=10", role: domain.RoleAuditor},
+	"POST /v1/calendars":                                     {target: "/v1/calendars", role: domain.RoleAdmin},
+	"GET /v1/rules":                                          {target: "/v1/rules", role: domain.RoleAuditor},
+	"POST /v1/rules":                                         {target: "/v1/rules", role: domain.RoleAdmin},
+	"GET /v1/inbox":                                          {target: "/v1/inbox?role=reviewer&overdue=true&limit=10&cursor=c", role: domain.RoleReviewer},
+	"GET /v1/indicators":                                     {target: "/v1/indicators", role: domain.RoleAuditor},
+	"GET /v1/catalog/entries/{code}/versions/{version}":      {target: "/v1/catalog/entries/" + codePath + "/versions/1", role: domain.RoleOperator},
+	"GET /v1/catalog/export":                                 {target: "/v1/catalog/export?format=dcat-ap&provider=police&shareType=2&state=published&overdue=true&changedSince=2026-01-01T00:00:00Z&text=%E6%88%B7", role: domain.RoleAuditor},
+	"POST /v1/catalog/validate":                              {target: "/v1/catalog/validate", role: domain.RoleOperator},
+	"POST /v1/catalog/batches/register":                      {target: "/v1/catalog/batches/register", role: domain.RoleOperator},
+	"POST /v1/catalog/batches/review":                        {target: "/v1/catalog/batches/review", role: domain.RoleReviewer},
+	"POST /v1/catalog/batches/publish":                       {target: "/v1/catalog/batches/publish", role: domain.RoleOperator},
+	"GET /v1/requests/{id}/history":                          {target: "/v1/requests/" + testRef + "/history", role: domain.RoleOperator},
+	"GET /v1/grants/{id}/history":                            {target: "/v1/grants/" + testRef + "/history", role: domain.RoleOperator},
+	"POST /v1/catalog/entries/{code}/actions/submit":         {target: "/v1/catalog/entries/" + codePath + "/actions/submit", role: domain.RoleOperator},
+	"POST /v1/catalog/entries/{code}/actions/retire":         {target: "/v1/catalog/entries/" + codePath + "/actions/retire", role: domain.RoleOperator},
+	"POST /v1/catalog/entries/{code}/actions/require-update": {target: "/v1/catalog/entries/" + codePath + "/actions/require-update", role: domain.RoleOperator},
+	"POST /v1/catalog/entries/{code}/actions/mark-overdue":   {target: "/v1/catalog/entries/" + codePath + "/actions/mark-overdue", role: domain.RoleOperator},
+	"POST /v1/catalog/entries/{code}/actions/change":         {target: "/v1/catalog/entries/" + exampleCodePath + "/actions/change", role: domain.RoleOperator},
+	"POST /v1/requests/{id}/actions/accept":                  {target: "/v1/requests/" + testRef + "/actions/accept", role: domain.RoleReviewer},
+	"POST /v1/requests/{id}/actions/supplement":              {target: "/v1/requests/" + testRef + "/actions/supplement", role: domain.RoleOperator},
+	"POST /v1/requests/{id}/actions/extend":                  {target: "/v1/requests/" + testRef + "/actions/extend", role: domain.RoleReviewer},
+	"POST /v1/requests/{id}/actions/decide-extension":        {target: "/v1/requests/" + testRef + "/actions/decide-extension", role: domain.RoleReviewer},
+	"POST /v1/requests/{id}/actions/dispute":                 {target: "/v1/requests/" + testRef + "/actions/dispute", role: domain.RoleOperator},
+	"POST /v1/requests/{id}/actions/mediate":                 {target: "/v1/requests/" + testRef + "/actions/mediate", role: domain.RoleReviewer},
+	"POST /v1/requests/{id}/actions/deliver":                 {target: "/v1/requests/" + testRef + "/actions/deliver", role: domain.RoleOperator},
+	"POST /v1/requests/{id}/actions/confirm":                 {target: "/v1/requests/" + testRef + "/actions/confirm", role: domain.RoleOperator},
+	"POST /v1/requests/{id}/actions/withdraw":                {target: "/v1/requests/" + testRef + "/actions/withdraw", role: domain.RoleOperator},
+	"POST /v1/requests/{id}/actions/close":                   {target: "/v1/requests/" + testRef + "/actions/close", role: domain.RoleOperator},
+	"POST /v1/requests/{id}/actions/mark-overdue":            {target: "/v1/requests/" + testRef + "/actions/mark-overdue", role: domain.RoleOperator},
+	"POST /v1/grants/{id}/actions/suspend":                   {target: "/v1/grants/" + testRef + "/actions/suspend", role: domain.RoleReviewer},
+	"POST /v1/grants/{id}/actions/resume":                    {target: "/v1/grants/" + testRef + "/actions/resume", role: domain.RoleReviewer},
+	"POST /v1/grants/{id}/actions/revoke":                    {target: "/v1/grants/" + testRef + "/actions/revoke", role: domain.RoleReviewer},
+	"POST /v1/access-records":                                {target: "/v1/access-records", role: domain.RoleOperator, body: `{"records":[` + sampleAccess + `]}`},
+	"GET /v1/access-records/{department}/{index}":            {target: "/v1/access-records/police/5", role: domain.RoleAuditor},
+	"GET /v1/access-records/{department}/{index}/proof":      {target: "/v1/access-records/police/5/proof", role: domain.RoleAuditor},
+	"GET /v1/audit/trace":                                    {target: "/v1/audit/trace?catalogCode=" + codePath + "&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z", role: domain.RoleAuditor},
+	"GET /v1/certificates":                                   {target: "/v1/certificates?state=valid", role: domain.RoleOperator},
+	"POST /v1/certificates":                                  {target: "/v1/certificates", role: domain.RoleOperator, body: sampleIssue},
+	"GET /v1/certificates/{ref}":                             {target: "/v1/certificates/" + testRef, role: domain.RoleOperator},
+	"POST /v1/certificates/{ref}/actions/revoke":             {target: "/v1/certificates/" + testRef + "/actions/revoke", role: domain.RoleReviewer, body: sampleAct},
+	"GET /v1/certificates/{ref}/qr.png":                      {target: "/v1/certificates/" + testRef + "/qr.png?module=4"},
+	"GET /v1/certificates/{ref}/qr.svg":                      {target: "/v1/certificates/" + testRef + "/qr.svg"},
+	"GET /v/{ref}":                                           {target: "/v/" + testRef + "?lang=en&size=large"},
+	"GET /v1/verify/{ref}":                                   {target: "/v1/verify/" + testRef},
+	"GET /v1/verify/{ref}/proof":                             {target: "/v1/verify/" + testRef + "/proof"},
+	"GET /v1/proofs/{kind}/{id}":                             {target: "/v1/proofs/catalog/" + codePath, role: domain.RoleAuditor},
+	"GET /v1/trust":                                          {target: "/v1/trust"},
+	"GET /v1/chain":                                          {target: "/v1/chain", role: domain.RoleAuditor},
+	"GET /v1/chain/blocks":                                   {target: "/v1/chain/blocks?limit=1", role: domain.RoleAuditor},
+	"GET /v1/chain/blocks/{number}":                          {target: "/v1/chain/blocks/17", role: domain.RoleAuditor},
+	"GET /v1/chain/transactions/{id}":                        {target: "/v1/chain/transactions/" + testTx, role: domain.RoleAuditor},
+	"GET /livez":                                             {target: "/livez"},
+	"GET /readyz":                                            {target: "/readyz"},
+	"GET /metrics":                                           {target: "/metrics"},
+	"GET /openapi.json":                                      {target: "/openapi.json"},
+}
+
+func init() {
+	for key, body := range examples() {
+		if s := samples[key]; s.body == "" {
+			s.body = body
+			samples[key] = s
+		}
+	}
+}
+
+// examples answers the contract's example of each body, by operation.
+func examples() map[string]string {
+	doc, err := api.GetSpec()
+	if err != nil {
+		panic(err)
+	}
+	out := make(map[string]string)
+	for path, item := range doc.Paths.Map() {
+		for method, o := range item.Operations() {
+			if o.RequestBody == nil {
+				continue
+			}
+			body, err := json.Marshal(o.RequestBody.Value.Content["application/json"].Example)
+			if err != nil {
+				panic(err)
+			}
+			out[method+" "+path] = string(body)
+		}
+	}
+	return out
+}
+
+// TestExamplesAreWhatTheContractTakes sends every example.
+func TestExamplesAreWhatTheContractTakes(t *testing.T) {
+	h, _, _ := newTest(t)
+	sent := 0
+	for key, body := range examples() {
+		method, _, _ := strings.Cut(key, " ")
+		s := samples[key]
+		if body == "null" || s.target == "" {
+			t.Errorf("%s: example %s, sample %+v", key, body, s)
+			continue
+		}
+		sent++
+		if w := send(h, method, s.target, s.role, body); w.Code >= 300 {
+			t.Errorf("%s: status %d: %s", key, w.Code, w.Body)
+		}
+	}
+	if sent < 20 {
+		t.Errorf("only %d examples", sent)
+	}
 }
 
 func (s sample) request(method string) *http.Request {
@@ -211,6 +300,7 @@ var provocations = map[int][]func(*gateway, string, *operation, sample) *http.Re
 	http.StatusConflict: {
 		failing(fmt.Errorf("x: %w", &domain.Error{Kind: domain.Exists, Msg: "it is recorded"})),
 		failing(fmt.Errorf("x: %w", &domain.Error{Kind: domain.Conflict, Msg: "another transaction won"})),
+		failing(fmt.Errorf("x: %w", &domain.Error{Kind: domain.WrongState, Msg: "request x is agreed; sharing:Answer needs accepted"})),
 	},
 	http.StatusRequestEntityTooLarge: {
 		func(_ *gateway, m string, op *operation, s sample) *http.Request {
@@ -430,15 +520,21 @@ func TestProblemsCoverTheContract(t *testing.T) {
 
 func TestEveryKindHasItsProblem(t *testing.T) {
 	want := map[domain.Kind]int{
-		domain.Invalid: 400, domain.Forbidden: 403, domain.NotFound: 404, domain.Exists: 409, domain.Conflict: 409,
+		domain.Invalid: 400, domain.Forbidden: 403, domain.NotFound: 404, domain.Exists: 409, domain.Conflict: 409, domain.WrongState: 409,
 	}
 	if len(want) != len(domain.Kinds) {
 		t.Fatalf("%d kinds are tested of %d", len(want), len(domain.Kinds))
 	}
 	for _, k := range domain.Kinds {
-		code := codeOf(k)
-		if got := problems[code].status; got != want[k] || string(code) != string(k) {
-			t.Errorf("kind %s is problem %q with status %d, want the code of the same name with %d", k, code, got, want[k])
+		code, name := codeOf(k), k
+		if k == domain.WrongState {
+			name = domain.Conflict
+		}
+		if got := problems[code].status; got != want[k] || string(code) != string(name) {
+			t.Errorf("kind %s is problem %q with status %d, want %s with %d", k, code, got, name, want[k])
+		}
+		if kindsZh[k] == "" {
+			t.Errorf("kind %s has no words in Chinese", k)
 		}
 	}
 	if got := codeOf("no such kind"); got != "" {

@@ -82,7 +82,18 @@ func roundTrip[D, A any](t *testing.T) {
 func TestEveryRecordKeepsEveryField(t *testing.T) {
 	roundTrip[domain.Department, api.Department](t)
 	roundTrip[domain.RegisterDepartmentArgs, api.RegisterDepartment](t)
+	roundTrip[domain.Calendar, api.Calendar](t)
+	roundTrip[domain.SetCalendarArgs, api.SetCalendar](t)
+	roundTrip[domain.DeadlineRule, api.DeadlineRule](t)
+	roundTrip[domain.SetRuleArgs, api.SetRule](t)
+	roundTrip[domain.Clock, api.Clock](t)
 	roundTrip[domain.CatalogContent, api.CatalogContent](t)
+	roundTrip[domain.CatalogVersion, api.CatalogVersion](t)
+	roundTrip[domain.CatalogEvent, api.CatalogEvent](t)
+	roundTrip[domain.RegisterBatchArgs, api.RegisterCatalogBatch](t)
+	roundTrip[domain.BatchResult, api.BatchResult](t)
+	roundTrip[domain.RequestEvent, api.RequestEvent](t)
+	roundTrip[domain.GrantEvent, api.GrantEvent](t)
 	roundTrip[domain.CatalogEntry, api.CatalogEntry](t)
 	roundTrip[domain.ShareRequestContent, api.ShareRequestContent](t)
 	roundTrip[domain.ShareRequest, api.ShareRequest](t)
@@ -128,6 +139,18 @@ func TestInputsAreRecordsWithoutWhatTheGatewaySets(t *testing.T) {
 	}{
 		{"access record", reflect.TypeFor[api.AccessInput](), reflect.TypeFor[domain.AccessRecord](), []string{"schema", "loggedAt"}},
 		{"answer", reflect.TypeFor[api.AnswerRequest](), reflect.TypeFor[domain.AnswerArgs](), []string{"id"}},
+		{"retirement", reflect.TypeFor[api.RetireCatalogEntry](), reflect.TypeFor[domain.RetireCatalogArgs](), []string{"code"}},
+		{"update", reflect.TypeFor[api.Reason](), reflect.TypeFor[domain.RequireUpdateArgs](), []string{"code"}},
+		{"review of many", reflect.TypeFor[api.ReviewCatalogBatch](), reflect.TypeFor[domain.ReviewBatchArgs](), []string{}},
+		{"codes", reflect.TypeFor[api.CatalogCodes](), reflect.TypeFor[domain.CodesArgs](), []string{}},
+		{"acceptance", reflect.TypeFor[api.AcceptRequest](), reflect.TypeFor[domain.AcceptArgs](), []string{"id"}},
+		{"extension", reflect.TypeFor[api.ExtendRequest](), reflect.TypeFor[domain.ExtendArgs](), []string{"id"}},
+		{"decision on an extension", reflect.TypeFor[api.DecideExtension](), reflect.TypeFor[domain.DecideExtensionArgs](), []string{"id"}},
+		{"dispute", reflect.TypeFor[api.Reason](), reflect.TypeFor[domain.DisputeArgs](), []string{"id"}},
+		{"mediation", reflect.TypeFor[api.MediateRequest](), reflect.TypeFor[domain.MediateArgs](), []string{"id"}},
+		{"delivery", reflect.TypeFor[api.DeliverRequest](), reflect.TypeFor[domain.DeliverArgs](), []string{"id"}},
+		{"confirmation", reflect.TypeFor[api.ConfirmRequest](), reflect.TypeFor[domain.ConfirmArgs](), []string{"id"}},
+		{"reason", reflect.TypeFor[api.Reason](), reflect.TypeFor[domain.ReasonArgs](), []string{"id"}},
 		{"review", reflect.TypeFor[api.ReviewCatalogEntry](), reflect.TypeFor[domain.ReviewCatalogArgs](), []string{"code"}},
 	}
 	for _, tt := range tests {

@@ -34,11 +34,41 @@ var (
 	testPosition = domain.Position{Block: 17, TxID: testTx}
 	testPeriod   = domain.Period{From: testTime, To: testTime.AddDate(1, 0, 0)}
 
-	testDepartment  = domain.Department{Meta: testMeta, Code: "police", MSPID: "PoliceMSP", NameZh: "公安局", NameEn: "Police", USCC: "11330000002482131G"}
-	testEntry       = domain.CatalogEntry{Meta: testMeta, Provider: "police", Version: 1, State: domain.CatalogPublished, Content: testContent, ContentDigest: hex64}
-	testContent     = domain.CatalogContent{Code: testCode, Name: "户籍信息", Abstract: "摘要", ProviderUSCC: "11330000002482131G", Format: "database", Items: []domain.CatalogItem{{Name: "户号", Type: "C", Level: 2, ShareType: domain.Conditional}}, ShareType: domain.Conditional, ShareCondition: "审批", LegalBasis: []string{"条例"}, ShareMode: "platform_api", UpdateCycle: "daily", SystemRef: "sys", RegionCode: "330000", PersonalData: "general"}
-	testRequest     = domain.ShareRequest{Meta: testMeta, Content: domain.ShareRequestContent{ID: testRef, CatalogCode: testCode, Items: []string{"户号"}, Period: testPeriod, Quota: domain.Quota{Total: 10, PerDay: 1}, LetterDigest: hex64}, CatalogVersion: 1, Consumer: "civil", Provider: "police", State: domain.RequestSubmitted, Seq: 1, SubmittedAt: testTime}
-	testGrant       = domain.Grant{Meta: testMeta, ID: testRef, RequestID: testRef, CatalogCode: testCode, CatalogVersion: 1, Items: []string{"户号"}, Provider: "police", Consumer: "civil", Period: testPeriod, Quota: domain.Quota{Total: 10, PerDay: 1}, State: domain.GrantActive, Seq: 1}
+	testDepartment = domain.Department{Meta: testMeta, Code: "police", MSPID: "PoliceMSP", NameZh: "公安局", NameEn: "Police", USCC: "11330000002482131G"}
+	testClock      = &domain.Clock{
+		Event: domain.DeadlineRequestAnswer, RuleVersion: 1, LegalBasis: "条例第二十三条", Calendars: []domain.CalendarRef{{Year: 2026, Version: 1}},
+		Limit: 10, ExtendMax: 5, ExtendWith: domain.ExtendByLead, StartedAt: testTime, DueAt: testTime.AddDate(0, 0, 14),
+	}
+	testContent = domain.CatalogContent{
+		Code: testCode, Name: "户籍信息", Abstract: "摘要", ProviderUSCC: "11330000002482131G", Format: "database",
+		Items:     []domain.CatalogItem{{Name: "户号", Type: "C", Level: 2, ShareType: domain.Conditional}},
+		ShareType: domain.Conditional, ShareCondition: "审批", LegalBasis: []string{"条例"}, ShareMode: "platform_table", OpenType: domain.NotOpen,
+		UpdateCycle: "daily", SystemRef: "sys", RegionCode: "330000", Level: 2, PersonalData: "general",
+	}
+	testEntry = domain.CatalogEntry{
+		Meta: testMeta, Provider: "police", Reviewer: domain.SideLead, Version: 1, State: domain.CatalogPublished, Content: testContent,
+		ContentDigest: hex64, Seq: 4, LastVersion: 1, Update: testClock,
+	}
+	testVersion      = domain.CatalogVersion{Meta: testMeta, Provider: "police", Version: 1, Content: testContent, ContentDigest: hex64}
+	testCatalogEvent = domain.CatalogEvent{
+		Meta: testMeta, Code: testCode, Seq: 1, Event: "submit", State: domain.CatalogRegPending, Provider: "police", Reviewer: domain.SideLead,
+		Version: 1, LastVersion: 1, Review: testClock,
+	}
+	testBatch   = domain.BatchResult{Codes: []string{testCode}, State: domain.CatalogRegPending, Digest: hex64}
+	testRequest = domain.ShareRequest{
+		Meta: testMeta, Content: domain.ShareRequestContent{ID: testRef, CatalogCode: testCode, Items: []string{"户号"}, Period: testPeriod, Quota: domain.Quota{Total: 10, PerDay: 1}, LetterDigest: hex64},
+		CatalogVersion: 1, Consumer: "civil", Provider: "police", Checker: domain.SideLead, Mediator: domain.SideLead,
+		State: domain.RequestAccepted, Seq: 2, SubmittedAt: testTime, Clock: testClock, Extension: &domain.Extension{Days: 5, Reason: "口径"},
+	}
+	testRequestEvent = domain.RequestEvent{
+		Meta: testMeta, RequestID: testRef, Seq: 1, Event: "submit", State: domain.RequestSubmitted, Content: &testRequest.Content,
+		Opened: &domain.Opened{CatalogVersion: 1, Consumer: "civil", Provider: "police", Checker: domain.SideLead, Mediator: domain.SideLead},
+	}
+	testGrant      = domain.Grant{Meta: testMeta, ID: testRef, RequestID: testRef, CatalogCode: testCode, CatalogVersion: 1, Items: []string{"户号"}, Provider: "police", Consumer: "civil", Period: testPeriod, Quota: domain.Quota{Total: 10, PerDay: 1}, GrantedAt: testTime, State: domain.GrantActive, Seq: 1}
+	testGrantEvent = domain.GrantEvent{Meta: testMeta, GrantID: testRef, Seq: 1, Event: "grant", State: domain.GrantActive}
+	testCalendar   = domain.Calendar{Meta: testMeta, Year: 2026, Version: 1, DaysOff: []string{"2026-01-01"}, Workdays: []string{"2026-01-04"}, Source: "通知"}
+	testRule       = domain.DeadlineRule{Meta: testMeta, Event: domain.DeadlineRequestAnswer, Version: 1, Limit: 10, ExtendMax: 5, ExtendWith: domain.ExtendByLead, LegalBasis: "条例"}
+
 	testLog         = domain.LogRegistration{Meta: testMeta, Owner: "police", Origin: "zhenglian.example/log/police", VerifierKey: "key", Size: 3, Root: "cm9vdA=="}
 	testAnchor      = domain.Anchor{Meta: testMeta, Owner: "police", Origin: "zhenglian.example/log/police", Size: 3, Root: "cm9vdA==", PreviousSize: 1, Checkpoint: "note"}
 	testCertificate = domain.Certificate{Meta: testMeta, Issuer: "police", Content: domain.CertificateContent{Ref: testRef, CertID: "1.2.156.3005.2.x", TypeCode: "type", TypeNameZh: "证", TypeNameEn: "Certificate", IssuerUSCC: "11330000002482131G", HolderKind: "person", HolderRef: "canary-holder", IssuedAt: testTime, Validity: testPeriod, ServiceItem: "canary-item", ContentDigest: hex64, CheckCodeHash: "canary-check"}, Status: domain.CertificateRevoked, StatusSince: testTime, StatusAct: &domain.StatusAct{DocumentNo: "文1", LegalBasis: "法", ReasonCode: "error", EffectiveAt: testTime}, Seq: 2}
@@ -60,6 +90,7 @@ type gateway struct {
 	caller service.Caller
 	ctx    context.Context
 
+	late    bool // an export fails after its first bytes
 	deny    bool // the limiter refuses
 	explode bool // the limiter panics
 	keys    []string
@@ -113,13 +144,29 @@ func (g governance) Logs(ctx context.Context) (service.Listed[domain.LogRegistra
 	return list(testLog, g.call(ctx, service.Caller{}, nil))
 }
 
+func (g governance) SetCalendar(ctx context.Context, c service.Caller, a domain.SetCalendarArgs) (service.Written[domain.Calendar], error) {
+	return write(testCalendar, g.call(ctx, c, a))
+}
+
+func (g governance) ListCalendars(ctx context.Context) (service.Listed[domain.Calendar], error) {
+	return list(testCalendar, g.call(ctx, service.Caller{}, nil))
+}
+
+func (g governance) SetRule(ctx context.Context, c service.Caller, a domain.SetRuleArgs) (service.Written[domain.DeadlineRule], error) {
+	return write(testRule, g.call(ctx, c, a))
+}
+
+func (g governance) ListRules(ctx context.Context) (service.Listed[domain.DeadlineRule], error) {
+	return list(testRule, g.call(ctx, service.Caller{}, nil))
+}
+
 func (g governance) Anchors(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.Anchor], error) {
 	return list(testAnchor, g.call(ctx, service.Caller{}, listArgs{f, p}))
 }
 
 type catalog struct{ *gateway }
 
-func (g catalog) Register(ctx context.Context, c service.Caller, a domain.CatalogContent) (service.Written[domain.CatalogEntry], error) {
+func (g catalog) Register(ctx context.Context, c service.Caller, a domain.RegisterCatalogArgs) (service.Written[domain.CatalogEntry], error) {
 	return write(testEntry, g.call(ctx, c, a))
 }
 
@@ -127,8 +174,64 @@ func (g catalog) Review(ctx context.Context, c service.Caller, a domain.ReviewCa
 	return write(testEntry, g.call(ctx, c, a))
 }
 
+func (g catalog) Change(ctx context.Context, c service.Caller, a domain.ChangeCatalogArgs) (service.Written[domain.CatalogEntry], error) {
+	return write(testEntry, g.call(ctx, c, a))
+}
+
+func (g catalog) Retire(ctx context.Context, c service.Caller, a domain.RetireCatalogArgs) (service.Written[domain.CatalogEntry], error) {
+	return write(testEntry, g.call(ctx, c, a))
+}
+
+func (g catalog) RequireUpdate(ctx context.Context, c service.Caller, a domain.RequireUpdateArgs) (service.Written[domain.CatalogEntry], error) {
+	return write(testEntry, g.call(ctx, c, a))
+}
+
+func (g catalog) Submit(ctx context.Context, c service.Caller, code string) (service.Written[domain.CatalogEntry], error) {
+	return write(testEntry, g.call(ctx, c, code))
+}
+
 func (g catalog) Publish(ctx context.Context, c service.Caller, code string) (service.Written[domain.CatalogEntry], error) {
 	return write(testEntry, g.call(ctx, c, code))
+}
+
+func (g catalog) MarkOverdue(ctx context.Context, c service.Caller, code string) (service.Written[domain.CatalogEntry], error) {
+	return write(testEntry, g.call(ctx, c, code))
+}
+
+func (g catalog) RegisterBatch(ctx context.Context, c service.Caller, a domain.RegisterBatchArgs) (service.Written[domain.BatchResult], error) {
+	return write(testBatch, g.call(ctx, c, a))
+}
+
+func (g catalog) ReviewBatch(ctx context.Context, c service.Caller, a domain.ReviewBatchArgs) (service.Written[domain.BatchResult], error) {
+	return write(testBatch, g.call(ctx, c, a))
+}
+
+func (g catalog) PublishBatch(ctx context.Context, c service.Caller, a domain.CodesArgs) (service.Written[domain.BatchResult], error) {
+	return write(testBatch, g.call(ctx, c, a))
+}
+
+func (g catalog) Validate(ctx context.Context, a domain.CatalogContent) error {
+	return g.call(ctx, service.Caller{}, a)
+}
+
+func (g catalog) Version(ctx context.Context, code string, version int) (service.Written[domain.CatalogVersion], error) {
+	return write(testVersion, g.call(ctx, service.Caller{}, domain.VersionID(code, version)))
+}
+
+// Export writes some, then fails if it is to.
+func (g catalog) Export(ctx context.Context, format string, w io.Writer, f index.Filter) error {
+	err := g.call(ctx, service.Caller{}, f)
+	if err != nil && !g.late {
+		return err
+	}
+	text := "code\n"
+	if format == "dcat-ap" {
+		text = "{}\n"
+	}
+	if _, err := io.WriteString(w, text); err != nil {
+		return err
+	}
+	return err
 }
 
 func (g catalog) Get(ctx context.Context, code string) (service.Written[domain.CatalogEntry], error) {
@@ -139,8 +242,11 @@ func (g catalog) List(ctx context.Context, f index.Filter, p index.Page) (servic
 	return list(testEntry, g.call(ctx, service.Caller{}, listArgs{f, p}))
 }
 
-func (g catalog) History(ctx context.Context, code string, _ index.Page) (service.Listed[domain.CatalogEntry], error) {
-	return list(testEntry, g.call(ctx, service.Caller{}, code))
+func (g catalog) History(ctx context.Context, code string, _ index.Page) (service.CatalogHistory, error) {
+	event, err := write(testCatalogEvent, g.call(ctx, service.Caller{}, code))
+	return service.CatalogHistory{Items: []service.CatalogStep{
+		{Event: event, Changes: []domain.FieldChange{{Field: "name", Before: `"户籍"`, After: `"户籍信息"`}}}, {Event: event},
+	}, Next: "more"}, err
 }
 
 type sharing struct{ *gateway }
@@ -149,8 +255,72 @@ func (g sharing) Request(ctx context.Context, c service.Caller, a domain.ShareRe
 	return write(testRequest, g.call(ctx, c, a))
 }
 
+func (g sharing) Accept(ctx context.Context, c service.Caller, a domain.AcceptArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) Supplement(ctx context.Context, c service.Caller, a domain.SupplementArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
 func (g sharing) Answer(ctx context.Context, c service.Caller, a domain.AnswerArgs) (service.Written[domain.ShareRequest], error) {
 	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) Extend(ctx context.Context, c service.Caller, a domain.ExtendArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) DecideExtension(ctx context.Context, c service.Caller, a domain.DecideExtensionArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) Dispute(ctx context.Context, c service.Caller, a domain.DisputeArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) Mediate(ctx context.Context, c service.Caller, a domain.MediateArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) Deliver(ctx context.Context, c service.Caller, a domain.DeliverArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) Confirm(ctx context.Context, c service.Caller, a domain.ConfirmArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) Withdraw(ctx context.Context, c service.Caller, a domain.ReasonArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) Close(ctx context.Context, c service.Caller, a domain.ReasonArgs) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, a))
+}
+
+func (g sharing) MarkOverdue(ctx context.Context, c service.Caller, id string) (service.Written[domain.ShareRequest], error) {
+	return write(testRequest, g.call(ctx, c, id))
+}
+
+func (g sharing) Suspend(ctx context.Context, c service.Caller, a domain.ReasonArgs) (service.Written[domain.Grant], error) {
+	return write(testGrant, g.call(ctx, c, a))
+}
+
+func (g sharing) Resume(ctx context.Context, c service.Caller, a domain.ReasonArgs) (service.Written[domain.Grant], error) {
+	return write(testGrant, g.call(ctx, c, a))
+}
+
+func (g sharing) Revoke(ctx context.Context, c service.Caller, a domain.ReasonArgs) (service.Written[domain.Grant], error) {
+	return write(testGrant, g.call(ctx, c, a))
+}
+
+func (g sharing) RequestHistory(ctx context.Context, id string, _ index.Page) (service.Listed[domain.RequestEvent], error) {
+	return list(testRequestEvent, g.call(ctx, service.Caller{}, id))
+}
+
+func (g sharing) GrantHistory(ctx context.Context, id string, _ index.Page) (service.Listed[domain.GrantEvent], error) {
+	return list(testGrantEvent, g.call(ctx, service.Caller{}, id))
 }
 
 func (g sharing) GetRequest(ctx context.Context, id string) (service.Written[domain.ShareRequest], error) {
@@ -167,6 +337,30 @@ func (g sharing) GetGrant(ctx context.Context, id string) (service.Written[domai
 
 func (g sharing) ListGrants(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.Grant], error) {
 	return list(testGrant, g.call(ctx, service.Caller{}, listArgs{f, p}))
+}
+
+type overview struct{ *gateway }
+
+func (g overview) Inbox(ctx context.Context, c service.Caller, f index.InboxFilter, p index.Page) (service.InboxItems, error) {
+	return service.InboxItems{Items: []service.InboxItem{
+		{Kind: domain.KindRequest, ID: testRef, Title: "户籍信息", State: "accepted", Overdue: true, Position: testPosition,
+			Task: domain.Task{Department: "police", Role: domain.RoleReviewer, Transaction: "sharing:Answer", DueAt: &testTime}},
+		{Kind: domain.KindCatalogEntry, ID: testCode, State: "reg_pending", Position: testPosition,
+			Task: domain.Task{Side: domain.SidePeer, Parties: []domain.DepartmentCode{"bigdata"}, Role: domain.RoleReviewer, Transaction: "catalog:Review"}},
+	}, Next: "more"}, g.call(ctx, c, inboxArgs{f, p})
+}
+
+type inboxArgs struct {
+	Filter index.InboxFilter
+	Page   index.Page
+}
+
+func (g overview) Indicators(ctx context.Context) (service.Indicators, error) {
+	half := 0.5
+	return service.Indicators{Items: []service.Indicator{
+		{Code: "satisfaction", NameZh: "共享需求满足率", NameEn: "requests satisfied", Unit: "ratio", Value: &half, Numerator: 1, Denominator: 2, Definition: "d", Query: "q", Records: "/v1/requests"},
+		{Code: "answer-time", NameZh: "平均答复工作日", NameEn: "mean working days to answer", Unit: "workdays", Definition: "d", Query: "q", Records: "/v1/requests"},
+	}, AsOf: testTime, Height: 18}, g.call(ctx, service.Caller{}, nil)
 }
 
 type access struct{ *gateway }
@@ -299,10 +493,11 @@ func newTest(t *testing.T) (http.Handler, *gateway, *bytes.Buffer) {
 func (g *gateway) config(log io.Writer) Config {
 	return Config{
 		PublicURL: "https://gateway.example", Trust: testTrust,
-		Governance: governance{g}, Catalog: catalog{g}, Sharing: sharing{g}, Access: access{g},
+		Governance: governance{g}, Catalog: catalog{g}, Sharing: sharing{g}, Overview: overview{g}, Access: access{g},
 		Certificates: certificates{g}, Verification: verifier{g}, Chain: chain{g}, Readiness: readiness{g},
 		Tokens: tokens{}, Limiter: g, Pages: g,
 		Gauges: func(context.Context) Gauges { return Gauges{IndexBlocks: 18, LogSize: 7, AnchoredSize: 5} },
+		Clock:  func() time.Time { return testTime },
 		Log:    slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }

@@ -52,3 +52,41 @@ func (s *server) ListAnchors(ctx context.Context, r api.ListAnchorsRequestObject
 	l, err := s.Governance.Anchors(ctx, filter, page(r.Params.Limit, r.Params.Cursor))
 	return listed[api.ListAnchors200JSONResponse](l, err)
 }
+
+func (s *server) ListCalendars(ctx context.Context, r api.ListCalendarsRequestObject) (api.ListCalendarsResponseObject, error) {
+	ctx, _ = inbound(ctx)
+	all, err := s.Governance.ListCalendars(ctx)
+	if err == nil {
+		all, err = sliced(all, page(r.Params.Limit, r.Params.Cursor))
+	}
+	return listed[api.ListCalendars200JSONResponse](all, err)
+}
+
+func (s *server) SetCalendar(ctx context.Context, r api.SetCalendarRequestObject) (api.SetCalendarResponseObject, error) {
+	ctx, caller := inbound(ctx)
+	args, err := api.Convert[domain.SetCalendarArgs](r.Body)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.Governance.SetCalendar(ctx, caller, args)
+	return written[api.SetCalendar201JSONResponse](w, err)
+}
+
+func (s *server) ListRules(ctx context.Context, r api.ListRulesRequestObject) (api.ListRulesResponseObject, error) {
+	ctx, _ = inbound(ctx)
+	all, err := s.Governance.ListRules(ctx)
+	if err == nil {
+		all, err = sliced(all, page(r.Params.Limit, r.Params.Cursor))
+	}
+	return listed[api.ListRules200JSONResponse](all, err)
+}
+
+func (s *server) SetRule(ctx context.Context, r api.SetRuleRequestObject) (api.SetRuleResponseObject, error) {
+	ctx, caller := inbound(ctx)
+	args, err := api.Convert[domain.SetRuleArgs](r.Body)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.Governance.SetRule(ctx, caller, args)
+	return written[api.SetRule201JSONResponse](w, err)
+}

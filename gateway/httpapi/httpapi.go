@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -33,33 +34,73 @@ import (
 	"github.com/zhenglian/zhenglian/proof"
 )
 
-// Governance registers departments and their access logs.
+// Governance registers departments and their access logs, and sets what time
+// limits are computed with.
 type Governance interface {
 	RegisterDepartment(context.Context, service.Caller, domain.RegisterDepartmentArgs) (service.Written[domain.Department], error)
 	Departments(context.Context) (service.Listed[domain.Department], error)
 	RegisterLog(context.Context, service.Caller, domain.RegisterLogArgs) (service.Written[domain.LogRegistration], error)
 	Logs(context.Context) (service.Listed[domain.LogRegistration], error)
 	Anchors(context.Context, index.Filter, index.Page) (service.Listed[domain.Anchor], error)
+	SetCalendar(context.Context, service.Caller, domain.SetCalendarArgs) (service.Written[domain.Calendar], error)
+	ListCalendars(context.Context) (service.Listed[domain.Calendar], error)
+	SetRule(context.Context, service.Caller, domain.SetRuleArgs) (service.Written[domain.DeadlineRule], error)
+	ListRules(context.Context) (service.Listed[domain.DeadlineRule], error)
 }
 
-// Catalog registers, reviews, publishes and finds catalog entries.
+// Catalog keeps catalog entries from draft to withdrawal, finds and exports them.
 type Catalog interface {
-	Register(context.Context, service.Caller, domain.CatalogContent) (service.Written[domain.CatalogEntry], error)
+	Register(context.Context, service.Caller, domain.RegisterCatalogArgs) (service.Written[domain.CatalogEntry], error)
+	RegisterBatch(context.Context, service.Caller, domain.RegisterBatchArgs) (service.Written[domain.BatchResult], error)
+	Submit(ctx context.Context, caller service.Caller, code string) (service.Written[domain.CatalogEntry], error)
 	Review(context.Context, service.Caller, domain.ReviewCatalogArgs) (service.Written[domain.CatalogEntry], error)
+	ReviewBatch(context.Context, service.Caller, domain.ReviewBatchArgs) (service.Written[domain.BatchResult], error)
 	Publish(ctx context.Context, caller service.Caller, code string) (service.Written[domain.CatalogEntry], error)
+	PublishBatch(context.Context, service.Caller, domain.CodesArgs) (service.Written[domain.BatchResult], error)
+	Change(context.Context, service.Caller, domain.ChangeCatalogArgs) (service.Written[domain.CatalogEntry], error)
+	Retire(context.Context, service.Caller, domain.RetireCatalogArgs) (service.Written[domain.CatalogEntry], error)
+	RequireUpdate(context.Context, service.Caller, domain.RequireUpdateArgs) (service.Written[domain.CatalogEntry], error)
+	MarkOverdue(ctx context.Context, caller service.Caller, code string) (service.Written[domain.CatalogEntry], error)
+	Validate(context.Context, domain.CatalogContent) error
 	Get(ctx context.Context, code string) (service.Written[domain.CatalogEntry], error)
 	List(context.Context, index.Filter, index.Page) (service.Listed[domain.CatalogEntry], error)
-	History(ctx context.Context, code string, page index.Page) (service.Listed[domain.CatalogEntry], error)
+	History(ctx context.Context, code string, page index.Page) (service.CatalogHistory, error)
+	Version(ctx context.Context, code string, version int) (service.Written[domain.CatalogVersion], error)
+	// Export writes all entries that filter leaves, as "dcat-ap" or "csv".
+	Export(ctx context.Context, format string, w io.Writer, filter index.Filter) error
 }
 
-// Sharing asks for data, answers, and finds requests and grants.
+// Sharing asks for data, answers, delivers, and finds requests and grants.
 type Sharing interface {
 	Request(context.Context, service.Caller, domain.ShareRequestContent) (service.Written[domain.ShareRequest], error)
+	Accept(context.Context, service.Caller, domain.AcceptArgs) (service.Written[domain.ShareRequest], error)
+	Supplement(context.Context, service.Caller, domain.SupplementArgs) (service.Written[domain.ShareRequest], error)
 	Answer(context.Context, service.Caller, domain.AnswerArgs) (service.Written[domain.ShareRequest], error)
+	Extend(context.Context, service.Caller, domain.ExtendArgs) (service.Written[domain.ShareRequest], error)
+	DecideExtension(context.Context, service.Caller, domain.DecideExtensionArgs) (service.Written[domain.ShareRequest], error)
+	Dispute(context.Context, service.Caller, domain.DisputeArgs) (service.Written[domain.ShareRequest], error)
+	Mediate(context.Context, service.Caller, domain.MediateArgs) (service.Written[domain.ShareRequest], error)
+	Deliver(context.Context, service.Caller, domain.DeliverArgs) (service.Written[domain.ShareRequest], error)
+	Confirm(context.Context, service.Caller, domain.ConfirmArgs) (service.Written[domain.ShareRequest], error)
+	Withdraw(context.Context, service.Caller, domain.ReasonArgs) (service.Written[domain.ShareRequest], error)
+	Close(context.Context, service.Caller, domain.ReasonArgs) (service.Written[domain.ShareRequest], error)
+	MarkOverdue(ctx context.Context, caller service.Caller, id string) (service.Written[domain.ShareRequest], error)
 	GetRequest(ctx context.Context, id string) (service.Written[domain.ShareRequest], error)
 	ListRequests(context.Context, index.Filter, index.Page) (service.Listed[domain.ShareRequest], error)
+	RequestHistory(ctx context.Context, id string, page index.Page) (service.Listed[domain.RequestEvent], error)
+	Suspend(context.Context, service.Caller, domain.ReasonArgs) (service.Written[domain.Grant], error)
+	Resume(context.Context, service.Caller, domain.ReasonArgs) (service.Written[domain.Grant], error)
+	Revoke(context.Context, service.Caller, domain.ReasonArgs) (service.Written[domain.Grant], error)
 	GetGrant(ctx context.Context, id string) (service.Written[domain.Grant], error)
 	ListGrants(context.Context, index.Filter, index.Page) (service.Listed[domain.Grant], error)
+	GrantHistory(ctx context.Context, id string, page index.Page) (service.Listed[domain.GrantEvent], error)
+}
+
+// Overview answers what waits for the caller's department, and how well data is
+// shared.
+type Overview interface {
+	Inbox(context.Context, service.Caller, index.InboxFilter, index.Page) (service.InboxItems, error)
+	Indicators(context.Context) (service.Indicators, error)
 }
 
 // Access logs accesses and reads the department's access log.
@@ -128,14 +169,15 @@ type Gauges struct {
 	AnchoredSize uint64 // entries of it covered by the last anchor
 }
 
-// Config is what the HTTP side is made of. Every field is required but the
-// rates.
+// Config is what the HTTP side is made of. Every field is required but the rates
+// and the clock.
 type Config struct {
 	PublicURL    string // scheme and host that links and QR codes carry
 	Trust        []byte // trust anchors in canonical form
 	Governance   Governance
 	Catalog      Catalog
 	Sharing      Sharing
+	Overview     Overview
 	Access       Access
 	Certificates Certificates
 	Verification Verification
@@ -147,6 +189,7 @@ type Config struct {
 	Gauges       func(context.Context) Gauges // must be quick
 	AddressRate  Rate                         // per remote address, for requests without a token; zero: [DefaultAddressRate]
 	IdentityRate Rate                         // per department and role; zero: [DefaultIdentityRate]
+	Clock        func() time.Time             // nil: the system's
 	Log          *slog.Logger
 }
 
@@ -162,6 +205,7 @@ func (c *Config) check() error {
 	need("Governance", c.Governance != nil)
 	need("Catalog", c.Catalog != nil)
 	need("Sharing", c.Sharing != nil)
+	need("Overview", c.Overview != nil)
 	need("Access", c.Access != nil)
 	need("Certificates", c.Certificates != nil)
 	need("Verification", c.Verification != nil)
@@ -196,6 +240,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.IdentityRate == (Rate{}) {
 		cfg.IdentityRate = DefaultIdentityRate
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
 	}
 	spec, err := api.GetSpecJSON()
 	if err != nil {
@@ -235,7 +282,7 @@ func (s *server) engine() (*gin.Engine, error) {
 	if err := e.SetTrustedProxies(nil); err != nil {
 		return nil, fmt.Errorf("trust no proxies: %w", err)
 	}
-	e.Use(s.trace, s.recovery, s.securityHeaders, s.identify, s.limitBody, s.validate)
+	e.Use(s.trace, s.recovery, s.securityHeaders, s.identify, s.limitBody, s.validate, s.identifyOperation)
 	e.NoRoute(func(c *gin.Context) {
 		s.fail(c, &refusal{code: api.ProblemCodeNotFound, detail: "there is nothing under this path"})
 	})

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/makiuchi-d/gozxing"
@@ -53,15 +54,47 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 		key  string
 		want any
 	}{
-		{"POST /v1/departments", domain.RegisterDepartmentArgs{Code: "police", MSPID: "PoliceMSP", NameZh: "公安局", NameEn: "Police", USCC: "11330000002482131G", Lead: true}},
+		{"POST /v1/departments", domain.RegisterDepartmentArgs{Code: "police", MSPID: "PoliceMSP", NameZh: "公安局", NameEn: "Police", USCC: "11430000006122244L"}},
+		{"POST /v1/calendars", domain.SetCalendarArgs{Year: 2026, DaysOff: []string{"2026-01-01", "2026-01-02"}, Workdays: []string{"2026-01-04"}, Source: "国务院办公厅关于2026年部分节假日安排的通知"}},
+		{"POST /v1/rules", domain.SetRuleArgs{Event: domain.DeadlineRequestAnswer, Limit: 10, ExtendMax: 5, ExtendWith: domain.ExtendByLead, LegalBasis: "政务数据共享条例第二十三条"}},
+		{"GET /v1/inbox", inboxArgs{index.InboxFilter{Role: domain.RoleReviewer, OverdueOnly: true}, index.Page{Limit: 10, After: "c"}}},
+		{"GET /v1/catalog/export", index.Filter{Provider: "police", ShareType: domain.Conditional, State: "published", Overdue: &testTime, ChangedSince: at("2026-01-01T00:00:00Z"), Text: "户"}},
+		{"GET /v1/catalog/entries/{code}/versions/{version}", testCode + "~1"},
+		{"POST /v1/catalog/entries", domain.RegisterCatalogArgs{Content: exampleContent(t), Draft: true}},
+		{"POST /v1/catalog/validate", exampleContent(t)},
+		{"POST /v1/catalog/batches/register", domain.RegisterBatchArgs{Contents: []domain.CatalogContent{exampleContent(t)}}},
+		{"POST /v1/catalog/batches/review", domain.ReviewBatchArgs{Codes: []string{exampleCode, "307003/000018"}, Decision: domain.Approve}},
+		{"POST /v1/catalog/batches/publish", domain.CodesArgs{Codes: []string{exampleCode, "307003/000018"}}},
+		{"POST /v1/catalog/entries/{code}/actions/submit", testCode},
+		{"POST /v1/catalog/entries/{code}/actions/mark-overdue", testCode},
+		{"POST /v1/catalog/entries/{code}/actions/change", domain.ChangeCatalogArgs{Content: exampleContent(t)}},
+		{"POST /v1/catalog/entries/{code}/actions/retire", domain.RetireCatalogArgs{Code: testCode, Way: domain.TakeOffline, Reason: "职责调整"}},
+		{"POST /v1/catalog/entries/{code}/actions/require-update", domain.RequireUpdateArgs{Code: testCode, Reason: "机构改革，职责划转"}},
+		{"POST /v1/requests/{id}/actions/accept", domain.AcceptArgs{ID: testRef, Decision: domain.AcceptRequest}},
+		{"POST /v1/requests/{id}/actions/supplement", domain.SupplementArgs{Content: exampleRequest(t)}},
+		{"POST /v1/requests/{id}/actions/extend", domain.ExtendArgs{ID: testRef, Days: 5, Reason: "需核对数据口径"}},
+		{"POST /v1/requests/{id}/actions/decide-extension", domain.DecideExtensionArgs{ID: testRef, Decision: domain.GrantExtension}},
+		{"POST /v1/requests/{id}/actions/dispute", domain.DisputeArgs{ID: testRef, Reason: "拒绝理由与依据不符"}},
+		{"POST /v1/requests/{id}/actions/mediate", domain.MediateArgs{ID: testRef, Decision: domain.Remand, Reason: "应当重新答复"}},
+		{"POST /v1/requests/{id}/actions/deliver", domain.DeliverArgs{ID: testRef, DeliveryDigest: hex64}},
+		{"POST /v1/requests/{id}/actions/confirm", domain.ConfirmArgs{ID: testRef, Decision: domain.ConfirmDelivery}},
+		{"POST /v1/requests/{id}/actions/withdraw", domain.ReasonArgs{ID: testRef, Reason: "业务取消"}},
+		{"POST /v1/requests/{id}/actions/close", domain.ReasonArgs{ID: testRef, Reason: "使用结束"}},
+		{"POST /v1/requests/{id}/actions/mark-overdue", testRef},
+		{"GET /v1/requests/{id}/history", testRef},
+		{"POST /v1/grants/{id}/actions/suspend", domain.ReasonArgs{ID: testRef, Reason: "发现超范围使用"}},
+		{"POST /v1/grants/{id}/actions/resume", domain.ReasonArgs{ID: testRef, Reason: "发现超范围使用"}},
+		{"POST /v1/grants/{id}/actions/revoke", domain.ReasonArgs{ID: testRef, Reason: "发现超范围使用"}},
+		{"GET /v1/grants/{id}/history", testRef},
 		{"POST /v1/logs", domain.RegisterLogArgs{Origin: "zhenglian.example/log/police", VerifierKey: "key"}},
 		{"GET /v1/anchors", listArgs{index.Filter{Department: "police"}, index.Page{Limit: 50}}},
-		{"GET /v1/catalog/entries", listArgs{index.Filter{Department: "police", State: "published", Text: "户"}, index.Page{Limit: 200, After: "c"}}},
+		{"GET /v1/catalog/entries", listArgs{index.Filter{Department: "police", Provider: "police", ShareType: domain.Unconditional, State: "published", Overdue: &testTime, ChangedSince: at("2026-01-01T00:00:00Z"), Text: "户"}, index.Page{Limit: 200, After: "c"}}},
 		{"GET /v1/catalog/entries/{code}", testCode},
 		{"GET /v1/catalog/entries/{code}/history", testCode},
 		{"POST /v1/catalog/entries/{code}/actions/publish", testCode},
 		{"POST /v1/catalog/entries/{code}/actions/review", domain.ReviewCatalogArgs{Code: testCode, Decision: domain.Return, Opinion: "改"}},
-		{"GET /v1/requests", listArgs{index.Filter{GrantID: testRef}, index.Page{Limit: 50}}},
+		{"GET /v1/requests", listArgs{index.Filter{Provider: "police", Consumer: "civil", State: "refused", Overdue: &testTime, ChangedSince: at("2026-01-01T00:00:00Z"), GrantID: testRef}, index.Page{Limit: 50}}},
+		{"GET /v1/grants", listArgs{index.Filter{Provider: "police", Consumer: "civil", State: "active", ChangedSince: at("2026-01-01T00:00:00Z")}, index.Page{Limit: 50}}},
 		{"POST /v1/requests/{id}/actions/answer", domain.AnswerArgs{ID: testRef, Decision: domain.Partly, Reason: "部分", LegalBasis: []string{}, Items: []string{"户号"}, Period: period, Quota: domain.Quota{Total: 5, PerDay: 1}}},
 		{"GET /v1/access-records/{department}/{index}", uint64(5)},
 		{"GET /v1/audit/trace", index.AccessFilter{CatalogCode: testCode, From: at("2026-01-01T00:00:00Z"), To: at("2027-01-01T00:00:00Z")}},
@@ -88,7 +121,7 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 				t.Errorf("use case was called with (-want +got):\n%s", diff)
 			}
 			if method == http.MethodPost {
-				if want := (service.Caller{Department: "police", Role: s.role}); g.caller != want {
+				if want := (service.Caller{Department: "police", Role: s.role}); g.caller != want && tt.key != "POST /v1/catalog/validate" {
 					t.Errorf("caller is %+v, want %+v", g.caller, want)
 				}
 			}
@@ -97,6 +130,29 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 			}
 		})
 	}
+}
+
+// exampleCode is the code of the contract's examples.
+const exampleCode = "307003/000017"
+
+func exampleContent(t *testing.T) domain.CatalogContent {
+	return example[domain.CatalogContent](t, "POST /v1/catalog/validate")
+}
+
+func exampleRequest(t *testing.T) domain.ShareRequestContent {
+	return example[domain.ShareRequestContent](t, "POST /v1/requests/{id}/actions/supplement")
+}
+
+// example reads the contract's example of an operation's body.
+func example[T any](t *testing.T, key string) T {
+	t.Helper()
+	var v T
+	dec := json.NewDecoder(strings.NewReader(examples()[key]))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&v); err != nil {
+		t.Fatalf("%s: %v", key, err)
+	}
+	return v
 }
 
 // A client may write what is optional or leave it out; the ledger gets the same.
@@ -124,35 +180,35 @@ func TestValidationNamesFieldAndRule(t *testing.T) {
 		method string
 		target string
 		body   string
-		want   []api.FieldError
+		want   []string // field and what the rule says
 	}{
-		{"missing field", "POST", "/v1/logs", `{"origin":"o"}`, []api.FieldError{{Field: "/verifierKey", Rule: "is missing"}}},
-		{"unknown field", "POST", "/v1/logs", `{"origin":"o","verifierKey":"k","more":"` + canary + `"}`, []api.FieldError{{Field: "/more", Rule: "is not a field of the contract"}}},
-		{"case matters", "POST", "/v1/logs", `{"Origin":"` + canary + `","verifierKey":"k"}`, []api.FieldError{{Field: "/Origin", Rule: "is not a field of the contract"}, {Field: "/origin", Rule: "is missing"}}},
-		{"wrong type", "POST", "/v1/logs", `{"origin":["` + canary + `"],"verifierKey":"k"}`, []api.FieldError{{Field: "/origin", Rule: "must be of type string"}}},
-		{"null", "POST", "/v1/logs", `{"origin":null,"verifierKey":"k"}`, []api.FieldError{{Field: "/origin", Rule: "must not be null"}}},
-		{"too short", "POST", "/v1/logs", `{"origin":"","verifierKey":"k"}`, []api.FieldError{{Field: "/origin", Rule: "must have at least 1 characters"}}},
-		{"too long", "POST", "/v1/logs", `{"origin":"` + strings.Repeat("x", 256) + `","verifierKey":"k"}`, []api.FieldError{{Field: "/origin", Rule: "may have at most 255 characters"}}},
-		{"enumeration", "POST", "/v1/catalog/entries/x/actions/review", `{"decision":"` + canary + `"}`, []api.FieldError{{Field: "/decision", Rule: "must be one of approve, return"}}},
-		{"pattern", "POST", "/v1/certificates", replace(sampleIssue, `"holderSaltedRef":"`+hex64, `"holderSaltedRef":"`+canary), []api.FieldError{{Field: "/holderSaltedRef", Rule: "must match ^[0-9a-f]{64}$"}}},
-		{"format", "POST", "/v1/certificates", replace(sampleIssue, `"from":"2026-03-01T00:00:00Z"`, `"from":"`+canary+`"`), []api.FieldError{{Field: "/validity/from", Rule: "must have the format date-time"}}},
+		{"missing field", "POST", "/v1/logs", `{"origin":"o"}`, []string{"/verifierKey: is missing"}},
+		{"unknown field", "POST", "/v1/logs", `{"origin":"o","verifierKey":"k","more":"` + canary + `"}`, []string{"/more: is not a field of the contract"}},
+		{"case matters", "POST", "/v1/logs", `{"Origin":"` + canary + `","verifierKey":"k"}`, []string{"/Origin: is not a field of the contract", "/origin: is missing"}},
+		{"wrong type", "POST", "/v1/logs", `{"origin":["` + canary + `"],"verifierKey":"k"}`, []string{"/origin: must be of type string"}},
+		{"null", "POST", "/v1/logs", `{"origin":null,"verifierKey":"k"}`, []string{"/origin: must not be null"}},
+		{"too short", "POST", "/v1/logs", `{"origin":"","verifierKey":"k"}`, []string{"/origin: must have at least 1 characters"}},
+		{"too long", "POST", "/v1/logs", `{"origin":"` + strings.Repeat("x", 256) + `","verifierKey":"k"}`, []string{"/origin: may have at most 255 characters"}},
+		{"enumeration", "POST", "/v1/catalog/entries/x/actions/review", `{"decision":"` + canary + `"}`, []string{"/decision: must be one of approve, return"}},
+		{"pattern", "POST", "/v1/certificates", replace(sampleIssue, `"holderSaltedRef":"`+hex64, `"holderSaltedRef":"`+canary), []string{"/holderSaltedRef: must match ^[0-9a-f]{64}$"}},
+		{"format", "POST", "/v1/certificates", replace(sampleIssue, `"from":"2026-03-01T00:00:00Z"`, `"from":"`+canary+`"`), []string{"/validity/from: must have the format date-time"}},
 		{"impossible date", "POST", "/v1/certificates", replace(sampleIssue, `"from":"2026-03-01T00:00:00Z"`, `"from":"2026-02-30T00:00:00Z"`), nil},
-		{"nested", "POST", "/v1/catalog/entries", replace(sampleContent, `"level":2`, `"level":9`), []api.FieldError{{Field: "/items/0/level", Rule: "may be at most 4"}}},
-		{"no items", "POST", "/v1/access-records", `{"records":[]}`, []api.FieldError{{Field: "/records", Rule: "must have at least 1 items"}}},
-		{"not an object", "POST", "/v1/logs", `["` + canary + `"]`, []api.FieldError{{Field: "/", Rule: "must be of type object"}}},
+		{"nested", "POST", "/v1/catalog/entries", replace(sampleContent, `"level":2`, `"level":100`), []string{"/items/0/level: may be at most 99"}},
+		{"no items", "POST", "/v1/access-records", `{"records":[]}`, []string{"/records: must have at least 1 items"}},
+		{"not an object", "POST", "/v1/logs", `["` + canary + `"]`, []string{"/: must be of type object"}},
 		{"cut short", "POST", "/v1/logs", `{"origin":"` + canary, nil},
 		{"name twice", "POST", "/v1/logs", `{"origin":"o","verifierKey":"k","origin":"canary"}`, nil},
 		{"name twice, deep", "POST", "/v1/access-records", `{"records":[{"items":[{"a":1},{"a":[{"b":1,"b":2}]}]}]}`, nil},
 		{"name twice by escape", "POST", "/v1/logs", `{"origin":"o","verifierKey":"k","\u006frigin":"canary"}`, nil},
 		{"two values", "POST", "/v1/logs", `{"origin":"o","verifierKey":"k"} {}`, nil},
-		{"page too long", "GET", "/v1/requests?limit=201", "", []api.FieldError{{Field: "query limit", Rule: "may be at most 200"}}},
-		{"page of nothing", "GET", "/v1/requests?limit=0", "", []api.FieldError{{Field: "query limit", Rule: "must be at least 1"}}},
-		{"limit is no number", "GET", "/v1/requests?limit=" + "canary", "", []api.FieldError{{Field: "query limit", Rule: "does not have the type that the contract says"}}},
-		{"misspelt filter", "GET", "/v1/anchors?departmnet=police", "", []api.FieldError{{Field: "query departmnet", Rule: "is not a parameter of this path; it takes department, limit, cursor"}}},
-		{"filter twice", "GET", "/v1/anchors?department=police&department=civil", "", []api.FieldError{{Field: "query department", Rule: "must be given once"}}},
-		{"reference", "GET", "/v1/verify/canary", "", []api.FieldError{{Field: "path ref", Rule: "must match ^[0-9a-f]{32}$"}}},
-		{"kind", "GET", "/v1/proofs/canary/x", "", []api.FieldError{{Field: "path kind", Rule: "must be one of department, catalog, catalog_version, request, request_event, grant, log, anchor, certificate, certificate_event, certificate_id"}}},
-		{"negative", "GET", "/v1/chain/blocks/-1", "", []api.FieldError{{Field: "path number", Rule: "must be at least 0"}}},
+		{"page too long", "GET", "/v1/requests?limit=201", "", []string{"query limit: may be at most 200"}},
+		{"page of nothing", "GET", "/v1/requests?limit=0", "", []string{"query limit: must be at least 1"}},
+		{"limit is no number", "GET", "/v1/requests?limit=" + "canary", "", []string{"query limit: does not have the type that the contract says"}},
+		{"misspelt filter", "GET", "/v1/anchors?departmnet=police", "", []string{"query departmnet: is not a parameter of this path; it takes department, limit, cursor"}},
+		{"filter twice", "GET", "/v1/anchors?department=police&department=civil", "", []string{"query department: must be given once"}},
+		{"reference", "GET", "/v1/verify/canary", "", []string{"path ref: must match ^[0-9a-f]{32}$"}},
+		{"kind", "GET", "/v1/proofs/canary/x", "", []string{"path kind: must be one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, certificate, certificate_event, certificate_id"}},
+		{"negative", "GET", "/v1/chain/blocks/-1", "", []string{"path number: must be at least 0"}},
 		{"overflow", "GET", "/v1/chain/blocks/99999999999999999999", "", nil},
 	}
 	h, g, log := newTest(t)
@@ -166,7 +222,14 @@ func TestValidationNamesFieldAndRule(t *testing.T) {
 			}
 			p := checkProblem(t, tt.name, w)
 			if tt.want != nil {
-				if diff := cmp.Diff(tt.want, p.Errors); diff != "" {
+				var got []string
+				for _, f := range p.Fields {
+					got = append(got, f.Field+": "+f.En)
+					if f.Rule == "" || !strings.ContainsFunc(f.Zh, func(r rune) bool { return unicode.Is(unicode.Han, r) }) {
+						t.Errorf("finding %+v has no rule or no words in Chinese", f)
+					}
+				}
+				if diff := cmp.Diff(tt.want, got); diff != "" {
 					t.Errorf("errors (-want +got):\n%s", diff)
 				}
 			}
@@ -265,16 +328,27 @@ func TestRefusedRecordsAreNamed(t *testing.T) {
 	g.err = fmt.Errorf("x: %w", refused)
 	w := send(h, "POST", "/v1/access-records", domain.RoleOperator, `{"records":[`+sampleAccess+`]}`)
 	p := checkProblem(t, "refused", w)
-	if diff := cmp.Diff([]api.FieldError{{Field: "/records/3", Rule: "items: 户号 is not granted"}}, p.Errors); diff != "" || w.Code != http.StatusForbidden {
+	if diff := cmp.Diff([]api.FieldFinding{{Field: "/records/3", Rule: "forbidden", Zh: "无权进行此操作", En: "items: 户号 is not granted"}}, p.Fields); diff != "" || w.Code != http.StatusForbidden {
 		t.Errorf("status %d, errors (-want +got):\n%s", w.Code, diff)
 	}
 	if strings.Contains(log.String(), "request failed") {
 		t.Errorf("a refusal is logged as a failure: %s", log)
 	}
+	// What was found in a record is named one by one.
+	g.err = &service.RefusedError{Refusals: []service.Refusal{
+		{Record: 0, Err: &domain.Error{Kind: domain.Invalid, Msg: "items[1]: required; at: must be in UTC"}},
+	}}
+	w = send(h, "POST", "/v1/access-records", domain.RoleOperator, `{"records":[`+sampleAccess+`]}`)
+	if diff := cmp.Diff([]api.FieldFinding{
+		{Field: "/records/0/items/1", Rule: "required", Zh: "必填", En: "required"},
+		{Field: "/records/0/at", Rule: "not-utc", Zh: "须为协调世界时（UTC）", En: "must be in UTC"},
+	}, checkProblem(t, "found", w).Fields); diff != "" {
+		t.Errorf("fields (-want +got):\n%s", diff)
+	}
 	// The refusal could not be logged: still a refusal, and an alarm.
 	g.err = errors.Join(refused, errors.New("no space left on device"))
 	w = send(h, "POST", "/v1/access-records", domain.RoleOperator, `{"records":[`+sampleAccess+`]}`)
-	if p := checkProblem(t, "joined", w); w.Code != http.StatusForbidden || len(p.Errors) != 1 || strings.Contains(w.Body.String(), "device") {
+	if p := checkProblem(t, "joined", w); w.Code != http.StatusForbidden || len(p.Fields) != 1 || strings.Contains(w.Body.String(), "device") {
 		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
 	if !strings.Contains(log.String(), "no space left on device") {
@@ -677,11 +751,11 @@ func TestClientReachesTheServer(t *testing.T) {
 	if got.JSON200 == nil || got.JSON200.Record.Content.Name != "户籍信息" || g.got != testCode {
 		t.Errorf("status %d, use case called with %v: %s", got.StatusCode(), g.got, got.Body)
 	}
-	var content api.CatalogContent
-	if err := json.Unmarshal([]byte(sampleContent), &content); err != nil {
+	content, err := api.Convert[api.CatalogContent](exampleContent(t))
+	if err != nil {
 		t.Fatal(err)
 	}
-	registered, err := client.RegisterCatalogEntryWithResponse(ctx, content)
+	registered, err := client.RegisterCatalogEntryWithResponse(ctx, nil, content)
 	if err != nil || registered.JSON201 == nil {
 		t.Fatalf("%v: %s", err, registered.Body)
 	}
@@ -694,7 +768,7 @@ func TestClientReachesTheServer(t *testing.T) {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
 	g.err = &domain.Error{Kind: domain.Exists, Msg: "it is recorded"}
-	again, err := client.RegisterCatalogEntryWithResponse(ctx, content)
+	again, err := client.RegisterCatalogEntryWithResponse(ctx, nil, content)
 	if err != nil || again.ApplicationProblemJSON409 == nil || again.ApplicationProblemJSON409.Code != api.ProblemCodeExists {
 		t.Errorf("%v: %s", err, again.Body)
 	}

@@ -32,8 +32,11 @@ const (
 	readDeadline  = 10 * time.Second
 	writeDeadline = 40 * time.Second
 
-	maxBody       = 1 << 20
-	maxAccessBody = 8 << 20
+	// exportDeadline bounds an export, which is sent while it is read.
+	exportDeadline = 60 * time.Second
+
+	maxBody      = 1 << 20
+	maxBatchBody = 8 << 20 // of access records, or of catalog entries
 
 	// These bound what decoding a body costs. The contract nests 5 deep and its
 	// longest string has 10,000 characters; 1,000 records of 22 fields with 100
@@ -94,8 +97,8 @@ func (s *server) trace(c *gin.Context) {
 	start := time.Now()
 	id := traceID(c.Request)
 	limit := readDeadline
-	if c.Request.Method != http.MethodGet {
-		limit = writeDeadline
+	if op := s.operations[operationKey(c.Request.Method, c.FullPath())]; op != nil {
+		limit = op.deadline
 	}
 	ctx, cancel := context.WithTimeout(context.WithValue(c.Request.Context(), traceKey, id), limit)
 	defer cancel()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -52,7 +53,8 @@ var problems = map[api.ProblemCode]struct {
 	api.ProblemCodeUnavailable:          {http.StatusServiceUnavailable, "Temporarily unavailable"},
 }
 
-// codeOf answers the problem code of a kind of failure, "" of none.
+// codeOf answers the problem code of a kind of failure, "" of none. A record in
+// the wrong state is a conflict; the problem then names the state.
 func codeOf(k domain.Kind) api.ProblemCode {
 	switch k {
 	case domain.Invalid:
@@ -63,7 +65,7 @@ func codeOf(k domain.Kind) api.ProblemCode {
 		return api.ProblemCodeNotFound
 	case domain.Exists:
 		return api.ProblemCodeExists
-	case domain.Conflict:
+	case domain.Conflict, domain.WrongState:
 		return api.ProblemCodeConflict
 	}
 	return ""
@@ -74,7 +76,8 @@ func codeOf(k domain.Kind) api.ProblemCode {
 type refusal struct {
 	code       api.ProblemCode
 	detail     string
-	fields     []api.FieldError
+	state      string // of the record, where it stands in the way; "" otherwise
+	fields     []api.FieldFinding
 	retryAfter time.Duration // 0: no Retry-After
 	err        error         // for the log only; nil when detail says all
 }
@@ -105,7 +108,7 @@ func refusalOf(err error) *refusal {
 	var e *domain.Error
 	if errors.As(err, &e) {
 		if code := codeOf(e.Kind); code != "" {
-			out := &refusal{code: code, detail: e.Msg}
+			out := &refusal{code: code, detail: e.Msg, state: domain.StateOf(e), fields: findings(e)}
 			if refused := (*service.RefusedError)(nil); errors.As(err, &refused) {
 				out.fields = refusedRecords(refused)
 			}
@@ -125,13 +128,64 @@ func refusalOf(err error) *refusal {
 	return &refusal{code: api.ProblemCodeInternal, detail: internalDetail, err: err}
 }
 
-// refusedRecords lists the refused records of a batch of access records.
-func refusedRecords(refused *service.RefusedError) []api.FieldError {
-	var fields []api.FieldError
-	for _, r := range refused.Refusals[:min(len(refused.Refusals), maxFieldErrors)] {
-		fields = append(fields, api.FieldError{Field: "/records/" + strconv.Itoa(r.Record), Rule: r.Err.Msg})
+// findings lists what an invalid error found, as much of it as a problem document
+// names. What is of no field and no known rule is in the detail alone.
+func findings(e *domain.Error) []api.FieldFinding {
+	var fields []api.FieldFinding
+	for _, f := range domain.Findings(e) {
+		if len(fields) == maxFindings {
+			break
+		}
+		if f.Field == "" && f.Rule == domain.RuleOther {
+			continue
+		}
+		fields = append(fields, api.FieldFinding{Field: bodyField(f.Field), Rule: f.Rule, Zh: f.Zh, En: f.En})
 	}
 	return fields
+}
+
+// bodyField turns the name of a field in an argument, as in
+// "contents[3].items[0].level", into a JSON pointer into the body. The argument
+// of one entry or request wraps what the body is.
+func bodyField(field string) string {
+	field = strings.TrimPrefix(field, "content.")
+	return "/" + strings.NewReplacer("].", "/", "]", "", "[", "/", ".", "/").Replace(field)
+}
+
+// otherThanPath refuses a body that names another record than the path does.
+func otherThanPath(field string) error {
+	f := finding(field, ruleOtherThanPath)
+	return &refusal{code: api.ProblemCodeInvalid, detail: f.Field + ": " + f.En, fields: []api.FieldFinding{f}}
+}
+
+// refusedRecords lists the refused records of a batch of access records: what
+// was found in each, or, where there is nothing to find, what kind of refusal it
+// is.
+func refusedRecords(refused *service.RefusedError) []api.FieldFinding {
+	var fields []api.FieldFinding
+	for _, r := range refused.Refusals {
+		at := "/records/" + strconv.Itoa(r.Record)
+		found := findings(r.Err)
+		if found == nil {
+			found = []api.FieldFinding{{Field: "/", Rule: string(r.Err.Kind), Zh: kindsZh[r.Err.Kind], En: r.Err.Msg}}
+		}
+		for _, f := range found {
+			if f.Field = strings.TrimSuffix(at+f.Field, "/"); len(fields) < maxFindings {
+				fields = append(fields, f)
+			}
+		}
+	}
+	return fields
+}
+
+// kindsZh says each kind of failure in Chinese.
+var kindsZh = map[domain.Kind]string{
+	domain.Invalid:    "不符合要求",
+	domain.Forbidden:  "无权进行此操作",
+	domain.NotFound:   "所指的记录不存在",
+	domain.Exists:     "已有记录",
+	domain.Conflict:   "与另一项变更冲突",
+	domain.WrongState: "当前状态不允许此操作",
 }
 
 // outcomeUnknown answers what the client is told of a write whose outcome could
@@ -151,9 +205,9 @@ func outcomeUnknown(err error) (body api.OutcomeUnknown, headers api.OutcomeUnkn
 func (s *server) fail(c *gin.Context, err error) {
 	c.Abort()
 	if c.Writer.Written() {
-		// Part of another answer is on its way; the client sees it cut short.
+		// Part of another answer is on its way; the client must see it cut short.
 		s.Log.WarnContext(c.Request.Context(), "answer broken off", "traceId", traceOf(c), "route", routeOf(c), "error", redact(err.Error()))
-		return
+		panic(http.ErrAbortHandler)
 	}
 	header := c.Writer.Header()
 	if body, headers, ok := outcomeUnknown(err); ok {
@@ -176,7 +230,7 @@ func (s *server) fail(c *gin.Context, err error) {
 	p := problems[r.code]
 	s.write(c, p.status, problemMedia, api.Problem{
 		Type: ProblemType + string(r.code), Title: p.title, Status: p.status,
-		Detail: r.detail, Code: r.code, TraceID: traceOf(c), Errors: r.fields,
+		Detail: r.detail, Code: r.code, TraceID: traceOf(c), State: r.state, Fields: r.fields,
 	})
 }
 

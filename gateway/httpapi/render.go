@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
@@ -77,6 +79,16 @@ func sliced[V any](l service.Listed[V], p index.Page) (service.Listed[V], error)
 	return out, nil
 }
 
+// overdue answers the moment that a filter for what is overdue looks from, nil for
+// no such filter.
+func (s *server) overdue(asked *bool) *time.Time {
+	if !valueOf(asked) {
+		return nil
+	}
+	now := s.Clock()
+	return &now
+}
+
 // valueOf answers what p points to, the zero value if it is nil.
 func valueOf[T any](p *T) T {
 	if p == nil {
@@ -120,6 +132,41 @@ func (d document) VisitGetCertificateProofResponse(w http.ResponseWriter) error 
 func (d document) VisitGetCertificateQRPNGResponse(w http.ResponseWriter) error { return d.write(w) }
 
 func (d document) VisitGetCertificateQRSVGResponse(w http.ResponseWriter) error { return d.write(w) }
+
+// stream is an answer that is sent while it is made. Until its first byte an error
+// is an ordinary problem; after it the answer breaks off.
+type stream struct {
+	media       string
+	disposition string
+	body        func(io.Writer) error
+}
+
+func (d stream) VisitExportCatalogResponse(w http.ResponseWriter) error {
+	begun := &beginning{ResponseWriter: w, begin: func(h http.Header) {
+		h.Set("Content-Type", d.media)
+		h.Set("Content-Disposition", d.disposition)
+	}}
+	if err := d.body(begun); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	_, err := begun.Write(nil) // a body without a byte has headers, too
+	return err
+}
+
+// beginning sets headers when the first byte is written.
+type beginning struct {
+	http.ResponseWriter
+	begin func(http.Header)
+}
+
+func (b *beginning) Write(p []byte) (int, error) {
+	if b.begin != nil {
+		b.begin(b.Header())
+		b.begin = nil
+		b.WriteHeader(http.StatusOK)
+	}
+	return b.ResponseWriter.Write(p)
+}
 
 // delegate is an answer that another handler gives.
 type delegate struct {

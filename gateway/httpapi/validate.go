@@ -3,8 +3,10 @@ package httpapi
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -12,10 +14,11 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/zhenglian/zhenglian/api"
+	"github.com/zhenglian/zhenglian/domain"
 )
 
-// maxFieldErrors bounds the list in a problem document.
-const maxFieldErrors = 20
+// maxFindings bounds the list in a problem document.
+const maxFindings = domain.MaxFindings
 
 // operation is one method of one path of the contract.
 type operation struct {
@@ -25,7 +28,9 @@ type operation struct {
 	lenient   bool  // takes anything: probes, and the pages, which judge their own input
 	hasBody   bool  // takes a JSON body
 	maxBody   int64 // bytes
+	deadline  time.Duration
 	queries   []string
+	keyed     bool // takes an Idempotency-Key
 }
 
 func operationKey(method, ginPath string) string { return method + " " + ginPath }
@@ -49,18 +54,25 @@ func loadOperations() (map[string]*operation, error) {
 				route:   &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: o},
 				public:  o.Security != nil && len(*o.Security) == 0,
 				hasBody: o.RequestBody != nil,
-				maxBody: maxBody,
+				maxBody: maxBody, deadline: readDeadline,
+			}
+			if method != http.MethodGet {
+				op.deadline = writeDeadline
 			}
 			ops := slices.Contains(o.Tags, "operations")
 			op.unlimited = ops && path != "/openapi.json"
 			op.lenient = ops || path == "/v/{ref}"
-			if path == "/v1/access-records" {
-				op.maxBody = maxAccessBody
+			switch path {
+			case "/v1/access-records", "/v1/catalog/batches/register":
+				op.maxBody = maxBatchBody
+			case "/v1/catalog/export":
+				op.deadline = exportDeadline
 			}
 			for _, p := range slices.Concat(item.Parameters, o.Parameters) {
 				if p.Value.In == openapi3.ParameterInQuery {
 					op.queries = append(op.queries, p.Value.Name)
 				}
+				op.keyed = op.keyed || p.Value.Name == idempotencyKey
 			}
 			operations[operationKey(method, ginPath(path))] = op
 		}
@@ -91,57 +103,57 @@ func (s *server) validate(c *gin.Context) {
 		Request: c.Request, PathParams: params, QueryParams: query, Route: op.route, Options: validateOptions,
 	})
 	if err != nil {
-		fields = append(fields, fieldErrors(err)...)
+		fields = append(fields, violations(err)...)
 	}
 	if len(fields) == 0 {
 		return
 	}
 	detail := "the request breaks the contract"
 	if first := fields[0]; len(fields) == 1 {
-		detail = first.Field + ": " + first.Rule
+		detail = first.Field + ": " + first.En
 	} else {
-		detail += fmt.Sprintf(" in %d places; the first is %s: %s", len(fields), first.Field, first.Rule)
+		detail += fmt.Sprintf(" in %d places; the first is %s: %s", len(fields), first.Field, first.En)
 	}
-	if len(fields) > maxFieldErrors {
-		fields = fields[:maxFieldErrors]
+	if len(fields) > maxFindings {
+		fields = fields[:maxFindings]
 	}
 	s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: detail, fields: fields})
 }
 
 // unknownQueries finds query parameters that the operation does not have: a
 // filter with a misspelt name would otherwise silently not filter.
-func unknownQueries(query map[string][]string, known []string) []api.FieldError {
-	var out []api.FieldError
+func unknownQueries(query map[string][]string, known []string) []api.FieldFinding {
+	var out []api.FieldFinding
 	for name, values := range query {
 		switch {
-		case !slices.Contains(known, name):
-			rule := "is not a parameter of this path"
-			if len(known) > 0 {
-				rule += "; it takes " + strings.Join(known, ", ")
+		case slices.Contains(known, name):
+			if len(values) != 1 {
+				out = append(out, finding("query "+name, ruleOnce))
 			}
-			out = append(out, api.FieldError{Field: "query " + clip(name), Rule: rule})
-		case len(values) != 1:
-			out = append(out, api.FieldError{Field: "query " + name, Rule: "must be given once"})
+		case len(known) == 0:
+			out = append(out, finding("query "+clip(name), ruleUnknownQuery))
+		default:
+			out = append(out, finding("query "+clip(name), ruleOtherQuery, strings.Join(known, ", ")))
 		}
 	}
-	slices.SortFunc(out, func(a, b api.FieldError) int { return strings.Compare(a.Field, b.Field) })
+	slices.SortFunc(out, func(a, b api.FieldFinding) int { return strings.Compare(a.Field, b.Field) })
 	return out
 }
 
-// fieldErrors lists what err says, field by field. The types of its parts are
-// the validator's; what is of none of them is named without detail.
-func fieldErrors(err error) []api.FieldError { return collect(err, "body") }
+// violations lists what err says, field by field. The types of its parts are the
+// validator's; what is of none of them is named without detail.
+func violations(err error) []api.FieldFinding { return collect(err, "body") }
 
-func collect(err error, at string) []api.FieldError {
+func collect(err error, at string) []api.FieldFinding {
 	var many openapi3.MultiError
 	var request *openapi3filter.RequestError
 	var schema *openapi3.SchemaError
 	var parse *openapi3filter.ParseError
 	switch {
 	case asMulti(err, &many):
-		var out []api.FieldError
+		var out []api.FieldFinding
 		for _, e := range many {
-			if out = append(out, collect(e, at)...); len(out) > 10*maxFieldErrors {
+			if out = append(out, collect(e, at)...); len(out) > 10*maxFindings {
 				break
 			}
 		}
@@ -151,7 +163,7 @@ func collect(err error, at string) []api.FieldError {
 			at = p.In + " " + p.Name
 		}
 		if request.Err == nil {
-			return []api.FieldError{{Field: at, Rule: "is missing"}}
+			return []api.FieldFinding{finding(at, ruleMissing)}
 		}
 		return collect(request.Err, at)
 	case errors.As(err, &schema):
@@ -162,18 +174,18 @@ func collect(err error, at string) []api.FieldError {
 			}
 			at = pointer(path)
 		}
-		return []api.FieldError{{Field: at, Rule: rule(schema)}}
+		return []api.FieldFinding{violation(at, schema)}
 	case errors.As(err, &parse):
 		if at == "body" {
-			return []api.FieldError{{Field: "/", Rule: "is not well-formed JSON"}}
+			return []api.FieldFinding{finding("/", ruleMalformed)}
 		}
-		return []api.FieldError{{Field: at, Rule: "does not have the type that the contract says"}}
+		return []api.FieldFinding{finding(at, ruleMistyped)}
 	case errors.Is(err, openapi3filter.ErrInvalidRequired):
-		return []api.FieldError{{Field: at, Rule: "is missing"}}
+		return []api.FieldFinding{finding(at, ruleMissing)}
 	case errors.Is(err, openapi3filter.ErrInvalidEmptyValue):
-		return []api.FieldError{{Field: at, Rule: "must not be empty"}}
+		return []api.FieldFinding{finding(at, ruleEmpty)}
 	}
-	return []api.FieldError{{Field: at, Rule: "is not what the contract says"}}
+	return []api.FieldFinding{finding(at, ruleContract)}
 }
 
 // asMulti reports whether err itself, not something it wraps, is a list: the
@@ -192,53 +204,6 @@ func unknownField(e *openapi3.SchemaError) (name string, ok bool) {
 	}
 	_, err := fmt.Sscanf(e.Reason, "property %q is unsupported", &name)
 	return name, err == nil
-}
-
-// rule says in words what schema asks for. The validator's own words are not
-// used: some of its messages hold the value.
-func rule(e *openapi3.SchemaError) string {
-	s := e.Schema
-	switch e.SchemaField {
-	case "required":
-		return "is missing"
-	case "properties":
-		return "is not a field of the contract"
-	case "nullable":
-		return "must not be null"
-	case "type":
-		return "must be of type " + strings.Join(s.Type.Slice(), " or ")
-	case "enum":
-		words := make([]string, len(s.Enum))
-		for i, v := range s.Enum {
-			words[i] = fmt.Sprint(v)
-		}
-		return "must be one of " + strings.Join(words, ", ")
-	case "pattern":
-		return "must match " + s.Pattern
-	case "format":
-		return "must have the format " + s.Format
-	case "minLength":
-		return fmt.Sprintf("must have at least %d characters", s.MinLength)
-	case "maxLength":
-		if s.MaxLength != nil {
-			return fmt.Sprintf("may have at most %d characters", *s.MaxLength)
-		}
-	case "minItems":
-		return fmt.Sprintf("must have at least %d items", s.MinItems)
-	case "maxItems":
-		if s.MaxItems != nil {
-			return fmt.Sprintf("may have at most %d items", *s.MaxItems)
-		}
-	case "minimum":
-		if s.Min != nil {
-			return fmt.Sprintf("must be at least %v", *s.Min)
-		}
-	case "maximum":
-		if s.Max != nil {
-			return fmt.Sprintf("may be at most %v", *s.Max)
-		}
-	}
-	return "breaks the contract's rule " + e.SchemaField
 }
 
 // pointer answers a JSON pointer (RFC 6901) to the place in the body.

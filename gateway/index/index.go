@@ -33,10 +33,64 @@ type Records struct {
 
 // Filter narrows a list of records; zero fields do not filter.
 type Filter struct {
-	Department domain.DepartmentCode // catalog: provider; request and grant: provider or consumer; certificate: issuer; anchor: owner
-	State      string                // stored state or status
-	Text       string                // substring of the catalog entry's name or abstract
-	GrantID    string                // requests and grants
+	Department   domain.DepartmentCode // catalog: provider; request and grant: provider or consumer; certificate: issuer; anchor: owner
+	Provider     domain.DepartmentCode // catalog, request and grant
+	Consumer     domain.DepartmentCode // request and grant
+	State        string                // stored state or status
+	ShareType    domain.ShareType      // catalog
+	Text         string                // words of the catalog entry; see [Index.List]
+	GrantID      string                // requests and grants
+	Overdue      *time.Time            // a time limit that runs had passed at that moment
+	ChangedSince time.Time             // the last write's transaction time is not before it
+}
+
+// InboxFilter says whose inbox it is and narrows it.
+type InboxFilter struct {
+	Department  domain.DepartmentCode
+	Lead        bool        // whether the department is the lead
+	Role        domain.Role // "": any
+	Now         time.Time   // read with OverdueOnly
+	OverdueOnly bool        // only what was due at Now
+}
+
+// InboxRecord is a record and the one thing it waits for that the department can
+// do. A record that waits for two things comes twice.
+type InboxRecord struct {
+	Record Record
+	Task   domain.Task
+}
+
+// InboxRecords is one page of an inbox.
+type InboxRecords struct {
+	Items []InboxRecord
+	Next  string
+}
+
+// Tally are the counts that indicators are made of. Each follows from the current
+// ledger records alone; beside it stands how to count it from them.
+type Tally struct {
+	Blocks uint64 // the number of blocks the counts are of
+
+	Requests            int64 // request records
+	Agreed              int64 // of them, decision "agree", or no decision and a grantId: granted with the check
+	PartlyAgreed        int64 // of them, decision "partly"
+	Refused             int64 // of them, decision "refuse"
+	RefusedWithoutBasis int64 // of the refused, those whose legalBasis is empty
+	AnsweredInTime      int64 // requests with an answeredAt and answeredLate false
+	AnsweredLate        int64 // requests with an answeredAt and answeredLate true
+	AnsweredIn          int64 // sum of answeredIn, in working days, over requests with an answeredAt
+
+	// Overdue counts, by event, the clocks of catalog entries (review, update)
+	// and requests (clock) with stoppedAt null and dueAt ≤ now. Events without
+	// any are missing.
+	Overdue map[domain.DeadlineEvent]int64
+
+	Published  int64 // catalog entries in state published, change_pending or offline_pending: the version in force is public
+	Compliant  int64 // of them, those whose content [domain.CatalogContent.Validate] accepts
+	WithSystem int64 // of them, those whose systemRef is not ""
+
+	GrantsActive int64 // grants in state active with period.from ≤ now < period.to
+	GrantsUnused int64 // of them, those that no anchor of any department counts an access record of
 }
 
 // AccessEntry is one record of this department's access log.
@@ -88,8 +142,29 @@ type Index interface {
 	Get(ctx context.Context, kind domain.RecordKind, id string) (Record, error)
 	// History answers every write of the record, oldest first.
 	History(ctx context.Context, kind domain.RecordKind, id string, page Page) (Records, error)
-	// List answers current records of a kind, in order of ID.
+	// List answers current records of a kind: in order of ID; with ChangedSince
+	// in order of their last change, so that who asks on misses nothing; else with
+	// Overdue the longest overdue first; with Text in the order in which they were
+	// first recorded.
+	//
+	// Text matches catalog entries that have all its words in name, abstract, item
+	// names, classification, system, duty or code: a Chinese word of one character
+	// or more anywhere, another word from its beginning, whatever case and width.
+	// A text without a letter or digit matches nothing.
+	//
+	// A page with Text, Overdue or ChangedSince may be shorter than its limit, even
+	// empty, although more follow: only an empty Next ends the list.
 	List(ctx context.Context, kind domain.RecordKind, filter Filter, page Page) (Records, error)
+	// ListEvents answers the current records of a kind that belong to one record,
+	// those with the IDs "{of}~1", "{of}~2", …, in order of the number: the events
+	// of a catalog entry, request, grant or certificate, the versions of an entry,
+	// calendar or rule, a department's anchors.
+	ListEvents(ctx context.Context, kind domain.RecordKind, of string, page Page) (Records, error)
+	// Inbox answers what waits for a department's action, in order of the due
+	// time, none last, then of kind and ID.
+	Inbox(ctx context.Context, filter InboxFilter, page Page) (InboxRecords, error)
+	// Tally counts what indicators are made of, as of now.
+	Tally(ctx context.Context, now time.Time) (Tally, error)
 
 	// Block and Blocks answer decoded blocks; Blocks newest first.
 	Block(ctx context.Context, number uint64) (domain.Block, error)

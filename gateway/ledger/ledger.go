@@ -48,7 +48,11 @@ type Ledger interface {
 	// for role and answers after the commit. It resubmits the same bytes while
 	// the outcome is unknown and ctx allows, and never reports a failure for a
 	// transaction that may have committed.
-	Submit(ctx context.Context, role domain.Role, transaction string, argument []byte) (Receipt, error)
+	//
+	// operation is "" or 32 lower-case hexadecimal digits: the ledger runs one
+	// operation of a department once and answers a repetition with the first
+	// result.
+	Submit(ctx context.Context, role domain.Role, transaction string, argument []byte, operation string) (Receipt, error)
 
 	// Evaluate runs a transaction on one peer without ordering it.
 	Evaluate(ctx context.Context, role domain.Role, transaction string, argument []byte) ([]byte, error)

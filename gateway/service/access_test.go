@@ -209,6 +209,75 @@ func TestRecordRefuses(t *testing.T) {
 	}
 }
 
+// TestRecordStoppedGrant refuses uses of a grant that is suspended or revoked,
+// and of one that has run out, and logs what was wanted.
+func TestRecordStoppedGrant(t *testing.T) {
+	d := newDesk(t)
+	ctx := t.Context()
+	id := grantID(1)
+	g := d.grant(id, domain.Quota{Total: 100, PerDay: 100})
+	d.grant(grantID(2), domain.Quota{Total: 1, PerDay: 1})
+	police := d.sharing("police")
+	want := []string{}
+	for _, step := range []struct {
+		name   string
+		do     func() error
+		part   string
+		result string
+	}{
+		{"granted", func() error { return nil }, "", domain.ResultOK},
+		{"suspended", func() error { return failure(police.Suspend(ctx, policeReviewer, because(id))) }, "suspended", "refused_suspended"},
+		{"resumed", func() error { return failure(police.Resume(ctx, policeReviewer, because(id))) }, "", domain.ResultOK},
+		{"by the lead", func() error { return failure(d.sharing("bigdata").Suspend(ctx, leadReviewer, because(id))) }, "suspended", "refused_suspended"},
+		{"revoked", func() error { return failure(police.Revoke(ctx, policeReviewer, because(id))) }, "revoked", "refused_revoked"},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		_, err := d.access.Record(ctx, policeOperator, d.uses(g, 1))
+		if step.part == "" && err != nil {
+			t.Errorf("%s: %v", step.name, err)
+		}
+		if step.part != "" {
+			wantKind(t, err, domain.Forbidden, "the grant is "+step.part)
+		}
+		if want = append(want, step.result); !cmp.Equal(d.results(), want) {
+			t.Errorf("%s: logged %q, want %q", step.name, d.results(), want)
+		}
+	}
+	// A refusal under a revoked grant released nothing, so it may be told.
+	refusal := d.use(g)
+	refusal.Result, refusal.ResponseDigest = "no_such_person", ""
+	if _, err := d.access.Record(ctx, policeOperator, []domain.AccessRecord{refusal}); err != nil {
+		t.Errorf("a refusal under a revoked grant: %v", err)
+	}
+	expired, err := police.GetGrant(ctx, grantID(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.clock.Advance(60 * day)
+	_, err = d.access.Record(ctx, policeOperator, d.uses(expired.Value, 1))
+	wantKind(t, err, domain.Forbidden, "the grant is expired")
+	if got := d.results(); got[len(got)-1] != "refused_period" {
+		t.Errorf("logged %q last, want refused_period", got[len(got)-1])
+	}
+}
+
+// TestRecordRefusalOfLateGrant checks that the result of a refusal names the rule
+// also when the grant's period began before it was granted.
+func TestRecordRefusalOfLateGrant(t *testing.T) {
+	d := newDesk(t)
+	d.clock.Advance(day) // the period begins at the start of the chain
+	g := d.grant(grantID(1), domain.Quota{Total: 1, PerDay: 1})
+	bad := d.use(g)
+	bad.Purpose = "好奇"
+	_, err := d.access.Record(t.Context(), policeOperator, []domain.AccessRecord{bad})
+	wantKind(t, err, domain.Forbidden, "purpose")
+	if got := d.results(); !cmp.Equal(got, []string{"refused_purpose"}) {
+		t.Errorf("logged %q, want refused_purpose", got)
+	}
+}
+
 func TestRecordNamesEveryRefusal(t *testing.T) {
 	d := newDesk(t)
 	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})

@@ -164,7 +164,7 @@ func (a *Anchorer) prepare(ctx context.Context) (*nextAnchor, error) {
 func (a *Anchorer) submit(ctx context.Context, args domain.AnchorArgs) (Written[domain.Anchor], error) {
 	ctx, cancel := context.WithTimeout(ctx, anchorWait)
 	defer cancel()
-	return submit[domain.Anchor](ctx, a.ledger, a.index, domain.RoleGateway, "access:Anchor", args)
+	return submit[domain.Anchor](ctx, a.ledger, a.index, domain.RoleGateway, "access:Anchor", args, "")
 }
 
 // registration reads the log's registration, with the last anchored tree head,

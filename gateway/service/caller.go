@@ -13,6 +13,10 @@ import (
 type Caller struct {
 	Department domain.DepartmentCode
 	Role       domain.Role
+
+	// Operation identifies what the caller wants done, so that asking again does
+	// it once: 32 lower-case hexadecimal digits, or "" for no such promise.
+	Operation string
 }
 
 // duty says which roles may do something.
@@ -21,25 +25,66 @@ type duty struct {
 	roles []domain.Role
 }
 
-// duties are those of the transactions of [domain.Machines], by transaction.
+// batches are the transactions that do for many records what another does for
+// one: whoever may do the one may do the other.
+var batches = map[string]string{
+	"catalog:RegisterBatch": "catalog:Register",
+	"catalog:ReviewBatch":   "catalog:Review",
+	"catalog:PublishBatch":  "catalog:Publish",
+}
+
+// duties are those of the transactions of [domain.Machines], and of their
+// batches, by transaction.
 var duties = func() map[string]duty {
-	out := make(map[string]duty)
-	sides := make(map[string][]string)
+	rows := make(map[string][]domain.Transition)
 	for _, m := range domain.Machines() {
 		for _, t := range m.Transitions {
-			d := out[t.Transaction]
-			if !slices.Contains(d.roles, t.Role) {
-				d.roles = append(d.roles, t.Role)
-			}
-			if s := sideName(t.Side); !slices.Contains(sides[t.Transaction], s) {
-				sides[t.Transaction] = append(sides[t.Transaction], s)
-			}
-			d.rule = fmt.Sprintf("%s is for %s of %s", t.Transaction, roleNames(d.roles), strings.Join(sides[t.Transaction], " or "))
-			out[t.Transaction] = d
+			rows[t.Transaction] = append(rows[t.Transaction], t)
 		}
+	}
+	for batch, one := range batches {
+		rows[batch] = rows[one]
+	}
+	out := make(map[string]duty)
+	for transaction, rows := range rows {
+		out[transaction] = newDuty(transaction, rows)
 	}
 	return out
 }()
+
+// newDuty reads the duty of a transaction from its rows. Sides for which the
+// same roles act are named together.
+func newDuty(transaction string, rows []domain.Transition) duty {
+	var d duty
+	var sides []domain.Side
+	roles := make(map[domain.Side][]domain.Role)
+	for _, t := range rows {
+		if !slices.Contains(d.roles, t.Role) {
+			d.roles = append(d.roles, t.Role)
+		}
+		if !slices.Contains(sides, t.Side) {
+			sides = append(sides, t.Side)
+		}
+		if !slices.Contains(roles[t.Side], t.Role) {
+			roles[t.Side] = append(roles[t.Side], t.Role)
+		}
+	}
+	var who []string
+	for len(sides) > 0 {
+		first := roles[sides[0]]
+		var names []string
+		sides = slices.DeleteFunc(sides, func(s domain.Side) bool {
+			alike := slices.Equal(roles[s], first)
+			if alike {
+				names = append(names, sideName(s))
+			}
+			return alike
+		})
+		who = append(who, roleNames(first)+" of "+strings.Join(names, " or "))
+	}
+	d.rule = transaction + " is for " + strings.Join(who, ", or for ")
+	return d
+}
 
 func sideName(s domain.Side) string {
 	switch s {
@@ -47,6 +92,8 @@ func sideName(s domain.Side) string {
 		return "any department"
 	case domain.SideFounder:
 		return "the first department"
+	case domain.SidePeer:
+		return "any other department in the lead's own matters"
 	case domain.SideLead, domain.SideOwner, domain.SideProvider, domain.SideConsumer:
 		return "the " + string(s)
 	}

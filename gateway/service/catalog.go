@@ -2,15 +2,20 @@ package service
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
 
-// Catalog registers, reviews, publishes and finds catalog entries. It is safe
-// for concurrent use.
+// Catalog registers, reviews, publishes, changes, retires and finds catalog
+// entries. It is safe for concurrent use.
 type Catalog struct {
+	// PublicURL is what the identifiers in an export begin with, for example
+	// "https://zheng.example". Set it before the first use only.
+	PublicURL string
+
 	ledger ledger.Ledger
 	index  index.Index
 }
@@ -18,20 +23,132 @@ type Catalog struct {
 // NewCatalog returns the catalog's use cases.
 func NewCatalog(l ledger.Ledger, ix index.Index) *Catalog { return &Catalog{ledger: l, index: ix} }
 
+// change runs a transaction on one entry.
+func (c *Catalog) change(ctx context.Context, caller Caller, transaction, what string, args argument) (Written[domain.CatalogEntry], error) {
+	return write[domain.CatalogEntry](ctx, c.ledger, c.index, caller, transaction, what, args)
+}
+
+// changeMany runs a transaction on many entries, all or none.
+func (c *Catalog) changeMany(ctx context.Context, caller Caller, transaction, what string, args argument) (Written[domain.BatchResult], error) {
+	return write[domain.BatchResult](ctx, c.ledger, c.index, caller, transaction, what, args)
+}
+
 // Register declares a data resource of the caller's department: a new entry, or
-// a new version of one that was returned.
-func (c *Catalog) Register(ctx context.Context, caller Caller, content domain.CatalogContent) (Written[domain.CatalogEntry], error) {
-	return write[domain.CatalogEntry](ctx, c.ledger, c.index, caller, "catalog:Register", "register catalog entries", domain.RegisterCatalogArgs{Content: content})
+// new content for its own draft or for one that was rejected.
+func (c *Catalog) Register(ctx context.Context, caller Caller, args domain.RegisterCatalogArgs) (Written[domain.CatalogEntry], error) {
+	return c.change(ctx, caller, "catalog:Register", "register catalog entries", args)
+}
+
+// RegisterBatch declares many resources of the caller's department, all or none.
+func (c *Catalog) RegisterBatch(ctx context.Context, caller Caller, args domain.RegisterBatchArgs) (Written[domain.BatchResult], error) {
+	return c.changeMany(ctx, caller, "catalog:RegisterBatch", "register catalog entries", args)
+}
+
+// Submit submits a draft for the review of its registration.
+func (c *Catalog) Submit(ctx context.Context, caller Caller, code string) (Written[domain.CatalogEntry], error) {
+	return c.change(ctx, caller, "catalog:Submit", "submit catalog entries", domain.CodeArgs{Code: code})
 }
 
 // Review approves or returns an entry that awaits review.
 func (c *Catalog) Review(ctx context.Context, caller Caller, args domain.ReviewCatalogArgs) (Written[domain.CatalogEntry], error) {
-	return write[domain.CatalogEntry](ctx, c.ledger, c.index, caller, "catalog:Review", "review catalog entries", args)
+	return c.change(ctx, caller, "catalog:Review", "review catalog entries", args)
 }
 
-// Publish makes a registered entry requestable.
+// ReviewBatch gives one decision on many entries, all or none.
+func (c *Catalog) ReviewBatch(ctx context.Context, caller Caller, args domain.ReviewBatchArgs) (Written[domain.BatchResult], error) {
+	return c.changeMany(ctx, caller, "catalog:ReviewBatch", "review catalog entries", args)
+}
+
+// Publish submits an entry for the review of its publication.
 func (c *Catalog) Publish(ctx context.Context, caller Caller, code string) (Written[domain.CatalogEntry], error) {
-	return write[domain.CatalogEntry](ctx, c.ledger, c.index, caller, "catalog:Publish", "publish catalog entries", domain.CodeArgs{Code: code})
+	return c.change(ctx, caller, "catalog:Publish", "publish catalog entries", domain.CodeArgs{Code: code})
+}
+
+// PublishBatch submits many entries for the review of their publication, all or
+// none.
+func (c *Catalog) PublishBatch(ctx context.Context, caller Caller, args domain.CodesArgs) (Written[domain.BatchResult], error) {
+	return c.changeMany(ctx, caller, "catalog:PublishBatch", "publish catalog entries", args)
+}
+
+// Change submits new content for a published entry.
+func (c *Catalog) Change(ctx context.Context, caller Caller, args domain.ChangeCatalogArgs) (Written[domain.CatalogEntry], error) {
+	return c.change(ctx, caller, "catalog:Change", "change catalog entries", args)
+}
+
+// Retire takes an entry offline after review, or withdraws it.
+func (c *Catalog) Retire(ctx context.Context, caller Caller, args domain.RetireCatalogArgs) (Written[domain.CatalogEntry], error) {
+	return c.change(ctx, caller, "catalog:Retire", "retire catalog entries", args)
+}
+
+// RequireUpdate starts the time limit within which an entry must follow a change
+// of duties.
+func (c *Catalog) RequireUpdate(ctx context.Context, caller Caller, args domain.RequireUpdateArgs) (Written[domain.CatalogEntry], error) {
+	return c.change(ctx, caller, "catalog:RequireUpdate", "require updates of catalog entries", args)
+}
+
+// MarkOverdue records that the review or the update of an entry is overdue.
+func (c *Catalog) MarkOverdue(ctx context.Context, caller Caller, code string) (Written[domain.CatalogEntry], error) {
+	return c.change(ctx, caller, "catalog:MarkOverdue", "record overdue catalog entries", domain.CodeArgs{Code: code})
+}
+
+// Validate answers what registering the content would be refused for, as far as
+// the content and the index tell, and writes nothing. The provider is the
+// department with the content's code. Its error is that of
+// [domain.RegisterCatalog], nil when there is nothing to refuse.
+func (c *Catalog) Validate(ctx context.Context, content domain.CatalogContent) error {
+	provider, err := c.department(ctx, content.ProviderUSCC)
+	if err != nil {
+		return err
+	}
+	existing, err := find[domain.CatalogEntry](ctx, c.index, domain.KindCatalogEntry, content.Code)
+	if err != nil {
+		return err
+	}
+	if provider.Code == "" || existing != nil && existing.Provider == provider.Code {
+		existing = nil // nobody's, or in which state it is does not make the content wrong
+	}
+	taken, err := find[domain.CatalogName](ctx, c.index, domain.KindCatalogName, domain.CatalogNameID(provider.Code, content.Name))
+	if err != nil {
+		return err
+	}
+	missing, err := c.missing(ctx, content.RelatedCodes)
+	if err != nil {
+		return err
+	}
+	// A draft starts no time limit, so the rule needs neither calendar nor clock.
+	call := domain.Call{Who: domain.Caller{Department: provider.Code, MSPID: provider.MSPID, Role: domain.RoleOperator}, Dept: provider}
+	_, err = domain.RegisterCatalog(existing, taken, missing, call, domain.RegisterCatalogArgs{Content: content, Draft: true})
+	return err
+}
+
+// department answers the department with a unified social credit code, the zero
+// one when there is none.
+func (c *Catalog) department(ctx context.Context, uscc string) (domain.Department, error) {
+	all, err := listAll[domain.Department](ctx, c.index, domain.KindDepartment)
+	if err != nil {
+		return domain.Department{}, err
+	}
+	for _, d := range all.Items {
+		if d.Value.USCC == uscc {
+			return d.Value, nil
+		}
+	}
+	return domain.Department{}, nil
+}
+
+// missing answers which of codes are not recorded.
+func (c *Catalog) missing(ctx context.Context, codes []string) ([]string, error) {
+	var missing []string
+	for _, code := range codes[:min(len(codes), domain.MaxItems)] {
+		entry, err := find[domain.CatalogEntry](ctx, c.index, domain.KindCatalogEntry, code)
+		if err != nil {
+			return nil, err
+		}
+		if entry == nil {
+			missing = append(missing, code)
+		}
+	}
+	return missing, nil
 }
 
 // Get answers the current entry with this code, from the index.
@@ -44,7 +161,62 @@ func (c *Catalog) List(ctx context.Context, filter index.Filter, page index.Page
 	return list[domain.CatalogEntry](ctx, c.index, domain.KindCatalogEntry, filter, page)
 }
 
-// History answers every state that the entry was ever in, oldest first.
-func (c *Catalog) History(ctx context.Context, code string, page index.Page) (Listed[domain.CatalogEntry], error) {
-	return history[domain.CatalogEntry](ctx, c.index, domain.KindCatalogEntry, code, page)
+// Version answers version n of the entry's content, from the index.
+func (c *Catalog) Version(ctx context.Context, code string, n int) (Written[domain.CatalogVersion], error) {
+	return get[domain.CatalogVersion](ctx, c.index, domain.KindCatalogVersion, domain.VersionID(code, n))
+}
+
+// CatalogStep is one step of a catalog entry.
+type CatalogStep struct {
+	Event   Written[domain.CatalogEvent]
+	Changes []domain.FieldChange // nil unless the event made a version that another came before
+}
+
+// CatalogHistory is one page of the steps of a catalog entry, oldest first.
+type CatalogHistory struct {
+	Items []CatalogStep
+	Next  string // cursor of the next page; "" on the last
+}
+
+// History answers every step of the entry, oldest first. A step that made a
+// version tells what is different from the version that it is to replace.
+func (c *Catalog) History(ctx context.Context, code string, page index.Page) (CatalogHistory, error) {
+	steps, err := events[domain.CatalogEvent](ctx, c.index, domain.KindCatalogEntry, domain.KindCatalogEvent, code, page)
+	if err != nil {
+		return CatalogHistory{}, err
+	}
+	out := CatalogHistory{Items: make([]CatalogStep, len(steps.Items)), Next: steps.Next}
+	var before *domain.CatalogEvent
+	for i := range steps.Items {
+		step := CatalogStep{Event: steps.Items[i]}
+		event := &step.Event.Value
+		if before == nil && event.Seq > 1 {
+			previous, err := get[domain.CatalogEvent](ctx, c.index, domain.KindCatalogEvent, domain.EventID(code, event.Seq-1))
+			if err != nil {
+				return CatalogHistory{}, err
+			}
+			before = &previous.Value
+		}
+		if before != nil && event.LastVersion > before.LastVersion {
+			if step.Changes, err = c.changes(ctx, code, before.Version, event.LastVersion); err != nil {
+				return CatalogHistory{}, fmt.Errorf("compare versions of catalog entry %s: %w", code, err)
+			}
+		}
+		before = event
+		out.Items[i] = step
+	}
+	return out, nil
+}
+
+// changes answers what differs between two versions of an entry.
+func (c *Catalog) changes(ctx context.Context, code string, from, to int) ([]domain.FieldChange, error) {
+	before, err := c.Version(ctx, code, from)
+	if err != nil {
+		return nil, err
+	}
+	after, err := c.Version(ctx, code, to)
+	if err != nil {
+		return nil, err
+	}
+	return domain.DiffContent(before.Value.Content, after.Value.Content), nil
 }

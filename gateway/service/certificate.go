@@ -73,6 +73,9 @@ type Issued struct {
 // the reference and the check code, composes the certificate's identifier and
 // commits to the holder.
 //
+// Asking again under one operation is refused as [domain.Exists], naming the
+// reference: what went to the holder was told once.
+//
 // With an error that wraps a [*ledger.OutcomeUnknownError] the answer holds the
 // content, link and check code all the same: they are good if the transaction
 // turns out to have committed, and nothing can restore them.
@@ -85,6 +88,9 @@ func (c *Certificates) Issue(ctx context.Context, caller Caller, r IssueRequest)
 	// shape is checked here.
 	if !isHex(r.HolderSaltedRef, 64) {
 		return Issued{}, &domain.Error{Kind: domain.Invalid, Msg: "holderSaltedRef: must be 64 lower-case hexadecimal digits"}
+	}
+	if err := c.issuedBefore(ctx, caller, transaction); err != nil {
+		return Issued{}, err
 	}
 	issuer, err := get[domain.Department](ctx, c.index, domain.KindDepartment, string(caller.Department))
 	if err != nil {
@@ -126,6 +132,24 @@ func (c *Certificates) Issue(ctx context.Context, caller Caller, r IssueRequest)
 		return issued, err
 	}
 	return issued, nil
+}
+
+// issuedBefore refuses an operation that the index knows to have issued a
+// certificate. One that the index does not know yet, the ledger refuses: a
+// certificate issued anew is never the same.
+func (c *Certificates) issuedBefore(ctx context.Context, caller Caller, transaction string) error {
+	if caller.Operation == "" {
+		return nil
+	}
+	done, err := find[domain.Operation](ctx, c.index, domain.KindOperation, domain.OperationID(caller.Department, caller.Operation))
+	if err != nil || done == nil || done.Transaction != transaction {
+		return err
+	}
+	var issued domain.Certificate
+	if err := domain.ParseCanonical([]byte(done.Result), &issued); err != nil {
+		return fmt.Errorf("indexed operation %s is unreadable: %v", caller.Operation, err) //nolint:errorlint // drops the kind
+	}
+	return &domain.Error{Kind: domain.Exists, Msg: "operation " + caller.Operation + " issued certificate " + issued.Content.Ref + " already; its link and check code were told once"}
 }
 
 // Revoke withdraws a certificate of the caller's department that was issued

@@ -163,5 +163,47 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("Get answers status %s, %v", got.Value.Status, err)
 	}
 	_, err = w.certificates().Revoke(t.Context(), policeReviewer, revokeArgs(ref, w.clock.Now()))
-	wantKind(t, err, domain.Exists, "") // a second time
+	wantKind(t, err, domain.WrongState, "is revoked") // a second time
+}
+
+// TestIssueOperation checks that one operation issues one certificate, and says
+// which when it is asked again: the check code was told once.
+func TestIssueOperation(t *testing.T) {
+	w := newWorld(t)
+	caller := policeOperator
+	caller.Operation = grantID(1)
+	issued, err := w.certificates().Issue(t.Context(), caller, issueRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := w.certificates().Issue(t.Context(), caller, issueRequest())
+	wantKind(t, err, domain.Exists, issued.Value.Content.Ref)
+	if again.Link != "" || again.CheckCode != "" {
+		t.Errorf("a refusal answers the link %q", again.Link)
+	}
+	behind := service.NewCertificates(w.ledger, departmentsOnly{w.index}, "http://x")
+	behind.Clock = w.clock.Now
+	_, err = behind.Issue(t.Context(), caller, issueRequest())
+	wantKind(t, err, domain.Invalid, "operation "+caller.Operation)
+	if _, err := w.catalog("police").Register(t.Context(), service.Caller{Department: "police", Role: domain.RoleOperator, Operation: grantID(2)},
+		domain.RegisterCatalogArgs{Content: content()}); err != nil {
+		t.Fatal(err)
+	}
+	caller.Operation = grantID(2) // of another transaction
+	_, err = w.certificates().Issue(t.Context(), caller, issueRequest())
+	wantKind(t, err, domain.Invalid, "operation "+caller.Operation)
+	certificates, err := w.certificates().List(t.Context(), index.Filter{}, index.Page{})
+	if err != nil || len(certificates.Items) != 1 {
+		t.Errorf("%d certificates, %v, want 1", len(certificates.Items), err)
+	}
+}
+
+// departmentsOnly is an index that lags behind all but the departments.
+type departmentsOnly struct{ index.Index }
+
+func (d departmentsOnly) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
+	if kind != domain.KindDepartment {
+		return index.Record{}, &domain.Error{Kind: domain.NotFound, Msg: "not indexed yet"}
+	}
+	return d.Index.Get(ctx, kind, id)
 }

@@ -5,8 +5,8 @@ import "time"
 // SetContactEvery changes how often the indexer asks for heights.
 func (x *Indexer) SetContactEvery(d time.Duration) { x.every = d }
 
-// Duties are the duties by transaction.
-var Duties = duties
+// Rule answers who may run a transaction, in words.
+func Rule(transaction string) string { return duties[transaction].rule }
 
 // SetLookUpFor changes how long the outcome of an anchor is looked for.
 func (a *Anchorer) SetLookUpFor(d time.Duration) { a.lookUpFor = d }

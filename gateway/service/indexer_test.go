@@ -39,7 +39,7 @@ func bare(t *testing.T) *world {
 
 func (w *world) put(key string) {
 	w.t.Helper()
-	if _, err := w.ledger.Submit(w.t.Context(), domain.RoleOperator, "a:B", []byte(key)); err != nil {
+	if _, err := w.ledger.Submit(w.t.Context(), domain.RoleOperator, "a:B", []byte(key), ""); err != nil {
 		w.t.Fatal(err)
 	}
 }

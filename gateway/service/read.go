@@ -34,6 +34,18 @@ func get[T any](ctx context.Context, ix index.Index, kind domain.RecordKind, id 
 	return decoded[T](r)
 }
 
+// find is [get] for a record that may be missing: then it answers nil.
+func find[T any](ctx context.Context, ix index.Index, kind domain.RecordKind, id string) (*T, error) {
+	r, err := get[T](ctx, ix, kind, id)
+	if domain.KindOf(err) == domain.NotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &r.Value, nil
+}
+
 // list answers one page of current records of a kind.
 func list[T any](ctx context.Context, ix index.Index, kind domain.RecordKind, filter index.Filter, page index.Page) (Listed[T], error) {
 	page, err := bounded(page)
@@ -64,17 +76,20 @@ func listAll[T any](ctx context.Context, ix index.Index, kind domain.RecordKind)
 	}
 }
 
-// history answers one page of the writes of a record, oldest first.
-func history[T any](ctx context.Context, ix index.Index, kind domain.RecordKind, id string, page index.Page) (Listed[T], error) {
+// events answers one page of the events of a record, oldest first.
+func events[E any](ctx context.Context, ix index.Index, kind, eventKind domain.RecordKind, id string, page index.Page) (Listed[E], error) {
 	page, err := bounded(page)
 	if err != nil {
-		return Listed[T]{}, err
+		return Listed[E]{}, err
 	}
-	records, err := ix.History(ctx, kind, id, page)
+	if _, err := ix.Get(ctx, kind, id); err != nil {
+		return Listed[E]{}, fmt.Errorf("read %s %s: %w", kind, id, err)
+	}
+	records, err := ix.ListEvents(ctx, eventKind, id, page)
 	if err != nil {
-		return Listed[T]{}, fmt.Errorf("read history of %s %s: %w", kind, id, err)
+		return Listed[E]{}, fmt.Errorf("list events of %s %s: %w", kind, id, err)
 	}
-	return listed[T](records)
+	return listed[E](records)
 }
 
 func listed[T any](records index.Records) (Listed[T], error) {

@@ -54,13 +54,21 @@ var refusalRules = []struct {
 	{"refused_service_item", func(k *domain.AccessRecord, p domain.AccessRecord) { k.ServiceItem = p.ServiceItem }},
 }
 
-// refusalResult answers the result code of the record of a refusal: the first
-// rule that the presented record breaks by itself, or else the quota.
+// refusalResult answers the result code of the record of a refusal: the state
+// of a grant that is not in use, the first rule that the presented record breaks
+// by itself, or else the quota.
 func refusalResult(grant domain.Grant, presented domain.AccessRecord) string {
+	if grant.State != domain.GrantActive {
+		return "refused_" + string(grant.State)
+	}
+	from := grant.Period.From
+	if from.Before(grant.GrantedAt) {
+		from = grant.GrantedAt
+	}
 	kept := domain.AccessRecord{
 		GrantID: grant.ID, Provider: grant.Provider, Consumer: grant.Consumer,
 		CatalogCode: grant.CatalogCode, CatalogVersion: grant.CatalogVersion, Items: grant.Items,
-		Purpose: grant.Purpose, ServiceItem: grant.ServiceItem, At: grant.Period.From, Result: domain.ResultOK,
+		Purpose: grant.Purpose, ServiceItem: grant.ServiceItem, At: from, Result: domain.ResultOK,
 	}
 	for _, rule := range refusalRules {
 		probe := kept

@@ -57,9 +57,13 @@ func contracts(t testing.TB) ledgertest.Handler {
 		for _, k := range call.State.Keys("") {
 			l.Set(k, call.State.Get(k))
 		}
+		args := []string{string(call.Argument)}
+		if call.Operation != "" {
+			args = append(args, call.Operation)
+		}
 		r := l.Simulate(cc, chaincodetest.Proposal{
 			Creator: identity(call.Caller), TxID: string(call.Tx.ID), Time: call.Tx.Time,
-			Function: call.Transaction, Args: []string{string(call.Argument)},
+			Function: call.Transaction, Args: args,
 		})
 		if !r.OK() {
 			if e, ok := domain.ParseError(r.Message); ok {
@@ -69,7 +73,7 @@ func contracts(t testing.TB) ledgertest.Handler {
 		}
 		writes := []domain.Write{}
 		for _, w := range r.Writes {
-			writes = append(writes, domain.Write{Key: w.Key, Value: w.Value})
+			writes = append(writes, domain.Write{Key: w.Key, Value: w.Value, Delete: w.Delete})
 		}
 		return r.Payload, writes, nil
 	}
@@ -80,6 +84,55 @@ type clock struct{ now atomic.Int64 }
 
 func (c *clock) Now() time.Time          { return time.UnixMilli(c.now.Load()).UTC() }
 func (c *clock) Advance(d time.Duration) { c.now.Add(d.Milliseconds()) }
+
+const day = 24 * time.Hour
+
+// faultyIndex fails every read after the first few.
+type faultyIndex struct {
+	index.Index
+	err  error
+	good int // reads that succeed first
+}
+
+func (f *faultyIndex) fails() bool {
+	f.good--
+	return f.good < 0
+}
+
+func (f *faultyIndex) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
+	if f.fails() {
+		return index.Record{}, f.err
+	}
+	return f.Index.Get(ctx, kind, id)
+}
+
+func (f *faultyIndex) List(ctx context.Context, kind domain.RecordKind, filter index.Filter, page index.Page) (index.Records, error) {
+	if f.fails() {
+		return index.Records{}, f.err
+	}
+	return f.Index.List(ctx, kind, filter, page)
+}
+
+func (f *faultyIndex) ListEvents(ctx context.Context, kind domain.RecordKind, of string, page index.Page) (index.Records, error) {
+	if f.fails() {
+		return index.Records{}, f.err
+	}
+	return f.Index.ListEvents(ctx, kind, of, page)
+}
+
+func (f *faultyIndex) Inbox(ctx context.Context, filter index.InboxFilter, page index.Page) (index.InboxRecords, error) {
+	if f.fails() {
+		return index.InboxRecords{}, f.err
+	}
+	return f.Index.Inbox(ctx, filter, page)
+}
+
+func (f *faultyIndex) Tally(ctx context.Context, now time.Time) (index.Tally, error) {
+	if f.fails() {
+		return index.Tally{}, f.err
+	}
+	return f.Index.Tally(ctx, now)
+}
 
 // memory is a cache that a test can look into and write to.
 type memory struct {
@@ -160,6 +213,9 @@ type world struct {
 }
 
 var (
+	leadOperator   = service.Caller{Department: "bigdata", Role: domain.RoleOperator}
+	marketReviewer = service.Caller{Department: "market", Role: domain.RoleReviewer}
+	civilReviewer  = service.Caller{Department: "civil", Role: domain.RoleReviewer}
 	policeOperator = service.Caller{Department: "police", Role: domain.RoleOperator}
 	policeReviewer = service.Caller{Department: "police", Role: domain.RoleReviewer}
 	policeAuditor  = service.Caller{Department: "police", Role: domain.RoleAuditor}
@@ -195,6 +251,7 @@ func newWorld(t testing.TB) *world {
 			t.Fatal(err)
 		}
 	}
+	w.setDeadlines()
 	for _, code := range []domain.DepartmentCode{"bigdata", "civil", "market", "police"} { // sorted
 		for _, d := range ledgertest.Departments {
 			if d.Code != code {
@@ -209,6 +266,54 @@ func newWorld(t testing.TB) *world {
 	}
 	return w
 }
+
+// limits are the time limits of the tests, in working days.
+var limits = map[domain.DeadlineEvent]int{
+	domain.DeadlineCatalogReview: 2, domain.DeadlineCatalogUpdate: 20,
+	domain.DeadlineRequestCheck: 2, domain.DeadlineRequestAnswer: 10, domain.DeadlineRequestDelivery: 20,
+	domain.DeadlineRequestConfirm: 5, domain.DeadlineRequestDispute: 10, domain.DeadlineMediation: 10,
+}
+
+// setDeadlines sets the working days of 2026, as if nothing but New Year were
+// off, and all time limits.
+func (w *world) setDeadlines() {
+	w.t.Helper()
+	governance := w.governance("bigdata")
+	if _, err := governance.SetCalendar(w.t.Context(), leadAdmin, calendar()); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, event := range domain.DeadlineEvents {
+		if _, err := governance.SetRule(w.t.Context(), leadAdmin, deadlineRule(event)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func calendar() domain.SetCalendarArgs {
+	return domain.SetCalendarArgs{
+		Year: 2026, DaysOff: []string{"2026-01-01", "2026-01-02"}, Workdays: []string{"2026-01-04"}, Source: "测试日历",
+	}
+}
+
+func deadlineRule(event domain.DeadlineEvent) domain.SetRuleArgs {
+	return domain.SetRuleArgs{Event: event, Limit: limits[event], ExtendMax: 10, ExtendWith: domain.ExtendByLead, LegalBasis: "测试办法第1条"}
+}
+
+// governance, catalog and sharing answer the use cases of a department.
+func (w *world) governance(code domain.DepartmentCode) *service.Governance {
+	return service.NewGovernance(w.chain.Ledger(code), w.index)
+}
+
+func (w *world) catalog(code domain.DepartmentCode) *service.Catalog {
+	return service.NewCatalog(w.chain.Ledger(code), w.index)
+}
+
+func (w *world) sharing(code domain.DepartmentCode) *service.Sharing {
+	return service.NewSharing(w.chain.Ledger(code), w.index)
+}
+
+// overview answers what many records say, at the clock's time.
+func (w *world) overview() *service.Overview { return service.NewOverview(w.index, w.clock.Now) }
 
 func newIndex(t testing.TB) *sqlindex.Index {
 	t.Helper()
@@ -270,24 +375,45 @@ func content() domain.CatalogContent {
 			{Name: "住址", Type: "C", Level: 3, ShareType: domain.Conditional},
 		},
 		ShareType: domain.Conditional, ShareCondition: "办理本部门事项时", LegalBasis: []string{"三明市方案第22条"},
-		ShareMode: "platform_api", UpdateCycle: "daily", DutyRef: "户籍管理", SystemRef: "人口系统",
+		ShareMode: "platform_api", OpenType: domain.NotOpen, Level: 3, UpdateCycle: "daily", DutyRef: "户籍管理", SystemRef: "人口系统",
 		RegionCode: "350400", PersonalData: "general",
 	}
 }
 
-// publish registers, reviews and publishes the police's entry.
-func (w *world) publish() {
+// contents are n contents like [content], with codes and names of their own.
+func contents(n int) []domain.CatalogContent {
+	out := make([]domain.CatalogContent, n)
+	for i := range out {
+		out[i] = content()
+		out[i].Code = fmt.Sprintf("307003/%06d", 100+i)
+		out[i].Name = fmt.Sprintf("户籍信息（第%d册）", i)
+	}
+	return out
+}
+
+// publish publishes the police's entry.
+func (w *world) publish() { w.publishContent(content()) }
+
+// publishContent registers and publishes an entry of the police, with both
+// reviews by the lead.
+func (w *world) publishContent(c domain.CatalogContent) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	police := service.NewCatalog(w.ledger, w.index)
-	lead := service.NewCatalog(w.chain.Ledger("bigdata"), w.index)
-	if _, err := police.Register(ctx, policeOperator, content()); err != nil {
+	if _, err := w.catalog("police").Register(ctx, policeOperator, domain.RegisterCatalogArgs{Content: c}); err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := lead.Review(ctx, leadReviewer, domain.ReviewCatalogArgs{Code: entryCode, Decision: domain.Approve}); err != nil {
+	w.approve(c.Code)
+	if _, err := w.catalog("police").Publish(ctx, policeOperator, c.Code); err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := police.Publish(ctx, policeOperator, entryCode); err != nil {
+	w.approve(c.Code)
+}
+
+// approve has the lead approve what is under review.
+func (w *world) approve(code string) {
+	w.t.Helper()
+	_, err := w.catalog("bigdata").Review(w.t.Context(), leadReviewer, domain.ReviewCatalogArgs{Code: code, Decision: domain.Approve})
+	if err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -301,22 +427,31 @@ func shareRequest(id string, quota domain.Quota) domain.ShareRequestContent {
 	}
 }
 
-// grant publishes the police's entry, if need be, and grants civil its use.
-func (w *world) grant(id string, quota domain.Quota) domain.Grant {
+// accepted publishes the police's entry, if need be, and has civil's request for
+// it accepted.
+func (w *world) accepted(id string, quota domain.Quota) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	if _, err := service.NewCatalog(w.ledger, w.index).Get(ctx, entryCode); err != nil {
+	if _, err := w.catalog("police").Get(ctx, entryCode); err != nil {
 		w.publish()
 	}
-	civil := service.NewSharing(w.chain.Ledger("civil"), w.index)
-	police := service.NewSharing(w.ledger, w.index)
-	if _, err := civil.Request(ctx, civilOperator, shareRequest(id, quota)); err != nil {
+	if _, err := w.sharing("civil").Request(ctx, civilOperator, shareRequest(id, quota)); err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := police.Answer(ctx, policeReviewer, domain.AnswerArgs{ID: id, Decision: domain.Agree}); err != nil {
+	if _, err := w.sharing("bigdata").Accept(ctx, leadReviewer, domain.AcceptArgs{ID: id, Decision: domain.AcceptRequest}); err != nil {
 		w.t.Fatal(err)
 	}
-	g, err := police.GetGrant(ctx, id)
+}
+
+// grant grants civil the use of the police's entry.
+func (w *world) grant(id string, quota domain.Quota) domain.Grant {
+	w.t.Helper()
+	w.accepted(id, quota)
+	police := w.sharing("police")
+	if _, err := police.Answer(w.t.Context(), policeReviewer, domain.AnswerArgs{ID: id, Decision: domain.Agree}); err != nil {
+		w.t.Fatal(err)
+	}
+	g, err := police.GetGrant(w.t.Context(), id)
 	if err != nil {
 		w.t.Fatal(err)
 	}

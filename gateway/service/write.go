@@ -38,19 +38,34 @@ func write[T any](ctx context.Context, l ledger.Ledger, ix index.Index, caller C
 	if err := args.Validate(); err != nil {
 		return Written[T]{}, fmt.Errorf("%s: %w", transaction, err)
 	}
-	return submit[T](ctx, l, ix, caller.Role, transaction, args)
+	written, err := submit[T](ctx, l, ix, caller.Role, transaction, args, caller.Operation)
+	if err == nil && caller.Operation != "" {
+		written.Position = performed(ctx, ix, caller, written.Position)
+	}
+	return written, err
+}
+
+// performed answers where an operation took effect: asked for again, it is a
+// transaction that writes nothing, and what it answers stands where the first
+// one wrote it. An index that lags does not know; then at is the best answer.
+func performed(ctx context.Context, ix index.Index, caller Caller, at domain.Position) domain.Position {
+	r, err := ix.Get(ctx, domain.KindOperation, domain.OperationID(caller.Department, caller.Operation))
+	if err != nil {
+		return at
+	}
+	return r.Position
 }
 
 // submit runs transaction with args in canonical form and answers the record it
 // wrote. The errors are those of [ledger.Ledger.Submit], untouched but for what
 // was attempted.
-func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, role domain.Role, transaction string, args argument) (Written[T], error) {
+func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, role domain.Role, transaction string, args argument, operation string) (Written[T], error) {
 	var none Written[T]
 	data, err := domain.Canonical(args)
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", transaction, err)
 	}
-	receipt, err := submitRetrying(ctx, l, role, transaction, data)
+	receipt, err := submitRetrying(ctx, l, role, transaction, data, operation)
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", transaction, err)
 	}
@@ -67,9 +82,9 @@ func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, role do
 	return written, nil
 }
 
-func submitRetrying(ctx context.Context, l ledger.Ledger, role domain.Role, transaction string, argument []byte) (ledger.Receipt, error) {
+func submitRetrying(ctx context.Context, l ledger.Ledger, role domain.Role, transaction string, argument []byte, operation string) (ledger.Receipt, error) {
 	for attempt := 1; ; attempt++ {
-		receipt, err := l.Submit(ctx, role, transaction, argument)
+		receipt, err := l.Submit(ctx, role, transaction, argument, operation)
 		if err == nil || domain.KindOf(err) != domain.Conflict || attempt == conflictAttempts {
 			return receipt, err
 		}

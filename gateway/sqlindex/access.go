@@ -27,7 +27,7 @@ func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) erro
 		if err != nil {
 			return err
 		}
-		insert := tx.StmtContext(ctx, x.insert.access)
+		s := x.insert.in(ctx, tx)
 		type bucket struct {
 			grant, direction string
 			hour             int64
@@ -48,7 +48,7 @@ func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) erro
 			if err != nil {
 				return fmt.Errorf("entry %d: %w", e.Index, err)
 			}
-			if _, err := insert.ExecContext(ctx, idx, at, string(r.Direction), r.Result == resultOK, r.CallID, r.GrantID,
+			if _, err := s.access.ExecContext(ctx, idx, at, string(r.Direction), r.Result == resultOK, r.CallID, r.GrantID,
 				r.CatalogCode, string(r.Provider), string(r.Consumer), r.Purpose, r.ServiceItem, r.CaseRef, r.SubjectRef, e.LeafHash, record); err != nil {
 				return fmt.Errorf("entry %d: %w", e.Index, err)
 			}
@@ -61,12 +61,12 @@ func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) erro
 				uses[bucket{r.GrantID, string(r.Direction), hourOf(at)}]++
 			}
 		}
-		for chunk, s := range times {
-			if _, err := tx.StmtContext(ctx, x.insert.times).ExecContext(ctx, chunk, s.earliest, s.latest); err != nil {
+		for chunk, t := range times {
+			if _, err := s.times.ExecContext(ctx, chunk, t.earliest, t.latest); err != nil {
 				return err
 			}
 		}
-		use := tx.StmtContext(ctx, x.insert.use)
+		use := s.use
 		for b, n := range uses {
 			if _, err := use.ExecContext(ctx, b.grant, b.direction, b.hour, n); err != nil {
 				return err
@@ -205,7 +205,7 @@ func traceQuery(filter index.AccessFilter, window entries, limit int) (string, [
 	if !filter.To.IsZero() {
 		where.add(`at < ?`, filter.To.UnixMicro())
 	}
-	q := keyQuery{table: "access", key: "idx", order: "DESC", limit: limit}
+	q := keyQuery{table: "access", keys: "idx", order: "idx DESC", limit: limit}
 	department := string(filter.Department)
 	switch {
 	case department == "":

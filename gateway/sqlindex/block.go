@@ -70,16 +70,17 @@ func (x *Index) checkHash(ctx context.Context, tx *sql.Tx, number int64, hash st
 }
 
 func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Block) error {
+	s := x.insert.in(ctx, tx)
 	head := b
 	head.Transactions = emptied(b.Transactions)
 	body, err := json.Marshal(head)
 	if err != nil {
 		return err
 	}
-	if _, err := tx.StmtContext(ctx, x.insert.block).ExecContext(ctx, number, b.Hash, body); err != nil {
+	if _, err := s.block.ExecContext(ctx, number, b.Hash, body); err != nil {
 		return err
 	}
-	insertTransaction := tx.StmtContext(ctx, x.insert.transaction)
+	d := newDeriver(s)
 	for seq, t := range b.Transactions {
 		head := t
 		head.Writes = emptied(t.Writes)
@@ -87,39 +88,28 @@ func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Bl
 		if err != nil {
 			return err
 		}
-		if _, err := insertTransaction.ExecContext(ctx, number, seq, string(t.ID), body); err != nil {
+		if _, err := s.transaction.ExecContext(ctx, number, seq, string(t.ID), body); err != nil {
 			return err
 		}
 		applies := t.Valid() && (x.chaincode == "" || x.chaincode == t.Chaincode)
 		for _, w := range t.Writes {
-			if err := x.storeWrite(ctx, tx, number, seq, w, applies); err != nil {
+			kind, id, ok := domain.ParseKey(w.Key)
+			if !applies || !ok {
+				kind, id = "", ""
+			}
+			result, err := s.write.ExecContext(ctx, number, seq, w.Key, w.Delete, w.Value, string(kind), id)
+			if err == nil && kind != "" {
+				var n int64
+				if n, err = result.LastInsertId(); err == nil {
+					err = d.apply(ctx, write{n, kind, id, w.Delete, w.Value, t.Time})
+				}
+			}
+			if err != nil {
 				return fmt.Errorf("write %q of transaction %s: %w", w.Key, t.ID, err)
 			}
 		}
 	}
-	return nil
-}
-
-func (x *Index) storeWrite(ctx context.Context, tx *sql.Tx, number int64, seq int, w domain.Write, applies bool) error {
-	kind, id, ok := domain.ParseKey(w.Key)
-	if !applies || !ok {
-		kind, id = "", ""
-	}
-	result, err := tx.StmtContext(ctx, x.insert.write).ExecContext(ctx, number, seq, w.Key, w.Delete, w.Value, string(kind), id)
-	if err != nil || kind == "" {
-		return err
-	}
-	if w.Delete {
-		_, err := tx.StmtContext(ctx, x.insert.forget).ExecContext(ctx, string(kind), id)
-		return err
-	}
-	n, err := result.LastInsertId()
-	if err != nil {
-		return err
-	}
-	c := columnsOf(kind, id, w.Value)
-	_, err = tx.StmtContext(ctx, x.insert.record).ExecContext(ctx, string(kind), id, n, c.department, c.consumer, c.state, c.grantID, c.text)
-	return err
+	return d.finish(ctx)
 }
 
 // emptied keeps of a list whether it is nil, which JSON tells apart and rows do not.

@@ -1,6 +1,9 @@
 package sqlindex
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // conditions are joined by AND. Their text is ours, never a caller's; callers'
 // values are arguments.
@@ -22,13 +25,18 @@ func (c conditions) with(sql string, args ...any) conditions {
 	}
 }
 
+// and answers the conditions of both.
+func (c conditions) and(d conditions) conditions {
+	return conditions{slices.Concat(c.sql, d.sql), slices.Concat(c.args, d.args)}
+}
+
 // keyQuery selects the keys of one page. "Provider or consumer" has a leg for
 // each: either comes from its own index in the order wanted and stops at the
 // limit, where an OR would have to read and sort every match.
 type keyQuery struct {
 	table string
-	key   string
-	order string // of the key: "ASC" or "DESC"
+	keys  string // columns
+	order string // of the page, as after ORDER BY
 	limit int
 	legs  []string
 	args  []any
@@ -41,11 +49,13 @@ func (q *keyQuery) leg(indexedBy string, where conditions) {
 	if indexedBy != "" {
 		from += " INDEXED BY " + indexedBy
 	}
-	q.legs = append(q.legs, "SELECT "+q.key+" FROM (SELECT "+q.key+" FROM "+from+" WHERE "+strings.Join(where.sql, " AND ")+
-		" ORDER BY "+q.key+" "+q.order+" LIMIT ?)")
+	q.legs = append(q.legs, "SELECT "+q.keys+" FROM "+from+" WHERE "+strings.Join(where.sql, " AND ")+" ORDER BY "+q.order+" LIMIT ?")
 	q.args = append(append(q.args, where.args...), q.limit)
 }
 
 func (q *keyQuery) build() (sql string, args []any) {
-	return strings.Join(q.legs, " UNION ") + " ORDER BY " + q.key + " " + q.order + " LIMIT ?", append(q.args, q.limit)
+	if len(q.legs) == 1 {
+		return q.legs[0], q.args
+	}
+	return "SELECT * FROM (" + strings.Join(q.legs, ") UNION SELECT * FROM (") + ") ORDER BY " + q.order + " LIMIT ?", append(q.args, q.limit)
 }

@@ -15,6 +15,11 @@
 // user_version. A migration library was tried and left out: with a file that can
 // be deleted and rebuilt there is nothing to migrate down, and the libraries
 // raise versions of modules that this module has to hold back.
+//
+// The tables blocks, transactions and writes are what the ledger says, the tables
+// access… what the log says, and all others are derived from writes. A migration
+// that changes a derived table empties them all and sets progress.stale; [Open]
+// then derives them anew, without the ledger.
 package sqlindex
 
 import (
@@ -57,6 +62,7 @@ func WithChaincode(name string) Option {
 type Index struct {
 	file      string
 	chaincode string // "" means any
+	maxFew    int    // [maxFew]; tests try both sides of it on few entries
 
 	writer  *sql.DB // one connection
 	readers *sql.DB
@@ -74,7 +80,7 @@ var _ index.Index = (*Index)(nil)
 // Open opens the index in file and creates it, with its folder, when it is not
 // there. It fails on a file that is no index or was written by a later version.
 func Open(ctx context.Context, file string, options ...Option) (*Index, error) {
-	x := &Index{file: file, grown: make(chan struct{})}
+	x := &Index{file: file, maxFew: maxFew, grown: make(chan struct{})}
 	for _, option := range options {
 		option(x)
 	}
@@ -98,7 +104,7 @@ func Open(ctx context.Context, file string, options ...Option) (*Index, error) {
 
 func (x *Index) open(ctx context.Context) error {
 	var err error
-	if x.writer, err = sql.Open("sqlite", dataSource(x.file, "journal_mode(WAL)", "synchronous(NORMAL)")+"&_txlock=immediate"); err != nil {
+	if x.writer, err = sql.Open("sqlite", dataSource(x.file, "journal_mode(WAL)", "synchronous(NORMAL)", "wal_autocheckpoint(8000)", "cache_size(-64000)")+"&_txlock=immediate"); err != nil {
 		return err
 	}
 	x.writer.SetMaxOpenConns(1)
@@ -113,6 +119,9 @@ func (x *Index) open(ctx context.Context) error {
 	x.readers.SetMaxIdleConns(readers)
 	if x.insert, err = prepare(ctx, x.writer); err != nil {
 		return err
+	}
+	if err := x.derive(ctx); err != nil {
+		return fmt.Errorf("derive the records anew: %w", err)
 	}
 	next, _, err := progress(ctx, x.readers)
 	if err != nil {
@@ -160,35 +169,70 @@ func migrate(ctx context.Context, db *sql.DB) error {
 
 // statements are prepared once: a block or a batch runs them thousands of times.
 type statements struct {
-	block, transaction, write, record, forget, access, times, use *sql.Stmt
+	block, transaction, write, access, times, use                         *sql.Stmt
+	record, forget, task, forgetTasks, clock, forgetClocks                *sql.Stmt
+	request, forgetRequest, grant, forgetGrant, anchor, count, forgetNone *sql.Stmt
+	findEntry, entry, forgetEntry, search, unsearch                       *sql.Stmt
 }
 
-func prepare(ctx context.Context, db *sql.DB) (statements, error) {
-	var s statements
-	for _, p := range []struct {
-		to  **sql.Stmt
-		sql string
-	}{
+// texts pairs each statement with its text.
+func (s *statements) texts() []statementText {
+	return []statementText{
 		{&s.block, `INSERT INTO blocks (number, hash, body) VALUES (?, ?, ?)`},
 		{&s.transaction, `INSERT INTO transactions (block, seq, tx_id, body) VALUES (?, ?, ?, ?)`},
 		{&s.write, `INSERT INTO writes (block, tx, key, deleted, value, kind, id) VALUES (?, ?, ?, ?, ?, ?, ?)`},
-		{&s.record, `INSERT INTO records (kind, id, write, department, consumer, state, grant_id, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (kind, id) DO UPDATE SET write = excluded.write, department = excluded.department, consumer = excluded.consumer,
-			state = excluded.state, grant_id = excluded.grant_id, text = excluded.text`},
-		{&s.forget, `DELETE FROM records WHERE kind = ? AND id = ?`},
 		{&s.access, `INSERT INTO access (idx, at, direction, ok, call_id, grant_id, catalog_code, provider, consumer, purpose,
 			service_item, case_ref, subject_ref, leaf_hash, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
 		{&s.times, `INSERT INTO access_times (chunk, earliest, latest) VALUES (?, ?, ?)
 			ON CONFLICT (chunk) DO UPDATE SET earliest = min(earliest, excluded.earliest), latest = max(latest, excluded.latest)`},
 		{&s.use, `INSERT INTO grant_use (grant_id, direction, hour, uses) VALUES (?, ?, ?, ?)
 			ON CONFLICT (grant_id, direction, hour) DO UPDATE SET uses = uses + excluded.uses`},
-	} {
+		{&s.record, `INSERT INTO records (kind, id, write, department, consumer, state, share_type, grant_id, changed, due, part_of, part)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (kind, id) DO UPDATE SET write = excluded.write, department = excluded.department, consumer = excluded.consumer,
+			state = excluded.state, share_type = excluded.share_type, grant_id = excluded.grant_id, changed = excluded.changed, due = excluded.due`},
+		{&s.forget, `DELETE FROM records WHERE kind = ? AND id = ?`},
+		{&s.task, `INSERT INTO tasks (kind, id, seq, audience, parties, role, transaction_name, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&s.forgetTasks, `DELETE FROM tasks WHERE kind = ? AND id = ?`},
+		{&s.clock, `INSERT INTO clocks (kind, id, seq, event, due) VALUES (?, ?, ?, ?, ?)`},
+		{&s.forgetClocks, `DELETE FROM clocks WHERE kind = ? AND id = ?`},
+		{&s.request, `INSERT OR REPLACE INTO requests (id, decision, without_basis, answered, late, answered_in) VALUES (?, ?, ?, ?, ?, ?)`},
+		{&s.forgetRequest, `DELETE FROM requests WHERE id = ?`},
+		{&s.grant, `INSERT OR REPLACE INTO grants (id, starts, ends) VALUES (?, ?, ?)`},
+		{&s.forgetGrant, `DELETE FROM grants WHERE id = ?`},
+		{&s.anchor, `SELECT w.value FROM records r JOIN writes w ON w.n = r.write WHERE r.kind = ? AND r.id = ?`},
+		{&s.count, `INSERT INTO grant_anchored (grant_id, count) VALUES (?, ?) ON CONFLICT (grant_id) DO UPDATE SET count = count + excluded.count`},
+		{&s.forgetNone, `DELETE FROM grant_anchored WHERE grant_id = ? AND count = 0`},
+		{&s.findEntry, `SELECT doc, text, facets FROM entries WHERE code = ?`},
+		{&s.entry, `INSERT OR REPLACE INTO entries (doc, code, text, facets, published, compliant, with_system) VALUES (?, ?, ?, ?, ?, ?, ?)`},
+		{&s.forgetEntry, `DELETE FROM entries WHERE doc = ?`},
+		{&s.search, `INSERT INTO search (rowid, tokens) VALUES (?, ?)`},
+		{&s.unsearch, `INSERT INTO search (search, rowid, tokens) VALUES ('delete', ?, ?)`},
+	}
+}
+
+type statementText struct {
+	to  **sql.Stmt
+	sql string
+}
+
+func prepare(ctx context.Context, db *sql.DB) (statements, error) {
+	var s statements
+	for _, t := range s.texts() {
 		var err error
-		if *p.to, err = db.PrepareContext(ctx, p.sql); err != nil {
+		if *t.to, err = db.PrepareContext(ctx, t.sql); err != nil {
 			return statements{}, err
 		}
 	}
 	return s, nil
+}
+
+// in is s within a transaction.
+func (s statements) in(ctx context.Context, tx *sql.Tx) statements {
+	for _, t := range s.texts() {
+		*t.to = tx.StmtContext(ctx, *t.to)
+	}
+	return s
 }
 
 // querier is what [sql.DB] and [sql.Tx] have in common.

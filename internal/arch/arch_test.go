@@ -37,6 +37,7 @@ var importRules = []struct {
 	{"gateway/tilelog/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
 	{"gateway/memcache/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
 	{"gateway/qrcode/...", []string{fabric, gin, mod + "gateway/service", mod + "gateway/ledger"}, "a QR code knows no ledger"},
+	{"gateway/interchange/...", []string{fabric, gin, "net/", mod + "api/", mod + "gateway/service", mod + "gateway/index", mod + "gateway/ledger"}, "files to content and back: no transport, no records"},
 	{"gateway/sqlindex/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
 	{"gateway/rediscache/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
 	{"gateway/service/...", []string{fabric, gin, mod + "gateway/httpapi", mod + "gateway/fabricledger"}, "data flows HTTP, service, port, adapter"},

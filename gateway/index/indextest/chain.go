@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -89,57 +90,146 @@ func Put(keysAndRecords ...any) domain.Transaction {
 }
 
 // Blocks answers a chain of n blocks with about perBlock transactions each: new
-// and changed records of every kind, invalid transactions, foreign keys and
-// values that are no JSON. Equal arguments give equal blocks.
-func Blocks(n, perBlock int) []domain.Block {
+// and changed records of every kind, records deleted and written again, invalid
+// transactions, foreign keys and values that are no JSON. Equal arguments give
+// equal blocks.
+func Blocks(n, perBlock int) []domain.Block { return RandomBlocks(0, n, perBlock) }
+
+// RandomBlocks is [Blocks] with other choices for each seed.
+func RandomBlocks(seed uint64, n, perBlock int) []domain.Block {
+	g := generator{rand.New(rand.NewPCG(seed, 1))} //nolint:gosec // samples, not secrets
 	var c Chain
 	c.Add(domain.Transaction{Type: "config"})
 	for number := 1; number < n; number++ {
 		var transactions []domain.Transaction
 		for i := range perBlock {
-			transactions = append(transactions, transaction(number*perBlock+i))
+			transactions = append(transactions, g.transaction(number*perBlock+i))
 		}
 		c.Add(transactions...)
 	}
 	return c.Blocks()
 }
 
-func transaction(i int) domain.Transaction {
-	provider, consumer := departments[i%4], departments[(i/4)%4]
-	code := fmt.Sprintf("3%02d%03d/%06d", i%7, i%11, i%500)
-	id := digest("request %d", i%300)[:32]
-	ref := digest("certificate %d", i/2)[:32]
-	var t domain.Transaction
-	switch i % 10 {
+// generator makes transactions on a small number of records, so that most are
+// written many times.
+type generator struct{ *rand.Rand }
+
+func pick[T any](g generator, list ...T) T { return list[g.IntN(len(list))] }
+
+// transaction makes the ith transaction of a chain.
+func (g generator) transaction(i int) domain.Transaction {
+	t := Put(g.writes(i)...)
+	switch g.IntN(20) {
 	case 0:
-		t = Put("dept~"+string(provider), domain.Department{Code: provider, MSPID: mspIDs[i%4], NameZh: "部门"})
-	case 1, 2:
-		entry := domain.CatalogEntry{
-			Provider: provider, Version: 1 + i/500, State: []domain.CatalogState{domain.CatalogRegPending, domain.CatalogRegistered, domain.CatalogPublished}[i%3],
-			Content: domain.CatalogContent{Code: code, Name: fmt.Sprintf("企业登记信息 %d", i%500), Abstract: "Registration of enterprises"},
-		}
-		t = Put("cat~"+code, entry, fmt.Sprintf("catv~%s~%d", code, entry.Version), domain.CatalogVersion{Provider: provider, Version: entry.Version, Content: entry.Content})
-	case 3:
-		t = Put("req~"+id, domain.ShareRequest{Content: domain.ShareRequestContent{ID: id, CatalogCode: code}, Provider: provider, Consumer: consumer, State: domain.RequestAgreed, GrantID: id},
-			fmt.Sprintf("reqe~%s~%d", id, i), domain.RequestEvent{RequestID: id, Seq: i, State: domain.RequestAgreed},
-			"grant~"+id, domain.Grant{ID: id, RequestID: id, CatalogCode: code, Provider: provider, Consumer: consumer, State: domain.GrantActive})
-	case 4, 5:
-		t = Put("cert~"+ref, domain.Certificate{Issuer: provider, Status: []domain.CertificateStatus{domain.CertificateValid, domain.CertificateRevoked}[i%2], Seq: 1 + i%2, Content: domain.CertificateContent{Ref: ref}},
-			fmt.Sprintf("certe~%s~%d", ref, 1+i%2), domain.CertificateEvent{Ref: ref, Seq: 1 + i%2, Status: domain.CertificateValid},
-			fmt.Sprintf("certid~1.2.156.3005.2.%d", i), domain.IssuedID{CertID: fmt.Sprintf("1.2.156.3005.2.%d", i), Ref: ref})
-	case 6:
-		t = Put("log~"+string(provider), domain.LogRegistration{Owner: provider, Size: uint64(i)},
-			fmt.Sprintf("anchor~%s~%d", provider, i), domain.Anchor{Owner: provider, Size: uint64(i)})
-	case 7:
-		t = Put("cat~"+code, []byte(`{"provider":["not a department"]`), "unknown~key", []byte{0xff, 0}, "nokey", []byte{})
-	case 8:
-		t = Put("cert~"+ref, nil)
-	case 9:
-		t = Put("cat~"+code, domain.CatalogEntry{Provider: provider, State: "never"})
 		t.ValidationCode = "MVCC_READ_CONFLICT"
+	case 1:
+		t.Writes = append(t.Writes, domain.Write{Key: "unknown~key", Value: []byte{0xff, 0}}, domain.Write{Key: "nokey", Value: []byte{}})
+	case 2:
+		at := g.IntN(len(t.Writes))
+		t.Writes[at].Value = []byte(`{"provider":["not a department"],"owner":1`)
+	case 3:
+		for _, w := range t.Writes {
+			t.Writes = append(t.Writes, domain.Write{Key: w.Key, Delete: true})
+		}
+		if g.IntN(2) == 0 { // written again by the same transaction
+			t.Writes = append(t.Writes, t.Writes[0])
+		}
 	}
 	t.Contract, t.Name, t.Arguments = "catalog", "Register", []string{fmt.Sprintf(`{"n":%d}`, i)}
 	return t
+}
+
+func (g generator) writes(i int) []any {
+	provider, consumer := pick(g, departments...), pick(g, departments...)
+	record := g.IntN(120)
+	switch g.IntN(9) {
+	case 0:
+		return []any{"dept~" + string(provider), domain.Department{Code: provider, MSPID: mspIDs[i%4], NameZh: "部门"}, "members~all", domain.Members{Lead: provider}}
+	case 1, 2, 3:
+		return g.entry(provider, record, 1+g.IntN(12))
+	case 4, 5:
+		return g.request(provider, consumer, record, 1+g.IntN(12))
+	case 6:
+		ref := digest("certificate %d", record)[:32]
+		seq := 1 + g.IntN(2)
+		id := fmt.Sprintf("1.2.156.3005.2.%d", i)
+		return []any{
+			"cert~" + ref, domain.Certificate{Issuer: provider, Status: pick(g, domain.CertificateValid, domain.CertificateRevoked), Seq: seq, Content: domain.CertificateContent{Ref: ref}},
+			fmt.Sprintf("certe~%s~%d", ref, seq), domain.CertificateEvent{Ref: ref, Seq: seq, Status: domain.CertificateValid},
+			"certid~" + id, domain.IssuedID{CertID: id, Ref: ref},
+		}
+	case 7:
+		size := uint64(1 + g.IntN(30))
+		counts := []domain.GrantCount{{GrantID: digest("request %d", record)[:32], Count: int64(1 + g.IntN(9))}, {GrantID: digest("request %d", g.IntN(120))[:32], Count: 1}}
+		return []any{
+			"log~" + string(provider), domain.LogRegistration{Owner: provider, Size: size},
+			"anchor~" + domain.AnchorID(provider, size), domain.Anchor{Owner: provider, Size: size, Counts: counts},
+		}
+	}
+	event, year, version := pick(g, domain.DeadlineEvents...), 2024+g.IntN(3), 1+g.IntN(12)
+	return []any{
+		fmt.Sprintf("cal~%d", year), domain.Calendar{Year: year, Version: version},
+		"calv~" + domain.VersionID(fmt.Sprint(year), version), domain.Calendar{Year: year, Version: version},
+		"rule~" + string(event), domain.DeadlineRule{Event: event, Version: version},
+		"rulev~" + domain.VersionID(string(event), version), domain.DeadlineRule{Event: event, Version: version},
+		"op~" + domain.OperationID(provider, digest("operation %d", i)[:32]), domain.Operation{Operation: digest("operation %d", i)[:32]},
+	}
+}
+
+// clock is a time limit that runs, has stopped, or is none.
+func (g generator) clock(event domain.DeadlineEvent) *domain.Clock {
+	if g.IntN(4) == 0 {
+		return nil
+	}
+	c := &domain.Clock{Event: event, DueAt: Epoch.AddDate(0, 0, g.IntN(30))}
+	if g.IntN(4) == 0 {
+		c.StoppedAt = &Epoch
+	}
+	return c
+}
+
+func (g generator) entry(provider domain.DepartmentCode, n, seq int) []any {
+	content := CatalogContent(n)
+	code := content.Code
+	if g.IntN(3) == 0 {
+		content.Name, content.SystemRef = fmt.Sprintf("变更后的 ＮＡＭＥ %d", seq), ""
+	}
+	e := domain.CatalogEntry{
+		Provider: provider, Reviewer: pick(g, domain.SideLead, domain.SidePeer), Version: seq, Seq: seq, Content: content,
+		State: pick(g, domain.CatalogDraft, domain.CatalogRegPending, domain.CatalogRegistered, domain.CatalogPublished, domain.CatalogChangePending, domain.CatalogOffline),
+	}
+	e.Review, e.Update = g.clock(domain.DeadlineCatalogReview), g.clock(domain.DeadlineCatalogUpdate)
+	return []any{
+		"cat~" + code, e,
+		"catv~" + domain.VersionID(code, seq), domain.CatalogVersion{Provider: provider, Version: seq, Content: content},
+		"cate~" + domain.EventID(code, seq), domain.CatalogEvent{Code: code, Seq: seq, State: e.State},
+		"catn~" + string(provider) + "~" + digest("name %d", n), domain.CatalogName{Provider: provider, Code: code},
+	}
+}
+
+func (g generator) request(provider, consumer domain.DepartmentCode, n, seq int) []any {
+	id := digest("request %d", n)[:32]
+	r := domain.ShareRequest{
+		Content: domain.ShareRequestContent{ID: id, CatalogCode: CatalogContent(n).Code}, Provider: provider, Consumer: consumer, Seq: seq,
+		Checker: pick(g, domain.SideLead, domain.SidePeer), Mediator: pick(g, domain.SideLead, domain.SidePeer),
+		State:    pick(g, domain.RequestSubmitted, domain.RequestReturned, domain.RequestAccepted, domain.RequestRefused, domain.RequestAgreed, domain.RequestDisputed, domain.RequestActive),
+		Decision: pick(g, "", domain.Agree, domain.Partly, domain.Refuse), LegalBasis: pick(g, nil, []string{"依据"}), GrantID: pick(g, "", id),
+	}
+	r.Clock = g.clock(domain.DeadlineRequestAnswer)
+	if r.Decision != "" {
+		r.AnsweredAt, r.AnsweredIn, r.AnsweredLate = &Epoch, g.IntN(20), g.IntN(3) == 0
+	}
+	if g.IntN(3) == 0 {
+		r.Extension = &domain.Extension{Days: 3}
+	}
+	grant := domain.Grant{
+		ID: id, RequestID: id, Provider: provider, Consumer: consumer, State: pick(g, domain.GrantActive, domain.GrantActive, domain.GrantSuspended),
+		Period: domain.Period{From: Epoch.AddDate(0, 0, -g.IntN(3)), To: Epoch.AddDate(0, 0, g.IntN(9))},
+	}
+	return []any{
+		"req~" + id, r, "reqe~" + domain.EventID(id, seq), domain.RequestEvent{RequestID: id, Seq: seq, State: r.State},
+		"grant~" + id, grant, "grante~" + domain.EventID(id, seq), domain.GrantEvent{GrantID: id, Seq: seq, State: grant.State},
+	}
 }
 
 // Access answers n access records from the index from on. Equal arguments give

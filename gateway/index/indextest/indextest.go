@@ -31,6 +31,12 @@ func Run(t *testing.T, open func(t *testing.T) index.Index) {
 		{"blocks read back", testBlocks},
 		{"records", testRecords},
 		{"filters", testFilters},
+		{"filters together", testFilterCombinations},
+		{"words", testWords},
+		{"search follows changes", testSearchFollowsChanges},
+		{"inbox", testInbox},
+		{"tally", testTally},
+		{"events", testEvents},
 		{"pages", testPages},
 		{"pages while the index grows", testPagesGrow},
 		{"bad pages", testBadPages},
@@ -125,7 +131,7 @@ func testOrder(t *testing.T, x index.Index) {
 }
 
 func testBlocks(t *testing.T, x index.Index) {
-	blocks := Blocks(6, 12)
+	blocks := Blocks(6, 5)
 	apply(t, x, blocks...)
 	for _, want := range blocks {
 		got, err := x.Block(t.Context(), want.Number)
@@ -243,8 +249,8 @@ func testFilters(t *testing.T, x index.Index) {
 		{"provider and state", domain.KindCatalogEntry, index.Filter{Department: "civil", State: "published"}, "a"},
 		{"text in the name", domain.KindCatalogEntry, index.Filter{Text: "登记"}, "a"},
 		{"text in the abstract, either case", domain.KindCatalogEntry, index.Filter{Text: "rEgisteR"}, "a c"},
-		{"text is no pattern", domain.KindCatalogEntry, index.Filter{Text: "%"}, "b"},
-		{"text is no pattern, underscore", domain.KindCatalogEntry, index.Filter{Text: "0_0"}, "b"},
+		{"text without a word", domain.KindCatalogEntry, index.Filter{Text: "%"}, ""},
+		{"text of another kind", domain.KindRequest, index.Filter{Text: "civil"}, ""},
 		{"text is no SQL", domain.KindCatalogEntry, index.Filter{Text: "' OR 1=1 --"}, ""},
 		{"all three", domain.KindCatalogEntry, index.Filter{Department: "police", State: "published", Text: "户籍"}, "c"},
 		{"unknown department", domain.KindCatalogEntry, index.Filter{Department: "nobody"}, ""},
@@ -339,7 +345,9 @@ func testPagesGrow(t *testing.T, x index.Index) {
 func testBadPages(t *testing.T, x index.Index) {
 	var c Chain
 	v := []byte(`{}`)
-	apply(t, x, c.Add(Put("cert~a", v), Put("cert~b", v), Put("cert~a", v)), c.Add())
+	now := Epoch.AddDate(1, 0, 0)
+	entry := domain.CatalogEntry{Provider: "civil", State: domain.CatalogDraft, Content: domain.CatalogContent{Name: "登记"}, Update: &domain.Clock{DueAt: Epoch}}
+	apply(t, x, c.Add(Put("cert~a", v), Put("cert~b", v), Put("cert~a", v), Put("cat~c", entry, "cat~d", entry, "catv~c~1", v, "catv~c~2", v)), c.Add())
 	if err := x.ApplyAccess(t.Context(), Access(0, 3)); err != nil {
 		t.Fatal(err)
 	}
@@ -351,6 +359,26 @@ func testBadPages(t *testing.T, x index.Index) {
 		},
 		"History": func(p index.Page) (string, error) {
 			r, err := x.History(ctx, domain.KindCertificate, "a", p)
+			return r.Next, err
+		},
+		"List by words": func(p index.Page) (string, error) {
+			r, err := x.List(ctx, domain.KindCatalogEntry, index.Filter{Text: "登记"}, p)
+			return r.Next, err
+		},
+		"List of the overdue": func(p index.Page) (string, error) {
+			r, err := x.List(ctx, domain.KindCatalogEntry, index.Filter{Overdue: &now}, p)
+			return r.Next, err
+		},
+		"List of changes": func(p index.Page) (string, error) {
+			r, err := x.List(ctx, domain.KindCatalogEntry, index.Filter{ChangedSince: Epoch}, p)
+			return r.Next, err
+		},
+		"ListEvents": func(p index.Page) (string, error) {
+			r, err := x.ListEvents(ctx, domain.KindCatalogVersion, "c", p)
+			return r.Next, err
+		},
+		"Inbox": func(p index.Page) (string, error) {
+			r, err := x.Inbox(ctx, index.InboxFilter{Department: "civil"}, p)
 			return r.Next, err
 		},
 		"Blocks": func(p index.Page) (string, error) {
@@ -400,9 +428,9 @@ func testUnreadable(t *testing.T, x index.Index) {
 		"not UTF-8": []byte("{\"provider\":\"\xff\xfe\"}"), "nul": []byte(`{"content":{"name":"\u0000'\"%_"}}`), "long": []byte(`{"state":"` + strings.Repeat("x", 1<<20) + `"}`),
 	}
 	var c Chain
-	for _, kind := range []string{"cat", "catv", "req", "reqe", "grant", "log", "anchor", "cert", "certe", "certid", "dept"} {
+	for _, kind := range domain.RecordKinds {
 		for name, value := range values {
-			apply(t, x, c.Add(domain.Transaction{Writes: []domain.Write{{Key: kind + "~" + name, Value: value}}}))
+			apply(t, x, c.Add(domain.Transaction{Writes: []domain.Write{{Key: domain.KeyOf(kind, name), Value: value}}}))
 		}
 	}
 	for _, kind := range domain.RecordKinds {

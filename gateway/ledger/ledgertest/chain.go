@@ -28,6 +28,7 @@ type Call struct {
 	Caller      domain.Caller
 	Transaction string // "contract:Name"
 	Argument    []byte
+	Operation   string // "" for none
 	Tx          domain.Tx
 	State       State // committed state; valid during the call only
 }
@@ -55,6 +56,41 @@ func (s State) Keys(prefix string) []string {
 // must cope with being evaluated. A refusal is a [*domain.Error]. The chain is
 // locked meanwhile: a handler must not call it.
 type Handler func(call Call) (result []byte, writes []domain.Write, err error)
+
+// Once returns handler with the promise that [ledger.Ledger] gives for
+// operations, for handlers that do not keep it themselves: it remembers what an
+// operation did in the state, as the contracts do.
+func Once(handler Handler) Handler {
+	return func(call Call) ([]byte, []domain.Write, error) {
+		if call.Operation == "" {
+			return handler(call)
+		}
+		key := domain.KeyOf(domain.KindOperation, domain.OperationID(call.Caller.Department, call.Operation))
+		done := domain.Operation{
+			Operation: call.Operation, Transaction: call.Transaction, ArgumentDigest: domain.Digest(call.Argument),
+		}
+		if stored := call.State.Get(key); stored != nil {
+			var first domain.Operation
+			if err := domain.ParseCanonical(stored, &first); err != nil {
+				return nil, nil, err
+			}
+			if first.Transaction != done.Transaction || first.ArgumentDigest != done.ArgumentDigest {
+				return nil, nil, &domain.Error{Kind: domain.Invalid, Msg: "operation " + call.Operation + ": used for another transaction"}
+			}
+			return []byte(first.Result), nil, nil
+		}
+		result, writes, err := handler(call)
+		if err != nil {
+			return nil, nil, err
+		}
+		done.Result = string(result)
+		value, err := domain.Canonical(done)
+		if err != nil {
+			return nil, nil, err
+		}
+		return result, append(writes, domain.Write{Key: key, Value: value}), nil
+	}
+}
 
 // Department is a member of the chain.
 type Department struct {
@@ -95,6 +131,7 @@ type Chain struct {
 	codes  map[domain.TxID]position
 	down   map[domain.DepartmentCode]error
 	txs    uint64
+	race   *race
 	grown  chan struct{} // closed and replaced when a block is appended
 }
 
@@ -241,30 +278,100 @@ func (c *Chain) next() domain.Tx {
 	}
 }
 
+// proposal is what a department asks the chain to run.
+type proposal struct {
+	caller      domain.Caller
+	transaction string
+	argument    []byte
+	operation   string
+}
+
 // run has the handler run a transaction, without applying its writes.
-func (c *Chain) run(caller domain.Caller, transaction string, argument []byte, tx domain.Tx) ([]byte, []domain.Write, error) {
+func (c *Chain) run(p proposal, tx domain.Tx) ([]byte, []domain.Write, error) {
 	return c.handler(Call{
-		Caller: caller, Transaction: transaction, Argument: slices.Clone(argument),
+		Caller: p.caller, Transaction: p.transaction, Argument: slices.Clone(p.argument), Operation: p.operation,
 		Tx: tx, State: State{c.state},
 	})
 }
 
+// race is a number of submits that run on one state.
+type race struct {
+	left    int
+	written map[string]bool // by those that committed since
+	all     chan struct{}   // closed when all have run
+}
+
+// Race makes the next n submits run on the same state before any of them
+// commits, as transactions do that are endorsed at the same time. Of those that
+// write the same key the first to commit wins; the others are a conflict, as
+// Fabric's MVCC check has it. n submits must come, or those that came wait.
+func (c *Chain) Race(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.race = &race{left: n, written: make(map[string]bool), all: make(chan struct{})}
+}
+
+// join makes the calling submit, which has run, wait for the others of a race.
+// The chain is locked before and after. It returns nil when there is no race.
+func (c *Chain) join() *race {
+	r := c.race
+	if r == nil {
+		return nil
+	}
+	if r.left--; r.left == 0 {
+		c.race = nil
+		close(r.all)
+		return r
+	}
+	c.mu.Unlock()
+	<-r.all
+	c.mu.Lock()
+	return r
+}
+
+// lost reports whether another submit of the race has written a key of writes,
+// and remembers them otherwise.
+func (r *race) lost(writes []domain.Write) bool {
+	if r == nil {
+		return false
+	}
+	if slices.ContainsFunc(writes, func(w domain.Write) bool { return r.written[w.Key] }) {
+		return true
+	}
+	for _, w := range writes {
+		r.written[w.Key] = true
+	}
+	return false
+}
+
 // commit runs a transaction and appends the block that holds it.
-func (c *Chain) commit(caller domain.Caller, transaction string, argument []byte) ([]byte, domain.Position, error) {
+func (c *Chain) commit(p proposal) ([]byte, domain.Position, error) {
 	tx := c.next()
-	result, writes, err := c.run(caller, transaction, argument, tx)
+	result, writes, err := c.run(p, tx)
+	race := c.join()
 	if err != nil {
 		return nil, domain.Position{}, err
 	}
 	if writes == nil {
 		writes = []domain.Write{}
 	}
-	contract, name, _ := strings.Cut(transaction, ":")
+	arguments := []string{string(p.argument)}
+	if p.operation != "" {
+		arguments = append(arguments, p.operation)
+	}
+	code := "VALID"
+	if race.lost(writes) {
+		code = "MVCC_READ_CONFLICT"
+	}
+	contract, name, _ := strings.Cut(p.transaction, ":")
 	b := c.append(domain.Transaction{
-		ID: tx.ID, Type: "endorser", Creator: caller.MSPID, Time: tx.Time, Chaincode: Chaincode,
-		Contract: contract, Name: name, Arguments: []string{string(argument)}, Writes: writes,
-		Endorsers: c.quorum(), ValidationCode: "VALID",
+		ID: tx.ID, Type: "endorser", Creator: p.caller.MSPID, Time: tx.Time, Chaincode: Chaincode,
+		Contract: contract, Name: name, Arguments: arguments, Writes: writes,
+		Endorsers: c.quorum(), ValidationCode: code,
 	})
+	if code != "VALID" {
+		return nil, domain.Position{}, &domain.Error{Kind: domain.Conflict, Msg: "transaction " + string(tx.ID) + " is " + code}
+	}
 	return result, domain.Position{Block: b.Number, TxID: tx.ID}, nil
 }
 

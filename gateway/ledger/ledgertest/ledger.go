@@ -62,7 +62,7 @@ func (l *Ledger) caller(role domain.Role) domain.Caller {
 }
 
 // Submit implements [ledger.Ledger].
-func (l *Ledger) Submit(ctx context.Context, role domain.Role, transaction string, argument []byte) (ledger.Receipt, error) {
+func (l *Ledger) Submit(ctx context.Context, role domain.Role, transaction string, argument []byte, operation string) (ledger.Receipt, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", transaction, err)
 	}
@@ -77,7 +77,7 @@ func (l *Ledger) Submit(ctx context.Context, role domain.Role, transaction strin
 		}
 		return ledger.Receipt{}, fault
 	}
-	result, position, err := l.chain.commit(l.caller(role), transaction, argument)
+	result, position, err := l.chain.commit(proposal{l.caller(role), transaction, argument, operation})
 	if err != nil {
 		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", transaction, err)
 	}
@@ -100,7 +100,7 @@ func (l *Ledger) Evaluate(ctx context.Context, role domain.Role, transaction str
 	}
 	l.chain.mu.Lock()
 	defer l.chain.mu.Unlock()
-	result, _, err := l.chain.run(l.caller(role), transaction, argument, l.chain.next())
+	result, _, err := l.chain.run(proposal{caller: l.caller(role), transaction: transaction, argument: argument}, l.chain.next())
 	if err != nil {
 		return nil, fmt.Errorf("evaluate %s: %w", transaction, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,7 +40,7 @@ func things(call Call) ([]byte, []domain.Write, error) {
 
 func TestConformance(t *testing.T) {
 	Run(t, func(*testing.T) Subject {
-		chain := NewChain(things)
+		chain := NewChain(Once(things))
 		return Subject{
 			Ledger: chain.Ledger("police"),
 			Quorum: 3,
@@ -104,7 +105,7 @@ func TestFaults(t *testing.T) {
 				}
 				return true, nil
 			})
-			_, err := l.Submit(t.Context(), domain.RoleOperator, "thing:Create", []byte("x"))
+			_, err := l.Submit(t.Context(), domain.RoleOperator, "thing:Create", []byte("x"), "")
 			if !errors.Is(err, boom) {
 				t.Errorf("error %v, want %v", err, boom)
 			}
@@ -130,7 +131,7 @@ func TestStateFollowsValidWrites(t *testing.T) {
 	chain := NewChain(things)
 	l := chain.Ledger("market")
 	for _, name := range []string{"b", "a"} {
-		if _, err := l.Submit(t.Context(), domain.RoleOperator, "thing:Create", []byte(name)); err != nil {
+		if _, err := l.Submit(t.Context(), domain.RoleOperator, "thing:Create", []byte(name), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -139,7 +140,7 @@ func TestStateFollowsValidWrites(t *testing.T) {
 		domain.Transaction{ID: "2", Chaincode: Chaincode, ValidationCode: "MVCC_READ_CONFLICT", Writes: []domain.Write{{Key: "thing~d", Value: []byte("d")}}},
 		domain.Transaction{ID: "3", Chaincode: "other", ValidationCode: "VALID", Writes: []domain.Write{{Key: "thing~e", Value: []byte("e")}}},
 	)
-	if _, err := l.Submit(t.Context(), domain.RoleOperator, "thing:Delete", []byte("b")); err != nil {
+	if _, err := l.Submit(t.Context(), domain.RoleOperator, "thing:Delete", []byte("b"), ""); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"thing~a", "thing~c"}, chain.State().Keys("thing~")); diff != "" {
@@ -173,5 +174,45 @@ func TestDownDepartments(t *testing.T) {
 	}
 	if diff := cmp.Diff([]domain.DepartmentCode{"civil", "market"}, unreachable); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestRace lets submits run on one state: of those that write one key the first
+// wins, the others conflict and find its record when they try again.
+func TestRace(t *testing.T) {
+	const n = 6
+	chain := NewChain(things)
+	chain.Race(n)
+	kinds := make([]domain.Kind, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			name := "same"
+			if i == n-1 {
+				name = "its own"
+			}
+			_, err := chain.Ledger("civil").Submit(t.Context(), domain.RoleOperator, "thing:Create", []byte(name), "")
+			kinds[i] = domain.KindOf(err)
+			if err != nil && kinds[i] == "" {
+				t.Errorf("submit %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	won := 0
+	for _, k := range kinds[:n-1] {
+		switch k {
+		case "":
+			won++
+		case domain.Conflict:
+		default:
+			t.Errorf("kind %q, want %q", k, domain.Conflict)
+		}
+	}
+	if won != 1 || kinds[n-1] != "" {
+		t.Errorf("%d won, the one with a key of its own got %q; want 1 and no error", won, kinds[n-1])
+	}
+	if _, err := chain.Ledger("civil").Submit(t.Context(), domain.RoleOperator, "thing:Create", []byte("same"), ""); domain.KindOf(err) != domain.Exists {
+		t.Errorf("after the race: %v, want kind %q", err, domain.Exists)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -59,6 +60,10 @@ func Run(t *testing.T, newSubject func(t *testing.T) Subject) {
 		{"a refusal names its kind", checkRefusal},
 		{"evaluate writes nothing", checkEvaluate},
 		{"concurrent submits each commit once", checkConcurrent},
+		{"an operation runs once", checkOperation},
+		{"an operation is for one transaction", checkOperationReused},
+		{"a refused operation may be tried again", checkOperationRefused},
+		{"concurrent repetitions of an operation have one effect", checkOperationConcurrent},
 		{"a cancelled submit has a known outcome", checkCancelled},
 		{"blocks are complete and linked", checkBlocks},
 		{"blocks wait for new ones", checkFollow},
@@ -87,7 +92,7 @@ func newID(t *testing.T) string {
 func create(t *testing.T, ctx context.Context, s Subject, id string) ledger.Receipt {
 	t.Helper()
 	tx := s.Create(id)
-	receipt, err := s.Ledger.Submit(ctx, tx.Role, tx.Name, tx.Argument)
+	receipt, err := s.Ledger.Submit(ctx, tx.Role, tx.Name, tx.Argument, "")
 	if err != nil {
 		t.Fatalf("Submit(%s): %v", tx.Name, err)
 	}
@@ -157,7 +162,7 @@ func checkRefusal(t *testing.T, ctx context.Context, s Subject) {
 	id := newID(t)
 	create(t, ctx, s, id)
 	again := s.Create(id)
-	_, err := s.Ledger.Submit(ctx, again.Role, again.Name, again.Argument)
+	_, err := s.Ledger.Submit(ctx, again.Role, again.Name, again.Argument, "")
 	if got := domain.KindOf(err); got != domain.Exists {
 		t.Errorf("second Submit of %s: kind %q of error %v, want %q", again.Name, got, err, domain.Exists)
 	}
@@ -193,7 +198,7 @@ func checkConcurrent(t *testing.T, ctx context.Context, s Subject) {
 	for i := range n {
 		tx := s.Create(newID(t))
 		wg.Go(func() {
-			receipts[i], errs[i] = s.Ledger.Submit(ctx, tx.Role, tx.Name, tx.Argument)
+			receipts[i], errs[i] = s.Ledger.Submit(ctx, tx.Role, tx.Name, tx.Argument, "")
 		})
 	}
 	wg.Wait()
@@ -209,11 +214,122 @@ func checkConcurrent(t *testing.T, ctx context.Context, s Subject) {
 	}
 }
 
+// submit runs tx as an operation.
+func submit(ctx context.Context, s Subject, tx Transaction, operation string) (ledger.Receipt, error) {
+	return s.Ledger.Submit(ctx, tx.Role, tx.Name, tx.Argument, operation)
+}
+
+func checkOperation(t *testing.T, ctx context.Context, s Subject) {
+	tx, operation := s.Create(newID(t)), newID(t)
+	first, err := submit(ctx, s, tx, operation)
+	if err != nil {
+		t.Fatalf("Submit(%s): %v", tx.Name, err)
+	}
+	again, err := submit(ctx, s, tx, operation)
+	if err != nil {
+		t.Fatalf("the operation again: %v, want the first answer", err)
+	}
+	if !bytes.Equal(again.Result, first.Result) {
+		t.Errorf("the operation again answers %s, want %s", again.Result, first.Result)
+	}
+	if again.TxID == first.TxID {
+		t.Error("the repetition has the first transaction's ID")
+	}
+	err = find(ctx, s.Ledger, first.Block, func(b domain.Block) bool {
+		for _, got := range b.Transactions {
+			if got.ID != first.TxID && got.ID != again.TxID {
+				continue
+			}
+			if want := []string{string(tx.Argument), operation}; !slices.Equal(got.Arguments, want) {
+				t.Errorf("arguments in block = %q, want %q", got.Arguments, want)
+			}
+			if got.ID == again.TxID && len(got.Writes) != 0 {
+				t.Errorf("the repetition writes %v", got.Writes)
+			}
+		}
+		return b.Number == again.Block
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func checkOperationReused(t *testing.T, ctx context.Context, s Subject) {
+	operation, other := newID(t), newID(t)
+	tx := s.Create(newID(t))
+	if _, err := submit(ctx, s, tx, operation); err != nil {
+		t.Fatalf("Submit(%s): %v", tx.Name, err)
+	}
+	_, err := submit(ctx, s, s.Create(other), operation)
+	if got := domain.KindOf(err); got != domain.Invalid || !strings.Contains(err.Error(), operation) {
+		t.Errorf("the operation with another argument: %v, want kind %q and the operation named", err, domain.Invalid)
+	}
+	read := s.Read(other)
+	if _, err := s.Ledger.Evaluate(ctx, read.Role, read.Name, read.Argument); domain.KindOf(err) != domain.NotFound {
+		t.Errorf("after the refusal: read of the other record answers %v, want kind %q", err, domain.NotFound)
+	}
+}
+
+// checkOperationRefused checks that only what succeeded is remembered.
+func checkOperationRefused(t *testing.T, ctx context.Context, s Subject) {
+	id, operation := newID(t), newID(t)
+	create(t, ctx, s, id)
+	if _, err := submit(ctx, s, s.Create(id), operation); domain.KindOf(err) != domain.Exists {
+		t.Fatalf("Submit of a record that is there = %v, want kind %q", err, domain.Exists)
+	}
+	if _, err := submit(ctx, s, s.Create(newID(t)), operation); err != nil {
+		t.Errorf("the operation with another argument, after it was refused: %v", err)
+	}
+}
+
+func checkOperationConcurrent(t *testing.T, ctx context.Context, s Subject) {
+	const n = 8
+	before := create(t, ctx, s, newID(t)).Block
+	id, operation := newID(t), newID(t)
+	tx := s.Create(id)
+	receipts := make([]ledger.Receipt, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			var err error
+			for {
+				receipts[i], err = submit(ctx, s, tx, operation)
+				if domain.KindOf(err) != domain.Conflict || ctx.Err() != nil {
+					break
+				} // it lost the race and changed nothing: the winner's answer is there now
+			}
+			if err != nil {
+				t.Errorf("submit %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	last := before
+	for i, r := range receipts {
+		last = max(last, r.Block)
+		if !bytes.Equal(r.Result, receipts[0].Result) {
+			t.Errorf("submit %d answers %s, the first %s", i, r.Result, receipts[0].Result)
+		}
+	}
+	effects := 0
+	err := find(ctx, s.Ledger, before, func(b domain.Block) bool {
+		for _, got := range b.Transactions {
+			if got.Valid() && slices.ContainsFunc(got.Writes, func(w domain.Write) bool { return w.Key == s.Key(id) }) {
+				effects++
+			}
+		}
+		return b.Number == last
+	})
+	if err != nil || effects != 1 {
+		t.Errorf("%d transactions wrote the record, %v; want 1", effects, err)
+	}
+}
+
 func checkCancelled(t *testing.T, ctx context.Context, s Subject) {
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
 	tx := s.Create(newID(t))
-	_, err := s.Ledger.Submit(ctx, tx.Role, tx.Name, tx.Argument)
+	_, err := s.Ledger.Submit(ctx, tx.Role, tx.Name, tx.Argument, "")
 	var unknown *ledger.OutcomeUnknownError
 	if err == nil || errors.As(err, &unknown) {
 		t.Errorf("Submit with a cancelled context = %v, want an error that says nothing was ordered", err)

@@ -1,0 +1,96 @@
+package httpapi
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/zhenglian/zhenglian/api"
+)
+
+// rule is a rule of the contract itself, as package domain has those of the
+// records: a stable name and what it says, with %v for what the contract sets.
+type rule struct{ id, zh, en string }
+
+var (
+	ruleMissing       = rule{"missing", "缺少该字段", "is missing"}
+	ruleUnknownField  = rule{"unknown-field", "接口约定中没有该字段", "is not a field of the contract"}
+	ruleNull          = rule{"null", "不能为 null", "must not be null"}
+	ruleType          = rule{"type", "类型必须是 %v", "must be of type %v"}
+	ruleEnum          = rule{"enum", "只能是下列值之一：%v", "must be one of %v"}
+	rulePattern       = rule{"pattern", "必须符合格式 %v", "must match %v"}
+	ruleFormat        = rule{"format", "必须符合 %v 格式", "must have the format %v"}
+	ruleMinLength     = rule{"min-length", "至少 %v 个字符", "must have at least %v characters"}
+	ruleMaxLength     = rule{"max-length", "最多 %v 个字符", "may have at most %v characters"}
+	ruleMinItems      = rule{"min-items", "至少 %v 项", "must have at least %v items"}
+	ruleMaxItems      = rule{"max-items", "最多 %v 项", "may have at most %v items"}
+	ruleMinimum       = rule{"minimum", "不能小于 %v", "must be at least %v"}
+	ruleMaximum       = rule{"maximum", "不能大于 %v", "may be at most %v"}
+	ruleMalformed     = rule{"malformed", "不是格式正确的 JSON", "is not well-formed JSON"}
+	ruleMistyped      = rule{"type", "不是接口约定的类型", "does not have the type that the contract says"}
+	ruleEmpty         = rule{"empty", "不能为空", "must not be empty"}
+	ruleOnce          = rule{"once", "只能给出一次", "must be given once"}
+	ruleUnknownQuery  = rule{"unknown-parameter", "该路径没有此参数", "is not a parameter of this path"}
+	ruleOtherQuery    = rule{"unknown-parameter", "该路径没有此参数；可用参数：%v", "is not a parameter of this path; it takes %v"}
+	ruleKey           = rule{"idempotency-key", "必须是 1 至 128 个可见 ASCII 字符，只给出一次", "must be 1 to 128 visible ASCII characters, given once"}
+	ruleOtherThanPath = rule{"other-than-path", "与路径所指的记录不一致", "is not the one that the path names"}
+	ruleContract      = rule{"contract", "不符合接口约定", "is not what the contract says"}
+)
+
+// finding answers that a field breaks r. The values are the contract's own, never
+// the client's.
+func finding(field string, r rule, values ...any) api.FieldFinding {
+	f := api.FieldFinding{Field: field, Rule: r.id, Zh: r.zh, En: r.en}
+	if len(values) > 0 {
+		f.Zh, f.En = fmt.Sprintf(r.zh, values...), fmt.Sprintf(r.en, values...)
+	}
+	return f
+}
+
+// violation says in words what a schema asks for. The validator's own words are
+// not used: some of its messages hold the value.
+func violation(at string, e *openapi3.SchemaError) api.FieldFinding {
+	s := e.Schema
+	switch e.SchemaField {
+	case "required":
+		return finding(at, ruleMissing)
+	case "properties":
+		return finding(at, ruleUnknownField)
+	case "nullable":
+		return finding(at, ruleNull)
+	case "type":
+		return finding(at, ruleType, strings.Join(s.Type.Slice(), " or "))
+	case "enum":
+		words := make([]string, len(s.Enum))
+		for i, v := range s.Enum {
+			words[i] = fmt.Sprint(v)
+		}
+		return finding(at, ruleEnum, strings.Join(words, ", "))
+	case "pattern":
+		return finding(at, rulePattern, s.Pattern)
+	case "format":
+		return finding(at, ruleFormat, s.Format)
+	case "minLength":
+		return finding(at, ruleMinLength, s.MinLength)
+	case "maxLength":
+		if s.MaxLength != nil {
+			return finding(at, ruleMaxLength, *s.MaxLength)
+		}
+	case "minItems":
+		return finding(at, ruleMinItems, s.MinItems)
+	case "maxItems":
+		if s.MaxItems != nil {
+			return finding(at, ruleMaxItems, *s.MaxItems)
+		}
+	case "minimum":
+		if s.Min != nil {
+			return finding(at, ruleMinimum, *s.Min)
+		}
+	case "maximum":
+		if s.Max != nil {
+			return finding(at, ruleMaximum, *s.Max)
+		}
+	}
+	return finding(at, ruleContract)
+}
