@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -218,6 +219,11 @@ type Response struct {
 // Do sends one request with the token of role ("" for none) and body as JSON
 // (nil for none).
 func (g *Gateway) Do(ctx context.Context, role, method, path string, body any) (Response, error) {
+	return g.DoWith(ctx, role, method, path, body, nil)
+}
+
+// DoWith is [Gateway.Do] with further headers.
+func (g *Gateway) DoWith(ctx context.Context, role, method, path string, body any, header http.Header) (Response, error) {
 	var reader io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)
@@ -230,6 +236,7 @@ func (g *Gateway) Do(ctx context.Context, role, method, path string, body any) (
 	if err != nil {
 		return Response{}, err
 	}
+	maps.Copy(req.Header, header)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -28,18 +28,17 @@ import (
 	"github.com/zhenglian/zhenglian/test/consortium"
 )
 
-// TestSample runs what "make up" runs after the network is ready, twice.
+// TestSample checks what "make up" runs after the network is ready, and that a
+// second run changes nothing.
 func TestSample(t *testing.T) {
-	out, err := net.Run(t.Context(), "zhenglian", "sample", "--state", net.State)
-	must(t, err)
 	for _, want := range []string{net.Gateway("bigdata").URL, net.Gateway("police").URL + "/v/", "zhenglian verify"} {
-		if !strings.Contains(string(out), want) {
-			t.Errorf("sample printed no %q:\n%s", want, out)
+		if !strings.Contains(string(sampleOutput), want) {
+			t.Errorf("sample printed no %q:\n%s", want, sampleOutput)
 		}
 	}
 	before := height(t)
 	started := time.Now()
-	_, err = net.Run(t.Context(), "zhenglian", "sample", "--state", net.State)
+	_, err := net.Run(t.Context(), "zhenglian", "sample", "--state", net.State)
 	must(t, err)
 	if after := height(t); after != before {
 		t.Errorf("a second run wrote blocks: height %d, then %d", before, after)
@@ -90,7 +89,9 @@ func TestFlow(t *testing.T) {
 		{"review", review},
 		{"publish", publish},
 		{"request", request},
+		{"accept", accept},
 		{"answer", answer},
+		{"deliver", deliver},
 		{"access", access},
 		{"anchor", anchor},
 		{"audit row", auditRow},
@@ -122,7 +123,8 @@ func content(code string) domain.CatalogContent {
 		},
 		ShareType: domain.Conditional, ShareCondition: "仅用于婚姻登记办理时核验",
 		LegalBasis: []string{"《政务数据共享条例》（国务院令第809号）"}, ShareMode: "platform_api",
-		UpdateCycle: "daily", DutyRef: "居住登记管理", SystemRef: "居住登记系统", RegionCode: "370200", PersonalData: "general",
+		OpenType: domain.NotOpen, UpdateCycle: "daily", RelatedCodes: []string{},
+		DutyRef: "居住登记管理", SystemRef: "居住登记系统", RegionCode: "370200", Level: 2, PersonalData: "general",
 	}
 }
 
@@ -206,8 +208,14 @@ func publish(t *testing.T, f *flow) {
 	awaitState(t, "police", f.code, domain.CatalogRegistered)
 	var w consortium.Written[domain.CatalogEntry]
 	must(t, net.Gateway("police").Call(t.Context(), "operator", "POST", entryPath(f.code)+"/actions/publish", nil, 200, &w))
+	if w.Record.State != domain.CatalogPubPending || w.Record.Review == nil || !w.Record.Review.DueAt.After(time.Now()) {
+		t.Fatalf("after publish: %s, clock %+v", w.Record.State, w.Record.Review)
+	}
+	awaitState(t, "bigdata", f.code, domain.CatalogPubPending)
+	body := map[string]any{"decision": "approve", "opinion": "同意发布"}
+	must(t, net.Gateway("bigdata").Call(t.Context(), "reviewer", "POST", entryPath(f.code)+"/actions/review", body, 200, &w))
 	if w.Record.State != domain.CatalogPublished {
-		t.Fatalf("after publish: %s", w.Record.State)
+		t.Fatalf("after the review of the publication: %s", w.Record.State)
 	}
 	awaitState(t, "civil", f.code, domain.CatalogPublished)
 }
@@ -227,10 +235,54 @@ func request(t *testing.T, f *flow) {
 	}
 }
 
+// awaitRequest waits until a department's gateway has the request in a state.
+func awaitRequest(t *testing.T, department, id string, state domain.RequestState) {
+	t.Helper()
+	await(t, fmt.Sprintf("%s sees the request %s", department, state), 15*time.Second, func() (bool, string) {
+		var w consortium.Written[domain.ShareRequest]
+		err := net.Gateway(department).Call(t.Context(), "operator", "GET", "/v1/requests/"+id, nil, 200, &w)
+		return err == nil && w.Record.State == state, fmt.Sprint(err, w.Record.State)
+	})
+}
+
+// act runs an action on a request as soon as the department's gateway sees the
+// state it needs, and checks the state after it.
+func act(t *testing.T, department, role, id string, from domain.RequestState, action string, body any, to domain.RequestState) domain.ShareRequest {
+	t.Helper()
+	awaitRequest(t, department, id, from)
+	var w consortium.Written[domain.ShareRequest]
+	must(t, net.Gateway(department).Call(t.Context(), role, "POST", "/v1/requests/"+id+"/actions/"+action, body, 200, &w))
+	if w.Record.State != to {
+		t.Fatalf("after %s: %s, want %s", action, w.Record.State, to)
+	}
+	return w.Record
+}
+
+func accept(t *testing.T, f *flow) {
+	path := "/v1/requests/" + f.requestID
+	awaitSeen(t, "police", path)
+	body := map[string]any{"decision": "accept", "reason": ""}
+	res, err := net.Gateway("police").Do(t.Context(), "reviewer", "POST", path+"/actions/accept", body)
+	must(t, err)
+	if res.Status != 403 {
+		t.Errorf("the provider checked a request for its own data: status %d: %s", res.Status, res.Body)
+	}
+	r := act(t, "bigdata", "reviewer", f.requestID, domain.RequestSubmitted, "accept", body, domain.RequestAccepted)
+	if r.Clock == nil || r.Clock.Event != domain.DeadlineRequestAnswer || r.Clock.LegalBasis == "" {
+		t.Errorf("the provider's time limit is %+v", r.Clock)
+	}
+}
+
+func deliver(t *testing.T, f *flow) {
+	note := map[string]any{"deliveryDigest": domain.Digest([]byte("delivery note"))}
+	act(t, "police", "operator", f.requestID, domain.RequestAgreed, "deliver", note, domain.RequestDelivered)
+	act(t, "civil", "operator", f.requestID, domain.RequestDelivered, "confirm", map[string]any{"decision": "confirm", "reason": ""}, domain.RequestActive)
+}
+
 func answer(t *testing.T, f *flow) {
 	path := "/v1/requests/" + f.requestID
 	body := map[string]any{"decision": "agree", "reason": "符合共享条件"}
-	awaitSeen(t, "police", path)
+	awaitRequest(t, "police", f.requestID, domain.RequestAccepted)
 	res, err := net.Gateway("civil").Do(t.Context(), "reviewer", "POST", path+"/actions/answer", body)
 	must(t, err)
 	if res.Status != 403 {

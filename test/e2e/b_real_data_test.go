@@ -214,7 +214,7 @@ func TestReplayRealAccess(t *testing.T) {
 func replayGrant(t *testing.T) domain.Grant {
 	t.Helper()
 	f := &flow{code: "306002/" + fmt.Sprintf("%06d", time.Now().Unix()%1_000_000), requestID: randomHex(t, 16)}
-	for _, step := range []func(*testing.T, *flow){register, review, publish, request, answer} {
+	for _, step := range []func(*testing.T, *flow){register, review, publish, request, accept, answer} {
 		step(t, f)
 	}
 	if t.Failed() {

@@ -69,7 +69,7 @@ func TestOneDepartmentDown(t *testing.T) {
 		t.Logf("%s registered in %s", department, took.Round(time.Millisecond))
 	}
 	f := &flow{code: newCode(), requestID: randomHex(t, 16)}
-	for _, s := range []func(*testing.T, *flow){register, review, publish, request, answer, issue} {
+	for _, s := range []func(*testing.T, *flow){register, review, publish, request, accept, answer, issue} {
 		s(t, f)
 		if t.Failed() {
 			return

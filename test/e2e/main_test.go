@@ -24,6 +24,8 @@ import (
 var (
 	net   *consortium.Consortium
 	redis *consortium.Redis
+
+	sampleOutput []byte // what "zhenglian sample" printed
 )
 
 var (
@@ -62,6 +64,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	fmt.Fprintf(os.Stderr, "e2e: consortium ready after %s\n", net.Started.Round(time.Second))
+	// The sample sets the time limits and working days that every other test needs.
+	if sampleOutput, err = net.Run(ctx, "zhenglian", "sample", "--state", net.State); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
 	code := m.Run()
 	if *keep {
 		fmt.Fprintln(os.Stderr, "e2e: left running under", net.State)
