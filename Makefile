@@ -8,7 +8,7 @@ SOURCES := $(shell git ls-files -co --exclude-standard go.mod go.sum domain proo
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help up down status reset build test test-setup test-unit test-race fuzz e2e lint lint-full fmt generate check-generated arch cover bench bench-quick bench-full ci clean
+.PHONY: help up down status reset build test test-setup test-unit test-race test-js faults fuzz e2e lint lint-full fmt generate check-generated arch cover bench bench-quick bench-full ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ test-race: ## unit tests under the race detector (-short: the exhaustive tamperi
 FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	@scripts/fuzz.sh $(FUZZTIME)
+
+faults: ## inject every write error and kill into the access log (strace; about 16 min)
+	ZHENGLIAN_TEST_FAULTS_FULL=1 $(GO) test -count=1 -timeout 40m -parallel 4 -v -run TestFaults ./gateway/tilelog
+
+test-js: ## tests of the JavaScript verifier (needs Node 20)
+	cd proof/js && npm ci --no-audit --no-fund && npm test && npm run build
 
 lint: ## gofmt, vet, staticcheck, import rules; never writes
 	@scripts/lint.sh

@@ -41,6 +41,81 @@ func (e CheckDecision) Valid() bool {
 	}
 }
 
+// Defines values for Channel.
+const (
+	ChannelAPI   Channel = "api"
+	ChannelFile  Channel = "file"
+	ChannelTable Channel = "table"
+)
+
+// Valid indicates whether the value is a known member of the Channel enum.
+func (e Channel) Valid() bool {
+	switch e {
+	case ChannelAPI:
+		return true
+	case ChannelFile:
+		return true
+	case ChannelTable:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AlarmKind.
+const (
+	AlarmKindChangedEntry    AlarmKind = "changed_entry"
+	AlarmKindContradiction   AlarmKind = "contradiction"
+	AlarmKindEvidenceBacklog AlarmKind = "evidence_backlog"
+	AlarmKindFork            AlarmKind = "fork"
+	AlarmKindMissingTile     AlarmKind = "missing_tile"
+	AlarmKindOneSided        AlarmKind = "one_sided"
+	AlarmKindRollback        AlarmKind = "rollback"
+	AlarmKindUnusualUse      AlarmKind = "unusual_use"
+)
+
+// Valid indicates whether the value is a known member of the AlarmKind enum.
+func (e AlarmKind) Valid() bool {
+	switch e {
+	case AlarmKindChangedEntry:
+		return true
+	case AlarmKindContradiction:
+		return true
+	case AlarmKindEvidenceBacklog:
+		return true
+	case AlarmKindFork:
+		return true
+	case AlarmKindMissingTile:
+		return true
+	case AlarmKindOneSided:
+		return true
+	case AlarmKindRollback:
+		return true
+	case AlarmKindUnusualUse:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AlarmState.
+const (
+	AlarmStateClosed AlarmState = "closed"
+	AlarmStateOpen   AlarmState = "open"
+)
+
+// Valid indicates whether the value is a known member of the AlarmState enum.
+func (e AlarmState) Valid() bool {
+	switch e {
+	case AlarmStateClosed:
+		return true
+	case AlarmStateOpen:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AnswerDecision.
 const (
 	AnswerDecisionAgree  AnswerDecision = "agree"
@@ -56,6 +131,24 @@ func (e AnswerDecision) Valid() bool {
 	case AnswerDecisionPartly:
 		return true
 	case AnswerDecisionRefuse:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AuditScope.
+const (
+	AuditScopeAll AuditScope = "all"
+	AuditScopeOwn AuditScope = "own"
+)
+
+// Valid indicates whether the value is a known member of the AuditScope enum.
+func (e AuditScope) Valid() bool {
+	switch e {
+	case AuditScopeAll:
+		return true
+	case AuditScopeOwn:
 		return true
 	default:
 		return false
@@ -215,6 +308,27 @@ func (e Direction) Valid() bool {
 	case DirectionConsumer:
 		return true
 	case DirectionProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CallState.
+const (
+	CallStateConsumerOnly  CallState = "consumer_only"
+	CallStateContradicting CallState = "contradicting"
+	CallStateProviderOnly  CallState = "provider_only"
+)
+
+// Valid indicates whether the value is a known member of the CallState enum.
+func (e CallState) Valid() bool {
+	switch e {
+	case CallStateConsumerOnly:
+		return true
+	case CallStateContradicting:
+		return true
+	case CallStateProviderOnly:
 		return true
 	default:
 		return false
@@ -388,6 +502,8 @@ func (e ProblemCode) Valid() bool {
 
 // Defines values for RecordKind.
 const (
+	RecordKindAlarm            RecordKind = "alarm"
+	RecordKindAlarmEvent       RecordKind = "alarm_event"
 	RecordKindAnchor           RecordKind = "anchor"
 	RecordKindCalendar         RecordKind = "calendar"
 	RecordKindCalendarVersion  RecordKind = "calendar_version"
@@ -413,6 +529,10 @@ const (
 // Valid indicates whether the value is a known member of the RecordKind enum.
 func (e RecordKind) Valid() bool {
 	switch e {
+	case RecordKindAlarm:
+		return true
+	case RecordKindAlarmEvent:
+		return true
 	case RecordKindAnchor:
 		return true
 	case RecordKindCalendar:
@@ -674,6 +794,42 @@ func (e ExportFormat) Valid() bool {
 	}
 }
 
+// Defines values for FilterOrder.
+const (
+	FilterOrderNewest FilterOrder = "newest"
+	FilterOrderOldest FilterOrder = "oldest"
+)
+
+// Valid indicates whether the value is a known member of the FilterOrder enum.
+func (e FilterOrder) Valid() bool {
+	switch e {
+	case FilterOrderNewest:
+		return true
+	case FilterOrderOldest:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Order.
+const (
+	OrderNewest Order = "newest"
+	OrderOldest Order = "oldest"
+)
+
+// Valid indicates whether the value is a known member of the Order enum.
+func (e Order) Valid() bool {
+	switch e {
+	case OrderNewest:
+		return true
+	case OrderOldest:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExportCatalogParamsFormat.
 const (
 	ExportCatalogParamsFormatCsv    ExportCatalogParamsFormat = "csv"
@@ -713,27 +869,22 @@ type AccessEntry struct {
 	Record AccessRecord `json:"record"`
 }
 
-// AccessEntryList defines model for AccessEntryList.
-type AccessEntryList struct {
-	Items []AccessEntry `json:"items"`
-
-	// Next Cursor of the next page; empty on the last.
-	Next Next `json:"next"`
-}
-
 // AccessInput One use of shared data 访问留痕. It names no person.
 type AccessInput struct {
-	// At When the call was made.
+	// At When the call came in.
 	At time.Time `json:"at"`
 
 	// CallID Shared by both sides.
 	CallID string `json:"callId"`
 
 	// CaseRef 办件编号 as a pseudonym.
-	CaseRef        string         `json:"caseRef,omitempty"`
-	CatalogCode    string         `json:"catalogCode"`
-	CatalogVersion int            `json:"catalogVersion"`
-	Consumer       DepartmentCode `json:"consumer"`
+	CaseRef        string `json:"caseRef,omitempty"`
+	CatalogCode    string `json:"catalogCode"`
+	CatalogVersion int    `json:"catalogVersion"`
+
+	// Channel How the data went.
+	Channel  Channel        `json:"channel"`
+	Consumer DepartmentCode `json:"consumer"`
 
 	// Direction Which side of the share wrote the record: 提供方 provider, 需求方 consumer.
 	Direction Direction `json:"direction"`
@@ -742,6 +893,9 @@ type AccessInput struct {
 	GrantID ID       `json:"grantId"`
 	Items   []string `json:"items"`
 
+	// LegalBasis 依据 of the use.
+	LegalBasis string `json:"legalBasis"`
+
 	// Operator Pseudonym.
 	Operator     string         `json:"operator"`
 	OperatorRole string         `json:"operatorRole"`
@@ -749,9 +903,12 @@ type AccessInput struct {
 	Purpose      string         `json:"purpose"`
 
 	// RecordCount Data records returned.
-	RecordCount    int64  `json:"recordCount"`
-	RequestDigest  string `json:"requestDigest"`
-	ResponseDigest string `json:"responseDigest"`
+	RecordCount   int64  `json:"recordCount"`
+	RequestDigest string `json:"requestDigest"`
+
+	// RespondedAt When it was answered; required where the result is ok.
+	RespondedAt    time.Time `json:"respondedAt,omitempty"`
+	ResponseDigest string    `json:"responseDigest"`
 
 	// Result "ok" or a refusal or failure code.
 	Result      string `json:"result"`
@@ -764,9 +921,14 @@ type AccessInput struct {
 	System string `json:"system"`
 }
 
+// Channel How the data went.
+type Channel string
+
 // AccessReceipt defines model for AccessReceipt.
 type AccessReceipt struct {
-	CallID string `json:"callId"`
+	// AnchoredSize Size of the anchor that covers the record; null when none was waited for.
+	AnchoredSize *int64 `json:"anchoredSize"`
+	CallID       string `json:"callId"`
 
 	// Index Leaf index in the log.
 	Index int64 `json:"index"`
@@ -786,17 +948,24 @@ type AccessReceipts struct {
 
 // AccessRecord A leaf of the department's access log.
 type AccessRecord struct {
-	At             time.Time      `json:"at"`
-	CallID         string         `json:"callId"`
-	CaseRef        string         `json:"caseRef"`
-	CatalogCode    string         `json:"catalogCode"`
-	CatalogVersion int            `json:"catalogVersion"`
-	Consumer       DepartmentCode `json:"consumer"`
+	At             time.Time `json:"at"`
+	CallID         string    `json:"callId"`
+	CaseRef        string    `json:"caseRef"`
+	CatalogCode    string    `json:"catalogCode"`
+	CatalogVersion int       `json:"catalogVersion"`
+
+	// Channel api, table or file.
+	Channel  string         `json:"channel"`
+	Consumer DepartmentCode `json:"consumer"`
 
 	// Direction Which side of the share wrote the record: 提供方 provider, 需求方 consumer.
-	Direction      Direction      `json:"direction"`
-	GrantID        string         `json:"grantId"`
+	Direction Direction `json:"direction"`
+	GrantID   string    `json:"grantId"`
+
+	// GrantSeq State of the grant that the log decided on.
+	GrantSeq       int            `json:"grantSeq"`
 	Items          []string       `json:"items"`
+	LegalBasis     string         `json:"legalBasis"`
 	LoggedAt       time.Time      `json:"loggedAt"`
 	Operator       string         `json:"operator"`
 	OperatorRole   string         `json:"operatorRole"`
@@ -804,6 +973,7 @@ type AccessRecord struct {
 	Purpose        string         `json:"purpose"`
 	RecordCount    int64          `json:"recordCount"`
 	RequestDigest  string         `json:"requestDigest"`
+	RespondedAt    time.Time      `json:"respondedAt"`
 	ResponseDigest string         `json:"responseDigest"`
 	Result         string         `json:"result"`
 	Schema         string         `json:"schema"`
@@ -811,6 +981,62 @@ type AccessRecord struct {
 	SubjectRef     string         `json:"subjectRef"`
 	System         string         `json:"system"`
 }
+
+// Alarm What a gateway or an auditor found, until it has been dealt with.
+type Alarm struct {
+	About      DepartmentCode `json:"about"`
+	Department DepartmentCode `json:"department"`
+
+	// Digest SHA-256 of the record's canonical bytes with this field empty.
+	Digest   string `json:"digest"`
+	Evidence string `json:"evidence"`
+	Figures  string `json:"figures"`
+
+	// Finding With which it was closed; empty while open.
+	Finding string `json:"finding"`
+
+	// ID 128 random bits, 32 lower-case hexadecimal digits.
+	ID ID `json:"id"`
+
+	// Kind Of a log: 分叉 fork, 回滚 rollback, 数据块缺失 missing_tile, 记录被改 changed_entry, 锚定积压 evidence_backlog. Of what it records: 单边记录 one_sided, 双方不一致 contradiction, 调用异常 unusual_use.
+	Kind AlarmKind `json:"kind"`
+
+	// Proven The chaincode verified that the evidence contradicts an anchor.
+	Proven  bool        `json:"proven"`
+	Records []RecordRef `json:"records"`
+
+	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	Role Role   `json:"role"`
+	Rule string `json:"rule"`
+
+	// Schema For example zhenglian/catalog-entry/1.
+	Schema string `json:"schema"`
+	Seq    int    `json:"seq"`
+
+	// State 未处置 open, 已处置 closed.
+	State   AlarmState `json:"state"`
+	Subject string     `json:"subject"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+
+	// TxTime Chosen by the client and checked by the peers.
+	TxTime time.Time `json:"txTime"`
+}
+
+// AlarmKind Of a log: 分叉 fork, 回滚 rollback, 数据块缺失 missing_tile, 记录被改 changed_entry, 锚定积压 evidence_backlog. Of what it records: 单边记录 one_sided, 双方不一致 contradiction, 调用异常 unusual_use.
+type AlarmKind string
+
+// AlarmList defines model for AlarmList.
+type AlarmList struct {
+	Items []WrittenAlarm `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+}
+
+// AlarmState 未处置 open, 已处置 closed.
+type AlarmState string
 
 // Anchor A checkpoint of a log that the consortium accepted.
 type Anchor struct {
@@ -874,6 +1100,53 @@ type AnswerRequest struct {
 
 	// Reason Required to refuse.
 	Reason string `json:"reason,omitempty"`
+}
+
+// AuditLog What this gateway knows of a department's log.
+type AuditLog struct {
+	// AnchoredSize Entries that the last anchor on the ledger covers.
+	AnchoredSize int64 `json:"anchoredSize"`
+
+	// Audited Absent where the log is not read here.
+	Audited    *AuditedLog    `json:"audited,omitempty"`
+	Department DepartmentCode `json:"department"`
+	Findings   []LogFinding   `json:"findings"`
+
+	// MoreFindings There are more than these.
+	MoreFindings bool `json:"moreFindings"`
+
+	// Watched Absent of a log that this gateway does not watch, such as its own.
+	Watched *WatchedLog `json:"watched,omitempty"`
+}
+
+// AuditLogs defines model for AuditLogs.
+type AuditLogs struct {
+	Items []AuditLog `json:"items"`
+
+	// Scope all: the logs of all departments; own: this department's log.
+	Scope AuditScope `json:"scope"`
+}
+
+// AuditScope all: the logs of all departments; own: this department's log.
+type AuditScope string
+
+// AuditTotals defines model for AuditTotals.
+type AuditTotals struct {
+	// ByResult A call that both sides logged counts once in each direction.
+	ByResult []ResultTotal `json:"byResult"`
+
+	// DataRecords Data records that they released.
+	DataRecords int64 `json:"dataRecords"`
+
+	// Records Access records.
+	Records int64 `json:"records"`
+}
+
+// AuditedLog Every entry up to size was read and verified against the anchors.
+type AuditedLog struct {
+	// Seen When the log was last seen in order.
+	Seen time.Time `json:"seen"`
+	Size int64     `json:"size"`
 }
 
 // BatchResult defines model for BatchResult.
@@ -1339,6 +1612,12 @@ type Clock struct {
 	Used int `json:"used"`
 }
 
+// CloseAlarm defines model for CloseAlarm.
+type CloseAlarm struct {
+	// Finding What was found and done.
+	Finding string `json:"finding"`
+}
+
 // Codes defines model for Codes.
 type Codes = []string
 
@@ -1461,6 +1740,31 @@ type Digest = string
 
 // Direction Which side of the share wrote the record: 提供方 provider, 需求方 consumer.
 type Direction string
+
+// Discrepancy A call that one side only logged, or on which the two sides differ.
+type Discrepancy struct {
+	CallID        string         `json:"callId"`
+	Consumer      DepartmentCode `json:"consumer"`
+	ConsumerEntry *TraceRow      `json:"consumerEntry,omitempty"`
+	Day           string         `json:"day"`
+
+	// Fields That contradict, by their name in the record; "repeated" when a side logged the call more than once.
+	Fields        []string       `json:"fields"`
+	Provider      DepartmentCode `json:"provider"`
+	ProviderEntry *TraceRow      `json:"providerEntry,omitempty"`
+	State         CallState      `json:"state"`
+}
+
+// CallState defines model for Discrepancy.state.
+type CallState string
+
+// DiscrepancyList defines model for DiscrepancyList.
+type DiscrepancyList struct {
+	Items []Discrepancy `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+}
 
 // ExtendRequest defines model for ExtendRequest.
 type ExtendRequest struct {
@@ -1747,6 +2051,19 @@ type IssuedCertificate struct {
 	TxID TxID `json:"txId"`
 }
 
+// LogFinding defines model for LogFinding.
+type LogFinding struct {
+	FirstSeen time.Time `json:"firstSeen"`
+
+	// Kind A kind of alarm, or another word.
+	Kind     string    `json:"kind"`
+	LastSeen time.Time `json:"lastSeen"`
+
+	// Place Index of the entry or size of the tree.
+	Place int64  `json:"place"`
+	Text  string `json:"text"`
+}
+
 // LogList defines model for LogList.
 type LogList struct {
 	Items []WrittenLog `json:"items"`
@@ -1849,6 +2166,21 @@ type OutcomeUnknown struct {
 	TransactionID TxID `json:"transactionId"`
 }
 
+// PairDay Calls of two departments on a day.
+type PairDay struct {
+	// Both Logged by both sides alike.
+	Both          int64          `json:"both"`
+	Consumer      DepartmentCode `json:"consumer"`
+	ConsumerOnly  int64          `json:"consumerOnly"`
+	Contradicting int64          `json:"contradicting"`
+	Day           string         `json:"day"`
+	Provider      DepartmentCode `json:"provider"`
+	ProviderOnly  int64          `json:"providerOnly"`
+
+	// Waiting One-sided, and the other side still has time.
+	Waiting int64 `json:"waiting"`
+}
+
 // Period Half open: from ≤ t < to.
 type Period struct {
 	From time.Time `json:"from"`
@@ -1888,12 +2220,44 @@ type ProofBundle = map[string]interface{}
 // Quota Bounds in calls.
 type Quota struct {
 	PerDay int64 `json:"perDay"`
-	Total  int64 `json:"total"`
+
+	// PerMinute 频次, at most perDay.
+	PerMinute int64 `json:"perMinute"`
+	Total     int64 `json:"total"`
+}
+
+// RaiseAlarm defines model for RaiseAlarm.
+type RaiseAlarm struct {
+	About DepartmentCode `json:"about"`
+
+	// Evidence The signed checkpoint; of a fork or rollback always, of others never.
+	Evidence string `json:"evidence,omitempty"`
+
+	// Figures What was seen and what was expected; no personal data.
+	Figures string `json:"figures"`
+
+	// Kind Of a log: 分叉 fork, 回滚 rollback, 数据块缺失 missing_tile, 记录被改 changed_entry, 锚定积压 evidence_backlog. Of what it records: 单边记录 one_sided, 双方不一致 contradiction, 调用异常 unusual_use.
+	Kind    AlarmKind   `json:"kind"`
+	Records []RecordRef `json:"records,omitempty"`
+
+	// Rule The rule that was broken; the kind when there is no other.
+	Rule string `json:"rule"`
+
+	// Subject What, in codes only: kind, about and subject make the alarm's id.
+	Subject string `json:"subject"`
 }
 
 // Reason defines model for Reason.
 type Reason struct {
 	Reason string `json:"reason"`
+}
+
+// Reconciliation defines model for Reconciliation.
+type Reconciliation struct {
+	Items []PairDay `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
 }
 
 // RecordAccess defines model for RecordAccess.
@@ -1903,6 +2267,12 @@ type RecordAccess struct {
 
 // RecordKind defines model for RecordKind.
 type RecordKind string
+
+// RecordRef defines model for RecordRef.
+type RecordRef struct {
+	Department DepartmentCode `json:"department"`
+	Index      int64          `json:"index"`
+}
 
 // RegisterCatalogBatch defines model for RegisterCatalogBatch.
 type RegisterCatalogBatch struct {
@@ -1993,6 +2363,16 @@ type RequestEventList struct {
 
 // RequestState 已提交 submitted, 退回补正 returned, 已受理 accepted, 延期 extended, 同意 agreed, 部分同意 partly_agreed, 不同意 refused, 争议 disputed, 协调 mediated, 已提供 delivered, 使用中 active, 办结 closed, 撤回 withdrawn.
 type RequestState string
+
+// ResultTotal defines model for ResultTotal.
+type ResultTotal struct {
+	DataRecords int64 `json:"dataRecords"`
+
+	// Direction Which side of the share wrote the record: 提供方 provider, 需求方 consumer.
+	Direction Direction `json:"direction"`
+	Records   int64     `json:"records"`
+	Result    string    `json:"result"`
+}
 
 // RetireCatalogEntry defines model for RetireCatalogEntry.
 type RetireCatalogEntry struct {
@@ -2200,6 +2580,42 @@ type StatusAct struct {
 	ReasonCode  string    `json:"reasonCode"`
 }
 
+// Trace defines model for Trace.
+type Trace struct {
+	Items []TraceRow `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+
+	// Scope all: the logs of all departments; own: this department's log.
+	Scope AuditScope `json:"scope"`
+}
+
+// TraceLinks Paths of this gateway.
+type TraceLinks struct {
+	// Anchor Signed read of the anchor; empty while there is none.
+	Anchor string `json:"anchor"`
+
+	// Proof C2SP tlog-proof of the record; empty while no anchor covers it.
+	Proof  string `json:"proof"`
+	Record string `json:"record"`
+}
+
+// TraceRow defines model for TraceRow.
+type TraceRow struct {
+	// AnchoredSize Size of an anchor that covers the record; null while there is none.
+	AnchoredSize *int64         `json:"anchoredSize"`
+	Department   DepartmentCode `json:"department"`
+	Index        int64          `json:"index"`
+	LeafHash     []byte         `json:"leafHash"`
+
+	// Links Paths of this gateway.
+	Links TraceLinks `json:"links"`
+
+	// Record A leaf of the department's access log.
+	Record AccessRecord `json:"record"`
+}
+
 // Transaction defines model for Transaction.
 type Transaction struct {
 	Arguments []string `json:"arguments"`
@@ -2311,6 +2727,16 @@ type VerifiedCertificate struct {
 	Validity Period `json:"validity"`
 }
 
+// WatchedLog The tiles up to size were fetched and are consistent with the anchors.
+type WatchedLog struct {
+	// Problem What stands in the way now; empty when nothing does.
+	Problem string `json:"problem"`
+
+	// Since Of the problem.
+	Since *time.Time `json:"since,omitempty"`
+	Size  int64      `json:"size"`
+}
+
 // Write defines model for Write.
 type Write struct {
 	Delete bool   `json:"delete"`
@@ -2318,6 +2744,17 @@ type Write struct {
 
 	// Value The bytes written, standard base64.
 	Value []byte `json:"value"`
+}
+
+// WrittenAlarm defines model for WrittenAlarm.
+type WrittenAlarm struct {
+	Block BlockNumber `json:"block"`
+
+	// Record What a gateway or an auditor found, until it has been dealt with.
+	Record Alarm `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
 }
 
 // WrittenAnchor defines model for WrittenAnchor.
@@ -2498,8 +2935,17 @@ type FilterDepartment = DepartmentCode
 // FilterFrom defines model for FilterFrom.
 type FilterFrom = time.Time
 
+// FilterFromDay defines model for FilterFromDay.
+type FilterFromDay = string
+
 // FilterGrant 128 random bits, 32 lower-case hexadecimal digits.
 type FilterGrant = ID
+
+// FilterOperator defines model for FilterOperator.
+type FilterOperator = string
+
+// FilterOrder defines model for FilterOrder.
+type FilterOrder string
 
 // FilterOverdue defines model for FilterOverdue.
 type FilterOverdue = bool
@@ -2510,8 +2956,14 @@ type FilterProvider = DepartmentCode
 // FilterPurpose defines model for FilterPurpose.
 type FilterPurpose = string
 
+// FilterResult defines model for FilterResult.
+type FilterResult = string
+
 // FilterServiceItem defines model for FilterServiceItem.
 type FilterServiceItem = string
+
+// FilterSettled defines model for FilterSettled.
+type FilterSettled = time.Time
 
 // FilterShareType Sharing attribute 共享类型: 1 无条件共享, 2 有条件共享, 3 不予共享.
 type FilterShareType = ShareType
@@ -2528,6 +2980,12 @@ type FilterText = string
 // FilterTo defines model for FilterTo.
 type FilterTo = time.Time
 
+// FilterToDay defines model for FilterToDay.
+type FilterToDay = string
+
+// FilterWriter defines model for FilterWriter.
+type FilterWriter = DepartmentCode
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -2542,6 +3000,9 @@ type Limit = int
 
 // Module defines model for Module.
 type Module = int
+
+// PathAlarm 128 random bits, 32 lower-case hexadecimal digits.
+type PathAlarm = ID
 
 // PathAnyRef defines model for PathAnyRef.
 type PathAnyRef = string
@@ -2561,6 +3022,9 @@ type PathIndex = int64
 // PathKind defines model for PathKind.
 type PathKind = RecordKind
 
+// PathLevel defines model for PathLevel.
+type PathLevel = int
+
 // PathNumber defines model for PathNumber.
 type PathNumber = int64
 
@@ -2570,11 +3034,17 @@ type PathRecordID = string
 // PathRef 128 random bits, 32 lower-case hexadecimal digits.
 type PathRef = ID
 
+// PathTile defines model for PathTile.
+type PathTile = string
+
 // PathTxID 64 lower-case hexadecimal digits.
 type PathTxID = TxID
 
 // PathVersion defines model for PathVersion.
 type PathVersion = int
+
+// Prefer defines model for Prefer.
+type Prefer = string
 
 // Size defines model for Size.
 type Size = string
@@ -2609,6 +3079,12 @@ type Unavailable = Problem
 // UnsupportedMediaType RFC 9457 problem details.
 type UnsupportedMediaType = Problem
 
+// ShowAuditParams defines parameters for ShowAudit.
+type ShowAuditParams struct {
+	// Lang zh or en; Accept-Language decides otherwise.
+	Lang *Language `form:"lang,omitempty" json:"lang,omitempty"`
+}
+
 // ShowCertificateParams defines parameters for ShowCertificate.
 type ShowCertificateParams struct {
 	// Lang zh or en; Accept-Language decides otherwise.
@@ -2616,6 +3092,38 @@ type ShowCertificateParams struct {
 
 	// Size large for large type.
 	Size *Size `form:"size,omitempty" json:"size,omitempty"`
+}
+
+// RecordAccessParams defines parameters for RecordAccess.
+type RecordAccessParams struct {
+	// Prefer RFC 7240; anchored: answer when an anchor covers the records. Other preferences are ignored.
+	Prefer *Prefer `json:"Prefer,omitempty"`
+}
+
+// ListAlarmsParams defines parameters for ListAlarms.
+type ListAlarmsParams struct {
+	Department *FilterDepartment `form:"department,omitempty" json:"department,omitempty"`
+
+	// State Stored state or status.
+	State *FilterState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Limit Length of the page; 50 when absent.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RaiseAlarmParams defines parameters for RaiseAlarm.
+type RaiseAlarmParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CloseAlarmParams defines parameters for CloseAlarm.
+type CloseAlarmParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListAnchorsParams defines parameters for ListAnchors.
@@ -2629,6 +3137,79 @@ type ListAnchorsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ReconcileAccessParams defines parameters for ReconcileAccess.
+type ReconcileAccessParams struct {
+	// Provider The department that provides the data.
+	Provider *FilterProvider `form:"provider,omitempty" json:"provider,omitempty"`
+
+	// Consumer The department that asks for the data.
+	Consumer *FilterConsumer `form:"consumer,omitempty" json:"consumer,omitempty"`
+
+	// FromDay First day, in Asia/Shanghai.
+	FromDay *FilterFromDay `form:"fromDay,omitempty" json:"fromDay,omitempty"`
+
+	// ToDay Last day, in Asia/Shanghai.
+	ToDay *FilterToDay `form:"toDay,omitempty" json:"toDay,omitempty"`
+
+	// Settled A one-sided call made at this time or later is waiting, not missing; when absent, as long ago as the gateway is configured to wait.
+	Settled *FilterSettled `form:"settled,omitempty" json:"settled,omitempty"`
+
+	// Limit Length of the page; 50 when absent.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListDiscrepanciesParams defines parameters for ListDiscrepancies.
+type ListDiscrepanciesParams struct {
+	// Provider The department that provides the data.
+	Provider *FilterProvider `form:"provider,omitempty" json:"provider,omitempty"`
+
+	// Consumer The department that asks for the data.
+	Consumer *FilterConsumer `form:"consumer,omitempty" json:"consumer,omitempty"`
+
+	// FromDay First day, in Asia/Shanghai.
+	FromDay *FilterFromDay `form:"fromDay,omitempty" json:"fromDay,omitempty"`
+
+	// ToDay Last day, in Asia/Shanghai.
+	ToDay *FilterToDay `form:"toDay,omitempty" json:"toDay,omitempty"`
+
+	// Settled A one-sided call made at this time or later is waiting, not missing; when absent, as long ago as the gateway is configured to wait.
+	Settled *FilterSettled `form:"settled,omitempty" json:"settled,omitempty"`
+
+	// Limit Length of the page; 50 when absent.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// TotalAccessParams defines parameters for TotalAccess.
+type TotalAccessParams struct {
+	CatalogCode *FilterCatalogCode `form:"catalogCode,omitempty" json:"catalogCode,omitempty"`
+	GrantID     *FilterGrant       `form:"grantId,omitempty" json:"grantId,omitempty"`
+	Department  *FilterDepartment  `form:"department,omitempty" json:"department,omitempty"`
+	Purpose     *FilterPurpose     `form:"purpose,omitempty" json:"purpose,omitempty"`
+	ServiceItem *FilterServiceItem `form:"serviceItem,omitempty" json:"serviceItem,omitempty"`
+	CaseRef     *FilterCase        `form:"caseRef,omitempty" json:"caseRef,omitempty"`
+	SubjectRef  *FilterSubject     `form:"subjectRef,omitempty" json:"subjectRef,omitempty"`
+	CallID      *FilterCall        `form:"callId,omitempty" json:"callId,omitempty"`
+
+	// Writer The department in whose log the record is.
+	Writer *FilterWriter `form:"writer,omitempty" json:"writer,omitempty"`
+
+	// Operator Pseudonym of the operator.
+	Operator *FilterOperator `form:"operator,omitempty" json:"operator,omitempty"`
+	Result   *FilterResult   `form:"result,omitempty" json:"result,omitempty"`
+
+	// From Calls made at or after this time.
+	From *FilterFrom `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Calls made before this time.
+	To *FilterTo `form:"to,omitempty" json:"to,omitempty"`
+}
+
 // TraceAccessParams defines parameters for TraceAccess.
 type TraceAccessParams struct {
 	CatalogCode *FilterCatalogCode `form:"catalogCode,omitempty" json:"catalogCode,omitempty"`
@@ -2640,11 +3221,21 @@ type TraceAccessParams struct {
 	SubjectRef  *FilterSubject     `form:"subjectRef,omitempty" json:"subjectRef,omitempty"`
 	CallID      *FilterCall        `form:"callId,omitempty" json:"callId,omitempty"`
 
+	// Writer The department in whose log the record is.
+	Writer *FilterWriter `form:"writer,omitempty" json:"writer,omitempty"`
+
+	// Operator Pseudonym of the operator.
+	Operator *FilterOperator `form:"operator,omitempty" json:"operator,omitempty"`
+	Result   *FilterResult   `form:"result,omitempty" json:"result,omitempty"`
+
 	// From Calls made at or after this time.
 	From *FilterFrom `form:"from,omitempty" json:"from,omitempty"`
 
 	// To Calls made before this time.
 	To *FilterTo `form:"to,omitempty" json:"to,omitempty"`
+
+	// Order By time of the call; newest when absent.
+	Order *Order `form:"order,omitempty" json:"order,omitempty"`
 
 	// Limit Length of the page; 50 when absent.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -2652,6 +3243,9 @@ type TraceAccessParams struct {
 	// Cursor `next` of the page before.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// Order defines parameters for TraceAccess.
+type Order string
 
 // ListCalendarsParams defines parameters for ListCalendars.
 type ListCalendarsParams struct {
@@ -3066,6 +3660,12 @@ type SetRuleParams struct {
 // RecordAccessJSONRequestBody defines body for RecordAccess for application/json ContentType.
 type RecordAccessJSONRequestBody = RecordAccess
 
+// RaiseAlarmJSONRequestBody defines body for RaiseAlarm for application/json ContentType.
+type RaiseAlarmJSONRequestBody = RaiseAlarm
+
+// CloseAlarmJSONRequestBody defines body for CloseAlarm for application/json ContentType.
+type CloseAlarmJSONRequestBody = CloseAlarm
+
 // SetCalendarJSONRequestBody defines body for SetCalendar for application/json ContentType.
 type SetCalendarJSONRequestBody = SetCalendar
 
@@ -3158,6 +3758,15 @@ type SetRuleJSONRequestBody = SetRule
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ShowAudit Show the page for auditors
+	// (GET /audit)
+	ShowAudit(c *gin.Context, params ShowAuditParams)
+	// GetAuditStyle Get the style of the page for auditors
+	// (GET /audit/audit.css)
+	GetAuditStyle(c *gin.Context)
+	// GetAuditScript Get the script of the page for auditors
+	// (GET /audit/audit.js)
+	GetAuditScript(c *gin.Context)
 	// GetLiveness Say that the process runs
 	// (GET /livez)
 	GetLiveness(c *gin.Context)
@@ -3175,16 +3784,40 @@ type ServerInterface interface {
 	ShowCertificate(c *gin.Context, ref PathAnyRef, params ShowCertificateParams)
 	// RecordAccess Log accesses before the data is released
 	// (POST /v1/access-records)
-	RecordAccess(c *gin.Context)
+	RecordAccess(c *gin.Context, params RecordAccessParams)
 	// GetAccessRecord Get a record of this department's access log
 	// (GET /v1/access-records/{department}/{index})
 	GetAccessRecord(c *gin.Context, department PathDepartment, index PathIndex)
 	// GetAccessProof Get the inclusion proof of an access record
 	// (GET /v1/access-records/{department}/{index}/proof)
 	GetAccessProof(c *gin.Context, department PathDepartment, index PathIndex)
+	// ListAlarms List alarms
+	// (GET /v1/alarms)
+	ListAlarms(c *gin.Context, params ListAlarmsParams)
+	// RaiseAlarm Raise an alarm
+	// (POST /v1/alarms)
+	RaiseAlarm(c *gin.Context, params RaiseAlarmParams)
+	// GetAlarm Get an alarm
+	// (GET /v1/alarms/{id})
+	GetAlarm(c *gin.Context, id PathAlarm)
+	// CloseAlarm Close an alarm
+	// (POST /v1/alarms/{id}/actions/close)
+	CloseAlarm(c *gin.Context, id PathAlarm, params CloseAlarmParams)
 	// ListAnchors List the anchors of access logs
 	// (GET /v1/anchors)
 	ListAnchors(c *gin.Context, params ListAnchorsParams)
+	// ListAuditLogs Say how far each log was verified and what was found
+	// (GET /v1/audit/logs)
+	ListAuditLogs(c *gin.Context)
+	// ReconcileAccess Count the calls of each pair of departments and day by what both logs say
+	// (GET /v1/audit/reconciliation)
+	ReconcileAccess(c *gin.Context, params ReconcileAccessParams)
+	// ListDiscrepancies List the calls that one side only logged or on which the sides differ
+	// (GET /v1/audit/reconciliation/calls)
+	ListDiscrepancies(c *gin.Context, params ListDiscrepanciesParams)
+	// TotalAccess Count what a trace answers
+	// (GET /v1/audit/totals)
+	TotalAccess(c *gin.Context, params TotalAccessParams)
 	// TraceAccess Trace who used which data, when, why and under which grant
 	// (GET /v1/audit/trace)
 	TraceAccess(c *gin.Context, params TraceAccessParams)
@@ -3311,6 +3944,15 @@ type ServerInterface interface {
 	// RegisterLog Register this department's access log
 	// (POST /v1/logs)
 	RegisterLog(c *gin.Context, params RegisterLogParams)
+	// GetLogCheckpoint Get the latest checkpoint of this department's log
+	// (GET /v1/logs/{department}/checkpoint)
+	GetLogCheckpoint(c *gin.Context, department PathDepartment)
+	// GetLogEntries Get a bundle of entries of this department's log
+	// (GET /v1/logs/{department}/tile/entries/{path})
+	GetLogEntries(c *gin.Context, department PathDepartment, path PathTile)
+	// GetLogTile Get a tile of hashes of this department's log
+	// (GET /v1/logs/{department}/tile/{level}/{path})
+	GetLogTile(c *gin.Context, department PathDepartment, level PathLevel, path PathTile)
 	// GetProof Get the proof bundle of any ledger record
 	// (GET /v1/proofs/{kind}/{id})
 	GetProof(c *gin.Context, kind PathKind, id PathRecordID)
@@ -3387,6 +4029,59 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(c *gin.Context)
+
+// ShowAudit operation middleware
+func (siw *ServerInterfaceWrapper) ShowAudit(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ShowAuditParams
+
+	// ------------- Optional query parameter "lang" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "lang", c.Request.URL.Query(), &params.Lang, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter lang: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ShowAudit(c, params)
+}
+
+// GetAuditStyle operation middleware
+func (siw *ServerInterfaceWrapper) GetAuditStyle(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetAuditStyle(c)
+}
+
+// GetAuditScript operation middleware
+func (siw *ServerInterfaceWrapper) GetAuditScript(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetAuditScript(c)
+}
 
 // GetLiveness operation middleware
 func (siw *ServerInterfaceWrapper) GetLiveness(c *gin.Context) {
@@ -3487,6 +4182,33 @@ func (siw *ServerInterfaceWrapper) ShowCertificate(c *gin.Context) {
 // RecordAccess operation middleware
 func (siw *ServerInterfaceWrapper) RecordAccess(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RecordAccessParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer Prefer
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -3494,7 +4216,7 @@ func (siw *ServerInterfaceWrapper) RecordAccess(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.RecordAccess(c)
+	siw.Handler.RecordAccess(c, params)
 }
 
 // GetAccessRecord operation middleware
@@ -3565,6 +4287,171 @@ func (siw *ServerInterfaceWrapper) GetAccessProof(c *gin.Context) {
 	siw.Handler.GetAccessProof(c, department, index)
 }
 
+// ListAlarms operation middleware
+func (siw *ServerInterfaceWrapper) ListAlarms(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAlarmsParams
+
+	// ------------- Optional query parameter "department" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "department", c.Request.URL.Query(), &params.Department, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter department: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", c.Request.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter state: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListAlarms(c, params)
+}
+
+// RaiseAlarm operation middleware
+func (siw *ServerInterfaceWrapper) RaiseAlarm(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RaiseAlarmParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RaiseAlarm(c, params)
+}
+
+// GetAlarm operation middleware
+func (siw *ServerInterfaceWrapper) GetAlarm(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathAlarm
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetAlarm(c, id)
+}
+
+// CloseAlarm operation middleware
+func (siw *ServerInterfaceWrapper) CloseAlarm(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathAlarm
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CloseAlarmParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CloseAlarm(c, id, params)
+}
+
 // ListAnchors operation middleware
 func (siw *ServerInterfaceWrapper) ListAnchors(c *gin.Context) {
 
@@ -3606,6 +4493,292 @@ func (siw *ServerInterfaceWrapper) ListAnchors(c *gin.Context) {
 	}
 
 	siw.Handler.ListAnchors(c, params)
+}
+
+// ListAuditLogs operation middleware
+func (siw *ServerInterfaceWrapper) ListAuditLogs(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListAuditLogs(c)
+}
+
+// ReconcileAccess operation middleware
+func (siw *ServerInterfaceWrapper) ReconcileAccess(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReconcileAccessParams
+
+	// ------------- Optional query parameter "provider" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "provider", c.Request.URL.Query(), &params.Provider, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter provider: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "consumer" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "consumer", c.Request.URL.Query(), &params.Consumer, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter consumer: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "fromDay" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "fromDay", c.Request.URL.Query(), &params.FromDay, runtime.BindQueryParameterOptions{Type: "string", Format: "date"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter fromDay: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "toDay" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "toDay", c.Request.URL.Query(), &params.ToDay, runtime.BindQueryParameterOptions{Type: "string", Format: "date"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter toDay: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "settled" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "settled", c.Request.URL.Query(), &params.Settled, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter settled: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ReconcileAccess(c, params)
+}
+
+// ListDiscrepancies operation middleware
+func (siw *ServerInterfaceWrapper) ListDiscrepancies(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDiscrepanciesParams
+
+	// ------------- Optional query parameter "provider" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "provider", c.Request.URL.Query(), &params.Provider, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter provider: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "consumer" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "consumer", c.Request.URL.Query(), &params.Consumer, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter consumer: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "fromDay" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "fromDay", c.Request.URL.Query(), &params.FromDay, runtime.BindQueryParameterOptions{Type: "string", Format: "date"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter fromDay: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "toDay" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "toDay", c.Request.URL.Query(), &params.ToDay, runtime.BindQueryParameterOptions{Type: "string", Format: "date"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter toDay: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "settled" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "settled", c.Request.URL.Query(), &params.Settled, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter settled: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDiscrepancies(c, params)
+}
+
+// TotalAccess operation middleware
+func (siw *ServerInterfaceWrapper) TotalAccess(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params TotalAccessParams
+
+	// ------------- Optional query parameter "catalogCode" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "catalogCode", c.Request.URL.Query(), &params.CatalogCode, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter catalogCode: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "grantId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "grantId", c.Request.URL.Query(), &params.GrantID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter grantId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "department" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "department", c.Request.URL.Query(), &params.Department, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter department: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "purpose" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "purpose", c.Request.URL.Query(), &params.Purpose, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter purpose: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "serviceItem" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "serviceItem", c.Request.URL.Query(), &params.ServiceItem, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter serviceItem: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "caseRef" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "caseRef", c.Request.URL.Query(), &params.CaseRef, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter caseRef: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "subjectRef" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "subjectRef", c.Request.URL.Query(), &params.SubjectRef, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter subjectRef: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "callId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "callId", c.Request.URL.Query(), &params.CallID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter callId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "writer" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "writer", c.Request.URL.Query(), &params.Writer, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter writer: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "operator" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "operator", c.Request.URL.Query(), &params.Operator, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter operator: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "result" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "result", c.Request.URL.Query(), &params.Result, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter result: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", c.Request.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter from: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", c.Request.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter to: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.TotalAccess(c, params)
 }
 
 // TraceAccess operation middleware
@@ -3681,6 +4854,30 @@ func (siw *ServerInterfaceWrapper) TraceAccess(c *gin.Context) {
 		return
 	}
 
+	// ------------- Optional query parameter "writer" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "writer", c.Request.URL.Query(), &params.Writer, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter writer: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "operator" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "operator", c.Request.URL.Query(), &params.Operator, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter operator: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "result" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "result", c.Request.URL.Query(), &params.Result, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter result: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	// ------------- Optional query parameter "from" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", c.Request.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
@@ -3694,6 +4891,14 @@ func (siw *ServerInterfaceWrapper) TraceAccess(c *gin.Context) {
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", c.Request.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
 	if err != nil {
 		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter to: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "order" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "order", c.Request.URL.Query(), &params.Order, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter order: %w", err), http.StatusBadRequest)
 		return
 	}
 
@@ -5428,6 +6633,108 @@ func (siw *ServerInterfaceWrapper) RegisterLog(c *gin.Context) {
 	siw.Handler.RegisterLog(c, params)
 }
 
+// GetLogCheckpoint operation middleware
+func (siw *ServerInterfaceWrapper) GetLogCheckpoint(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "department" -------------
+	var department PathDepartment
+
+	err = runtime.BindStyledParameterWithOptions("simple", "department", c.Param("department"), &department, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter department: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetLogCheckpoint(c, department)
+}
+
+// GetLogEntries operation middleware
+func (siw *ServerInterfaceWrapper) GetLogEntries(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "department" -------------
+	var department PathDepartment
+
+	err = runtime.BindStyledParameterWithOptions("simple", "department", c.Param("department"), &department, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter department: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "path" -------------
+	var path PathTile
+
+	err = runtime.BindStyledParameterWithOptions("simple", "path", c.Param("path"), &path, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter path: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetLogEntries(c, department, path)
+}
+
+// GetLogTile operation middleware
+func (siw *ServerInterfaceWrapper) GetLogTile(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "department" -------------
+	var department PathDepartment
+
+	err = runtime.BindStyledParameterWithOptions("simple", "department", c.Param("department"), &department, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter department: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "level" -------------
+	var level PathLevel
+
+	err = runtime.BindStyledParameterWithOptions("simple", "level", c.Param("level"), &level, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter level: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "path" -------------
+	var path PathTile
+
+	err = runtime.BindStyledParameterWithOptions("simple", "path", c.Param("path"), &path, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter path: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetLogTile(c, department, level, path)
+}
+
 // GetProof operation middleware
 func (siw *ServerInterfaceWrapper) GetProof(c *gin.Context) {
 
@@ -6469,6 +7776,17 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/access-records/:department/:index", wrapper.GetAccessRecord)
 	router.GET(options.BaseURL+"/v1/access-records/:department/:index/proof", wrapper.GetAccessProof)
 	router.GET(options.BaseURL+"/v1/audit/trace", wrapper.TraceAccess)
+	router.GET(options.BaseURL+"/v1/audit/totals", wrapper.TotalAccess)
+	router.GET(options.BaseURL+"/v1/audit/reconciliation", wrapper.ReconcileAccess)
+	router.GET(options.BaseURL+"/v1/audit/reconciliation/calls", wrapper.ListDiscrepancies)
+	router.GET(options.BaseURL+"/v1/audit/logs", wrapper.ListAuditLogs)
+	router.GET(options.BaseURL+"/v1/alarms", wrapper.ListAlarms)
+	router.POST(options.BaseURL+"/v1/alarms", wrapper.RaiseAlarm)
+	router.GET(options.BaseURL+"/v1/alarms/:id", wrapper.GetAlarm)
+	router.POST(options.BaseURL+"/v1/alarms/:id/actions/close", wrapper.CloseAlarm)
+	router.GET(options.BaseURL+"/v1/logs/:department/checkpoint", wrapper.GetLogCheckpoint)
+	router.GET(options.BaseURL+"/v1/logs/:department/tile/:level/:path", wrapper.GetLogTile)
+	router.GET(options.BaseURL+"/v1/logs/:department/tile/entries/:path", wrapper.GetLogEntries)
 	router.GET(options.BaseURL+"/v1/certificates", wrapper.ListCertificates)
 	router.POST(options.BaseURL+"/v1/certificates", wrapper.IssueCertificate)
 	router.GET(options.BaseURL+"/v1/certificates/:ref", wrapper.GetCertificate)
@@ -6476,6 +7794,9 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/certificates/:ref/qr.png", wrapper.GetCertificateQRPNG)
 	router.GET(options.BaseURL+"/v1/certificates/:ref/qr.svg", wrapper.GetCertificateQRSVG)
 	router.GET(options.BaseURL+"/v/:ref", wrapper.ShowCertificate)
+	router.GET(options.BaseURL+"/audit", wrapper.ShowAudit)
+	router.GET(options.BaseURL+"/audit/audit.js", wrapper.GetAuditScript)
+	router.GET(options.BaseURL+"/audit/audit.css", wrapper.GetAuditStyle)
 	router.GET(options.BaseURL+"/v1/verify/:ref", wrapper.VerifyCertificate)
 	router.GET(options.BaseURL+"/v1/verify/:ref/proof", wrapper.GetCertificateProof)
 	router.GET(options.BaseURL+"/v1/proofs/:kind/:id", wrapper.GetProof)
@@ -6540,6 +7861,187 @@ type UnavailableApplicationProblemPlusJSONResponse struct {
 }
 
 type UnsupportedMediaTypeApplicationProblemPlusJSONResponse Problem
+
+type ShowAuditRequestObject struct {
+	Params ShowAuditParams
+}
+
+type ShowAuditResponseObject interface {
+	VisitShowAuditResponse(w http.ResponseWriter) error
+}
+
+type ShowAudit200TextHTMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ShowAudit200TextHTMLResponse) VisitShowAuditResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ShowAudit429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ShowAudit429ApplicationProblemPlusJSONResponse) VisitShowAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ShowAudit500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ShowAudit500ApplicationProblemPlusJSONResponse) VisitShowAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditStyleRequestObject struct {
+}
+
+type GetAuditStyleResponseObject interface {
+	VisitGetAuditStyleResponse(w http.ResponseWriter) error
+}
+
+type GetAuditStyle200TextCSSResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetAuditStyle200TextCSSResponse) VisitGetAuditStyleResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/css")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetAuditStyle429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditStyle429ApplicationProblemPlusJSONResponse) VisitGetAuditStyleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditStyle500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditStyle500ApplicationProblemPlusJSONResponse) VisitGetAuditStyleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditScriptRequestObject struct {
+}
+
+type GetAuditScriptResponseObject interface {
+	VisitGetAuditScriptResponse(w http.ResponseWriter) error
+}
+
+type GetAuditScript200TextJavascriptResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetAuditScript200TextJavascriptResponse) VisitGetAuditScriptResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/javascript")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetAuditScript429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditScript429ApplicationProblemPlusJSONResponse) VisitGetAuditScriptResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditScript500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditScript500ApplicationProblemPlusJSONResponse) VisitGetAuditScriptResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type GetLivenessRequestObject struct {
 }
@@ -6801,22 +8303,31 @@ func (response ShowCertificate503TextHTMLResponse) VisitShowCertificateResponse(
 }
 
 type RecordAccessRequestObject struct {
-	Body *RecordAccessJSONRequestBody
+	Params RecordAccessParams
+	Body   *RecordAccessJSONRequestBody
 }
 
 type RecordAccessResponseObject interface {
 	VisitRecordAccessResponse(w http.ResponseWriter) error
 }
 
-type RecordAccess201JSONResponse AccessReceipts
+type RecordAccess201ResponseHeaders struct {
+	PreferenceApplied string
+}
+
+type RecordAccess201JSONResponse struct {
+	Body    AccessReceipts
+	Headers RecordAccess201ResponseHeaders
+}
 
 func (response RecordAccess201JSONResponse) VisitRecordAccessResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Preference-Applied", fmt.Sprint(response.Headers.PreferenceApplied))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7274,6 +8785,637 @@ func (response GetAccessProof503ApplicationProblemPlusJSONResponse) VisitGetAcce
 	return err
 }
 
+type ListAlarmsRequestObject struct {
+	Params ListAlarmsParams
+}
+
+type ListAlarmsResponseObject interface {
+	VisitListAlarmsResponse(w http.ResponseWriter) error
+}
+
+type ListAlarms200JSONResponse AlarmList
+
+func (response ListAlarms200JSONResponse) VisitListAlarmsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlarms400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlarms400ApplicationProblemPlusJSONResponse) VisitListAlarmsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlarms401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlarms401ApplicationProblemPlusJSONResponse) VisitListAlarmsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlarms429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlarms429ApplicationProblemPlusJSONResponse) VisitListAlarmsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlarms500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlarms500ApplicationProblemPlusJSONResponse) VisitListAlarmsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlarms503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlarms503ApplicationProblemPlusJSONResponse) VisitListAlarmsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarmRequestObject struct {
+	Params RaiseAlarmParams
+	Body   *RaiseAlarmJSONRequestBody
+}
+
+type RaiseAlarmResponseObject interface {
+	VisitRaiseAlarmResponse(w http.ResponseWriter) error
+}
+
+type RaiseAlarm201JSONResponse WrittenAlarm
+
+func (response RaiseAlarm201JSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response RaiseAlarm202JSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm400ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm401ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm403ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm404ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm409ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm413ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm415ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm429ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm500ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlarm503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlarm503ApplicationProblemPlusJSONResponse) VisitRaiseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlarmRequestObject struct {
+	ID PathAlarm `json:"id"`
+}
+
+type GetAlarmResponseObject interface {
+	VisitGetAlarmResponse(w http.ResponseWriter) error
+}
+
+type GetAlarm200JSONResponse WrittenAlarm
+
+func (response GetAlarm200JSONResponse) VisitGetAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlarm400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlarm400ApplicationProblemPlusJSONResponse) VisitGetAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlarm401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlarm401ApplicationProblemPlusJSONResponse) VisitGetAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlarm404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlarm404ApplicationProblemPlusJSONResponse) VisitGetAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlarm429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlarm429ApplicationProblemPlusJSONResponse) VisitGetAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlarm500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlarm500ApplicationProblemPlusJSONResponse) VisitGetAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlarm503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlarm503ApplicationProblemPlusJSONResponse) VisitGetAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarmRequestObject struct {
+	ID     PathAlarm `json:"id"`
+	Params CloseAlarmParams
+	Body   *CloseAlarmJSONRequestBody
+}
+
+type CloseAlarmResponseObject interface {
+	VisitCloseAlarmResponse(w http.ResponseWriter) error
+}
+
+type CloseAlarm200JSONResponse WrittenAlarm
+
+func (response CloseAlarm200JSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response CloseAlarm202JSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm400ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm401ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm403ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm404ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm409ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm413ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm415ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm429ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm500ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm503ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListAnchorsRequestObject struct {
 	Params ListAnchorsParams
 }
@@ -7379,6 +9521,537 @@ func (response ListAnchors503ApplicationProblemPlusJSONResponse) VisitListAnchor
 	return err
 }
 
+type ListAuditLogsRequestObject struct {
+}
+
+type ListAuditLogsResponseObject interface {
+	VisitListAuditLogsResponse(w http.ResponseWriter) error
+}
+
+type ListAuditLogs200JSONResponse AuditLogs
+
+func (response ListAuditLogs200JSONResponse) VisitListAuditLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditLogs400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ListAuditLogs400ApplicationProblemPlusJSONResponse) VisitListAuditLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditLogs401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ListAuditLogs401ApplicationProblemPlusJSONResponse) VisitListAuditLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditLogs403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListAuditLogs403ApplicationProblemPlusJSONResponse) VisitListAuditLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditLogs429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ListAuditLogs429ApplicationProblemPlusJSONResponse) VisitListAuditLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditLogs500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ListAuditLogs500ApplicationProblemPlusJSONResponse) VisitListAuditLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditLogs503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListAuditLogs503ApplicationProblemPlusJSONResponse) VisitListAuditLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileAccessRequestObject struct {
+	Params ReconcileAccessParams
+}
+
+type ReconcileAccessResponseObject interface {
+	VisitReconcileAccessResponse(w http.ResponseWriter) error
+}
+
+type ReconcileAccess200JSONResponse Reconciliation
+
+func (response ReconcileAccess200JSONResponse) VisitReconcileAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileAccess400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ReconcileAccess400ApplicationProblemPlusJSONResponse) VisitReconcileAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileAccess401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ReconcileAccess401ApplicationProblemPlusJSONResponse) VisitReconcileAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileAccess403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ReconcileAccess403ApplicationProblemPlusJSONResponse) VisitReconcileAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileAccess404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ReconcileAccess404ApplicationProblemPlusJSONResponse) VisitReconcileAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileAccess429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ReconcileAccess429ApplicationProblemPlusJSONResponse) VisitReconcileAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileAccess500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ReconcileAccess500ApplicationProblemPlusJSONResponse) VisitReconcileAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileAccess503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ReconcileAccess503ApplicationProblemPlusJSONResponse) VisitReconcileAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDiscrepanciesRequestObject struct {
+	Params ListDiscrepanciesParams
+}
+
+type ListDiscrepanciesResponseObject interface {
+	VisitListDiscrepanciesResponse(w http.ResponseWriter) error
+}
+
+type ListDiscrepancies200JSONResponse DiscrepancyList
+
+func (response ListDiscrepancies200JSONResponse) VisitListDiscrepanciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDiscrepancies400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ListDiscrepancies400ApplicationProblemPlusJSONResponse) VisitListDiscrepanciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDiscrepancies401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ListDiscrepancies401ApplicationProblemPlusJSONResponse) VisitListDiscrepanciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDiscrepancies403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListDiscrepancies403ApplicationProblemPlusJSONResponse) VisitListDiscrepanciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDiscrepancies404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ListDiscrepancies404ApplicationProblemPlusJSONResponse) VisitListDiscrepanciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDiscrepancies429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ListDiscrepancies429ApplicationProblemPlusJSONResponse) VisitListDiscrepanciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDiscrepancies500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ListDiscrepancies500ApplicationProblemPlusJSONResponse) VisitListDiscrepanciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDiscrepancies503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListDiscrepancies503ApplicationProblemPlusJSONResponse) VisitListDiscrepanciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TotalAccessRequestObject struct {
+	Params TotalAccessParams
+}
+
+type TotalAccessResponseObject interface {
+	VisitTotalAccessResponse(w http.ResponseWriter) error
+}
+
+type TotalAccess200JSONResponse AuditTotals
+
+func (response TotalAccess200JSONResponse) VisitTotalAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TotalAccess400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response TotalAccess400ApplicationProblemPlusJSONResponse) VisitTotalAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TotalAccess401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response TotalAccess401ApplicationProblemPlusJSONResponse) VisitTotalAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TotalAccess403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response TotalAccess403ApplicationProblemPlusJSONResponse) VisitTotalAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TotalAccess404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response TotalAccess404ApplicationProblemPlusJSONResponse) VisitTotalAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TotalAccess429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response TotalAccess429ApplicationProblemPlusJSONResponse) VisitTotalAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TotalAccess500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response TotalAccess500ApplicationProblemPlusJSONResponse) VisitTotalAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TotalAccess503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response TotalAccess503ApplicationProblemPlusJSONResponse) VisitTotalAccessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type TraceAccessRequestObject struct {
 	Params TraceAccessParams
 }
@@ -7387,7 +10060,7 @@ type TraceAccessResponseObject interface {
 	VisitTraceAccessResponse(w http.ResponseWriter) error
 }
 
-type TraceAccess200JSONResponse AccessEntryList
+type TraceAccess200JSONResponse Trace
 
 func (response TraceAccess200JSONResponse) VisitTraceAccessResponse(w http.ResponseWriter) error {
 
@@ -13728,6 +16401,377 @@ func (response RegisterLog503ApplicationProblemPlusJSONResponse) VisitRegisterLo
 	return err
 }
 
+type GetLogCheckpointRequestObject struct {
+	Department PathDepartment `json:"department"`
+}
+
+type GetLogCheckpointResponseObject interface {
+	VisitGetLogCheckpointResponse(w http.ResponseWriter) error
+}
+
+type GetLogCheckpoint200ResponseHeaders struct {
+	CacheControl string
+}
+
+type GetLogCheckpoint200TextResponse struct {
+	Body    string
+	Headers GetLogCheckpoint200ResponseHeaders
+}
+
+func (response GetLogCheckpoint200TextResponse) VisitGetLogCheckpointResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("Cache-Control", fmt.Sprint(response.Headers.CacheControl))
+	w.WriteHeader(200)
+
+	_, err := w.Write([]byte(fmt.Sprint(response.Body)))
+	return err
+}
+
+type GetLogCheckpoint400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogCheckpoint400ApplicationProblemPlusJSONResponse) VisitGetLogCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogCheckpoint404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogCheckpoint404ApplicationProblemPlusJSONResponse) VisitGetLogCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogCheckpoint429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogCheckpoint429ApplicationProblemPlusJSONResponse) VisitGetLogCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogCheckpoint500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogCheckpoint500ApplicationProblemPlusJSONResponse) VisitGetLogCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogCheckpoint503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogCheckpoint503ApplicationProblemPlusJSONResponse) VisitGetLogCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogEntriesRequestObject struct {
+	Department PathDepartment `json:"department"`
+	Path       PathTile       `json:"path"`
+}
+
+type GetLogEntriesResponseObject interface {
+	VisitGetLogEntriesResponse(w http.ResponseWriter) error
+}
+
+type GetLogEntries200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetLogEntries200ApplicationOctetStreamResponse) VisitGetLogEntriesResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetLogEntries400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogEntries400ApplicationProblemPlusJSONResponse) VisitGetLogEntriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogEntries401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogEntries401ApplicationProblemPlusJSONResponse) VisitGetLogEntriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogEntries403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogEntries403ApplicationProblemPlusJSONResponse) VisitGetLogEntriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogEntries404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogEntries404ApplicationProblemPlusJSONResponse) VisitGetLogEntriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogEntries429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogEntries429ApplicationProblemPlusJSONResponse) VisitGetLogEntriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogEntries500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogEntries500ApplicationProblemPlusJSONResponse) VisitGetLogEntriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogEntries503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogEntries503ApplicationProblemPlusJSONResponse) VisitGetLogEntriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogTileRequestObject struct {
+	Department PathDepartment `json:"department"`
+	Level      PathLevel      `json:"level"`
+	Path       PathTile       `json:"path"`
+}
+
+type GetLogTileResponseObject interface {
+	VisitGetLogTileResponse(w http.ResponseWriter) error
+}
+
+type GetLogTile200ResponseHeaders struct {
+	CacheControl string
+}
+
+type GetLogTile200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	Headers       GetLogTile200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetLogTile200ApplicationOctetStreamResponse) VisitGetLogTileResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Cache-Control", fmt.Sprint(response.Headers.CacheControl))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetLogTile400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogTile400ApplicationProblemPlusJSONResponse) VisitGetLogTileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogTile404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogTile404ApplicationProblemPlusJSONResponse) VisitGetLogTileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogTile429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogTile429ApplicationProblemPlusJSONResponse) VisitGetLogTileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogTile500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogTile500ApplicationProblemPlusJSONResponse) VisitGetLogTileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLogTile503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetLogTile503ApplicationProblemPlusJSONResponse) VisitGetLogTileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetProofRequestObject struct {
 	Kind PathKind     `json:"kind"`
 	ID   PathRecordID `json:"id"`
@@ -17357,6 +20401,15 @@ func (response GetCertificateProof503ApplicationProblemPlusJSONResponse) VisitGe
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ShowAudit Show the page for auditors
+	// (GET /audit)
+	ShowAudit(ctx context.Context, request ShowAuditRequestObject) (ShowAuditResponseObject, error)
+	// GetAuditStyle Get the style of the page for auditors
+	// (GET /audit/audit.css)
+	GetAuditStyle(ctx context.Context, request GetAuditStyleRequestObject) (GetAuditStyleResponseObject, error)
+	// GetAuditScript Get the script of the page for auditors
+	// (GET /audit/audit.js)
+	GetAuditScript(ctx context.Context, request GetAuditScriptRequestObject) (GetAuditScriptResponseObject, error)
 	// GetLiveness Say that the process runs
 	// (GET /livez)
 	GetLiveness(ctx context.Context, request GetLivenessRequestObject) (GetLivenessResponseObject, error)
@@ -17381,9 +20434,33 @@ type StrictServerInterface interface {
 	// GetAccessProof Get the inclusion proof of an access record
 	// (GET /v1/access-records/{department}/{index}/proof)
 	GetAccessProof(ctx context.Context, request GetAccessProofRequestObject) (GetAccessProofResponseObject, error)
+	// ListAlarms List alarms
+	// (GET /v1/alarms)
+	ListAlarms(ctx context.Context, request ListAlarmsRequestObject) (ListAlarmsResponseObject, error)
+	// RaiseAlarm Raise an alarm
+	// (POST /v1/alarms)
+	RaiseAlarm(ctx context.Context, request RaiseAlarmRequestObject) (RaiseAlarmResponseObject, error)
+	// GetAlarm Get an alarm
+	// (GET /v1/alarms/{id})
+	GetAlarm(ctx context.Context, request GetAlarmRequestObject) (GetAlarmResponseObject, error)
+	// CloseAlarm Close an alarm
+	// (POST /v1/alarms/{id}/actions/close)
+	CloseAlarm(ctx context.Context, request CloseAlarmRequestObject) (CloseAlarmResponseObject, error)
 	// ListAnchors List the anchors of access logs
 	// (GET /v1/anchors)
 	ListAnchors(ctx context.Context, request ListAnchorsRequestObject) (ListAnchorsResponseObject, error)
+	// ListAuditLogs Say how far each log was verified and what was found
+	// (GET /v1/audit/logs)
+	ListAuditLogs(ctx context.Context, request ListAuditLogsRequestObject) (ListAuditLogsResponseObject, error)
+	// ReconcileAccess Count the calls of each pair of departments and day by what both logs say
+	// (GET /v1/audit/reconciliation)
+	ReconcileAccess(ctx context.Context, request ReconcileAccessRequestObject) (ReconcileAccessResponseObject, error)
+	// ListDiscrepancies List the calls that one side only logged or on which the sides differ
+	// (GET /v1/audit/reconciliation/calls)
+	ListDiscrepancies(ctx context.Context, request ListDiscrepanciesRequestObject) (ListDiscrepanciesResponseObject, error)
+	// TotalAccess Count what a trace answers
+	// (GET /v1/audit/totals)
+	TotalAccess(ctx context.Context, request TotalAccessRequestObject) (TotalAccessResponseObject, error)
 	// TraceAccess Trace who used which data, when, why and under which grant
 	// (GET /v1/audit/trace)
 	TraceAccess(ctx context.Context, request TraceAccessRequestObject) (TraceAccessResponseObject, error)
@@ -17510,6 +20587,15 @@ type StrictServerInterface interface {
 	// RegisterLog Register this department's access log
 	// (POST /v1/logs)
 	RegisterLog(ctx context.Context, request RegisterLogRequestObject) (RegisterLogResponseObject, error)
+	// GetLogCheckpoint Get the latest checkpoint of this department's log
+	// (GET /v1/logs/{department}/checkpoint)
+	GetLogCheckpoint(ctx context.Context, request GetLogCheckpointRequestObject) (GetLogCheckpointResponseObject, error)
+	// GetLogEntries Get a bundle of entries of this department's log
+	// (GET /v1/logs/{department}/tile/entries/{path})
+	GetLogEntries(ctx context.Context, request GetLogEntriesRequestObject) (GetLogEntriesResponseObject, error)
+	// GetLogTile Get a tile of hashes of this department's log
+	// (GET /v1/logs/{department}/tile/{level}/{path})
+	GetLogTile(ctx context.Context, request GetLogTileRequestObject) (GetLogTileResponseObject, error)
 	// GetProof Get the proof bundle of any ledger record
 	// (GET /v1/proofs/{kind}/{id})
 	GetProof(ctx context.Context, request GetProofRequestObject) (GetProofResponseObject, error)
@@ -17633,6 +20719,80 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictGinServerOptions
+}
+
+// ShowAudit operation middleware
+func (sh *strictHandler) ShowAudit(ctx *gin.Context, params ShowAuditParams) {
+	var request ShowAuditRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ShowAudit(ctx, request.(ShowAuditRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ShowAudit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ShowAuditResponseObject); ok {
+		if err := validResponse.VisitShowAuditResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAuditStyle operation middleware
+func (sh *strictHandler) GetAuditStyle(ctx *gin.Context) {
+	var request GetAuditStyleRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAuditStyle(ctx, request.(GetAuditStyleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAuditStyle")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetAuditStyleResponseObject); ok {
+		if err := validResponse.VisitGetAuditStyleResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAuditScript operation middleware
+func (sh *strictHandler) GetAuditScript(ctx *gin.Context) {
+	var request GetAuditScriptRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAuditScript(ctx, request.(GetAuditScriptRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAuditScript")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetAuditScriptResponseObject); ok {
+		if err := validResponse.VisitGetAuditScriptResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // GetLiveness operation middleware
@@ -17759,8 +20919,10 @@ func (sh *strictHandler) ShowCertificate(ctx *gin.Context, ref PathAnyRef, param
 }
 
 // RecordAccess operation middleware
-func (sh *strictHandler) RecordAccess(ctx *gin.Context) {
+func (sh *strictHandler) RecordAccess(ctx *gin.Context, params RecordAccessParams) {
 	var request RecordAccessRequestObject
+
+	request.Params = params
 
 	var body RecordAccessJSONRequestBody
 	var err error
@@ -17854,6 +21016,147 @@ func (sh *strictHandler) GetAccessProof(ctx *gin.Context, department PathDepartm
 	}
 }
 
+// ListAlarms operation middleware
+func (sh *strictHandler) ListAlarms(ctx *gin.Context, params ListAlarmsParams) {
+	var request ListAlarmsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAlarms(ctx, request.(ListAlarmsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAlarms")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListAlarmsResponseObject); ok {
+		if err := validResponse.VisitListAlarmsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RaiseAlarm operation middleware
+func (sh *strictHandler) RaiseAlarm(ctx *gin.Context, params RaiseAlarmParams) {
+	var request RaiseAlarmRequestObject
+
+	request.Params = params
+
+	var body RaiseAlarmJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RaiseAlarm(ctx, request.(RaiseAlarmRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RaiseAlarm")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RaiseAlarmResponseObject); ok {
+		if err := validResponse.VisitRaiseAlarmResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAlarm operation middleware
+func (sh *strictHandler) GetAlarm(ctx *gin.Context, id PathAlarm) {
+	var request GetAlarmRequestObject
+
+	request.ID = id
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAlarm(ctx, request.(GetAlarmRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAlarm")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetAlarmResponseObject); ok {
+		if err := validResponse.VisitGetAlarmResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CloseAlarm operation middleware
+func (sh *strictHandler) CloseAlarm(ctx *gin.Context, id PathAlarm, params CloseAlarmParams) {
+	var request CloseAlarmRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body CloseAlarmJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CloseAlarm(ctx, request.(CloseAlarmRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CloseAlarm")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CloseAlarmResponseObject); ok {
+		if err := validResponse.VisitCloseAlarmResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListAnchors operation middleware
 func (sh *strictHandler) ListAnchors(ctx *gin.Context, params ListAnchorsParams) {
 	var request ListAnchorsRequestObject
@@ -17873,6 +21176,108 @@ func (sh *strictHandler) ListAnchors(ctx *gin.Context, params ListAnchorsParams)
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(ListAnchorsResponseObject); ok {
 		if err := validResponse.VisitListAnchorsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListAuditLogs operation middleware
+func (sh *strictHandler) ListAuditLogs(ctx *gin.Context) {
+	var request ListAuditLogsRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAuditLogs(ctx, request.(ListAuditLogsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAuditLogs")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListAuditLogsResponseObject); ok {
+		if err := validResponse.VisitListAuditLogsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReconcileAccess operation middleware
+func (sh *strictHandler) ReconcileAccess(ctx *gin.Context, params ReconcileAccessParams) {
+	var request ReconcileAccessRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReconcileAccess(ctx, request.(ReconcileAccessRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReconcileAccess")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ReconcileAccessResponseObject); ok {
+		if err := validResponse.VisitReconcileAccessResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDiscrepancies operation middleware
+func (sh *strictHandler) ListDiscrepancies(ctx *gin.Context, params ListDiscrepanciesParams) {
+	var request ListDiscrepanciesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDiscrepancies(ctx, request.(ListDiscrepanciesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDiscrepancies")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListDiscrepanciesResponseObject); ok {
+		if err := validResponse.VisitListDiscrepanciesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// TotalAccess operation middleware
+func (sh *strictHandler) TotalAccess(ctx *gin.Context, params TotalAccessParams) {
+	var request TotalAccessRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.TotalAccess(ctx, request.(TotalAccessRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TotalAccess")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(TotalAccessResponseObject); ok {
+		if err := validResponse.VisitTotalAccessResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -19287,6 +22692,87 @@ func (sh *strictHandler) RegisterLog(ctx *gin.Context, params RegisterLogParams)
 	}
 }
 
+// GetLogCheckpoint operation middleware
+func (sh *strictHandler) GetLogCheckpoint(ctx *gin.Context, department PathDepartment) {
+	var request GetLogCheckpointRequestObject
+
+	request.Department = department
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLogCheckpoint(ctx, request.(GetLogCheckpointRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLogCheckpoint")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetLogCheckpointResponseObject); ok {
+		if err := validResponse.VisitGetLogCheckpointResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetLogEntries operation middleware
+func (sh *strictHandler) GetLogEntries(ctx *gin.Context, department PathDepartment, path PathTile) {
+	var request GetLogEntriesRequestObject
+
+	request.Department = department
+	request.Path = path
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLogEntries(ctx, request.(GetLogEntriesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLogEntries")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetLogEntriesResponseObject); ok {
+		if err := validResponse.VisitGetLogEntriesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetLogTile operation middleware
+func (sh *strictHandler) GetLogTile(ctx *gin.Context, department PathDepartment, level PathLevel, path PathTile) {
+	var request GetLogTileRequestObject
+
+	request.Department = department
+	request.Level = level
+	request.Path = path
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLogTile(ctx, request.(GetLogTileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLogTile")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetLogTileResponseObject); ok {
+		if err := validResponse.VisitGetLogTileResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetProof operation middleware
 func (sh *strictHandler) GetProof(ctx *gin.Context, kind PathKind, id PathRecordID) {
 	var request GetProofRequestObject
@@ -20110,332 +23596,401 @@ func (sh *strictHandler) GetCertificateProof(ctx *gin.Context, ref PathRef) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P17lxvFuS+Ov5X66eyznKxorr4A47+GGRu841s8DpwE/DM13SWpMq0qpat6ZOHlvSDEBAiOSWLCCeHm",
-	"E5Kwc4gDgQ3G5vJe9hpp7L/OW/iueqqqu1rqlro1M7INyspaeNTddX3qqef6eS5WPN5scUaYFJWli5UW",
-	"DnGTSBLCXytRKHio/uUT4YW0JSlnlaXKM4xckM8gXkOyQVAL1wlaJzUektlKtULVGz+PSNipVCsMN0ll",
-	"qeLphqoV4TVIE6sWm/jCccLqslFZOriwWK00KbN/L1QrstNS3wkZUlavXKpWLszU+Yz6dUZs0NYMh6Hg",
-	"YKbFKZMkrCzVcCDIpWplNcQ1OTjkHxLSQlQiLBBGvnoH3bny8vYH3+QNGd5JjdgnNRwF0nQVj3Gd84Bg",
-	"VmqQRy60eCiP8rCJYaxZA6jpp9VKSH4e0ZD4lSUZRsQdEWFRs7L0VMX3sJzBrUq14onNyrmB5btUrRyl",
-	"gSThCg6CvP48HATH/Lw9OnRg97bIjkWQ/LEIcobU8gazOD+/+6OROOD1Fe4PGVTyyuRWqYFZnfhrlHlk",
-	"kKpPsaCD2g0sURsL1A6plIQhLBEPEa5JEiLZoAJJ2sw/mm4H7rQM/S1VfCzJjGqisgvT4UxETZLBU842",
-	"CPJJC4eySZhEUk0Kiw2BajwENuNjiXMnYZt1J/BvIalVlir/Yy5hcXP6qZhbjXuC7Sw/kaSBPHJJJjO5",
-	"UR0NeXNwadWpF6iJfVKONGqqtT0nicdCnL+IdfWwjysNW8Fjq2OM4NQmCf0o43gpfruEeHzIMCwXCmiT",
-	"StTAArWwEMQHEl3vIMbbeUvJTRfuPHZwf+hxnw75JvWLHqaWfluMPEwt2+zEyPZ0FLZ4/m3QMo/zb4Nd",
-	"vw7WSLhJPXJMkmbeqITzyuTuqbUGDslZaCRnWPELRbcvaXKM4UgsMw7OmuQh8ZFQTxXDUf+IRB7BwWt5",
-	"a3hg95cwWv8Z8XJZjtCPJyt+nCUXMoTW0ziUVspWowPevS5kiD2Zt5hStTTBgfOh941WC0ZfNZLv5UVz",
-	"zCfNFpeEeZ0fks7ggE/iJhGaxatxcrROkM8ZqSLK0IL6YWHxYbRJBV0PCFpeWzl2DHkNrLaBhGIWrSkm",
-	"i+uYMnUNqN0SarccDoyZj0IekGryVIaYCeypIaheGZcojJhuZglew0y0SQhDahBUo6GQiDOyT8wixeA3",
-	"SAdF9vrBjMsGCdVz9UFIaupRvNwNgjVHN+vtrMiMWpIcgllYfLifYFpYShKqNv//T/3/Zv7j3A/+bWdb",
-	"w9b5hTM8GCHcUmkFQTU5HuQSknpWmPNBv2VGexyzeoTrGYN9tqEOJ2GH0bLnkZacsa8in3hw7cL+tKnI",
-	"HXqAWT1LQBhjVY8rCWVwkHobXb39MDo4j9oNpTSsC8JyuQqIPNna8EHFU/AF2lS6qOUw+q+Ev6jx1UlY",
-	"ahInuB9l0cWT1NeTwKgJr6hT2qIXSCAOo4eLzEZ/lj2dh53Z7F/ctcmcxrKxzDrqVhnklySUtEY9dVmG",
-	"pEZCwryESlpYNhz6hmsp3yTgcvuDh0ZwezMuq/T2c3FQd5HHfXIYqQMoAiwairsIYGkC/c/FoznD9LSS",
-	"XGicI5VmM8wMlSvdaUrjyu+6jChruj62mtMl9cfuSqkqtnnmkwtZxxXXEFXPFIWrIxvwes6Cw2tDxxLf",
-	"qZTJQwcqDmXPD1K2GdgPKfNzZr6hHo079zPE46EPrduuTkbN9SxV5tGAexuIwdOcueuHuz55PUi99YPq",
-	"lZZt1R2stWm4oeCKfrryH09XqnBdkQu42QoIavGAeuQ/Fh4ydzXCzGvw8DDCZQ7VCGIrJejFc9xjflTw",
-	"BJy9sBdHDFq1XTxBQgHzG5D+gHzsrbipX6uiWsibaCFn2uatUfthbo55+N/wu+RStbJGn83gwwEO6wTo",
-	"Rv9LfZirSakWdkOEuKQmJlqcCaI9AZzVAqqVJo8zaZgwbrUCRSeUs7lWyNcD0vzBz4Re5GJbdFp/Vbmk",
-	"ukxP/BhI4zgICfY7KITTSHz0vWfIBSqkeOb71VjqdWXpNmcgbmPESBspabXZkqiJO0hEnkeIX0XGoqib",
-	"3CfQM3CYn0E+J1oQx0HA24hK9L1nPDPzZ74/q9bvKA/Xqe8TNsmVUPzGw0FAwn3C1Sp4CLIwTE4N2+da",
-	"QP7eMzU7TDPsY2pzGQ4mPeo6lqSNO6iGaQB7R81Anvm+VmI8HAnQWCgDFqokjoj5RO+Q0nQJor6ZwyYO",
-	"qD/pKagDToREHmaIkU0SWjpSzJpKdREwX8DUYHxmxU9yeZRHbOLDlQ3K6mAt8BN6hhODvvcM4/J8TY3K",
-	"DPJUJD3eJD9mG4y3h5F0uSH2NZs3UvfQYnsBMh/ogOsmrGYMDaEOkbNolcMvgsCbWl8+rG7YAEiGt0gI",
-	"Y1Y8Uqu9wMGOcz2VLCtLohPFXyulX7U5O4ydXqpWzhAZdmaWazJLdlkjHle0ITmosNYaotqlrJ7ZdHIf",
-	"QOtYEtDlyGTpiHPUxKxjaV9Rd4glOR/osSjqSS1umVUoMO2znB9Xd92kz8469zuK4uCiVRxISWrqKgDW",
-	"JTk/D0/M4fkxw5FsECZBUproBp3kSPINwuAq44xoCz/wfstx47Ovjg763jNRerQDW/jkk0/OLDtvpMfZ",
-	"T/iX9Pw3MQ3wejDxjQqIrzbIw0zNcF0xaew1iA83O+eoRtrOPSmMJe2wWg9gj663FJbGTmSvKfvHTESt",
-	"Fg8l8U8Qn2Jryb8XVA4SA/ECHOq7rJ/fw8rEwz3fVOM9r2YF9H/JzhWWSRu9zmh2AbPwfapFy9OhYqqS",
-	"KkHSRE60nJ/Umno0WzLvXn1j+7UXEYbGq+juc891//TOnet/6f3jzygkMgqBydsoCP0aiOTq0WAchCv9",
-	"GoF5pUG8jVU7AJB6scgayhkj5mvzku5B21dTvor5+SxNK9ERnkpmmwyPa3/EpSosoxBHmAw7JReRWhNC",
-	"KU23WgkIrj2ORSP16XpHZhrctcA8ivz0JLT2PDB9a6eI+41bHbEex2lpwqKSNNP/GD1svfaX4rHgMMTw",
-	"NzMemmFNnFTvDMwYOjcN5E/yGGtFoyfYbyEnSInPvIbA7eeDXxfdufHN3TdubL/+x+03Xp9FxyRIg+q8",
-	"oxYJhZaM0iuFM4zFTypCl0bzAI7ZxD5onsW8MyaeaJBp6pGud9A6lw0kqE/AM+g6FpZnfopnnp2feWTm",
-	"3MWFQ9VDBy79W3YXOkxokHG88s7W7c+2v/xD9+rnOuSrJUjkc9Zp9h3ZxYwTW02F+pSO8DEfO/aG4TZk",
-	"z4mJKedm92lIPCvUDv00fvFSNY6pKBRKMXiG3MC9Av7EJr5wTH8a++nN3wuDh0yL31khh6dL7Z9txzqW",
-	"Rn7QckIpyu1BK4ldGIhJyGGgKzxiGQduVZ1d/YZI3TAlWboR2ldp3dzFfeSbMSpt6Sn1BThL+qfwdIVv",
-	"PF0BN7V2QeJA/aG0/ygk4Ero278C50mkYzFG7qXjwB9kPjiQxE+smlXUIBewupObOChEWqIjzED6rFVM",
-	"b5PSHfU7WigHu02/oLBQRFCIz2w1ic1M4qHS0Yh9PKca3zpOMI8TJOdE1KSjWPTknIPYd5bSJNxPawOk",
-	"VK2YCFYgl/zL7wzxCG2Vvd+TG2Zgl2hJj8oOpKY+OfHoCjr0yKFFpF5BDSwaVW0hwqGP1rEghw6k+ssT",
-	"tVohb1KRFVpD64z4SngnNtgg4PV9Am2QzmxlFFHFhJQhh9kuR26TKLlPofNZ/6HRVpfQTwzwhgPOVqpl",
-	"5DZLQQOSW98CxGMZOksj5ZYQxZb1hps5JLrnPgHqixCW0rIEr7IC1TBBaJQsU0Bcua9ElMGjPSCRDLzS",
-	"L1YEvF4n/nKJtXYFkZHSxd5IE6OEhwGWVUASKHD1D7nrB+/CfD9T36U94pIecssO52dmBNV7cls6WQqj",
-	"781UWOEOLlGHmjNZGDiWgbUEwalaZemp4SR4gkhcuVS92H+1Noi3AT7BHO93cgtV0cri2mkkA16fST6b",
-	"zeRgasIiy7iihV5eQwR7DQT7hgRlHtGRSiHZpDwSxm1e+GqA0HK9yhlcgYe0Tln2CW+zsU6vGad15JYV",
-	"3DmXWbG0A9LD4HEZp8O+o6TnHC9L1TqTYVR9c6u6BBLv6yA9nhu8JpMPdQhXwOvWeq0UBCZ4KGnUNEY/",
-	"ol1/mqr33AT0pDYJmzM0WSMQWKhX802hr73a++VVhOshIVV094UPui+9aH5TVBh0qmjr5hXzi47+TNlG",
-	"1XdgZFHvAjdRr2Tkitmh7NyWO1RoS0/XvdbT8z4KuqQaNsWBnr52fbOgk+IDOzRLDIgMpI6DR7GgYogt",
-	"WHJnqbNGUig1IRnKQtZIWiSk3C/O0U/r9wfP3qilLBzL+POIS1x8QD+C1/dwPCNt9ql92k17/aNYeo0z",
-	"sYBURnflPskgrWWB6nSTsBRBjZRv/Vh667s6Hl+eWTx4yGolhMmQErEP6fdFFf2MU6ZtsYy0A8q0JXbw",
-	"esnO8jhVQzgIbLOHEWm2ZAdR6KyDfFqr6ZC9ESoprEQ1zgIxk8lc7oB7G2U5EpbYquoDE2tk6vB9y6a9",
-	"gQOWooHGWBzBOOw0wBxMsKMjMuQOESStMINUTqydRsdWBWo3uDAqNAmFkczK0Y8TiVH8sjybfDRS644j",
-	"NBvW1ODMuprsUTLdvkHlUsPjOrFhShO7SxM73r/cDdtzIU4ziYkKb+7+lZTCnWsu/sC26J6wciu2bhll",
-	"CaqT6d4KH/2+xdJdp5vLWrMVHBCl1+xYVfVxR5yq1bL8KR2B2lQ2eCRRm4cbVYSFR5hvYq+K80cwCwhY",
-	"+sFuem/+onvjzSUkiEzS3YhSjalHwG/aitYDKhr6BA5m/QoehVnJ/WfjVjJZy2ZR/6KaulqkLG+IjEL1",
-	"CMLu1iIG/9ap9yGBNSM+ogyRCxomAN356IWtL3879kJ2CA4zY2PSNASvVZ0ga7vHzmTidUtvTwEd9Eke",
-	"blBWRzDZ7ud/2frqrd4bf9HaqOp51iXPSemc8XGYKOOyvRozXIlJbg4zF4+3zdkDjO12YlwJe9iy6Yaz",
-	"RdKh40nCtYr7CJ60Zg5rZrThV0ITX0g0Sc8irR4L1MCbBJFNEnZQjZLAn0VPahyCkNSpkCZUtRkJqV+l",
-	"Qj2LAmLlFGPphPPNuEkmpgI5A6siwc2ZDwJUo3CsBYLoW8nrRDa0FN/nuDBpyP0Jo/MZKpW643iTQiB+",
-	"J1HbvAALofNMMk0eW99c7z3/zzv/9cverde6L724/fHtKqqFhCBJLsA6gul+hFc1r+/MlDe3x63bf95+",
-	"7/lBZ3Wh5v1IZqf63Xn+1Tuf/nmu9/YLdz7989atX9+9/sXYc6jF8EHpPmo0IEi0QoJ90SBEQlDQOhYE",
-	"0SauEyRkSHATCRLUzusv1xU7xC065mz1QGwoY9/t+N6X3S+vbn98u/vOr+EyNn5X2Px0kpQnNg9DKsM6",
-	"0ark7JjjKceAzZEGm/4ow1BOh4WMRRA46HFm2QXioQ5kh3io4RakUjaj3EFukizx5fWPelduqPN1629o",
-	"4b+f+/2BKgwr4O04BJp1kGpunzA7ooWNRx4ZKdlmDEMHXg49669d2f7bR2MfC94ibMUu86j9UC8r4qfC",
-	"3RprykilbI/J5VQP2Uej++VzvWtf66OxhBZQ7433em9f37r9mX5QRYuo99bL6Z/2o62bV7ZuvaT/3oXt",
-	"0BGBOFjFEmcQx2cvd6++snXz71u3buktWkKMM4LqhJEQB0gQJqikm6Q/dKbg6tib8FStRrNk4N7V17a+",
-	"/lPvD190X7x894UP1P/f+GAolyhBKbbzHwvPG9K1vgmqaPv2u1s3n9t+/+utL9/c+ub69rUPsu6IhcLd",
-	"qzucs+zk6zvXX+1d+6b76q3uS7+roscenTuLFhcPzVfRIeTTOpViTNYYkgBL4q9kWx+7lz+58/w19/6r",
-	"KokhTr0zlr48XpUZKjYOPwWWWPgM79HBhUGcyNydVoCluvTOS7weEBT/CTdv/BduUdTENEBN4tOoOeaO",
-	"CRfwp3+7Pt669X+zGAg8SDMQ81PMQODvXWAg2vWdKexojrH9ye3t2+9WkRWwxz+vUcvHkqx0vCxUCBqG",
-	"pB4FOEQhwQHgdPmYBh3UJmQj6KAmZ7IRdNDPIxxKEgYd1MBB7bzSQYIOMv8Buhlroy7lKwtJOP+OPPKJ",
-	"ylFAmrEKio7dUf9MIjyGR+HAW0pcwELmpkyfbRDUoPUGEdImTMdcYjYzFIW3KMttSvWFQrJJSRtSXNs8",
-	"9GN/grGp6MeZlpCWNkVkt22Hp5NKdSuo3VAnFSNj1aACmTYOo/k08xicyfjBPXl+qicbSr5Cda4UwRC1",
-	"wQlWqwWUAeITJCtR2fBD3GaZHC4jZkdNszjNrWib6bns/Fe9L2Kfi35nV9AsaLKCajwsCkxamM6JL+HJ",
-	"032NhCyjekUF+fmofH6gLbJJUiEpznbGvq0Cp0qjncWcaHfW19LTPuGurwaViCmU15AfSXP3jr28m3nn",
-	"+VTNhl8oVoEoU4qZtjuOwCxwzSZO9FS8ka4Vz3r4LCvr5016P9OsJzndCQ+JT1JM6PGOFDD/WVwbJcx0",
-	"0PafbnS/er339vXtP92Y7WfakzP+ORfFhA2AuudNa83a2RWVE2JKbPMDT/pumaH3xjC+P5xN9+NHyYaD",
-	"qAaDs2zVYrnkcFXLv/eM4S4bZFaSsKxdYaa7tAKG3w73N9xTjrqbC5jLLo8Z/hgD6ZL8GybDtBwzOn0u",
-	"EsY4ioHuLWNcRkKSljZFey6TdPni41RIXj47dRyL3JokrXvCDW3QcgnTvpv9o7pBWve5e/2LQdN5YUPc",
-	"7hnb+oPjimmesW1nEKy4vLK6LEx2h/Zx7BOHDZpKwLmwlkbNdnY4aZnZ/wo6iX6CVtFZdBydQI+hR9Ex",
-	"dHQJdf/xxvaHf0W91z/qPvcluvPp37o3n0e9N/7Se+td85/eG5/dfeNTdPe523e+/i3qvv+r3icfoLvP",
-	"vbl97QPUvfrq9r++7t5SDXzafefXqPdfN7Z/8cVYxrAhGmQOyq4uYKCrGVRR9+vLvU8+6L74avfG9d57",
-	"N1FI6ucNi6ii7uf/0g+N54iExLcJ9Vvf3Ohd+wLeD4nqWT3qfn25e/W33ZsvmNZa0brTmvNEtwHPna8/",
-	"/5d+J/F9q6/+d+9Pn5r2tFybNLl189fbt74xD43ykxq+fsE+0jP63ft3rz2HQiKtXSEuiGCKNzhroP8y",
-	"UzeP7IAhxn/dedOdjf5TTwICn92BK+abHmzyi0YiAOaTFWbrcrmSnk0YQlb0YB1TJqSLY2bUZ7DjYaav",
-	"Ke3t03jw9r3CMfVHKQl8XZUgiznHol4JsRc+6WfW9m60kx3Crx0B8oEysYxvSSgY+5GvnyUyRZ4yVkRg",
-	"YIg2m5E2glp6GxQf9gmrWGpBIkEXnNiOJV06u0aFiMZZfCMEZwu+kSgxmDX9QfzpsldCCVuLP8nYGYC/",
-	"NUYaQCUrFVCtRxPXHCmSMtcvaum1dcnLrE66db2aBWgtQf3ZJ4yp0bK0gHgy5Ix6yHOAK7ev/Vf3H6/d",
-	"+efz25f/1k93Owzf0JNDrUgKxE0asQYk0sSfdGQw7pxhUSlIUENC2uA02xpmPmrwwM8KtlANZEFpuHPs",
-	"vferO/98MTPrqkG8DUW8ufGkA/xraOyrHvCMSQGLj3ZGz3o+FkR2GDE/nrwZfzcsgd/jzSaFU1lFZniZ",
-	"I4CxmszPdEN3/8/z3au/1SJeYUwTPfVsf6Fp8K1bvXd+GTsGMwwFtWLAG6MSKNUPOb5DoAftFsofiPrh",
-	"JG6SIyy3efX4p9kUAzyFys5IKCqTjDKQhV1TvEGTtTOXVL+pMabWPkVZLrk4G+6McSBvs8/qmD4gmYJG",
-	"coInZhN0rsnJKsED99OgqvrWy73XX9IXSxXFYvgm31Byfu+tv3df+mj72ru911/qvfEXxLg83yHyvHm9",
-	"+/7H6mNyoQVSOwKYf3imqyToZiAAVUAZEVew1wigYN5Qb6l5uK2rN3W72SJ3A1OmVPUxBG6mdfaBNh2Y",
-	"ucJbnMgUjxNab2Rmpzb0kyHeDYi0FhnQfw2srkg8DnZMgIVMsmwKySFuGkauJOIERmubIwxeV6rAZYST",
-	"fnOa2Zl4vdIbkknfhZKI+k1jjmsGFjyMmAD0xRAz8DFVlShg8Xtm0ZMNCJxE6UJRVCCyiYMISxu8QKW7",
-	"CAP4JhCdK7I8m1giPyLLuvKb2pYI2qSyUViVc6N/s7LKVPPZTlW9h02eVJeCuikcBUroKXydFlIWVwn2",
-	"lTpt1ER1wiVh/gmcge+SCu02Wm4HCUmDAK0ThP1c/7Ru9EkqG6PGc0S9KSByhwkzpHQA4KCXI7schzva",
-	"KiK2XYEo84Io35Wua4kt52G2UU0TcdSOTGilgX1Dirmb1G8tz4dQHOV+iAIy1LUjJA5lOVgOIXmrlS3P",
-	"nYyCwCg8VB/PvZ9iJIg/ggihQE/UsgwwnnMBV4G1gLgLmSK1qsMhqnGJluR4pKjaXW8zcnvE3XV1ySuT",
-	"e9rIsbwAsDJ51yPQ4FY4q9GwuduootvXb9y58b5SXFTrIK/0rn3Wfemj3kt/2Lp5ZfvDvyJt+1tCPgko",
-	"RN9ToU4QwkyHoFhxxLQBAgmsUCHMUf3ROKij2iK521nMaQ6bwVSw1IQr0hUQe298dvePr6XWQ9t9zsfe",
-	"J/uD8ULFWCfnQeZ2/tYIvc4Pdundb5zVNi9Roe49tR7Ep7gv2SyhOjvDM6ag0I6MThO4tTgjyX0Adxj2",
-	"/cNoXkff7v0N1hfH9/XbvSs3svhxgYste7DjGTAtR3Q8oqOYnjOvQi5QN8QJrDNSIGgDratGZjU1edQn",
-	"8SruHtwxoHd0b3/We+tdjYHjgHqYn33COu6Jg9dA6mWdQtwnHnZ5/uMTRveC+8BBH5fLay5RzvQ+MLxU",
-	"I9mDdGtP7UqUTDmjc0Cwn100tilaOUhpLN+8w/JNO5Gxbo1GbajYzuP24j5NM2bcGScvtabWjuVCAOOZ",
-	"Z889pUGAz11cqC48kgEBnE6edtl9n35dlqjczS63T3lqe2yRN6DKKYTAFiEh8qlO0dM3YVndfVwF2pnr",
-	"cLqflN3LOWkTNXuNMH5X0aEDOidqxsOCuMAPJiOjH8N6fuYRPFM7dzETvDqXcl24xH4xjHoaLtsa4iHa",
-	"ArVDLomDnLmE4syVOLa0iu6+9Vzv41+o3yywnXuLZOHeZclRcHn4Y7LqzBT0tA6sFHYupK76CVOKAqJL",
-	"cKRzzxYPjqwzmdxpZW8rnV5uvs+ilbGv/pFLMFsZPpVdG7kV/TLIjAsNxKbL8ThyKCNE47JasgHmXq0o",
-	"mTSTXNxYgbIGNw0fRJhH0DqRbaL4ZptbNzNkTDuup77k5OxyHf++dupkXOYNBxGxMY+OJU5xYNkgIYGs",
-	"xyYPswPstTo/Rhdt7PSR2TQkemcDodlM2aeTQCuNtv205m9PdW/9vvvalXOzEGL2dGU0+JLuLJ5P1Sxd",
-	"FunAZh6lcchtCbonOXkfoSneeoTVAyoaZZYDFtpcbYgyyWHJ17nfqeoFgcp4UPng6UoVPQ31+8yf+gUN",
-	"4WN+yo73zSw/u6bjHXQ97lrCpawZdD3kGxrAa6DBZxvD12GlQRkRxmsM5KOLYim6hFi5kLQIlinD4IiN",
-	"DXWh22cbcGwzNxZQMncu1u4OzLCmKbFaHNGss0+YmzD+HJnbw1Ycz3J4j4lnDPpWOaMlHbvUwmhgmhgb",
-	"sIgTdq+AiWM8wAIogPm65iknX0dEoqUvnSoKiYia8BK4W8imKeSWzg/LCdgHQaVorYv8wJ5RYMZuqmg+",
-	"et5IqNo4Gt7YYx/tZN7PZnl8Xe/KOkypTO4ayM3yJN0kozlFXF9Vr9ReVRaIlyimWks4GefePWdJeLwO",
-	"mo9D3JNFKmLZiWSDh/RZHaLd+81LvbdfQJJD+RxyAXsSwrZBrOAswU2JoyMtn4zht/uV+uKo3Png5n07",
-	"48BXQ/O5zHt30nfys3RKVYwZkiWze+kjQ45L0TXNTsEYk7qc1AnoYTa9N5NSnh1qmKjyDP1OdJL3YH45",
-	"UfhbX32zfe2DrZv/MBy3inpv/qL7/FsJl66i3rXPun96x7Lqw04QAJbg/F8aiJpJYt9f+qj31rtxvEyq",
-	"4J1B3oh7SkXGJAHpw2JiHic40C6DEvuWRLrasfCNjNb7wfr1V1kL/HgqUrAvnu1Xf9/+5Wdbt26Z8mVV",
-	"1PvkdfUnD+uYURFXe42tGfAaQJknL2ROPqu4+8LiwyjEzOdNtE6lqKL9i+MZfvYvljD8HGPr/EKhxKOd",
-	"Iz3SbHPxRoE4Tbdwf+wqzrZLx3x8UIrFYuSQYT3OqhfVB1TmVNqQF0ZfS3EVeJcWN3ToIAg/uvnkDoDx",
-	"JbOrJpiWqrcs8o13b895YEInE2WAyXaMETNto6KgSKpANR7OoiMUwqNwXzlzrA2cSuHFTZIRE5W2zWeZ",
-	"rmQUGmNOyvaiW96XDXCdE06jY0oMgqjr+t770BKARc/K8Vl1ytrGSJ1Q2hEAA41VqbgKGZoiNkNPvXoH",
-	"cIez4o0DgkERUSPoW3LXy5G58H2gs4OmEShuzFEYsTRYnDaBUVZf0liJRYxdbmdm4m64YMVMMFl8SxjZ",
-	"J8Knni0RVBKWMieQtEZZDHiU8ZjxJmW2xwJ6xnjuP6YUuRK9gJ1tcO8e520Nu29CE9WJrIW8aTMlnCpf",
-	"OYWOxPBK7bZQoja7SaRrkGS2FzEdpGDlA4DNTGPJ9itYqUj3iOSGm2lvXmjr1ENxacn1YKBcfYpR8Gg9",
-	"GMIlYpTtMWNhtXad4Ypl1MTDR7r3ZlykyKWqFAnajU12Y+ghKAvOisWpWnELWuFY6Dj0ESvJeoz457KX",
-	"seUBowDU7QUL844nlLmkQkSkP0euDHsZKxVxZ5k6OiknM19nlNd0yUkp2icQbzMk+mp0ImPc131VjSkc",
-	"Q3FFkwNGfcIklR2kjxDCAWfGjG74TZ1A9FqSN6Ra1Rd5YaettgTSTBDw/3q+99Gn3aufV1HE6M8jgmxQ",
-	"fpwJt7dFT8ukA1XR4gLyGjjEntS1FsqNLZ061D+0gh/r66fkxztMOyqUZ5SRWpTQd39WkSKG0Zmz5lT7",
-	"4x/rcdS8OK0pg3FyaZJrbA1Rkzsymx3lxzZywkKTc7lPoB+dgQq/yMMhwETC+VOylMFJebryP56uJM4s",
-	"YU4hRorYM0vFFC05358sNa5WaHrr0/jMCrgrmrXHx3l9Uiaw47w+Wf3vOK+fcSDHd2xr3v3ae9nF845j",
-	"IU3VQHWlcC6za/L2gQ0meUpJxcHconvDepQhIUi9OIYssklCWqMk/CEpYNceqN7nfp2u5ZcdjXcCAqjJ",
-	"rgfb3/609+rzKGopLlFFd391pfeHj7b/ca37/hUUkiZmKYumfg2ETvWoUEDrCRv5nR3QOm6o6tAwGqDq",
-	"QQ9mizBh4PpTas4Saje4CdSisgp6QxVRhtoQ0+XopaMMHmWL7xbyoutB7hPIw4wz6uEArXckMfnpIMVA",
-	"OEGCtzzIpstYEeKqsfkRLs82CKsHFLM544mbAVf/3EK2FaEwv1fvnqVZCOQrDS4Is9ehF1Ad/uTrgpXJ",
-	"RQl2lqIpbrnVal2jgzFEmKvGjG9oHbSThs/3zSAKBY9xLxUrRy1cjyOQLFIBFhnJ+nlmaUXSxB8XKMGB",
-	"l7MVLoC7IEGkDAiYAlGd88zcxwLhIrAzhcFCxw/60MklvHBP44dZRMxBs86yqw/Uc+/zzruueMdBb1bK",
-	"mUp/X1l0diqSHm+SH7MNxtusdNJ0rvi5LJCSqEoImxag1EHSkBytG83RPwxUZEoPuvwUrMEC8Uia92Mw",
-	"lJyq3pmXGNidJEctHgSzQ1AdSo15lD10TBE23YI7rawdPp0UFy1+vh/HQQ0qJyxpk95/v/w+kujpaH5+",
-	"v4ckHzzM6q3i1h7JxwSdgW7g+8yphnw9KA3sd+boCnrkwMGHUEt/jnwiMQ1EBscqkNdhxhDfz9BWjmpF",
-	"hZIYWB1BxRSqbmdB4EZKR0dTkR83mWFDPcWINqRjr2Gr/ZQD/7IxoBkKSE6hUMAbfcbjrBZQTz5TTdIg",
-	"YtEDvkQ+Jzo8FkK+IaRJmuxDSXJLk0Y2D1UL0wdTsIEH5jOF69ilmFHbHDedJVLbmndUPZKFynMSN4nQ",
-	"W2bvO1P0xijZ+wQKeH02D5UlN+R0YEzxGYlCOtr7oZ6mnZ0Ax2SIsGrtx3ZeQ86Q5epWbKfMom9EDEey",
-	"QZgEfufrMa5T3yfMYHXUeASWlSaRDe6fVz/BZhMN3kGF1PZ4TStwnPn5AId1As2LqNXioST+ebjJzptZ",
-	"hViS8+Cag3bATM7ANhMxvImpNrdn2fdPh5zXHo2Yn0UO8BBBWYdYIp1pqR/nFqpIEEDv5rWZdfh+Vh+T",
-	"2Z8JzmbRMSmMGA2xqVa0nq30MS29h6BuZC/6j+Jyy8XZ1qNqlYWiOw8HWdyqRcJV3BmjSL3kUksmO6k1",
-	"rxup2lFkzfpMrMGVkDnGVvuG6Ho65GHZ84gQpYcTO7IKsVfdyTHWiuRAkafhyfKZdiwxZD7W1B8jZroa",
-	"SZM017Vh2AIMOP88n2TfmuBy9R/nVyOTOtnfA8/Ox+iO5m/Q5eMwVCfD275o81zhv/GviXBTreguteXF",
-	"gEtZk2Dqr6Rv5zeaHRx1xiCGGshHKPc9nkNGZMqHNslFAkvXZTjVUogSGC79YJRlEBY0TurAyH5ISAsK",
-	"7CEsNLysyChdmodim/ZJmtlnU6Je3b7k2vK+9PFSafs8ONe+6b5y3YAwQ3GcrZu3t29c1yWnMgu3xpm3",
-	"5dwnbFzXCRvXbRJlAtYVrGf1cLr5h6u7khk8jB6O87IJRok5uc8ksrh2WhtwwHWO9Ht9GeyLBw+Odjyl",
-	"bbF94hkgIc4wLgEGFV5EG6QDhSr7Oju4sDiis37DbpZBN3v1gGPuTiy4TkIm/rEc04t9fjwd4+ccDq8c",
-	"itgk8PwdtNiCEKsNHFqLeMxhB4cokIjWm1RKnZChRNSAKI6jlfyxx+ta1TPigfqRD0qU3SCpBNZCa5Hk",
-	"vO7tJuVnR/SDlBSPceOJFbPQXI3VM6N0dEbhjB3W6BhSUmSc5KVdyK0wBG+yKwYkyyRRKDuDwjOu0ziT",
-	"wqy+iwWc0F/V9bg4XKePxfThXiVZHCOxO4bmaui8QTMnU1yZysQMkdQHM66PPj47KX9virdP1PGbIoZB",
-	"xJrP/9W7+trWrfcTDmirCty5/pfeP/6MQiKjkMU1Ad7Yfu1FhD2PtHSdAA1qoxF74AfAukG4HhJo6oUP",
-	"ui+9aH5UclzQOW+fxcg4KCS1SMBPt16+c+MGMqhQqrkrV+989ALSRm8zCI2OYKG94LOBDI7uK+9s3/49",
-	"8gIO7fZ+9373T+8kRdhcl2U8cQ33D5NV1GvmGOMR6V9h7CbCNJ4LfFmzkGxm8LGtnjhkbpo2aR96eJVq",
-	"JR5YjhIjaUgGihHuhVZdrbRxhoDUX7shVbjBXcz+ygmFHMB6fs2sIgJt3BnuyD0DQGU7Uu+KV5lP3+jD",
-	"WbAaluvQzq2f2A8RpylwDJAmPZPqcLCm1HqNQ0v38woUmPlqbqDD3efevPPNrxButUKuWIipi6KHk8ra",
-	"0m/E7CL7zPIsc2Tv91e2vnoLaasHD6soLvWii0XBD3duXEc48im8sH3jOnBcv0lZFcwLFiS4xrXEZgIN",
-	"DTB9aqDqo9jIwvuqUpku1GWsW8yeRxRMDDEbwP0mejmuEWkxdMdAgjlVy3Aartq6ADySqM3DDYQF+slP",
-	"fvKTmRMnZlZXqwgLz5YqbROyQZivcQNNSexAadC51eQXhteS33/oUAbGQMg3geaz4l7XSArbmXGpaKmN",
-	"RVL4p6jlqFrRlaGynTK65QK1gy85cf0Z1QNkFMJyqaOwFrEEchGglHgICObxGu/mOnaIphKnulXKUbXw",
-	"yPxowzk0Uo3JJ5XDYJYvh1Bj6MsSsC07B7rMAWya32sAy7SBbH4YdGVxTKkcNMqdYVBWK66VYdcMN1np",
-	"bC7CRgbK3J7ksaUNSUNwTyGSQEvN2An67xvsWJaoPQgl2h3j1lmDUWMAR03kViskEBodO713YvAaM+Kp",
-	"YGGlTANZdUg4aLrgcUbU7cBWD7N4DY1qjLGbwS67dev9rdv/u3fzcvfK6wWQY4wWJrIT23hNJmheVmEb",
-	"gsq7i5Y2sUF8kN3AVcQhyQz5AEjr75bdLd3lEViriAVECKOYQ7YnaLDmh+xIriGQwqd0NGAtEtojXtyW",
-	"VzYWz2RxD93JFKp1CjsfC2QamFQx+FP9Zcu1eALYeygN/jwArLLnddDTpsFqYvwog4c1EOPYR+JBYLB4",
-	"cELsoUG79FHq66CTIV3m+CCzsIzGjpbsByVyFyIxgY4wc8K7w2yesQm1mPHTYVsO3Rcwia65ZlCkvZ/b",
-	"1z6588/PZ/sFlB2WTvMhrt9N+tfApNrLqnZc4wPkxQPbyKNyHtfSCGxZAV28hmhflV+Rpx8cLOCUTfnp",
-	"RznqAyIlCQvefLjVCqgGSUP6Q6R3s/urr7ZufzY7mPCXUVq9JLBcAg+XhY7TfetW74//rGqcglAomkE+",
-	"Buyv0ZJ6OXg5QbwopLJzgmARhVl8v3vj5e7lD3q/+XvvD18VMBIN5GL2TfDWr+9e/2L7yz8MeM6zEzVT",
-	"WHGjtiESJA+TX9usLTJ/SUsXHcR5i2HdYgC3uPNSWG4pSs3YjlEa0KSsRSmta7JWo/wi2Wsa0wJhKUO6",
-	"HklimTFk7y6hBdR7473e29e3bn+mH1TRIuq99XL6p/1o6+aVrVsv6b8dk95CdbG6/1wmdrh6Y2YThxB9",
-	"pKbx4777biX110kuYRp+5ZyaUSYuiIZjsSZDYaTUJVMvE/v7dAEtCa9BHncHcUCFca4Hi6qqOAcOZScD",
-	"frhFctCq11JFVYvfVkpJAeOnyXfcBDBFtE4alPkIW68ghzKeMsqIrvS5F6nhn+QZ7OfFT7o33uz94Vdb",
-	"X/y1e/XzDJ4x4uIgtRoBF1AmZA232bZ9mRDFq3KNsKSMGJ2WWca5p/ut8cka9glAThfp1cg6bWfTCDNl",
-	"MCrCejRY12+kguI1MGW5KC9KGA2xlx2W4YXEqjYZYelGxAz3CXRi7TQ6tpqpChDm81CQsOSoaX4Jiezv",
-	"M5Pozsapc/tEcYLLDnp/Op6KBnCG6j91jd4MtuZYvcFMsw2D6Kyay1waCFIHsSg7LenpyhPLx4+t6u5O",
-	"PLGycv7MkeXV8yunTh49fmzlrPr9v5/7a1bL7ZBKUu4KIqMxQ2xp1EpCGWbhXSpzaMrsV9Uh3XhsLmUM",
-	"LEX2wYlEac6pvjHZz8IJmZfqd528OVBZc9hh2eW6mzA84g8vMWFpNhvoOIyao8NsLEh9mSN4KSctIKlw",
-	"6W553EM8qNGFLwdnX9LVjc9wnhXIfPrIiapGzXVS3Qj2GuUsO2NG8/J6doI8PDqVjzNwf9fNsYvtziKe",
-	"bObuXsgCs5xI0ZInHFSWEvSkc4aSHAQZRuTcSGuO/iprBZ6AAFkPj3PVGziqwdssrnFqTdNItAjeEAiv",
-	"80gWv+PWxyiqa6FcBuw1g5ml+4Q28AGzL1Xr3+vDpCk0PL3UaUCbjGhJa/UxYAgNHvjajmLkeo8zj4RM",
-	"IBzHTR9G2KmUZCHVqECQglxqZpNDDcuz5Zq8PXXmD2swBQ8zxk31Q8RZ0JndUZH4MsAHmyT0qZexHkql",
-	"/OT13ns37/791dQAqyhd6Lv7+b/6a313P/9Xup73yPLfvbf+3nv56+5LH6E4GzBdQTLp38opKVRji2U8",
-	"WPk7yS4sEjX2hFmOAf5ifq+aIvWjEduyDkPJm1UXws/TF1J4boPgeGNCt8WV8osXstBQZqWvaP3dyfxb",
-	"NXkh5251av/nVVhIFP1iof3xJ9luWaXw60LfcXmFUsxHD2mNMh3QUlwRyi2gkkZdG4GrttvIaYZCq8Ug",
-	"1GLMO2ff+na5jyr6YNdi2kzjrTlrWgR0TatZpQtKkrxAgo0cOTMHIlSRkcHR0SbHAdSp1FWjXh2ZxL0B",
-	"aE4WydMMNm/ukrBlnQ6592BzxXDazHB2H6JtyBKME9W7dysAozlDRBTIyS7DmIGKe7cS8YAmvAxjhy7v",
-	"5VI4g7ony7FZ3hyw98sRZ7tMejmcULH7aUHssCa7JBPFLL0f4D6HLMbYtrO9W4s+Y+bEliKpGng/rEJS",
-	"E2iyC3B/Mc6+8k8TW4ryCft7twb9SLUTXYiBHPz7YUUGkkcntxzlcw72klHqRIU4TWhiyzAQ4H8/LMdA",
-	"/MteL4cTm7Wm2tMTlHwjqzrwMoNcACEQvKAj26hwIkNm0TGp9WkNI8oZQSEPwPgN4wXlneAQDBFmLA0p",
-	"W5VLaiiU1Xg2OJ5bswb5nIc2FcHHEs+YqjPGpD2LwMYgrG8gibzQhQZm0REIQSdhyENEBcIJjqAJb0Df",
-	"sxCD39cmYqxmZc3Gs8jIfgYgyONMYgrVjALAsdYIwlRoNHUs0P9cPIrghRaW4IALqEeYDs0zps/lFvYa",
-	"ZGZxdr5SrURhYBZGLM3NtdvtWQyPZ3lYnzPfirnjx1aOnFw7At8k6HmVn1oPr00rTFyTlaXKwuy8fp23",
-	"CMMtWlmq7J+dn92vfU4N2P+5gG6SZ9W/6gQORwzppMix8hiRx+kmYUTowA/R4mo86sXF+XkHXwnOVRL3",
-	"OPczY5BPwIaHWkZ1ETygjDRFHJMojJiYTdFvZempc9WKiJpNrLTIyhruaGOhTt/gQLjqMygmVod4qnhe",
-	"onJOtTXXJDKknhg29RPmlZEzl+SCnGsFmPbNud+YdCnL1GkGMnyKjxFpX7RohqdD3iSyQSIBQDcodlnn",
-	"TtnQwazdnLx5nzL0ssMd72dAA7NX/SyfPqaOzb+vnToJwc4HFh/Jo5Z4MHNnsCTHDdrgpWrloB7Y8G+O",
-	"WUzCUctsGF0y0CErGhLsd4YenzME+/Senh+qXWsaPePg/P7RS/VjB7Nx1LlrNwgE/zj4moYb25wy5EUh",
-	"YKxpnj1sOTfnLoakdslZz8HjElC2oTmsrXcREOyb0msAIQLVLazLEvEQ8nT0H4pRY+pbMG6Nzw1p2GDb",
-	"RgJ3wB8pOcDopndzrcHbKylYuxYOcZNAEZc8h0fyytxpLBvLrHOG1CBxcMTbxzGrR7hOiry7Rp/VDuAi",
-	"fKohm8EYbMoNLqEihjOHPT0cr6ZeQUsUUAbQYj6rw72rIwJKgIBZxHhSr6h/MIKbvg/sZt+uS51xJCKv",
-	"4S5R3iD2nrvFZ3wXZnrS+P89zNA60UeH8XbW5KoVHf4HlHeGyLAzA7BUmT0mKb2XhvKXBm/rrqL1gHq6",
-	"RwAOSqNLWn6iX7O8ZGFOi7AzDgxoi2flb6xGsmOTNyzawixaDoK4yh1AyJpCBLYwiVoKBmch4PU6pEbp",
-	"HL0ggPex36RC0PXAVMIyMioVqK5EqhiEuQNv+1EIUqdFm06JwQGv6zbWud+xUAMPoxP00UEulcJLjWGs",
-	"HuV+p8B1Y+o/pMBTn7pYAQfZ4vzioZn5/TPzC2fnH16an1+an/+pxiUNoGP1j5n59P8W4AVBoDZZpS/p",
-	"Yamyf/6h+fn9c/DmQ4MJYksLbg5txaObAJTs05CYgGI3bSzOoKzUiO+t40cefujQwQP7Fxfm5xcW9x84",
-	"eOihhx/B654PYQUmLO6pSu+lz7tXP1f6UoyzsVThrZkFB3lDo4FUvICEG26q2lKlxZWI7qRtLFW6//lm",
-	"92+3t/94+86Nj3RQR1zEzxSvX4h3xYYVVOzI+kda9G9HuNjlNqNAtcU3+rJQlioLC/v3q42baeIwpLiu",
-	"C2GDrBfvtugI/XL8DtS6KSbUpAj5UlrtlWGk4dtS193CrglUutczxCO0JUUWa1zV59W91kZxaB0oA+8v",
-	"FBLCUlDe8F0B4e1oDPidXHrDvzjJ5VGI24EPClxQKxYdXH2wUGBMZzk/DhDi8MHBIpOPgcahvhCk60z4",
-	"/iwpI8e31nFeN8YTItzUeh9LrIXxgGANHGYvLv163sU1dzG5DC7NXaTMJxcuDdM5YurVhqHyUmrKqVHo",
-	"i2NqUEVE0J2eSeOkzZbK9IJ9687kA0D0SnGO64wPWgv3CWtP1DDhOyD8OYD8z1URlxGADsuA13WlAITr",
-	"mDIhXTgTUx0uQSaeRct28EnGm/Nmh0htPrSFEQblrvjcQdGC++3Y7chCBes4vekekGMIBX2ZF0RKhtZ7",
-	"Z8r0miMYewxyT6FOIMo/Y8ycDHMmHIBvpZwFvJ6YY5X8zkNJo2aMOzp4do5TIZdNp2UPzlEapDHsi9hW",
-	"ADKqwIu6ptse32swcci7zrKRMq1pT/b4PQhiFhU2L0Snuynai+8YMYy8I5/KOaizk0virknAQC3OopOk",
-	"TYTUBoBBIj6rGoz17nGIeMVRjgsQp/7Ihl7syUHR35w2ym3hD9YcTbHwRyu4VBeRdfMWbj4Iir99NOQl",
-	"hn6WP3hcJ5Gm7y/WU/7mfwCYFfAGqEIbCUDKpV4DFEJbjLbd6IBJMWI+Cc1zW3Mnj4/ZikD5Pky1syvx",
-	"W2WZ0n1Fr3Ya03ty3HsyJhd1r7Vd7EfKUI2HnmtKr/NNNQDmEUAYGW0314giGrdjFq0RKQFIBXUIDrUK",
-	"hpp4gyh5kZE2MlEKhx3kNwMEG0YMbZgCSDREfqQxGkWGP86B/y1L28d80mxxSZjX+SHpGNId01Iegwk/",
-	"ZWzkCzNg+I7/WKyc68PxNcFGFnG30v3TV91Xrt/94//pvvJO9/KH3d9c7l7+ZOvWb1QT3S8+1Tj8d175",
-	"Rff5X/Xe+Ev3xsu93/xu+81f3n3uze13/+LC0LpjOKC61bC36rfChld3XSdsd+1Plsg46CsQ2QNqxCVY",
-	"49GHo6+O7tRiO7XYpljkmtGaU0wRVFmD95zJFeNbGIT2uXUsvQYRcwZ4u5i3McFi7XM8AuKiW9WIGezJ",
-	"NAs8rTtLFVC4l6zQlGN4asCz5/79cKW4E8hRiQo6geZ3mxnpVZ1yoiknmgAngiOPohaSHC3OzyPDXRBh",
-	"MqSmYr8OczAwmAwibx2gMYdd2UqgubwqNBX/doFZxZC9hlcdRtiWtzYxOkrCU9PoVBEGmXPOVqec2z8H",
-	"mIYxxl2JYIeMAqH3lgHacqNPXazgdWHAxirdmze3vrq6detW9+qfdWzA1jfXe8//E9BqsRAOckpFv2Ur",
-	"Qg9GSfiR7GgXe++lz7c/vqKLjLi5zDp4U/+pkQ4rP9NItjbu4WIlIJskqCwtWpAxGwlRrQjCBIUaR7Gc",
-	"mkAmLsbB3CugGppm9sfNbH11tfv2c+lmNBZ2Xivn0ph3T1V6777WvfkLJQdf/titCNp7+/rW17/e/vDD",
-	"7pXne29fr8CHfd3rJYkXl7cIi8lKByWon/Qo9gN+JsChrmKJK0uVOmEk1KWRDbGfqtUoiOi9f93u3nhZ",
-	"r/X2337rvKJxESoLCwf266iXQwuLi4sHDhyHCIp6jHdW2X9wXrF79Wug+PKKuS3PmbVxB9p95Z3t117s",
-	"vfWhhubVMKe9Nz5L4X8uVVoBlmqfz+stTy+xDr/QpKKJSq/L9ie3t2+/W6lWopaPJVnpeBDf4mMaaPI3",
-	"dWljMIWC8RoZZ/He6A/TK3t6ZU/qyrZkP+TS3uklvUlJu9gVHaO9wh1r83Lg1k2ualOuIF+ryKjK9iAo",
-	"FW7hC6fMV1y4rFIpwcsGVmCqfEw52bebk60CX0Cc7TorM18PzetwQKdr4FRDVKTUjlm0zDQrg/wDXV8B",
-	"tTXKdcSY0jScOiINLFALC5EXb+CAflAymbAD40214cPFfZ2xVFf8E1MipODrp/RqlvCmAga3r8GgivtJ",
-	"AbC9+qB5nhJ0mKn3aRzvE2Y+EgSHXqOfn2Qyj+rYtgiBMALdxWQebZCWjKs5atkIRUzSwDyPLawjLQs6",
-	"7LQsk1gFPaoAHe+muDS1OkytDg+e1aG0Q8BUu7tH/kkXMGwqnE+F88mZGXDqDu0oLR4jj4ch8cBVyEgJ",
-	"iXzuouL2Q5NJdnQBnsayocMZz+29rjzqVEIWs8lF1yaRyR6zb23aR4ogy1PfnFYkxZwu7LMDZ5TaYRNZ",
-	"FAc1ISF1jrKR/CAUSlcQosLWi/cTj9M+oVEFrPaJZWNfRvCRVoB26XBMBcSpgDgVEO+dgDg/FRCnAuK3",
-	"I3SEkTYylKxL9yITkEb8XbunmzjcmDEG2NG3NWbxDa2EVeuisiUHE7tvFQxFUJ9EWCyhwYv3BA43zPGy",
-	"VsuJX7xT5jHN5NxzfS/JRk48u7b4nr4hDRZOSh1MXCM7OOA7jmEdEah6j+Tl6bGdHtvJ3MIY2dDK/mu3",
-	"P4JzB6fUSLUzmhmMfVirkJcWEiX3CEQlVAVOZ/XYO1u/WqPMF6YgT7/TBEZkTsKP9bgeFLXYVhGr9N66",
-	"1Xvnl71rX9x9+z//35ev3nn+1Tuf/rn70u/ufPVhmQgSaG2qfkzVj++G+iFxqCUVJwYDFBBmpRWNzuzW",
-	"7/YjmecELsoCJQ13YjF8jFNWR7xWCygjaOvmr7dvfaNBmoDj+YdR28GDcVUpQERsU9nwQ9xmyFTmUzMm",
-	"myTM4o0yYY0PlsEw5oyaFd756IXe659WqpU2VjtvFq8MaxxYiSmbnLLJ7wSbPIs3yKALz7AfHsYMBVG5",
-	"I7ZYPGS4T8Q7rJXKfiuNrvDuxuipwSYFZrGPqBQkqFk2KzQWs8tLq0aRTaqDVF1JuBpfDCGqu2y5imo8",
-	"CHjbAEqrRmDd9gmAbR4VwPxg8VonhDkkMgpZKoL5zj8/v3P9L93LlxPPw+3PxgxrnnLeKef9DnHeZe3p",
-	"zYqf0AdtZyxXhxLuQBIFAVqkszj2OcJ0Bv4FdDk1qU3ZxHfDpKYje2uxD2mM09qgQnJdeTQHPVRIgJ7B",
-	"EjWxT3RlfIgnMYUNMMQWa0nFz0QBNUT7uOlqL4/k/Rgnb+d9/wCKfQvjrmJQJ0WuIsMPVEU88GOwwjFO",
-	"iiF7MXfR/Cu/KouB69dVEmizGUmNjJ5/NizA/16eDfVuXLF1cndV3GV2/KFZzOkJ2J3IQ8ucBw/APmHD",
-	"IAoR/wUl1eZS+JoMCW4KsOx1jNwYe2Z1tppQSvAmWUJYoNWV5bMzy6fRfkQZVLaaOb4KXhUs0MraE7rO",
-	"nPqUYV2HEHk8iJpMA2VAnpspFgKdrIcEb6hDXlPaNGVqpQKSpfcegWkYSix9uvTXR3W03jSdrWg6Wzne",
-	"Evg/GF0prarxuj2xOU6hJr39fSV5TDzczCoVLS5MOF8/nZ8EoBZD1Ekpx+y+p5luKYakT49BWrQHcCTj",
-	"gaUZ6r1dNsXUsIh9ypTVUZtHgV81JSuDwGLtCIQl4swjOpiqrctjMl3HaRYdNe6JTlyrM81AnjDD6Qui",
-	"nAYbT4ONp8HG912wMZxWKjvDSrdRgdohVwxDcQoqEePt+76Uw9TYucPLaKVBvI04DjjJgPZ4CIhsI0yd",
-	"SXW9MTEbqBBRlhMcgBfc1icHu1BYhLy/jCrJYk2xB8Yxknhpaotp3ikgWQxxQJN0ymR/xpYcrSLqq+Wp",
-	"URKC3OWZ8+cTMIqAKbFBQlMW1HlKRVzx0ah8nAWdKhJc634YhaRFJNyIBhyeM4IcW/zMD0lHe1lrgC2P",
-	"BSIXqJBK3hs4f8fUJHZSw3YPsBJ3s2Bhgwc+CX9ImZqslmviX9dwIImvJYFd6EqQkOLA1MWMi13m1EgM",
-	"iVAUoiHWOy1ihKGFhYWkVOb+/fsffnJ+YcG8onSxIwyc2eZb1CJhU3Nu8/ynDSUlfXx566urd/75fKVa",
-	"2bQSwdLFSi3kzb6ynfNJ2U7J9bOHBp5dKiz9DFDThLPxoX9/YABTH9HUlbynFwvQXW4V4vTVkiFSDRQ5",
-	"HzST77DKOJQYn4TNe/jRu2clGb+9mfZOEfaBMm4FCc+NEuMbBYNnY+nHxiZkBl3xDbIrpDvhkCvuRUqX",
-	"OKmuxO7lD7svftL9xxvq3tz+8MMFbQ8itRrxJN0ky0NKYbsWnORa7r35izvXX43tNgsP996+DvYPLGKr",
-	"CCyvf56y8yQMlU5RuFaHxDISy949S3SeXr7Ty3fCiZGKzfTxQtCV2lhoPuVrk1fQGYM5/jycbbF6rtXj",
-	"mERKmzDYIBC8igLKNmIbS1q/q5pSXiZ/QEge5kWNJEP50ZnTJx/bS+Z5gvtRUAiThzZxncyZBUkYQ2xk",
-	"X6cM61TyQnVkqSejcExDxd6TpiIz4kUh6E9gkB6oq/qjM1pt1/5mhwCxQHrTxqA3sXmv6W3ticf2Us7U",
-	"VCQ26z+40AymlDSSkvR2DKekhinlnKtCwAt7aZlUHRxjNZ7rh1YvTI2SORWaIXPBStewVBb9QvtnU7XT",
-	"W4S4Zaj05qdpYW494N7G8FKQj+pXHug6kDCHqSl8HFO4ppAqYk4Z42JUNXeRRc11Eg41WsDOjHWNnITG",
-	"J0A3eawKZjm1UeyOjcIn6mLz9aKOoi8HSF7MXaR+fpTpcgA+EYJiwkOSoxYPAiihqx9p3VFfqhD7oiSh",
-	"SKuSh9GB+QMOCKDTtXHDYEsIGfLS2RTifXkaP3vh2OoEKNwdZg6xO/OekvzuknxOWYQ04Sc3+/DbetV5",
-	"74G+spOJTO/tceP8HaKJhUbOBA8ljZpl6zafhQDPUEjk4SAAgTOOLRT9Cb2HUYCldjvrCH8YTl7l51wc",
-	"fSdk417XEqosVVo8oOCMVYOPQ/yaoqXBquDpibXTFR1SB27Y0/YTFjteL3/YvfFy9+PnKtVKlBv/Vrp+",
-	"mhvcck/QzfsHMDXpTk26k8I29102Mazscj3E6Qt0jIpCFk1PcdKomRev9pju6X4uELRiJrBnCRXj5UfA",
-	"yj1wIXcw6qmkMo6kUrdHxZ5c0cBgxu07tv2a3oC2pSlnHD1rr7Usc0ca0s7WsGCSU91qd3SruiGFIiTl",
-	"hDYoflgAmzgFdNN/NzgCrkGziWVjEYkWYVBFkwWd5HfdsciSg9WDndH1PUL96l797fZvPrrz2eU7r77Q",
-	"/dOnW199s33tgwcECTH3nE7F2KkYu+tirDriCDvMYUzmVSwuqzjzyonVmnKjKTeacqNve5wUsJgYmLQs",
-	"MzK8bE+50ZruY8qOpuxoyo6+teVp4IyXVegGAbuybQU7Qdsqxj3uPxvVkc37zqX2rcbaIpvW/WaIOBdk",
-	"a4CkKVvnF/LhheBIo/UO8iOCfCwhjhPrGvaMM4ICLGRmWMIxaLi0R019dYYHewOpc1+dFJjqMUmaU4vu",
-	"OHTf1oH1VAoL5m8iZkCgoyLbYZNB/76aPA/zPTZHsNfQIIsN3kaSQ35TsxVJgqjUyM8B8evgqvZ46Iuc",
-	"8xB3tKdEFfeSYwJOJjylq5wI2GSJrHZgyAYqQ2CJR3gAA14fHkBzXL3wQEfOHOf1Kdsa97p2KjBhzyNC",
-	"oEAThCUq/WtB+IdUPLaOdYGSwQEHjB3MvAZXXVmIeob4kGiY42PA8+2m+spDWqdqis82CKsHFLNZ81Qd",
-	"q7k4PGaThABqoToc/vIPHnqY+PP40IEfLJ9hqwc7R8/++6PHF08dfeLEyuKRJ/f/ZO7Ew4/v99f/17+f",
-	"eOxh+ZD46f9a2Kh1nigfHaNW7t6ExcQ9T3Xlqa48mXiYPglLcZ6Yk2UxMnMztkLOa2Lu4gZl/qWRvvbT",
-	"6u2xFGfAWSkIxavrWZb3zsc8ZwZm9YNyRxfm9mjE/CAXoGAdnk7V5N0S62CbzKra6jEpwd0hXJ3QmBCu",
-	"uc8mEtZ1xvb1nQ7smhBS7oMZCQZAxYZOpnL4OHI4YHGiMDlqgxaCIsK3Pckp9DWNdRwEJEReg3NhkIup",
-	"j7BEIWY+b/bjqKn10zHvRQHTzO4DJdzbwHWLNJoJh0vVWGvE99bxIw8/dOjggf2LC/P94GUO9K0FugX0",
-	"WKnY2S6CsLVISLm/IwiyaqUVhS0u1Fy7//lm92+3NWBw772bd//+aqVa+XnEJZzfFglXcaeytDA/r1qU",
-	"OIB/zzsp2CcIFlGo2ENl6+bvt299s/Xle3e+/v3/+/LVrZu/37p1y/jscsHbmjgMKa6T4bCzkSAx9Is7",
-	"YsB9KQHo4vCcUrCyu67vuCOZKj5TxWcSNbrEBpiZ+6x/A+Zke6GM1G0s+d7HkcSjjpkGUYPHUyVld0KK",
-	"U1JJYTqLQ2KUut2Su1ld01FpZFxuGKnfOklys1tkE4sNp8AmzMdHEfMseDoOAgCFBTeldi1mVZBbhpns",
-	"9JDcswKZZiOqSTRO8Xs2PfV7E38zvWGnN+ykb1gge4hRXte0ZflgXiHMokwR0KtL17+M4STRcj0khLJ6",
-	"FbUbXLEvHgIHDDpV1MQbRrvTwYzWX4ibSt/L4GswmAeWr+lp56lrTpWQc7ukbA1oUwcTZeog6FIxh926",
-	"ffnuH1/rfnP5zl+fv3v9ixIMN7UnU4Y7ZbjfDYarUf13LHR6AVhDLo5nLVtKxMhIEIgrgwQVqEonOcL2",
-	"WgCjGA4GWeqK6v/B4qgJzwIDz/bt3/fefvcBCc2ecqopp5p0zSB1woEFjMuiOKvRsDk2k8pgOrrFB1aQ",
-	"sysylobaN/kpH5ryoe8GH9J0b6LuAgpwqDxEAndM/fW+knblOZU6oj6ZIRckYcJUQr0HtjyBOMsowrkK",
-	"ozsSD+6BY3s2w2cMptc/9ynXm3K97wTX04SPOEOYIeKc/dKsDThmaUNcvhC2qlt80IQwfXHsXlxDCRaW",
-	"Wq8pB5tysO9I1LLHQz8lto3BvqhoRZLsog65qlt8QE1XvV//bvv229uvvbh97eOtm7/Z+vrt3pUbWzev",
-	"bH/416kla8qJppwoU5bSRz4xZyOdusp1sLOptFueOYFY5u/AxwmxPFFAEGWoxkOPJAmvTaU7tnm4QVkd",
-	"+epXzHzUbnCh+RxhGfEboCf5D5hkhjuisnTQ0Q7vvvVc772b3X9+0Xv9o96VG92rf+5+/cvi3C29CFMm",
-	"N2Vy36lYySYPCZK0ScCPB5xNe/XwBhnLONbE4caMYZUFYJ9YLHvpCJI8a1jV1jeiUqA6lqSNO4Mc7QQO",
-	"N8w5sqkpE2ZrU0bxYDOKB0lTgsQUOLuBGo01KOt4rAYWqIWFIP4YZ1hxs6Jq1B7ZtdEaDaBsvYcZ4xKt",
-	"ExS1GiTIiNc6oYf7wPr5QtLEzHct3t1b17pf/f7ur670/vDR9j+udd+/Ulyg6VuNqUQzlWi+SyZwjKwR",
-	"qDTbU3MPSNOcgR3kFa5zv2PTii0/xgJRiUSDR4GP1slhEGSoH2cfY9nYp7U2aFrn6+kin0LijsjCvbTD",
-	"fbA43zQXcZqLOL2NprfRtxyw1DJnEIZlFLIkWaL81dSmsuGHuL2Lno0nTZMPalTuzTe7r1zvXv1D77OX",
-	"pr6MKRuasqEsNmQPuWMYSNRvaQx+ZUwEBRCVDYV/xzCVzaynqMr3DlXZUGpxXOUwCshwENAz8MYDjQKq",
-	"pjCFHxq/ci72A8q041XEnteyNXNX8yreojUiJWV1iNvb1Ch94OPFdUyZSV3FiJE22iShoJwddky+QnPz",
-	"MGJog5CWap6GWaYCApR8TyGIYHZg7YQGzsdudO0XP4EvgF9X/6XurcqSrq+bzlqt9K59033lunH2Xv54",
-	"69b/1Yrp9ocfbt16tXvl+a2bL/fevq4+g2O4tDBfXGU163RvIHOSrqdy4VQu3Fv11BSed5jbCLxsGUaa",
-	"seUiK653pFPj28OMM+rhQDHMpuZTFg9YoBZl6HtJCfJZdV6+nwnJfhb63cP7UXeQA52jgZnHRGHfezpw",
-	"TIM6n38QUBP2zc5jaPH3fjhN2K3O3MWQ1C7lbvxy0MYdoQORbHoN8JwlHT9FQnDiuUoHt84+v26DDdTT",
-	"xM/nNYi3QXzEeLsK6NiKcHzqSSQ5HySSJ2CcKySUtAZ8aCyV4wyp7a0cBsM0n+aRm5nnA0hua056Fey/",
-	"Fsm91K4UoTQNP5xLbwlwqtiHBK0zLKOQCAjOM/4W8I5jBmhHSEgsIzGLNJEg8JLXgOdB+tczMUCwZk6d",
-	"ZzKZkENc4+Mdj0Fh9zd88bdHrxzBQwdAiUfSdbrRixXJNwhTzSsCECTctHQThUFlqTIHhGGaGULymfyb",
-	"4SapLLmXttI8B/fa+hRNfQwUEsGj0AP91rRhXslowOIdw8GKC3Wbz6xiPfjZclI6wfo2aYhw5ENomfnc",
-	"AJAPfn0kIJ4MlRjhLrg7XmcbBj93OS5a7yDMOpyR5GuzXTmr1cCUVZFPPO6Dgcx2qX7P+OZxggPZgEk6",
-	"D5x4Xphj3EzMYkTl0rlL/18AAAD//w==",
+	"7L17kxzFmS/8VfLtc07IDtdcdQFGf7wxSMhordtqZDg28Iqcquzu9FRXtiuzptVW6AQYgwEjC9sCjjFg",
+	"tAab9WIZbBaExOW7bEz3SH/tV3gjn8ysyurO6q7qmWlJ0I6NRdNVldcnn3yuv+dizWetNotIJHht5WKt",
+	"jWPcIoLE8NeRJOYslv8KCPdj2haURbWV2tMRuSCeRqyORJOgNm4QtE7qLCbzNa9G5Rs/TUjcrXm1CLdI",
+	"baXmq4a8GvebpIVliy184QSJGqJZWzm4tOzVWjQyfy95NdFty++4iGnUqF3yahfmGmxO/jrHN2h7jsFQ",
+	"cDjXZjQSJK6t1HHIySWvdjTGdTE85B8Q0kZUIMwRRoF8B92+/NL2B18XDRneyY04IHWchEJ3lY5xnbGQ",
+	"4KjSIB+50GaxOMbiFoaxugZQV0+9Wkx+mtCYBLUVESfEHhGJklZt5Yla4GMxh9s1r+bzzdpTQ8t3yasd",
+	"o6Eg8REchkX9+TgMjwdFe3TowO5tkRkLJ8Vj4eQsqRcNZnlxcfdHI3DIGkdYMGJQ2SvTW6UmjhokWKOR",
+	"T4ap+nQUdlGniQXqYI46MRWCRAgLxGKE64LESDQpR4K2io+m3YE9LU1/K7UACzInm6jtwnRYxJMWcfCU",
+	"c02CAtLGsWiRSCAhJ4X5Bkd1FgObCbDAhZMwzdoT+J8xqddWav9jIWNxC+opXzia9gTbWX0iWQNF5JJN",
+	"ZnqjOhaz1vDSylPPUQsHpBpp1GVre04ScsxHcXd42MdozAUKcNdDNEKrnOKFNUmsTUxHjVi2VTjoofFa",
+	"w93JJL4f42JKaMiHA6x1FBkcPzrBCE63SYyF67Y+w0kSsKjbMhc2068WraJ5PkX2ezoOXEzh4S4QqBm4",
+	"vKIOo4h0CBeo05Ssbp2TSBROBFp13ZiqjZpXY2Eg//HUCLqY062pMU4wt00SB4mDe8vrfAWxlIdjNdmQ",
+	"tqhATcxRG3NOAuCA610UsU7hRHUX9lR3IJ6ocZ+J2SYNyvLqtnqbj+XVbdPs1LjimSRus2Jho60fF1P7",
+	"rpP7WcJBknQPKFZPpyZjrJF4k/rkuCCtoiFx65XpcYU1IkQoBd9BAlxFLCJznAYkAKaQXm7pnSavuRDL",
+	"a45y1MFU0KjhoYgJ1KKc06hx2GYgntQLQhY1EG4w+W9JxA0sSAd3ZQM+i+q0kcQkQIJBc0XUzfWQ9/za",
+	"XGvimJyDRgq2LH2h7EHLmpxgOELerkMbtSaYXDQun8otkf9IeOHiCXVFO+nrwO6TV7L+E+IXHkOuHk9X",
+	"DzlHLji01zM4FuYSlKMDIW6dixj7hZQoZEtTHDgbKXgq+8B4mVOwvT8655hT3jyBq4qbgt0VYfPxmIoS",
+	"1zKNUKfJOEEhawDlxMRncYBo4fnrqIancDEfD0irzQSJ/O4PiGMvTuEW4UoqkgTD0DpBAYsI7M2S/GFp",
+	"+UG0STldDwlaXTty/Djym1ieBxLzebQmFwA3MI2k5CQnz+WxsVYHRwGKWUi87KmIccSxL4cge5WXRZxE",
+	"qpkVeA1HvKOuFPlXHRQUFpF9fB7Jxd8gXZQYiQ1HTDRJLJ/LD2JSl4/SpW8SrIQgvfbWiszJJSk4uUvL",
+	"Dw6e3DYWgsSyzf/vif9n7v889b3/uaMzcjxaZxfOsnCMuYEKo5rLybGw8ETLZ6VJCvqtMtoTOGokuOEY",
+	"7M+akkuS6DBa9X3SFnPmVRQQHyRV2J8O5YVDDzEc2iGZeoJVPSGFegfPgW20LamH0cHFMroNaAlu++RB",
+	"ydzxBdqSuo5h9eqvjNHL8TUq6jMnWZC46OJxGqhJYNSCV+QpbdMLJOSH0YNlZqM+c0/nQWs2+5d3bTJn",
+	"sGiuhjh2GEz2L6OQdUg852NOUJNcwJJkWjhEAW1QkfHPNhbNbBI0GGmtHafymzFFXSlyDF+mJBa0Tn0p",
+	"ScWkTmIS+aRgJDHILMVDsUWBg4fGiAJ6XMY0OnjFg1EU+Swgh5FkCjzEvCk5Hgc2y9H/Wj5WMExfmVJL",
+	"jXOs2qOH6TDM5TvN2eUm263Bi093ffxoQZe7QxjHo4BccLEQXEdUPpOnTrKRkDWKKBSaGDWWVIChkTh0",
+	"oGadtsXh06YH9gMaBQUz35CPJp37WZBXoHXT1QmySULXGmyS0HBRQeWtvgi3UygXp4l5kxQd2hBaHEOE",
+	"agUeKLUap5LWutOWFTJ/A0XwtGAs6uGu749aR0WdwxKj0s2k6KLMwnCxg2TzZO3/PFnzYB3JBdxqhwS1",
+	"WUh98n+WHtAiDsKR32TxYYSrnPsx56GSopLOcY9ZZslDeo66Lkg4ujZ9yvU5srx2BomQNebkL8p9Qzii",
+	"Ir/kFxYXlxYuLO8/sLB46AFPyjSLhx6Yby88qC5cyYkoDqWYOY+OG/5LOMIxSbdCNOX2xkVz13+V2hGp",
+	"hlsS53cuPLE499BTF/dfWvjuxUXvwCXz53eemH+qvfCdJ5bmHnpK/bboLV/67nf/X4d0atbuwl5wUGjV",
+	"dPEYiTlsyZDCAUfPbNGmes1D9Zi10FLBsum3yjGPpUX432jxRY4SCHV4gGePHUEPLB9YPKyPHAlWjDqi",
+	"5CtzFpHP5MAsjY/Po9OgirTTQ6DIgzYi2VChTqLHMupsTi4Rr9GfOU5KiOMGUawb/iVbKjQXyRZ2Qzy/",
+	"JHeQt1nEiYp7YFE9pMoy5LNIaGECt9uhZCaURQvtmK2HpPW9n3BFTeVo8Yz6qnZJdjnAIkDTxWFMcNDV",
+	"G0cC9J2nyQXKBX/6u16qUdp6aodFoMpiFJEOkuey1RaohbuIJ75PSAAcI6OFfRw9DRz/aRQwopRcHIas",
+	"g6hA33na1zN/+rvzcv2OsXidBgGJprkS57Snh8T7uK2xsxj0TJicHHbAlPL5nafrZph62Mfl5kY4nPao",
+	"jcW4jmkIe0f1QJ7+rjIQ+DjhYA2gEdyzUnJOooCoHRIx9gmigZ7DJg5pMO0pSE5GuEA+jlBENkls6Ehe",
+	"I1RIaSEKOEwNxqdX/BQTx1gSTX24okmjBphEg4ye4cSg7zwdMXG+LkelB3k6ET5rkR9GGxHrjCLpakMc",
+	"aLZopPahxUZKigKgA6aaMFYnaAh1iZhHRxn8wgm8qWxRh6UYFlquXMoiySMV+wYOdoKpqbhMyZm9If0a",
+	"CQZtzo9ip5e82lki4u7cat1pflwjPpO0oT0kxuQr26VRw9l0dvFB61gQsJOQ6dIRY6iFo66hfUndMRbk",
+	"fKjGIqknt7hVVqHEtM8xdkLeddM+O+ssAOcWXLSSA0kRQl4FwLoEY+fhiT48P4xwIpokEiBOT3WDTjEk",
+	"2AaJ4CpjEVEOZ+D9huOmZ18eHfSdp5P8aIe28PHHH59btd7Ij3OQ8C+p+W9iGuL1cOobFZJAbpCPIznD",
+	"dcmksd8kAdzsjKE66Vj3JNdioQfcRYoMkkVa8WGHwXvk+4RzIyBabRvpEowJtEVUM+DUJwLTEHHc5ajT",
+	"pH4TZMggieWaqDU3K7TXR+aHEU/abRYLEpwkAcXGD3o3jg+IIsQPcawuycGLBFYmHe75lhzveTkrOFiX",
+	"zFxhmZSl+qziQzCLIKBKZj0TS24tqJRQdQBq2/pJrqlP3bpN78ob26++AFveFh6688wzvT+8c/va+/2/",
+	"/QnFRCQx3B4mNEa9BkqNfFQqNOZIk/gbR80AQJzG3DWUs1pRUjqL6kEpIDkV06FZXLK1rCey2WbDY8qb",
+	"e8mDZeT8kUjE3YqLSI2NrZKdxauFBNcfxbyZ+3S9K5zuSnXoxpGfmoSy3QxN3xjy0n7TVovX43jUTsYT",
+	"1aDHhyApsrI6gniCAEJ70O3rX9954/r2a7/ffuO1eXRcgAQmjwJqk5graSS/sNjh/Hhc0oCJ60I+lgIQ",
+	"fFrO66sDlofZiRroehetM9FEnAbK+Gf7yVbnfoznfrY499DcUxeXDnmHDlz6n+4uVBzy8JF6+Z2tW59u",
+	"f/F678pnKqa8baLsBojZrSX7+XDjauE9+mPLljHaJeI3cRS5zKaPsk4aroU62j2T8oE2lUsCF55Xq9OQ",
+	"lGQFqjPZrxXsW82PHNCY+EZ+Hflp+uIlL42zLBVeSQVpqSNv/mFnJJSIj2jhC8fVp2mEmP47exvHMe4q",
+	"/tDA4cOYUz68C1tfvd2/fN3I5IlyR45jh14WpVkc8FmKFE07xuU79oO2FRdYbVvbWSDeUIBdAZc8wpLI",
+	"wTqOSoo1wot9jVTk21rkP0ob+sIdOImOUfE2iwISrBYxNKqC8ZUQRoLDKLbuPAiBkQIcT0Iw+LCNkgyv",
+	"hDFLxAmxTFmVJqXDEfPzebLGNp6sgbio4hdwKP+oYxomMQGf3wCJleBePB9tOJbcrDCsYVaPQ0GCzLbv",
+	"2c7aUtTPu1wPZNBir/ZEKsfqHaV1gGFqUGBZKiOwpJzKy1JtssjwfHLJAIc33Mqzg2etnIcsgtXiM95g",
+	"0KaaqWeHd+fOfv7IDZ6NIbrK7hWvpvOUgIqKBZCzxCe0XVWuNQqJ214sfzWsU9u/1T4NGsEPoygJQyV3",
+	"RlKJBI0ISwUf1VUsfDHvWPJq8mul/CkT/wAvqWD4zuSWIWqkFV28O5BSh70Lhx46tJw5TD1l6sNxgNYx",
+	"J4cO5PorEm3bMWtR7tynRkRAHSUmIitkjX0cbZDufG3c4UkPjEPuNV16eUoZS4a8Ih3G1meDvEJZ0+Ig",
+	"8yAZz0vNkjRKSftwQi4NShAD65GOZeQstZJRQdxfVfuv55DZFPZxYzDQhOcS7qtK7aOk7XECcwmZuIIc",
+	"jNvUQyDpwvVGVTDbcB93T54dGgs8WyM/dYVcQ6y12kJ4zdjLVCSoin4LkNLShldpWDAe6ny0dDv0esga",
+	"DSMwlSMSW7YdK7DujYA6Th4dYr0lhMtx0mS5xRmW70YIdMMCT7G3dEAyGyOJjRClRjNzPQJvnEiUkvg0",
+	"pCMr43i8nJTLDNix0JRSgJdl/qRHxsngTdQiDsPT9drKE6PJ/CQRuHbJuzjItNeZMgdVOyJErrBORh4i",
+	"AZUkwwueRYH8pyN6VDS1QVnrTn7IuNScSKstuvJRCL6qyMmVaUmFf0NHqY28heXKqoAzRU0kcgdN+U1M",
+	"I6n/oE0S0zolQcZkzQohn0UixgH1wSavxVNrDlZqnhYXcmx3fGicJEAHO46TAsbI1X0xzKm4yd4Zuzgq",
+	"zydjBuOPO4Tu6DhARXPZx3qsGeFkK2FRWroVXpYhBGzBkNTwIXnKG1LNIcHS+It08FoSUCFvfJZEgYeS",
+	"SNAQ6dzLdUIiFBAcCtShojmfHjwT7ThgKK0jLK/XFdR78YXelZekTrHhod4f3unfehPFLAzXsb/hof5r",
+	"H/UvX++9/cb2Fzd7731sstHOq6DF29c/6n352u1/+4/+1c+Rzsw/TyIRdz105+qbvetvbv/l771f/yql",
+	"sfOyVSmTodN1nS4hjOy5gnqXX7v91eeqUcQich4y5jzUu/JK//XPt25c3rrxzO1ffmIRKgQ93f7oue2r",
+	"H/S++Hnvxg2URAlPcHhe26WMdVBOT+6WnhioHtlMNJ9LR2/tphmx5KpmRIpfZ0OoeTWrWweghd6KE7Sy",
+	"l2RYuhlF8o8rj5liuI6TFulsrVFtnJLvDB0KfWNBA4U8viCprv/WX3vv/WL7y+vAFD3U++wf+m/FOO19",
+	"km/I5YUH7pUEtrTj68RvEn8DdN2CMNNMAfSs0MfsswKRO4lcKtdZbfpjdUSw39RyLqeS7UImRUw2KUu4",
+	"xXRLbTjk8au73LHdLKYNGrmF0k40kcCpx2mMG1XNl4wJpwYwqLgPXwWTdDhAxGrO6bJ4JiAPRjUwN88m",
+	"kHRfSzDuVZR9qCJeVTqbvmylnMdiQZOW9m8SFT6lqHpqDEKdoelyCDAwHy32+r76Sv8XVxBuxIR46M5z",
+	"H8iLSf0mqTDsemjrxmX9i8pOy7l/5HfgNZPvwsVcL2TGMJSdu61HSh/56dqK6gBsCJirTVg0TEOFD0Zh",
+	"N8cHdujvqeLiSd3egllL7RpJKbSBbChLrpG0SUxZUJ6jn1HvD5+9cUtZ2uT504QJXH5A/wqv7+F4xoYn",
+	"5PZpV0MTpMh5gjUqGuYeH4p42ohYhyuGmLPTuQ10I23oj0QipoDcYcxEmAtjTWfa4KxjkMCsPoHpGURt",
+	"UoEoV9UHcqkclwIkE1oONXknmJRdggMkH1SiiCCXNlbtEtdqSPlb4wRrHNOqi+PKaLGYHLOaHJKlYgKR",
+	"Vy2VUI9hgzhxK5YdLPxmlXV/XH0wct0Hr2FXIB507CGe+E0VOswR60QV9mToVFlpezl6tjZgYPFGHUC+",
+	"p3JBeswd+8t91ialGliDN4ftZwxAPdRACue4ZroZsHWH4Yo5Mop/hKEdPXhYbtOK2lQXY0nlgzCsgdjr",
+	"lgjkCM4xgcOq67zePVvgjV5VcUJAc1lkD1KmMqQkSsSkBkAjpRWkBsbS8r/qGwbu2roAC3w2M9WMiEkw",
+	"vLSLYhISzAuiE1xG44LmV3MRm6VaG/YaadOKPQ8vW/JCWlL8oNqV9cgmibsI1H+UtOWNKtUDsO8Bi8ZR",
+	"kBnPIK6dC8uNy4dvMU5c5rg0ikwyJNk63F7yXUkH4JQrH1O2G2qRSUuSo3Wt6MOSM2ZEXuFs+CwgLsrg",
+	"qEE3SZ7KxzptgtR9MKA9Pro6t3zwkPEgESUc7EPqfe6hnzAaqfi6iHRCGqnouuGldBsvTiuOo5s1Nl5a",
+	"V4cloPU6iUs4hGElMnugnoxzuUPmb1RVSrDAxlE+NLGm04M+sGwq9nkoHmWosSjNFh7FlmAOOrHYshoU",
+	"DhGMLbGDVE6unUHHj3INDAOHg8RcG2eq0Y+V0FL+XjyXfTTWyZ1mQzeNo9+atZftUTbdgUEVUsOjKs9x",
+	"RhO7SxM73r/CDdtzO45iElO139j7V/HGyeNIqQ9Mi/YJqyh5GUZZgepEvrfSR39gsVTX+eZca3YEhyQK",
+	"8M6t1QHu8tP1ukuI63Jw+LBEoA74cDD3CSgU1fgjOKM5LL3DhP/mz3vX31xBnIgMGo1IxYn6SkZqJ+sh",
+	"5U11Aof1Os6S2IUIfS5txclaNsvGjMupy0VyxVyKJJaPQIJbSyL4t8JrjgmsmcoeIheUDwjd/ui5rS9+",
+	"M/FCdgmOnZlAeRqC1zwrKd/ssTWZdN3y21PGf8jiDRo1EEy299n7W1++1X/jfaUJy57nbfKcltk5PQ5T",
+	"ZVymVx0HUmGSm6OisybbZvcA02gRPqmEPWrZVMNukXTkeLLktMqWP2IAdmOTbKaNfzFRJD2PlIWcoybe",
+	"JIiA9lWnJAzmkXZ+x6RBudAZv62EC/Uq5fJZElowywrTSecPqp/BHJAOzEOc6TMfhsjYXxAkMQvWIKKp",
+	"pPjBkBMFWTmIabfosKrKO461KOAZdK3g2RBzrjBdnF6Pra+v9Z/9++3//EX/5qu9F1/Y/viWh+oxIUiQ",
+	"C7COoPeNid0u6tuJgGX3uHXrT9vvPjscEl+q+SARbuSv28++cvuTPy30337u9id/2rr5qzvXPp94DvW0",
+	"5kS+jzoNCeJtqZnzJiECcoLWMSeItnCDIC5igluIk7B+Xn25LtmhShKaZLZqICZxc+B2fPeL3hdXtj++",
+	"1XvnV3AZ66hn2Pw8Oo7PNw8DIsQ6Uark/ITjqcaA9ZGG4LFxvqGCDkv5iyBc3WeRYReIxQoPAHLcRjuR",
+	"KrmNCgfpxNvSUSwvvrB98y9o6b+e+d0Bha0MqHk6kzzqItncPq53RAkbDz00VrJ1DEPllo08669e3v7L",
+	"RxMfC9Ym0RGzzOP2Q74siV8BQ5utMaaMHKrkhFxO9uA+Gr0vnulf/UodjRW0hPpvvNt/+9rWrU/VAw8t",
+	"o/5bL+V/2o+2blzeuvmi+nsXtkMleeLwKBbYQRyfvtS78vLWjb9u3byptmhFZVw0SERiHCJOIk4F3SSD",
+	"CTolV8fchKfrdeqSgftXXt366g/91z/vvfD8nec+kP/3xgcjuUQFSjGd/5D7/oiu1U3goe1bf9y68cz2",
+	"e19tffHm1tfXtq9+4Lojlkp3L+9wFrmxGG9fe6V/9eveKzd7L/7WQ99/eOEcWl4+tOihQxq3ckLWGJMQ",
+	"CxIccVsfe8//8/azV+37z5MSQ4pgpC19RbzKmZA2CT8Fllj6DO/RwYVBnHTuTjvEQl5651WiQfon3Lzp",
+	"X7hNUQvTELVIQJPWhDvGbXD4we36eOvmf7gYCDzIMxD9U8pA4O9dYCAqxtop7CiOsf3PW9u3/uiluZOT",
+	"n9ekHWBBjnR9Fy4fjWPSSEIco5jgEOoGBJiGXdQhZCPsohaLRDPsop8mOBYkDruoicP6eamDhF2k/wN0",
+	"M9FGXSpWFjLwgh0F5WUqRwlpxigoKtVF/jNLMRidtAJvSXEBc1EIsXeuSVCTNpqECwOwl3IJdyoKa9Oo",
+	"sClw88Rkk5IOIIV1WByk/gRtU1GPnZaQNikIRz+X4f9pbC7Vio5DxzouV97+uo3DaDHPPIZnMnlKSlGo",
+	"yuNNKV+hBpOKYAzZ+4jV6yGNIIkJshupaAYx7kRODudIGpHTLE9zR5TN9Ck3jJjaF77PrmljVlAvaLaC",
+	"cjyDCZYVgnlUX2PLW1C1otyVNZXHfwTaIpskF5VaNV5en6o0Yl5xot1ZX0NP+7i9vgrANaVQVkdBIvTd",
+	"O/Hybhad59N1E4EpdLmBOouV3XEMxqVtNrFydtKNtK14xsNnWNkgbzK5ADbryU53xkPSk5QSerojJcx/",
+	"BuZaubO3/3C99+Vr/bevbf/h+vwg056e8c+6KKZsAFQ9bxpr1s6uqIKMTmKaH84nzN8yI++NUXx/NJt2",
+	"JCllRR9gcIatGtzkAq5q+PeeMdxVXc6PZCxrV5jpLq2A5rej/Q13laPu5gIWssvjmj+m1RdJ8Q3jMC2n",
+	"jE6di4wxjmOge8sYVxEXpK1M0b7NJG2++CjlglXH4prEIrcmSPuucEOTNVvBtG9jjMhukNJ97lz7fNh0",
+	"XtoQt3vGtsH4+HKaZ2rbGS5BWF1ZXTUIHsrHsY8f1qC0IWPcWBoV29nhpIWz/yPoFPoROorOoRPoJPo+",
+	"ehgdR8dWUO9vb2x/+GfUf+2j3jNfoNuf/KV341nUf+P9/lt/1P/pv/HpnTc+QXeeuXX7q9+g3nu/7P/z",
+	"A3TnmTe3r36Aelde2f7HV72bsoFPeu/8CvX/8/r2zz+fyBg2QoMsSB5TVa9VCWwP9b56vv/PD3ovvNK7",
+	"fq3/7g0Uk8Z5zSIgr0w91J4jEpPAwAdufX29f/VzeD8msmfIK/zq+d6V3/RuPKdbayfrVmvWE9UGPLe+",
+	"/uwf6p3M9y2/+r/9P3yi21Nybdbk1o1fbd/8Wj/Uyk9u+OoF80jN6Lfv3bn6DIqJMHaFtIq2rvhtrYH6",
+	"S09dPzIDhszydetNezbqTzWJNBnSendgsNkvCncRmI8rrtbmchU9mzAEV/SgFXpp9F6lPoMdD0fqmlLe",
+	"PlVn0bxXOqz2GCVhoEpZu5hzKupVEHvhk0Fmbe5GM9kR/NoSIO8rE8vkloSSsR/F+lkmUxQpY2UEhgjR",
+	"VitRRlBDb8Piwz5uFEslSGSVPKa2Y1mX1q5RzpNJFn9k6n3CKwxmTX2QfrrqV1DC1tJPRiTVULkzOKRB",
+	"pQwaNZq0UH2ZeOtBUUutrU1eenXyravVLEFrGXjyPhM4b1haSHwRs4j6yLeKxGxf/c/e3169/fdnt5//",
+	"yyDd7TB8Q00OtRNIUrBzqhTxZx3pUgHWsKjgJKwjLkxwmmkNRwFqsjBwBVvIBlzwqPYc++/+8vbfX3Am",
+	"XjeJvyGJtzCedIh/jYx9VQOe01ng6dF29Kzm84MSaB2PZm+m342CCfRZq0XhVHpID8+NKCLH6gR4vPNv",
+	"z/au/EaJeKVzCtTU3f5C3eBbN/vv/CJ1DDoMBfVyGCfjEHzkDwW+Q6AH5RYqHoj84RRukUeiwubl4x+7",
+	"KQZ4ChXdscDbOh91KH2lLnmDImtrLrl+c2PMrX2OsmxysTbcGuMQQNCA1TF/QJyCRnaCp2YTtK7J6SrB",
+	"Q/eTA7Xipf5rL6qLxUOpGL7JNqSc33/rr70XP9q++sf+ay/233gfRUyc7xJxXr/ee+9j+TG50AapHUEl",
+	"UnimCrmqZlTNK8EGBHtVSAXMG/ItOQ+7dfmmatctcjcxjaSqPoHArdHmhtq08u1Kb3EmUzxKaKPpBKho",
+	"qicjvBsQac0diZtNnZc1Cawk5iLLsiklh9hpGIWSiBUYrWyOMHhVTBcHk6eSZhBcer3yG+Kk71JJRIOm",
+	"Mcs1AwseJxGHIhYxjsDH5ElRwCQNzqPHmxA4aSCI2phzEsj5kk0cJliY4AUq7EUYIDsdnetMHcYCBQlZ",
+	"1ShbrNVOoE3AN/LK2tmy6F9XVpls3u1UVXvYYq1Um4TSzgzq9JdP0SulLB4lOJDqtFYT5QkXJApOYge6",
+	"ai60W2u5XcQFDUMoiBEU+qdVo49T0Rw3nkfkmxwidyKuhzQONdFdMdgerYeIaZcjGvlhUuxK3yRxwd7Y",
+	"qNVp1I7IaKWJA02KhZtUAI5bHro6dT8kIRnp2uECx6IaXiIXrN12y3OnFCSwVHioOp57P8WEk2AMEUIN",
+	"8aRtGGA65xKuAmMBsRdyAPgw4xBeWkU6Ox45qrbXW4/cHHF7XW3yKuCenGSoheXv0GLMQFWEnCvoNpAB",
+	"Aha50TrGlQ+1l68YUc6rpfFvRWFsVQBkxtQLOMKiOo1bu10JZvva9dvX35Pql2wdpK7+1U97L37Uf/H1",
+	"rRuXtz/8M1IWzBUUkJBCDgHlkg8gHKlAGiNU6TZArIIVKlUcQn00SaUYZVfdbTiW/D3hJjM4Ahxh+zrv",
+	"v/Hpnd+/mlsPZb06n/rQzA/al5ZCg54HzcH6W1UKsH4wS29/Y622folyeXvL9SABxQMpcxnVmRme1aCQ",
+	"OzKdTeHuZRHJbjW4iXEQHEaLKoZ47+9hV20O161S4np2D3YyM6zh65ZfdxzrtuZVypFrB2qBjUlwBG2g",
+	"ddnIvKImnwYkXcXdK1EFMGS9W5/23/qjAvOz0Mn0zwGJuvaJg9dAdo+6pbhPOuzq/CcgEd0L7gMHfVIu",
+	"r7hENQfC0PByjbgHaSMj7UqsTzXTeUhw4PAmyxuVtwvg0aNiI1VUbKBKtI1uPPZEzXSetpf2qZvR43ac",
+	"vNyaGmucXZwKz/3sqSdUeaqnLi55Sw85ilPlU8Btdj9gJahKVJPDYBUZHzKwrmi4rECbkBgFVCUaqpuw",
+	"qgViFxClRtP9tKx31kmbqvFujAnfQ4cOqMyuOR9zYsNX6LySwepqi3MP4bn6UxedZdUKKdeukTAohlFf",
+	"wT0ZdwLEjKBOzASxym2soDT/Jo2Q9dCdt57pf/xz+ZsBhbdvERdmvFOOotyPSRtHfreyHSjDrZLSjZpH",
+	"FHY1dJUua6oh0KEQdIdpcKsMD2fIylNYRWPiKhXmy4q5B+di7JOzrANCRXnAPdwtgIknYVBkvMpQoj1d",
+	"RYbGUHvQ1MUxtX6erMWkTbAgwZM1XR9frbtGC0urDmYgeizyyQQID5PVmdBfTmWl09DKQZI/L4nQonvr",
+	"b4PFnVOFR+h1OAx1VGZR5R53bYYA8rlMKKPeezePSo/fnrNj+6hPlRGDgBpMKA46wTry1kIsUItxoYDi",
+	"4bgkIVE1n/NZussHF70xAbuZ3FxVIlZAHPr7wmWYRL0YuwTztdFT2bWRG/XScZUxrlCrVf13S9eNCFG4",
+	"fuacggDp1aTe67yS7KiqqleSuligTMU6ER0iZbMOMwE5gC1hOekHYBzcZZz/Ze30KXM/b+IwIVkBj9Rn",
+	"IaU8oRBMoy4wX6cHXhk+J+iig60+nE0Dj3GjRhtMgSezkFRV/fBJdXSf6N38Xe/Vy0/NQzDuk7XxMHWq",
+	"s3Q+nl46F+nAZh7L7J0V6L6oSAmcbhqhR6JGSHmzynLAQuubBNFIMFjydRZ0PbUgP01I3IWr98mah56U",
+	"4l9T/6leUGBn+id3ZkTiSslcU5FhcKmbWmpyHsZhtB6zjYJKMD9rjl6HI00aEa7ja4B8EJxCSZcQVWxk",
+	"hvIbq8uX/KwJx9a5sVBSYOeq827UPzM5z/xoeezH7j6upe30c6RvD0Fbu10oDWw61dw7dOKCv+MFvBRI",
+	"vUy4yl4VHkvB00tAphfbs05bmY084W116XhQirYFL4FjmmwyBa2Tz6QtSG0CQaVsxeXiEMhxdcfspPpi",
+	"nNGxdT2y2kXKc/Vw13k/6+WBGnlxGlpCRb4eFfYF3STjOYWOPDErtWu1zAaKu6ZLlFKtIRzHubfP2WBN",
+	"pTQZKFukMtbjRDRZTH+mkln6v36x//ZzSDCoHU8uYF9AgguIFVIFNqG+aRy54ZNpeb1Bw2H5qnvFVRMH",
+	"dsYqvgvNFzLv3Ul0LM5nrFS3fEQ+4e4l2o04LmXX1J2sNiF1WUlm0MN8fm+mZaCzqGGqeiH0O9VJ3oX5",
+	"FeQrbX359fbVD7Zu/E1zXA/13/x579m3Mi7tof7VT3t/eMew6sNWuBRW9SBWhuILsyyhFz/qv/XHNLLQ",
+	"Rrj3NUZR2lMuhjBL3RkVPfgowaFyS1bYtywnIC3jteFofRB3XH3lWuBHczHVA5G/v/zr9i8+3bp5EylY",
+	"Jw/1//ma/JPFDRxRjg2Afmo+gteg7lP2gnPyx48Od7e0/CCKcRSwFlqngnto//JkxuX9yxWMy8ejdXah",
+	"VIrmzjFxqdsuW6b+pMLkNxHtOqjG7ftK+fiwFIv52CHDepyTL8oPqCgoGCkujL+Wzl2QF9MALep6jyD8",
+	"qOazOwDGl83Oy9B/ZW8u8k13b895YEYnU2WA2XZMkF1i4kehmj2HYvboEQqBpHZtIKh5qYzgUuHFLeKI",
+	"Hs37/1ymK5HE2piTs72olve5SwEUBB6q6DuNtWyH1+x9EB7UkHJlQ2aqmYVpHDHwU/K0rFB5FTLWRapH",
+	"nnr5DiC0uzIzQoJBEZEjGFhy25PqXPgBeO5h04gUxgVDcRLlYTWVCYxGjRWFKlvG2GV3pifu5cv2wASz",
+	"xTeE4T4RAfVNCfCKAL4FIfd1GqXQcI7HEWvRyPRYQs+YLMQgkopchV7Azja8d4+yjqpRpoO45Ymsx6xl",
+	"csqsKjEFhcwdtH8Gi2Zqc7Pr2FChy+s420siFQhl5AMAGM6jbg8qWLmcoIQUBuaqiIGYaNNxk0YNOW1o",
+	"DnXJAKNgyXo4gkuk9QgmzBpQ2rUj3COiOnMoUb230rrhNlXlSNBsbLYbIw9BVRhrzE/Xy1vQSmeNpEHi",
+	"WErWE2SKVL2MDQ8YV2rCXLAw73RCziXlPCGD2cRV2MtESds7y2lU6YvOzMZxkRkrVvLlPqjAhrhKhoyJ",
+	"8f9o477qy9OmcIyamDd1tiwNSCSo6CJ1hBAOWaTN6JrfNAhEyGYZlrJVdZGXDgxRlkDqLJfwn8/2P/qk",
+	"d+UzDyUR/WlCkElfSnOGq8ViD5gc89jJ3s4SJz20vIT8Jo6xL1RVmmpjyydZDg6t5Mfq+qn48Q4TNEtl",
+	"ZDqSMDP6Hsy/lMQwHmNAn+pg8mM9iZqXJoA6GCcTOg1RR6mYLLt5dyRxtFEQep6dy30c/etZJO8g5OMY",
+	"AHXh/ElZSiNKPVn7H0/WMmcW16cQI0nszqJa5vapgD6wI61Q9zag8ekVsFfUtcdW0cyqSSQxF2u6dly5",
+	"G3HDaSlZRfJ3VTMRxy3whOIIQDUBfdS9u7hq5+0Qu1Ctj0cBuZDzzMn+oaae/lHEhExwKQut1o6W7rVG",
+	"rwanP/KstbVmWrB70zJgFpTd3Dvt/QRrnLVKa+zYU7D7ZebddeJPZGV+pUDAGKSdNj3E8wXkB0B1s3zc",
+	"rLh+YSHFUT1KegUCnoBodeXI+AekhFdiqFC9/XW+bL07XvskpNiQXU/HuvVJ/5VnUdKWPN5Dd355uf/6",
+	"R9t/u9p77zKKSQtHOXu0eg1UBvmoVGDeSZMb5E55mDSZYWQQFFD1sP+5TSKuy9LklNQV1GkyHcpLhQda",
+	"n4doGg+bWRXGmauqnYmS9S/VIPdx5OOIRdTHIVrvCqJxWEAGhWCQrK7A8CVbxQYEf4+OT/pZk0SNkOJo",
+	"QftR5+A6WFhy24BK39by3XPUVWnjSJNxEhlhxg+pCl4LEFzZmZgDVrKyqdxDZY1h5gMmI21G0oKCHt/I",
+	"ep+nNJ8fmEESc5biO0tWjtq4kcaPGUQezB2gNEVOBUnSurT2BIBAFoyqqeQE3AVxIkRIwJCLGow5c/xL",
+	"BPvAzpQGxZ48ZEelH7LSPU0eJJNEVtUGl1dkKPZ4ILbCDqSwwiv0SllTGezLRWenE+GzFvlhtBGxTlQZ",
+	"HKRQeVjlSMrDFVQFA8RtIUYJhta13h8cBirSJXZtfgq2fI5YIvT7KejXsNzRJnFBxS2wGgqG2iwM50eg",
+	"F1Ua8zhr9oQKSL4Fe1quHT6DaXwUV033OILDEAJdRIfZhdUV1EeglMAB9ZMJR+jiCZWqsN61q53jkG6Q",
+	"kqXEd54JcjoKuyUN1fmkgXLfFOWA7DyxosLAO5gKJ8bA6YjMyUUPPLjqJLkqXQ98aAofpIl5GgZZtRz7",
+	"qIwIoIiB6Qxsy+CSZzNx0nIayliBlB/FYR2qXa0o58J/vfQeEujJZHFxv48EGyZk+VZ5RVewCYECoRv4",
+	"3jnVmK2HlcGYzx47gh46cPAB1Fafo4AITENHGfoyWax6DKmsCW0VGHkol9Jv1FA5TFRKmpwAyeXzNCgv",
+	"juDmTvJVLj3sN02FxmqArcbc4lCmC4q7A0b80z6L6iH1xdNelvSZitHwJQoYUYH6kHwCwZVCYy0IUlhO",
+	"PjGoG0oxPJiDej6w6LZumOCGYecnxy1rieS2Fl07PnEhKZ7CLcLVlhnZTaehaXPfPo5C1pgvQtIrDH4f",
+	"GlN6RpKYjvfDyqf5sAuA0NRE6BlPlpnXiDNkJBSjgtLIIKYlEU5Ek0QC7u5AjXGdBgGYgiImzgMyCwhV",
+	"osmC8/In2GyiANcoF8ozqGgFjjM7H+K4QaB5nrTbLBYkOA9S2Xk9qxgLch6CBKAdcNhFYCVOIryJqXL8",
+	"uTyNZ2LG6g8nUeAiB3iIoBRXql3NteWPC0se4gQqrrD63Dp8P6+OyfxPOIvm0XHBtUoIUfJGTZyvDTAt",
+	"tYegOrsX/V9NoHcFtvWwXGUu6c6Xcscwt2oTI8NUtLC0SXySRonrmN/5t9/0P7yW5ZOpPiYxPTKhJPlK",
+	"3w3SOzTimZnaI3et8llMJwMjwussmcDOQOQNHhXV6jaAqFIfAP/zYaUM1lm8AeHnLAzXsb+BcNiBHD5W",
+	"V1KINvMPQVI8dMh5RzSS2BXukuIocUKi7M6Rv5ALbYDcOazCX1TFRygLO9DnwRKepTLBb7AnxvNpBSmU",
+	"urBU5JwGpcuQlg4uOkJykqILIUs0kgugMo0OA0MHw/9gPILaiKEdGO98TBQxOncDTF9QSxpyxFegaw8B",
+	"8cEG6a9RC28oWyw4I/ZxRAfxSZarol9pG78i9GycaZqTISPnsUqNihWO1MSWyBHmR0kJkU9Dmhnj98rh",
+	"YBTEqXobFKWv+j7hvPJyVztUqpPjUTsRQ/WDRyOYOR1/fMR8TGxEWozBNgK2SGtdedINdp31z/MZJJIm",
+	"U/kf61dtBrIguYaenU8LB+i/wXye5u1YsFvmRQM+BP9Nf83sCV5NdamcHfIfcOPo/2b9WZ7V3F+uN85T",
+	"d4x5xvumB/ZCo4Bc2OnNndtk1aKbQlQJDl1D4WEs/OZkcTvcaYgyudBC812oey9l+wqgqIPVHaqA/anC",
+	"I0Mj+wEhbahYjzBX9VpsBXBkUZ2h0DU9+1GrO4DzVD3kcjJUp4FAn6tf916+pqsaQbXZrRu3tq9fUzWc",
+	"h2dvg0BVi7KJJo2wiSaNrkmcCPAlC0Q/mG/+QW9XQKpG0cMJVjXQIvNbD1hEl9fOWBIuUu8NCisHD46P",
+	"T8o7fQd0Z5Ck5yImoK4IvIg2SBcJckEMiqxLy9UkI6fn2L16cE/sTsqgwsMiwfECH495fiKfCmIdDr8a",
+	"LPc0CuRZ5VdK1ixp4ti43lMOOzxELiXjFhVC5e3ypN0OieQ4ypsw8Xht970jbHwQhK9CHUuSwzkptRYZ",
+	"NMreblJxEu0gXmb5VAiWuUtLzVW7V4cn6qpEucOilyNqdE6S474LKbia4N2oSnY+uTvR1tcRdmnCrV59",
+	"u7hORn+eHdphcZ0BFjMAJJ0l+46FkRyZ0qvgJfSc5tHjOuUgtRFnBbd1jMUAn51WYFmOt09Z57OIYRg8",
+	"9bN/9K+8unXzvYwDmjJ9t6+93//bn1BMRBJHaZG9N7ZffQFh3ydtVXhP4asq8Fj4AWBXEW7EBJp67oPe",
+	"iy/oH6UcF3bPm2cpSCuKST3h8NPNl25fv440QLFs7vKV2x89h5R3XQ9CAfUZlGn4bCjRt/fyO9u3fof8",
+	"kEG7/d++1/vDO1lVczs2Kp24qp8Hk5XUq+eYQuOqX2HsOhEpnQt8WTcY53rwaVAAschcN62zg9Xwal4t",
+	"HViBksaTUJwzBs9KsFYCn8009zJ+VRtKcXSGgnkxb3Ir0UcM8ykBmpV2kX6TdeXlJuemfEFjkqt1vVcm",
+	"Jq/WwQ65crCGZK6ApE2DgxUcSwXoqfm1XMUMO7g7OtDuLECN70gr1oj2I2VCeGlAEBp9c8lh2QGHVj3u",
+	"0SDv6uBOALOsZuKNhlvOrdcktHQvr0CJmR8tDES988ybt7/+JcLtdswk59X1WdVwcpgI6o2Uy7pZHXMZ",
+	"2Pu/u7z15VtImchY7KG05KwqWg0/3L5+DeEkoPDC9vVrcFEFLRqpGAxTrKjOlKCr03h0gbzcQOVHqUWO",
+	"DVTH1l1IGUa16J5HEk6tchfA809VplgjwtTymQBn8XTdEdR11NQnZIlAHRZvIMzRj370ox/NnTw5d/So",
+	"hzD3FWrGYdQhZINEgUL+b+EuWicopFxra64SG0uLI4tq7D90qACilacBgwMWA5KrMRUxIWmpg3lWgLis",
+	"wc2rqQrVbr+SanngUC8V3EEma9ZRxVAkMSyXPAprSZQVTQAwZBZDJbV0jXdzHbtEUYlVZTsXfLH00OJ4",
+	"cy804qXkk8sQ1stXQKhp8YoKoIg7L1VRAIe6uNclKPJ2xcVRxSfKI7YW1JPYWRUJr2YbZ3bN3uUCi7Dx",
+	"6xw48XuCEpG3v42oXALRcUrZwFZK7cBgJzLg7UGo9+7YBM9pBEhdMkRH1rdjAomHaSDXTuyEk0evlinw",
+	"7LQreiPSdSDfUkdk7uOOrKihrR5lKByZdZJWXwJz9tbN97Zu/d/+jed7l18rgcuolVfuho1gdZFh5Ro9",
+	"d0RdnV00UPINEoDsBh42BhAOKICSMsFumSvzXT4Ca5VEIeFc2zMASwUUf/2DO9J+RFGg0ypbo55wFeVV",
+	"3gRaNVdCYySN3MlcXapcDT/MkW7Avb2Th1mXARlVmS0gngCyNcqXbxqCLSzCnsg36J7JBBZVL7MZVUGb",
+	"HcpBGSDxMNRIlzgj9ljXqwhQ7uuw65AuC1y3LqTQibNZBiE/7YXILMdjrMPw7ihTcWp5LmczttiWRfcl",
+	"LMlrtvUYKafx9tV/3v77Z/ODAsoOS7gHkHdpQ2qp0iLKOS13XKFvFeVrmWjaao7qyvjGriBlVkc0UhRO",
+	"WaRItEg/KBPPlwtvGBffEBIhSFzy5sPtdkgVBDFSHyK1m71ffrl169P5YTiN4fSRqrDNGfiyC3uy99bN",
+	"/u//7g2FQQ4F27kk9WrgzZz4SUxF9yTB3B2w2bv+Uu/5D/q//mv/9S9LGImGkE4GJnjzV3eufb79xetD",
+	"AQduGJQcEvO4bUg4Kaqqp0z9prZeRUsXHUZRTkGTU3jktPNKSMk5SnVsxzgNaFrWopzWNV2rkamM4DjI",
+	"CjEOYSFiup4IYpgxYOOsoCXUf+Pd/tvXtm59qh54aBn133op/9N+tHXj8tbNF9XflklvyVv29j/lrP4l",
+	"35jbxDEEbclp/HDgvjuS++sUEzCNoPaUnJETdU+BHRqTIddSqoJTCgkO9qlC3gJeA5Skrs4Os64HU7NA",
+	"cg4ci66juEebFNSbUmX0V/2qt5VUUsD4qfEoNgGqHK2TJo0ChI0zldWRSgxxJNUzP5HDP8Uc7OeFf/au",
+	"v9l//Zdbn/+5d+WzqvHGXo3U6wQ8Z05ASGawbAYyVctXBx9jSRkzOiWzTHJPD1rjszUcEICsLvKr4Tpt",
+	"UPBpTxlKVlJqJ1zEq3GftcdK4KtJQMUavDmc/c/aNicvZEAw4BM02uAVD8YZLJoqL7dJuQ3INGiDgoDd",
+	"gvAyhX1nRBV4NV8WwEoPKFB3IJGoIEhOhKyh0o7y8BP5PiKmu0a+FJS5BlobAe40LphewzKpoaVBy4XL",
+	"L+mlYu6MxnxZc8LCrGkQIxyZiQlV7Q1mZy9DlBVsH1rp4kjkpUKbYOUakt5diJqGYNn6o5g3c5+udwUp",
+	"Agkod+7VMSoNA6bSAZS3vkwstzVuL08BXkZzarQFpGaD11ahtrgB3LdigJrfxDQqBJBV2da+O5TPj4mx",
+	"6zhyvLR+He/j6OTaGXT8qPO4kihgMSdxxVHT4gq47u+dCC/nUlyXfbz8bevOYn0ynYqqDQXFyxuqMBQ4",
+	"2lLbjkFP08WiZHPOpYGsU9AJ3ZgZT9YeWz1x/Kjq7uRjR46cP/vI6tHzR06fOnbi+JFz8vf/eubPrpY7",
+	"MRWkmvxNxsORBqarjDL0wttUZtGU3i/PIt10bDZlDC2F++AkvLLYKL/R3JdbObBC/q6QhQYRTEYeliaO",
+	"IhIWxMymmBgVxJSECxKMrpBraNZdQylOWuNDM039uypH8FJBnq9Zg/yWpz2kg8qvSOGG5mZfMc4Hn2XM",
+	"lfxy5pGTnirIY+GwEOw3q5m1J8wAYQ03ehs8Ol0Mgndvl/02i23PIp2sc3cvuOpkTKXm8mMW4GsFelIg",
+	"AFm2nhSpnhprylZfuVbgMUiq8CdJ2DRI18O3WYtpHdz45RBvE7zBVSpt+TtuvZq7NIcSO2SsHoY92seV",
+	"dwOY/XwVQdQfgLstNTy11HmsXEeEvTF5a6S+JgsDZUQWRjSPfBJHHOE01+Ywwlahd4PWTjkCfKxKM5se",
+	"IHmRI0sDccgzf1gh/fk4ipg4D+4VyMwehXU13lpfBZVvk8QBdeWL9994t//P1/rv3rjz11dyA/TArvba",
+	"iwrRSwVcm7BVqF+kAsHf+1i+o8sXeUM1kmRzXSLO60b6b/21/9JXvRc/Qim8h23Qsvs3ckquYJIpk6Tg",
+	"QdKGc3AhZUJmH9PLMcRf9O9qF8qAwbsOQ8WblcSiuA57Hip+GHd/QlR4BZFWqUamQkmvrq/Cd6eKb9Xs",
+	"hYK7Vb3wQ/cNa8BpjJWzXDpY+ok7JgX7mkdllRsrMR81pDWqITvKK0KFtVnzgO5jINt3G5RdU6hXDp09",
+	"hdO39m1glweoYgDRPaXNPJS7taZl8Nwfx8JvkqBMCqorKCkkHCVtJJiCx+6QmKA6gSYh9ERXs+WUC7iw",
+	"TD6ZVn8cIDoZpJjjogS4ZG6wnzq4iyLWyZXqMbdhwAgvgEt2IsScNkFV0H1JmaUKrWtz3E6S+DV6slki",
+	"53aC1lw11j4kRUFxGwVqQ0ExGUkUGrNXuc+GEK5zK+u2qw1CpQBytKn5ogdbNHdBokkAhyapSlDSkgej",
+	"2X0o/1ELkNrV740VUMOZ6hJMkqKzdysAo1FZadNdhgmzDvZuJdIBTXkZJs5D2sulsAZ1V5Zjs7p5a++X",
+	"I834nfZyWHHf99KCmGFNd0mmWt7nXqiMM2IxJrYF791aDBjnp7YUqmD1vbIKWfns6S7AvcU4ByqlT20p",
+	"qoMW7d0aDJYFmupCDOEQ3QsrMgSgMb3lqJ5AuJeMUmUdpjm/U1uGoWy9e2E5hoJZ93o5rEDrNdmemqBg",
+	"G8ThCViNILGPcwQvpAFkmc92Hh1PbUB1FoM/NWYhOHNgvGC9IDgGw5oeS1OIdu3SJYgJqjM3ertd3hkF",
+	"jMUmrzDAAs/pAs3aRTOPwMjCja8rC6NUNTnn0SOQT0bimMWIcoQzoHsdq4i+YzDwv6tMYljOyrhB5pGW",
+	"/TRIos8igSkU/g6haJgq10S5KjyIOfpfy8cQvNDGAhzKIfVJpOLstSl/tY39Jplbnl+sebUkDvXC8JWF",
+	"hU6nM4/h8TyLGwv6W75w4viRR06tPQLfZPDutR+biAUT2Ze52msrtaX5RfU6a5MIt2ltpbZ/fnF+v/Kh",
+	"NmH/FwAUQP6rQURB8h9uEO0LixjswmFEhUr8sKMKM4uiohlh3GkadwA16CYxYXspZqik+tpak3UgTFLB",
+	"0+AWgRqiRUbx7JWFEzhqJLih3Hkx4W0m10tOZHlx0cLABFonF8RCU7QgQCMrOTVo8rrkFSwCZNYcWH6o",
+	"6Jim3S+cxYKc0HDtl7zaQTWU0d8cN6Du9kmtrTzxlFfjSauFpb4MC6WMo3JTIM9KLS6Xhww3IA4c8vj9",
+	"2lOyIbW/6v/P+wo7V+90fgu+T4QKVBVdBSdbYi11exWXsk7De2Epv08UdXI54TSRd5Jl/UmJVYU1KLms",
+	"P8GbWC3aN2B1YXiVlzekm+Rno1b1BN0kEeF8/JJaqVULP9Fu72xNR/ofCQ5F07XQxwWKk4jPjz6ruJvx",
+	"wHbM4DqVn1mTTufF9cRbRMTUH0lQJ/Ur5YipHWIaTUBHeiDzY3dZv2gcQWdi1iKiSRIOEKQoDQwrnLK+",
+	"nebN5hTN+7S+xXa444Ni0dDsZT+rZ47Ly/xf1k6fumcOE4hf2UBHrGhMcNAdeXzOEhzQu3p+qApgUbiG",
+	"Bxf3j1+qH1qlTsadu06TQIitVZZGy4gGtgL5SQzo10qSHLWcmwsXY1K/NFJICmm0oeQ+U7A6JDjgqEli",
+	"osAdoTy1CQxCLAYoAPWHFB8xDUw9RlWiUd1NWCTyYReifgRjbtnpSA5QvZoEdQaL5mrUVUUkKshb49+F",
+	"oPc9lsvsEE7K04qWsKeHszsHVtAQBQXq02X/5OHe1REBJUBOnhSXYwIg6z4ZHAxnuu8Du9m3HbgWMcQT",
+	"v2kvUdEg9p67pWd8F2Z6SscV+DhC60QdHYg9GJ6cV1NB9kB5Z4mIu3MAGOzsMfP1Xyong4PEonoESNd8",
+	"XQOnYLO5tKAU6zkLeLLNXCniRxPRNYKTAXSbR6thqPOCdOUlXYvW1KYOIDNIEnioKikaGJAwhPdx0KKc",
+	"0/WQqFL6WnOWapwUqdJyL114O0hi0IVNkbacch6yhg4TfLJ2Bgh9JS1z/WRNYddJYS8mIcFc5+MDTASr",
+	"o0aMA4L2q8iUdcDfg66zbKjcWbbSolrzaFUvgda6G1IlbxAhmSTXKxETn9C2mEfnGEMtHHXTVdMFA2F+",
+	"B5Yf8hBG69jfkEo+qyNTuEiuyMHF/WqR1lnQNXBtD6KT9OFhNpwrUFKZB8PqaV4JJqGHWdAtcRHr4si5",
+	"MidPXKxBRMfy4vKhucX9c4tL5xYfXFlcXFlc/LGqIBLCiOU/5hbz/1uCFziBshq1gYzzldr+xQcWF/cv",
+	"wJsPDKNzrCxZORA1JatlgEY1n25CJTYLqNXG8EjhbGp1Evjr+KEHHzh08MD+5aXFxaXl/QcOHnrgwYfw",
+	"uh9AmKMO03+i1n/xs96Vz2pP5ZNga71/f7P3l1vbv791+/pH/bevbX31KxsWcaXG2nNL1i8KvLHmhyTe",
+	"sJFFVmptFlKI30rxEvJtQxhqmtp1hCVys5bSfTSBkDUz9sG5lP07FdQCFQTp2t75pWXYYsOAd7lzQL6t",
+	"sY0BdIGV2tLS/v2SJuZaOI4phlp2uoxSSki8y9XL6TtQY76cJJk7XJfyFlARJwrNPCdjLO2aFJvm/0l2",
+	"wl330VHFJAdumzPp1T+3KjsnDqAmwy0179OB3W34MibBYeDaNrcX8jVghapGbsotU7Or+wrNpJxxF7aK",
+	"Tob3l0rJ5LmCiPBdCVn+WFo2MZOBRn9xioljECwNH5SQV46YGovyg6USYzrH2AkoxAgfHCwz+bRc40kS",
+	"UAwAEVMWpyqqTKkQc4I1tIWfcBvMLcACK90M7uzAkmPU60VyzMLFTDa4tHARcmEvjbSL2Xm1kygtOc97",
+	"qS+OQ4JuCY1kp9xCRxK5hXS1YLbm8Y04k/cB0X+fCMCwA9Fx2KW1jxunl6pitgPCX0jxDpwWg1U0CHwA",
+	"MiwXNoCmuhqsEkKW3JthrFhvdolQPi5TXnZYSk3P3RkNenBPHbsdGSxhHb9xp6ryTXefHENJ5zTyw0Qq",
+	"DigF/8Cp3zl1axeewhDHLT7SKGeBEtVpKJSa22myFvQjv4fzYjIj80flBOViVfVR9Zgcg86qHRT1jYFp",
+	"HG+HAwTjEi8eSWLO4j2+9OQyAQqYy5we2d7TaR3N+0EEo5LNGwobInOvhFkoLRqAlU1FWbq5wzqRlX+u",
+	"SszHA9JqM0Eiv/sD0t2ZjUIXk04tAVmV6JpVaHelpurk9F//vP/WS7evf9T78rX//uIVBTvZf/3zO898",
+	"tXXjmf4b7/ffeFc9rZlayzUWkfOcBrqwTWYRsfFrMp1eI9MchElBsFSugbRkcYGtpLz+mi3/lLXXXCKO",
+	"43QegTgZwEK+5NWWF5fHU/TpRPisRX4YgfOiNlMtZ6pljq8Bsac37NgbfOEiDUYrihOxLXBrKarfy6tv",
+	"3Pk6Z0qVT1ky/aZqb5WoakHhaPEFqFY23tOCU+jLFIKb4OCwjdlkiZTGUzIgSabfDd/CR+QwdkzO3lSv",
+	"7DqFsiryUn73Rv+P7/c+fmf7n7e2b/3xzi8v9967vHXj5f7L7//3F6/0PvvH7Wvv377+Uflb0VqOUrfi",
+	"4uxWnN2K9+utCMRein+pdPxi21HqIFW2HqvCtORgIWtkUWc+iziLBU1aaeHLAkVXdzoNTffeUl1h4jPd",
+	"dRLd1QKPANpLbad8FHlD4Cy8VEThDg1XmT5ViXYSAJFb0T5yMJ3hEKu6M9YcyF22ekINdO9IK+3EQVmr",
+	"YQgrda8bLO8DWlzDXdRkHVTHMaD4AXV0MDcYXQr9RNIH/Kogl8YRaEx8Fvk0pCk8W1lSPQxGeehFioja",
+	"r2aCEGOICoyYhk1XJOCKJZGdkwnDSRRXPmOCGEpbH4+YWI3SXxyLWesowCGW/OAcq/T6GhEiBLK6v66V",
+	"s3nyuWeulpkfEGQxlmiMRB+HIVxewDjamILmZyGTAu8IcBetdxULWWcCOAxE5VZkIwvQ3ZSZibzvjlLu",
+	"x6SNI5+SGTu5/9hJtn/de0tUnfGTnDSs2AmoXywiiNOAAGqmicVVUa0qZxTi+2lAOApovZ7LQHDzEsEE",
+	"njr3gNL9OxJDjlgRpKUPqsGT2ENX6xkdz1mBeWQxj+V5IK7URWJy10s3H4bl34Zk6Qrs+LSJly39RYqs",
+	"VYHhV+H2e2wMkMfmnDpmBbZ8dQhnTPZuCW0gg2EkYuyb3IXx1gZhCgqVNzc8XsAusdbb0Xegdo/8+7s2",
+	"2jZVppAwtIVI8M9L9RRDAgNVzBYCeo2Oelhx4Q7lxDTNOtF33VFqrBPJFjwUkQ7hQmU8eGkNepUGY86O",
+	"wtiOvTSHxEMqlhtEWxYHqnbvANuXKzZj+zO2f6+w/dJjj0uqKPeUfK8qnt3HUv19cH/AGqNOk6GEk0AL",
+	"4QEWWCVfyP/fBZaYRAGJ9XPISRpxv/gaRLM4YV/qBkfStyrDm9xLVGqmMfOW7EA/VIQg7/UOizcAHhuy",
+	"uyNUZ7Fv54022KYcQOSTktGAqkKnqoM5j9aIUGmOqEuk6AFJki28QTjCUnBAGijosFVJXeuucRKhDULa",
+	"WlgJEgLvONTDNZIS910NLJRreLpel8um8uKW5iCXMf1jufaUTuvjuoi5xvviLIkhALH3hy97L1+78/t/",
+	"6738Tu/5D3u/fr73/D+3bv5aNtH7/JM7z33Qe/GF2y//vPfsL/tvvN+7/lL/17/dfvMXd555c/uP79e8",
+	"mtxOOYzcGA7IbuX611bkb6VDI+x1vTsRg/nuZ+ERs/CIvXXi6ZyAHFOEgAY4PQVcMb2FQddYWIcCCnwB",
+	"Mu5V3cjxXNPk+kq9KpdlL9UzU8QwUIAdquRmngWeUZ1pfUehnd9NVghAdXKlBpO17b8frJVPvrU0OX6X",
+	"ArXUqs440YwTTYETwZHXlVSWFxeR5i6IRCKmRKFdKkwPoGgpurEoV7jbYlf642JeZaJadoFZqXyHjFcd",
+	"Rhjp8E0NSCMlPDmNLlikaIQW9CnlC/sXeBPHJK0ZXwH4Qk3gHmKAakoKCWOd6/q1td6NG1tfXtm6ebN3",
+	"5U8KvGHr62v9Z/9e82p+iDm3ivHV1Fs1U+RxiJcGiegqaIP+i59tf3x5+/q17VdfsOupKPQL9ec5lb8I",
+	"Y82gKy7WQrJJwtrKsqlba8AsvBonEaeCbpJMTpW7oxpaTvFUj4BqqJvZnzaz9eWV3tvP5JtRBaCLWhmA",
+	"z3ii1v/jq70bP5dy8PMf91/7qH/5eu/5j7du/ofC0tj+8MPe5Wf7b19TuBsD3aslSReXtUmUkpXK9JE/",
+	"qVHs92ptEnMpkh/FAtdWag0SkRiHFgrH6Xqdgoje/8et3vWX1Fpv/+U31iuq1FZtaenAfpWcc2hpeXn5",
+	"wIETEODVSEvo1vYfXJTsXv4aSr58RN+WT+m1sQfae/md7Vdf6L/14Z3nPrjzxgdbN39159rn/Tc+rel3",
+	"T6om2yEWcp/Pqy3PL7GCvVCkoohKrYuKoa55taQdYEGOdH3IPgowDRX5BzGuC6tmUcmwE8dZvDv6w+zK",
+	"nl3ZU8s40mQ/4tLe6SW9SUmn3BVtUki010dDY8Otm13VAfFpMEqrOAut3HdKhTzsPtX407gt2TOBudFI",
+	"M/8KvGxoBWbKx4yTfbM52VHgC4hFu87K9NfV8RJstWMerUaKlYGje5PEQQI+FU5QnESR1DQyazJqYo7a",
+	"mPOirBOr7tbkcYkTOYErxzKupVLd7mM5aM+lWs0KTuAmjhokUPVFyztTyYX7L0vHLtA28z5NhDMRBYgT",
+	"HPvNQX7iZB7exLYIjjAC3UXD7G6QtkgjU5RshJJI0FA/Ty2sYy0LClSrKpM4CnrUlJNmZ1aHmdXh/rM6",
+	"VHYIqONwt/yTds3OmXA+E86nZ2bAuTu0K7V4jHwWx8QHV2FEKkjkCxcltx+JgLKjC/AMFk0VhTkFHJRx",
+	"pxIg+3XhBWUSmcGi7AqoZY4gq1NfhpQCSsUOnFFyh3VkURrUhLhQgPxa8oNQKOgIMAyUmSjIPE77uCqh",
+	"YbRPLJr7HMFHSgHapcMxExBnAuJMQLx7AuLiTECcCYjfjNCRiHSQpmRV7A7pgDQS7No93cLxxpw2wJYA",
+	"NovSGxpBQZYM5QxHXcvuq4q2AHJKWtdz+OI9ieMNfbyM1XLqF++Mecxwqvdc38uw1jPPrjxA8i91Q+rC",
+	"Tzl1MHON7OCA7ziGdUyg6l2Sl2fHdnZsp3MLYxswLH9AByI4d3BKtVQ7p5jBxIfVg7y0mEi5hyMqPECK",
+	"yGX1mDtbvVqnUeAupX1WjUifhB+qcd0vanFMMPxY6791s//OL/pXP7/z9r//9xev3H72lduf/Kn34m9v",
+	"f/lhlQgSaG2mfszUj2+H+iFwrCQVKwYDFJDISCu4ru3XyvrG6ihIRJETuCwLFDTeicXw+4xGDcTq9ZBG",
+	"BG3d+NX2za9VCSrgeMFhBfqgq93YqhSU/+xQ0Qxi3IlQ/7fv3bn6DMyYbLpQDc7CUO9Lg2HKGRUrvP3R",
+	"c/3XPql5tQ6WO68XrwprHFqJGZucsclvBZs8hzfIsAtPsx8WpwwFUbEjtlg+ZHhAxDs8jEWPoy4aAqCX",
+	"jK5jlFPZBqKCk7Bu2CxXhcdtXuppRVYKxooxerYk7KUXQ4waNlv2UJ2FIevo6umyEVi3fRxqlI8LYL6/",
+	"eK0VwhwTkcRRLoL59t8/u33t/d7zz2eeh1ufThjWPOO8M877LeK8q8rT64qfUAdtZyxXhRLuQBIFAZrn",
+	"szj2WcK0A/8CupyZ1GZs4tthUlORvfXUhzTBaW1SLljcHVEblQuAnsECtXAguYWJJ+G4y7UyKLSkEjhr",
+	"nGqifVR3tZdH8l6MkzfzvncAxb7JoL+SXLnDD+QhFgYpPOMEJ0WTPV+4qP91qfDQPKZfheRC2molwlSk",
+	"Lzob+os9PRvyXdPPFO+qtEt3/KFezNkJ2J3IQ8Ochw8AhPGp3S1D/BekVFtI4WsiJrjFwbLX1XJj6plV",
+	"2WpcKsGbZAVhjo4eWT03t3oG7Uc0Qv+ydvrU3Imj4FXBHB1ZewyUfPg0AnrDIfJZmLQiBZQBeW4a0RU6",
+	"WY8J3pCHvC61aRrJlQqJS+99BKahKbHy6VJfH1PRerN0trLpbNV4Sxh8b5i96KBDppFYL3mqGrnPNyeo",
+	"Ra5pWlJHk+CAKHxIHQ83d5TyNuPUFJbJf34KgFo0UQN9jeh7lumWY0jq9GikRXMAxzIeWJqR3ttVhTMt",
+	"eYfxKdOogTosCQMFuwyIzxprhyOA//eJCqYC+GXwXTRp1JhHx7R7ooti5rqiH9PDGQiinAUbz4KNZ8HG",
+	"91ywMZxWKpy61il15KXE0ImZZBiSU1CBIta55ysIzIydO61X0CT+RhoHnGVA+ywGRLYxpk4SC8WMJ8Vs",
+	"oJwnLic4AC/YrU8PdqG0CHlvGVWyxZphD0xiJPHz1JbSfPZzScQBRdI5k/1ZUicxAWGLBnJ56pTEIHf5",
+	"+vwFBIwiYEpskpgc1uln6VNQ6FSVDa3ysSjseogzpfthFJM2EXAjanB4FhFk2eLnfkC6ystaB2x5zBG5",
+	"QLmQ8t7Q+TsuJ2HR1L2AlXiUNohc/NqDD+F1PyD1xaXl/QcOHnqg6t9S4WFhQOIf0EhOVsk16a9rOBQk",
+	"UJLALnTFSUxxWFsBvG0QeZbUr2nBDikO7QdxaC4mXFKIgljvtokWhpaWlhbN/5b279//4OOLS0v6FamL",
+	"PRKBM1t/i9okbinOrZ//uCmlpI+f3/ryyu2/P1vzaptGIli5WKvHrKWHN7e4f25x6dzi4gr8349lE0w9",
+	"e2Do2aXS0s8QNU05Gx/6D4YGMPMRzVzJe3qxAN0hbN8thVeLQ6RauBiT+uic+x1w6DNYNCWTm4rNe/TR",
+	"O9c0uMAze/cuZdpnC65Xtjrh2VFibKNk8Gwq/ZjYBGfQFdsgu0K6Uw65Yn4idYlT8krsPf9h74V/9v72",
+	"hrw3tz/8cEnZg0i9TnxBN8mqGLhTH8zuVNuCk13L/Td/fvvaK6ndZunB/tvXwP6BeWoVgeUNztPoPIlj",
+	"KH5VtlaHwCLhq/5dS3SeXb6zy3fKiZGSzQzwQmEK7KuDpExeYXcC5vjTeL4dNQqtHscFktqExgaB4FUU",
+	"0mgjV/8w0+88XcpL5w9wweKiqJFsKP969syp7+8l8zzJgiQshclDW7hBFvSCZIwhNbKv0wirVPIynqk2",
+	"9UUST2io2HvSlGRG/CQG/QkM0rnbV+7sv55VarvyN1sEiDlSmzYBvfHNu01va499fy/lTEVFfLPxvQut",
+	"cEZJYylJbcdoSmpiGo1UIeCFvbRMyg6OR3VW6IeWL8yMkg45XgVu6QR+YZbKoF8o/2yu5m6b5Eq0q83P",
+	"08LCesj8jdGlIB9Wr9zXdSBhDjNT+CSmcEUh+cLN5ahq4WKUtNZJPNJoATsz0TVyChqfAt0UsSqY5cxG",
+	"sTs2ioDIiy1QizqOviwgeb5wkQbFUaarIfhECEoJDwmG2iwMoYSueqR0R3WpQuyLlIQSpUoeRgcWD1gg",
+	"gFbX2g2DDSE45KVzOcT76jR+7sLxo1OgcHuYBcRuzXtG8rtL8gVlEfKEb9XmH3lbH7Xeu6+v7Gwis3t7",
+	"0jh/i2hSoZFFnMWCJq2qdZvPQYBnzAXycRiCwJnGFvLBhN7DKMRCuZ1VhD8Mp6jycyGOvhWycbdrCdVW",
+	"am0WUnDGysGnIX4t3lZgVfD05NqZmgqpAzfsGfNJlDpen/+wd/2l3sfP1LxaUhj/Vrl+mh3cclfQzQcH",
+	"MDPpzky608I2D2w2MarsciPG+Qt0gopCBk1PctKkVRSv9n3V071cIOiInsCeJVRMlh8BK3ffhdzBqGeS",
+	"yiSSSsMcFXNyeRODGXfg2A5qekPalqKcSfSsvday9B2pSdutYcEkZ7rV7uhWDU0KZUjKCm2Q/LAENnEO",
+	"6GbwbrAEXI1mk8rGPOFtEkEVzSjsZr+rjrlLDpYPdkbXdwn1q3flN9u//uj2p8/ffuW53h8+2fry6+2r",
+	"H9wnSIiF53Qmxs7E2F0XY+URR9hiDhMyr3JxWeWZV0Gs1owbzbjRjBt90+OkgMWkwKRVmZHmZXvKjdZU",
+	"HzN2NGNHM3b0jS1PA2e8qkI3DNjlthXsBG2rHPe492xUj2zecy61bzTWFtk07jdNxIUgW0MkTaN1dqEY",
+	"XgiONFrvoiAhKMAC4jixqmEfsYigEHPhDEs4Dg1X9qjJr86ycG8gde6pkwJTPS5Ia2bRnYTuOyqwngpu",
+	"wPx1xAwIdJS7HTYO+g/k5Flc7LF5BPtNBbLYZB0kGOQ3tdqJIIgKhfwckqABrmqfxQEvOA9pR3tKVGkv",
+	"BSbgbMIzuiqIgM2WyGgHmmygMgQWeIwHMGSN0QE0J+QL93XkzAnWmLGtSa9rqwIT9n3COQoVQRiiUr+W",
+	"hH/IxWOrWBcoGRwywNjBkd9ksisDUR8hNiIa5sQE8Hy7qb6ymDaonOLPmiRqhBRH8/qpPFYLaXjMJokB",
+	"1EJ2OPrl7z3wIAkW8aED31s9Gx092D127l8ePrF8+thjJ48sP/L4/h8tnHzw0f3B+v/+l5Pff1A8wH/8",
+	"v5c26t3HqkfHyJW7O2Exac8zXXmmK08nHmZAwpKcJ+VkLkZm3YwLF7PvLi1Ahlib0agY4/TI8toZJELW",
+	"mMtenkerUVfqHy3cRR0sfAVbqtElh4SvE6xxJOtoElXcDpcZf7ECSGY71JlQFWEyOW1EJEARU0CqNlQm",
+	"9ptk7giLRMzCMS1PdHa/OUrymCS3EAupHmcE5VAb9lWnZkFDkuFVt7FoXipB1vIrrgCY9CnSioT8qcVJ",
+	"uEn4PLLvfJwE1FnNVNH6I2oEOyb0cljW52i5lF37nmO+IGKOA3rxruRd6kX3EJHamiroJnXDkEQN0QQo",
+	"qw5D611B+Pw37V67byJm1pMoCCEJRm/XLp66iwA2eqniqSu+Rw6jJuZNwlHAIGNZEMjn0dn8IWsUVVk4",
+	"wRpwIqZz+E4AxOr9dFLVsnpo/7I6jnBiZxfdHlx0GEkal2dMk/IEp60dM1bnCxc3aBRcGhsdeUa+PRHl",
+	"AzJeSTJWFcirx1OmWuIczOp71ZQtmNvDwMEKszXh6cyxsVuGONgm69bAUTdvarUIV0FQZISrLRBTCcQ/",
+	"a/r6VofiT6m2wf0Zuw+lJTSdzCynk1hOAT0dxdlRG/bplDGXmpOcw8tV1SnCkMTIbzLGda0JGiAsUIyj",
+	"gLUGkW/l+qksxbIQt3r3gRLubqqhwYZ3FjCgcqx1Evjr+KEHHzh08MD+5aXFQbhZq1iBKU0AeP9CsrNd",
+	"hM1tk5iyYEegsV6tncRtxuVce//+Zu8vt1SJh/67N+789ZWaV/tpwgSc3zaJj+JubWVpcRF6PkmjRJDa",
+	"yvKi7EDgEB4tWlLXSYJ5EktuUdu68bvtm19vffHu7a9+999fvLJ143dbN2/qoKtC9N0WjmOKG2R03YCE",
+	"kxS7z54AAPdVQOSzWFClugC7brC2RzKzXM8s19Mosso3IE5gwH07FA9g7pexqo4h33s4FWzcMVMouPB4",
+	"prPsjoUrJ6SUprM0pllq322xm+XRLQ1H6KrnEUPyt26GTmNXScd8w6qQDvMJUBL5pvoNDkNA9Yc4MxUb",
+	"5ioBvAoz2ekhuWsVzvVGeFk4dfl7Nj/1uxNAPbthZzfstG9YIHtIMltXtGX4YFEl87JMEcqPVC5gnuKB",
+	"o9VGTAiNGh7qNJlkXywGDhh2PdTCG1rZU9koJuALt6T65+BrMJj7lq+paRdpb1aZt6d2SfcaUq4O5nWr",
+	"pUy3OgiqVcpwt249f+f3r/a+fv72n5+9c+3zCvw3t0Uz/jvjv98O/quqNO1YBvVDsJVcnMyWtpJJlQkH",
+	"Zx+ChGOoMiwYwuaWAJMZDoc57BHZ//3FYDOeBfae7Vu/67/9x/sk1W7GqWacato1IOUJBxYwKYtiUZ3G",
+	"rYmZlIPpqBbvW7nOrMhECuvA5Gd8aMaHvh18SNG9zqIIKcDbsxhx3FWRXoMliqtzKnlEAzJHLggScV3Z",
+	"/i6Y9jhikaOo+lEY3SPp4O47tmcytidgeoNzn3G9Gdf7VnA9RfiIRQhHiFhnvzJrA45Z2S5XLIQdVS3e",
+	"b0KYujh2L+qhAgvLrdeMg8042LckC81ncZAT2yZgX5S3wQK9azrkUdXifWq66v/qt9u33t5+9YXtqx9v",
+	"3fj11ldv9y9f37pxefvDP88sWTNONONETllKHfnMnI0UFAlTodBIuy4rMycQy4IduDwhtCcJCaIRqrPY",
+	"JxmASUvqjh0Wb9CogQL5K44C1GkyrvgciRzhHKAnBfeZZIa7vLZy0NIO77z1TP/dG72/f95/7aP+5eu9",
+	"K3/qffWL8twtvwgzJjdjct+q0MkWiwkStEXAjwecTXn18AaZyDjWwvHGnGaVJWA8o1T2UgElRdYwz9Sr",
+	"pIKjBhakg7vDHO0kjjf0OTKJK1NmazNGcX8zivtJU8IqG7RFUChHYwzKKjyriTlqY85JMMEZltysrBq1",
+	"R3ZttEZDEvkE+TiKmEDrBCXtJgkd4Vsn1XDvWz9fTFo4CmyLd+/m1d6Xv7vzy8v91z/a/tvV3nuXyws0",
+	"A6sxk2hmEs23yQSOkTECVWZ7cu4haekzsIOsw3UWdE3SseHHmCMqEG+yJAzQOjkMggwN0txkLJr7lNYG",
+	"TatsPlW0nQvc5S4cczPc+4vzzTIVZ5mKVTIVZ5fT7HK6//HoDa8G2VgkcZSlUlS/qTpUNIMYd3bR0fG4",
+	"bvJ+DdK98Wbv5Wu9K6/3P31x5tqYsaEZG3KxIXPILTtBpo0Lbf+rYjEoUTBDU/i3rGSGnvWsaMbdK5qh",
+	"KbV82Yw4CclojPez8MZ9DfIupzDDKpqUvgKCg5BGyg/LU0dsUe0Ar7z9VIO8rxEhaNSAML5NheUHLl/c",
+	"wDTSia0YRaSDNknMKYsOWxZgrrh5nERog5C2bJ7GLssBAUq+q3hFMDswfkID51OvunKTn8QXwM2r/pL3",
+	"Vm2lJpeqls9prfWvft17+Zr2/T7/8dbN/1CK6faHH27dfKV3+dmtGy/1374mP4NjuLK0WF5l1et0dwB1",
+	"sq5ncuFMLtxb9RRwTnLMbUw5FBEnXIyEYVQ4sDgm2qAZsYj6OJQMs6X4lCn3wFGbRug7Uk1lsaBJa16e",
+	"l+86gXjPQb97eD+qDgqAdVTdjQnBpveeDkpgpMO+mXnYBgK18iOwN2G3ugsXY1IvRmJeDTu4y1Vcksm2",
+	"AZ6zosKpSAw+PVvpYMb3FzRM7IF8mrn9AM8dsPM7HhQ/kYQTUF8gwdgwkTwG4zxCYkHrwIcmUjnOkvre",
+	"ymEwTP1pEbnped6H5LZmZVvB/iuR3M/tShlKU1jFhfSWoazyfVBjAYskJhxi9bT7BZzlOAIsJMQFFgmf",
+	"R4pIEDjN68DzIBvs6RRNWDGn7tNOJmQR1+TgyBNQ2L2NdfytqTMxhGA8lq7zjV6sCbZBItm8JABO4k1D",
+	"N0kc1lZqC0AYupkRJO/k3xFukdqKfWlLzXN4r42LUZc/QzHhLIl90G91G/oVRwMGHBkOlqqgmn1mFOvh",
+	"z1azyljG1UljVfgi+1yjlQ9//UhIfBFLMcJecHu81jYMf25zXLTeRRiKBGRf6+0qWK0mppGHAuKzAAxk",
+	"pkv5u+ObRwkORRMmaT2wwnthjmkzKYvhtUtPXfr/AwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

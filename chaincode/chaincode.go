@@ -76,6 +76,9 @@ func (t transactionInfo) limit() int {
 // transactions lists every transaction, in order of name.
 var transactions = []transactionInfo{
 	{name: "access:Anchor"},
+	{name: "access:CloseAlarm"},
+	{name: "access:GetAlarm", reads: true},
+	{name: "access:RaiseAlarm"},
 	{name: "access:RegisterLog"},
 	{name: "catalog:Change"},
 	{name: "catalog:Get", reads: true},

@@ -2,6 +2,7 @@ package chaincode_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/zhenglian/zhenglian/chaincode"
 	"github.com/zhenglian/zhenglian/chaincode/chaincodetest"
@@ -214,6 +216,7 @@ func sharingCases() []transactionCase {
 
 func otherCases() []transactionCase {
 	log := func(w *world) any { return domain.RegisterLogArgs{Origin: origin, VerifierKey: w.verifier} }
+	forkID := domain.AlarmID(domain.AlarmFork, "police", "7")
 	issue := func(w *world) any { return domain.IssueArgs{Content: certificateContent(w.TB)} }
 	issued := func(w *world) { w.must("police operator", "certificate:Issue", issue(w)) }
 	return []transactionCase{
@@ -224,14 +227,23 @@ func otherCases() []transactionCase {
 		{
 			"access:Anchor",
 			func(w *world) {
-				w.must("police admin", "access:RegisterLog", log(w))
-				w.grow(7)
-				w.must("police gateway", "access:Anchor", w.anchor(0))
+				w.anchored()
 				w.grow(6)
 			},
 			func(w *world) any { return w.anchor(7) }, "police gateway", []string{"police admin", "police operator"},
 			[]string{"put log~police", "create anchor~police~13 by police+1"}, domain.Invalid,
 		},
+		{
+			"access:RaiseAlarm", (*world).anchored, func(w *world) any { return w.fork() }, "civil gateway",
+			[]string{"civil operator", "civil reviewer", "bigdata admin"},
+			[]string{"put alarm~" + forkID, "put alarme~" + forkID + "~1"}, domain.Exists,
+		},
+		{
+			"access:CloseAlarm", (*world).alarmed, always(closing()), "bigdata reviewer",
+			[]string{"police reviewer", "civil reviewer", "bigdata gateway", "bigdata auditor"},
+			[]string{"put alarm~" + alarmID, "put alarme~" + alarmID + "~2"}, domain.WrongState,
+		},
+		{"access:GetAlarm", (*world).alarmed, always(domain.IDArgs{ID: alarmID}), "civil auditor", nil, nil, ""},
 		{
 			"certificate:Issue", nil, issue, "police operator", []string{"police reviewer", "police admin"},
 			[]string{"create cert~" + id + " by police+1", "create certid~" + certID + " by police+1", "create certe~" + id + "~1 by police+1"}, domain.Exists,
@@ -355,7 +367,7 @@ func TestNotFound(t *testing.T) {
 	// Of the transactions that change one record, each names what it misses.
 	creating := []string{
 		"governance:RegisterDepartment", "governance:SetCalendar", "governance:SetRule", "governance:GetCalendar", "governance:GetRule",
-		"catalog:Register", "catalog:RegisterBatch", "access:RegisterLog", "access:Anchor", "certificate:Issue", "evidence:Attest",
+		"catalog:Register", "catalog:RegisterBatch", "access:RegisterLog", "access:Anchor", "access:RaiseAlarm", "certificate:Issue", "evidence:Attest",
 	}
 	for _, tc := range cases() {
 		if !slices.Contains(creating, tc.name) {
@@ -363,6 +375,10 @@ func TestNotFound(t *testing.T) {
 		}
 	}
 	w.refused("police gateway", "access:Anchor", domain.AnchorArgs{Checkpoint: "x"}, domain.NotFound, "access log of police")
+	w.refused("civil gateway", "access:RaiseAlarm", w.fork(), domain.NotFound, "access log of police")
+	unknown := unusual()
+	unknown.About = "market"
+	w.refused("civil gateway", "access:RaiseAlarm", unknown, domain.NotFound, "department market is not registered")
 	w.refused("police gateway", "governance:GetCalendar", map[string]int{"year": 2001}, domain.NotFound, "calendar 2001")
 	w.refused("police gateway", "governance:GetCalendar", map[string]int{"year": 1}, domain.Invalid, "year: must have 4 digits")
 	w.refused("police gateway", "governance:GetRule", map[string]string{"event": "x"}, domain.Invalid, "event: ")
@@ -451,7 +467,7 @@ func TestAnswers(t *testing.T) {
 		{refusal(), domain.RequestRefused, nil},
 		{domain.AnswerArgs{
 			ID: id, Decision: domain.Partly, Reason: "理由", LegalBasis: []string{}, Items: request().Items, Period: request().Period,
-			Quota: domain.Quota{Total: 1, PerDay: 1},
+			Quota: domain.Quota{Total: 1, PerDay: 1, PerMinute: 1},
 		}, domain.RequestPartlyAgreed, grant},
 	} {
 		t.Run(string(tc.args.Decision), func(t *testing.T) {
@@ -547,6 +563,87 @@ func TestAnchors(t *testing.T) {
 	}
 }
 
+// TestAlarmEvidence checks what the chaincode makes of a checkpoint that is said
+// to show a fork or a rollback of a log anchored at 7 and 13.
+func TestAlarmEvidence(t *testing.T) {
+	w := founded(t)
+	w.anchored()
+	old := w.anchor(0).Checkpoint
+	w.grow(2)
+	between, err := tlog.TreeHash(9, w.reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.grow(4)
+	w.must("police gateway", "access:Anchor", w.anchor(7))
+	now := w.anchor(0).Checkpoint
+	for i, tc := range []struct {
+		name     string
+		kind     domain.AlarmKind
+		evidence string
+		proven   bool
+	}{
+		{"another root at the first anchor", domain.AlarmFork, w.checkpoint(7, tlog.Hash{1}), true},
+		{"another root at the last anchor", domain.AlarmFork, w.checkpoint(13, tlog.Hash{1}), true},
+		{"what is anchored", domain.AlarmFork, now, false},
+		{"what was anchored", domain.AlarmFork, old, false},
+		{"no anchor of that size", domain.AlarmFork, w.checkpoint(9, between), false},
+		{"beyond the anchors", domain.AlarmFork, w.checkpoint(14, tlog.Hash{1}), false},
+		{"an older tree", domain.AlarmRollback, old, true},
+		{"an empty tree", domain.AlarmRollback, w.checkpoint(0, sha256.Sum256(nil)), true},
+		{"an older tree that never was", domain.AlarmRollback, w.checkpoint(12, tlog.Hash{1}), true},
+		{"what is anchored, no rollback", domain.AlarmRollback, now, false},
+		{"beyond the anchors, no rollback", domain.AlarmRollback, w.checkpoint(14, tlog.Hash{1}), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			args := w.fork()
+			args.Kind, args.Evidence, args.Subject = tc.kind, tc.evidence, fmt.Sprint(i)
+			a := decode[domain.Alarm](t, w.must("civil auditor", "access:RaiseAlarm", args).Payload)
+			if a.Proven != tc.proven || a.Evidence != tc.evidence || a.State != domain.AlarmOpen {
+				t.Errorf("alarm %+v, want proven %t", a, tc.proven)
+			}
+		})
+	}
+	forged := newWorld(t)
+	before := w.ledger.Keys()
+	for _, evidence := range []string{
+		"x", strings.Replace(old, "\n7\n", "\n8\n", 1), old + "\n", strings.Replace(old, "\n7\n", "\n07\n", 1),
+		forged.checkpoint(7, tlog.Hash{1}), // by another key under the log's name
+		strings.Replace(old, origin, "zhenglian.example/log/civil", 2),
+	} {
+		args := w.fork()
+		args.Subject, args.Evidence = "new", evidence
+		for _, kind := range []domain.AlarmKind{domain.AlarmFork, domain.AlarmRollback} {
+			args.Kind = kind
+			w.refused("civil gateway", "access:RaiseAlarm", args, domain.Invalid, "checkpoint")
+		}
+	}
+	if diff := cmp.Diff(before, w.ledger.Keys()); diff != "" {
+		t.Errorf("refusals changed the state:\n%s", diff)
+	}
+}
+
+// TestAlarmAboutTheLead checks that the lead closes no alarm about itself, and
+// that what is closed is not raised again.
+func TestAlarmAboutTheLead(t *testing.T) {
+	w := founded(t)
+	args := unusual()
+	args.About = "bigdata"
+	a := decode[domain.Alarm](t, w.must("bigdata gateway", "access:RaiseAlarm", args).Payload)
+	w.refused("civil auditor", "access:RaiseAlarm", args, domain.Exists, a.ID)
+	closes := domain.CloseAlarmArgs{ID: a.ID, Finding: "已核实"}
+	w.refused("bigdata reviewer", "access:CloseAlarm", closes, domain.Forbidden, "lead or peer")
+	closed := decode[domain.Alarm](t, w.must("civil reviewer", "access:CloseAlarm", closes).Payload)
+	if closed.State != domain.AlarmClosed || closed.Finding != closes.Finding || closed.Department != "civil" || closed.Figures != args.Figures {
+		t.Errorf("alarm %+v", closed)
+	}
+	w.refused("civil auditor", "access:RaiseAlarm", args, domain.Exists, a.ID)
+	raised, end := decode[domain.AlarmEvent](t, w.ledger.State("alarme~"+a.ID+"~1")), decode[domain.AlarmEvent](t, w.ledger.State("alarme~"+a.ID+"~2"))
+	if raised.Department != "bigdata" || raised.Event != "raise" || end.Department != "civil" || end.Event != "close" || end.Finding != closes.Finding {
+		t.Errorf("events %+v, %+v", raised, end)
+	}
+}
+
 func TestAttest(t *testing.T) {
 	w := founded(t)
 	ask := func(kind domain.RecordKind, name string) domain.Statement {
@@ -607,6 +704,11 @@ func TestDamagedState(t *testing.T) {
 		{"req~" + id, "police reviewer", "sharing:Answer", agreement()},
 		{"log~police", "police admin", "access:RegisterLog", domain.RegisterLogArgs{Origin: origin, VerifierKey: w.verifier}},
 		{"log~police", "police gateway", "access:Anchor", domain.AnchorArgs{Checkpoint: "x"}},
+		{"alarm~" + alarmID, "civil gateway", "access:RaiseAlarm", unusual()},
+		{"dept~civil", "police gateway", "access:RaiseAlarm", unusual()},
+		{"log~police", "civil gateway", "access:RaiseAlarm", w.fork()},
+		{"alarm~" + alarmID, "bigdata reviewer", "access:CloseAlarm", closing()},
+		{"alarm~" + alarmID, "bigdata reviewer", "access:GetAlarm", domain.IDArgs{ID: alarmID}},
 		{"cert~" + id, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
 		{"certid~" + certID, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
 		{"cert~" + id, "police reviewer", "certificate:Revoke", revocation()},
@@ -674,10 +776,9 @@ func TestInitAndEmptyCall(t *testing.T) {
 func FuzzArguments(f *testing.F) {
 	w := founded(f)
 	w.asked()
-	w.must("police admin", "access:RegisterLog", domain.RegisterLogArgs{Origin: origin, VerifierKey: w.verifier})
-	w.grow(7)
-	w.must("police gateway", "access:Anchor", w.anchor(0))
+	w.anchored()
 	w.grow(6)
+	w.alarmed()
 	for i, tc := range cases() {
 		f.Add(i, canonical(f, tc.arg(w)))
 	}

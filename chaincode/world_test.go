@@ -61,7 +61,7 @@ type world struct {
 // newWorld returns a world without any department registered.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	cc, err := chaincode.New(slog.New(slog.DiscardHandler))
+	cc, err := shared()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +81,10 @@ func newWorld(t testing.TB) *world {
 	w.verifier = verifier
 	return w
 }
+
+// shared is the chaincode of all worlds: it keeps nothing between transactions,
+// and one takes time to assemble.
+var shared = sync.OnceValues(func() (shim.Chaincode, error) { return chaincode.New(slog.New(slog.DiscardHandler)) })
 
 // certificates are those of the departments' people, made once: keys take time.
 var certificates sync.Map
@@ -327,7 +331,7 @@ func request() domain.ShareRequestContent {
 	return domain.ShareRequestContent{
 		ID: id, CatalogCode: code, Items: []string{"库名"}, Purpose: "防汛会商", UseBasis: "防汛条例",
 		ServiceItem: "A-1", ShareMode: "platform_table", Period: domain.Period{From: noon, To: noon.AddDate(1, 0, 0)},
-		Quota: domain.Quota{Total: 100, PerDay: 10}, LetterDigest: domain.Digest(nil), SecurityMeasures: "专网访问",
+		Quota: domain.Quota{Total: 100, PerDay: 10, PerMinute: 5}, LetterDigest: domain.Digest(nil), SecurityMeasures: "专网访问",
 	}
 }
 
@@ -473,12 +477,7 @@ func (w *world) anchor(old int64) domain.AnchorArgs {
 	if err != nil {
 		w.Fatal(err)
 	}
-	text := fmt.Sprintf("%s\n%d\n%s\n", origin, w.records, base64.StdEncoding.EncodeToString(root[:]))
-	signed, err := note.Sign(&note.Note{Text: text}, w.signer)
-	if err != nil {
-		w.Fatal(err)
-	}
-	args := domain.AnchorArgs{Checkpoint: string(signed), Counts: []domain.GrantCount{{GrantID: id, Count: w.records - old}}}
+	args := domain.AnchorArgs{Checkpoint: w.checkpoint(w.records, root), Counts: []domain.GrantCount{{GrantID: id, Count: w.records - old}}}
 	if old > 0 {
 		proof, err := tlog.ProveTree(w.records, old, w.reader())
 		if err != nil {
@@ -489,6 +488,54 @@ func (w *world) anchor(old int64) domain.AnchorArgs {
 		}
 	}
 	return args
+}
+
+// checkpoint is what the log signs of a size and root.
+func (w *world) checkpoint(size int64, root tlog.Hash) string {
+	w.Helper()
+	text := fmt.Sprintf("%s\n%d\n%s\n", origin, size, base64.StdEncoding.EncodeToString(root[:]))
+	signed, err := note.Sign(&note.Note{Text: text}, w.signer)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return string(signed)
+}
+
+// anchored brings the log to seven records and anchors it there.
+func (w *world) anchored() {
+	w.Helper()
+	w.must("police admin", "access:RegisterLog", domain.RegisterLogArgs{Origin: origin, VerifierKey: w.verifier})
+	w.grow(7)
+	w.must("police gateway", "access:Anchor", w.anchor(0))
+}
+
+// fork is the alarm that the log signed another tree of the anchored size.
+func (w *world) fork() domain.RaiseAlarmArgs {
+	w.Helper()
+	return domain.RaiseAlarmArgs{
+		Kind: domain.AlarmFork, About: "police", Subject: "7", Rule: "fork", Figures: "size 7, two roots",
+		Records: []domain.RecordRef{{Department: "police", Index: 3}}, Evidence: w.checkpoint(7, tlog.Hash{1}),
+	}
+}
+
+// unusual is an alarm without evidence.
+func unusual() domain.RaiseAlarmArgs {
+	return domain.RaiseAlarmArgs{
+		Kind: domain.AlarmUnusualUse, About: "civil", Subject: id + ":2026-03-02", Rule: "rate", Figures: "近1小时1200次，平均40次，界限10倍",
+		Records: []domain.RecordRef{{Department: "civil", Index: 3}},
+	}
+}
+
+// alarmID is that of what unusual raises.
+var alarmID = domain.AlarmID(unusual().Kind, unusual().About, unusual().Subject)
+
+func (w *world) alarmed() {
+	w.Helper()
+	w.must("police gateway", "access:RaiseAlarm", unusual())
+}
+
+func closing() domain.CloseAlarmArgs {
+	return domain.CloseAlarmArgs{ID: alarmID, Finding: "批量核验任务，已核实"}
 }
 
 // maxMessage bounds the text of a refusal, in bytes: fifty findings.

@@ -72,12 +72,14 @@ type AccessRecord struct {
 	Direction      Direction      `json:"direction"`
 	CallID         string         `json:"callId"` // shared by both sides, 16–64 characters of [A-Za-z0-9-]
 	GrantID        string         `json:"grantId"`
+	GrantSeq       int            `json:"grantSeq"` // the grant's Seq that the log decided on; set by the log
 	CatalogCode    string         `json:"catalogCode"`
 	CatalogVersion int            `json:"catalogVersion"`
 	Items          []string       `json:"items"`
 	Provider       DepartmentCode `json:"provider"`
 	Consumer       DepartmentCode `json:"consumer"`
 	Purpose        string         `json:"purpose"`
+	LegalBasis     string         `json:"legalBasis"` // 依据 of the use
 	ServiceItem    string         `json:"serviceItem"`
 	CaseRef        string         `json:"caseRef"`      // 办件编号 as a pseudonym, "" when none
 	System         string         `json:"system"`       // information system that called
@@ -87,10 +89,15 @@ type AccessRecord struct {
 	RecordCount    int64          `json:"recordCount"`  // data records returned
 	RequestDigest  string         `json:"requestDigest"`
 	ResponseDigest string         `json:"responseDigest"`
-	At             time.Time      `json:"at"`     // when the call was made, UTC
-	Result         string         `json:"result"` // "ok" or a refusal or failure code
+	Channel        string         `json:"channel"`     // how the data went: [ChannelAPI], [ChannelTable] or [ChannelFile]
+	At             time.Time      `json:"at"`          // when the call came in, UTC
+	RespondedAt    time.Time      `json:"respondedAt"` // when it was answered, UTC
+	Result         string         `json:"result"`      // "ok" or a refusal or failure code
 	LoggedAt       time.Time      `json:"loggedAt"`
 }
+
+// maxCheckpointBytes bounds a signed checkpoint.
+const maxCheckpointBytes = 4096
 
 // MaxCounts bounds the per-grant counts of one anchor.
 const MaxCounts = 5000
@@ -106,10 +113,17 @@ const ClockTolerance = 2 * time.Minute
 // a refusal or a failure.
 const ResultOK = "ok"
 
+// The channels through which data goes.
+const (
+	ChannelAPI   = "api"   // 服务接口
+	ChannelTable = "table" // 库表交换
+	ChannelFile  = "file"  // 文件下载
+)
+
 // Validate reports everything that is wrong with the argument.
 func (a RegisterLogArgs) Validate() error {
 	var f findings
-	f.match("origin", a.Origin, originShape, "must be 1 to 200 characters of A-Z a-z 0-9 . _ ~ / : -, a letter or digit first")
+	f.match("origin", a.Origin, originShape, originRule)
 	if !validVerifierKey(a.Origin, a.VerifierKey) {
 		f.add("verifierKey", "not an Ed25519 note verifier key whose name is the origin")
 	}
@@ -136,7 +150,7 @@ func (a AnchorArgs) Validate() error {
 	switch {
 	case a.Checkpoint == "":
 		f.add("checkpoint", "required")
-	case len(a.Checkpoint) > 4096:
+	case len(a.Checkpoint) > maxCheckpointBytes:
 		f.add("checkpoint", "longer than 4096 bytes")
 	}
 	if len(a.Proof) > 64 {
@@ -276,7 +290,14 @@ func (r AccessRecord) Validate() error {
 	oneOf(&f, "schema", r.Schema, SchemaAccessRecord)
 	oneOf(&f, "direction", r.Direction, DirectionProvider, DirectionConsumer)
 	f.match("callId", r.CallID, callIDShape, "must be 16 to 64 characters of A-Z a-z 0-9 -")
+	f.impersonal("callId", r.CallID)
 	f.match("grantId", r.GrantID, hex32Shape, hex32Rule)
+	switch {
+	case r.GrantSeq < 0:
+		f.add("grantSeq", "must not be negative")
+	case r.GrantSeq == 0 && !r.LoggedAt.IsZero():
+		f.add("grantSeq", "required")
+	}
 	f.catalogCode("catalogCode", r.CatalogCode)
 	if r.CatalogVersion < 1 {
 		f.add("catalogVersion", "must be at least 1")
@@ -288,6 +309,7 @@ func (r AccessRecord) Validate() error {
 	f.match("provider", string(r.Provider), departmentShape, "not a department code")
 	f.match("consumer", string(r.Consumer), departmentShape, "not a department code")
 	f.required("purpose", r.Purpose, MaxText)
+	f.required("legalBasis", r.LegalBasis, MaxText)
 	f.serviceItem("serviceItem", r.ServiceItem)
 	f.text("caseRef", r.CaseRef, MaxName)
 	f.required("system", r.System, MaxText)
@@ -303,31 +325,61 @@ func (r AccessRecord) Validate() error {
 	if r.ResponseDigest != "" || r.Result == ResultOK {
 		f.match("responseDigest", r.ResponseDigest, hex64Shape, hex64Rule)
 	}
-	f.time("at", r.At)
+	oneOf(&f, "channel", r.Channel, ChannelAPI, ChannelTable, ChannelFile)
 	f.match("result", r.Result, resultShape, "must be ok or a code of 1 to 40 characters of a-z 0-9 _, a letter first")
-	if !r.LoggedAt.IsZero() {
-		f.time("loggedAt", r.LoggedAt)
-		if r.At.After(r.LoggedAt.Add(ClockTolerance)) {
-			f.add("at", "later than the log's clock")
-		}
-	}
+	f.impersonal("result", r.Result)
+	r.checkTimes(&f)
 	if data, err := Canonical(r); err != nil || len(data) > MaxAccessRecordBytes {
 		f.add("record", "longer than 65535 bytes")
 	}
 	return f.err()
 }
 
-// Admit decides whether a valid record may enter the log under its grant.
-// usedTotal and usedToday are the calls with result "ok" already logged under
-// the grant in the record's direction, in all and on the day of the call.
+// checkTimes checks the record's times: a call comes in, is answered and is
+// logged. What released nothing may have no answer.
+func (r AccessRecord) checkTimes(f *findings) {
+	f.time("at", r.At)
+	if !r.RespondedAt.IsZero() || r.Result == ResultOK {
+		f.time("respondedAt", r.RespondedAt)
+		if !r.RespondedAt.IsZero() && r.RespondedAt.Before(r.At) {
+			f.add("respondedAt", "before the call came in")
+		}
+	}
+	if r.LoggedAt.IsZero() {
+		return
+	}
+	f.time("loggedAt", r.LoggedAt)
+	latest := r.LoggedAt.Add(ClockTolerance)
+	if r.At.After(latest) {
+		f.add("at", "later than the log's clock")
+	}
+	if r.RespondedAt.After(latest) {
+		f.add("respondedAt", "later than the log's clock")
+	}
+}
+
+// Used is how many calls with result "ok" are logged under a grant in one
+// direction.
+type Used struct {
+	Total      int64 // in all
+	Today      int64 // on the day of the call
+	LastMinute int64 // in the minute of the call
+}
+
+// Admit decides whether a valid record may enter the log under its grant, of
+// which used tells the use in the record's direction. The record's GrantSeq, once
+// set, must be the grant's.
 //
 // A record of a refusal or a failure released nothing: it must name the grant's
 // own parties, and is then always admitted, so that a call made after the grant
 // ended leaves its trace. Its error is an [*Error] of kind [Forbidden].
-func Admit(grant Grant, record AccessRecord, usedTotal, usedToday int64) error {
+func Admit(grant Grant, record AccessRecord, used Used) error {
 	var f findings
 	if record.GrantID != grant.ID {
 		f.add("grantId", "names another grant")
+	}
+	if record.GrantSeq != 0 && record.GrantSeq != grant.Seq {
+		f.add("grantSeq", "is not the grant's")
 	}
 	if record.Provider != grant.Provider {
 		f.add("provider", "is not the grant's")
@@ -336,7 +388,7 @@ func Admit(grant Grant, record AccessRecord, usedTotal, usedToday int64) error {
 		f.add("consumer", "is not the grant's")
 	}
 	if record.Result == ResultOK {
-		checkRelease(&f, grant, record, usedTotal, usedToday)
+		checkRelease(&f, grant, record, used)
 	}
 	if err := f.err(); err != nil {
 		return refuse(Forbidden, "grant %s does not admit the access: %s", grant.ID, strings.Join(f.list, "; "))
@@ -344,7 +396,7 @@ func Admit(grant Grant, record AccessRecord, usedTotal, usedToday int64) error {
 	return nil
 }
 
-func checkRelease(f *findings, grant Grant, record AccessRecord, usedTotal, usedToday int64) {
+func checkRelease(f *findings, grant Grant, record AccessRecord, used Used) {
 	if status := grant.StatusAt(record.At); status != GrantActive {
 		f.add("at", "the grant is "+string(status)+" at that time")
 	} else if record.At.Before(grant.GrantedAt) {
@@ -364,10 +416,13 @@ func checkRelease(f *findings, grant Grant, record AccessRecord, usedTotal, used
 	if record.ServiceItem != grant.ServiceItem {
 		f.add("serviceItem", "not the service item of the grant")
 	}
-	if usedTotal >= grant.Quota.Total {
+	if used.Total >= grant.Quota.Total {
 		f.add("quota.total", "used up")
 	}
-	if usedToday >= grant.Quota.PerDay {
+	if used.Today >= grant.Quota.PerDay {
 		f.add("quota.perDay", "used up for that day")
+	}
+	if used.LastMinute >= grant.Quota.PerMinute {
+		f.add("quota.perMinute", "used up for that minute")
 	}
 }

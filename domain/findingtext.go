@@ -19,6 +19,7 @@ var ruleTexts = [...][3]string{
 	{"year-range", "year outside 1900 to 9999", "年份须在1900至9999之间"},
 	{"period-order", "not after from", "结束时间须晚于开始时间"},
 	{"quota-per-day", "more than the total", "每日额度不得超过总额度"},
+	{"quota-per-minute", "more than the daily quota", "每分钟额度不得超过每日额度"},
 	{"after-transaction", "after the transaction's time", "晚于交易时间"},
 	{"more-findings", "%d more findings", "另有%d处问题未列出"},
 
@@ -114,7 +115,7 @@ var ruleTexts = [...][3]string{
 	{"no-limit-stopped", "no time limit is stopped", "没有停止计时"},
 
 	// Of access logs and records.
-	{"origin", "must be 1 to 200 characters of A-Z a-z 0-9 . _ ~ / : -, a letter or digit first", "须为1至200个字符（A-Z a-z 0-9 . _ ~ / : -），以字母或数字开头"},
+	{"origin", originRule, "须为1至200个字符（A-Z a-z 0-9 . _ ~ / : -），以字母或数字开头"},
 	{"verifier-key", "not an Ed25519 note verifier key whose name is the origin", "不是以来源名为名称的Ed25519验证密钥"},
 	{"checkpoint-too-long", "longer than 4096 bytes", "超过4096字节"},
 	{"checkpoint-not-above", "size %d is not above the anchored size %d", "大小%d不大于已锚定的大小%d"},
@@ -127,6 +128,7 @@ var ruleTexts = [...][3]string{
 	{"subject-ref", "must be 32 to 128 lower-case hexadecimal digits", "须为32至128位小写十六进制数"},
 	{"access-result", "must be ok or a code of 1 to 40 characters of a-z 0-9 _, a letter first", "须为ok或1至40个字符的代码（a-z 0-9 _），以字母开头"},
 	{"later-than-log", "later than the log's clock", "晚于日志的时钟"},
+	{"before-call", "before the call came in", "早于调用时间"},
 	{"record-too-long", "longer than 65535 bytes", "超过65535字节"},
 	{"other-grant", "names another grant", "是另一项授权"},
 	{"not-the-grants", "is not the grant's", "与授权不符"},
@@ -138,6 +140,8 @@ var ruleTexts = [...][3]string{
 	{"other-service-item", "not the service item of the grant", "不是授权的事项"},
 	{"quota-used-up", "used up", "额度已用完"},
 	{"daily-quota-used-up", "used up for that day", "当日额度已用完"},
+	{"minute-quota-used-up", "used up for that minute", "该分钟额度已用完"},
+	{"evidence-not-needed", "only for a fork or a rollback", "只有日志分叉或回退的告警才附证据"},
 
 	// Of certificates.
 	{"certificate-id-shape", "certificate identifier: must be " + CertificateOIDRoot + ".TYPE.ISSUER.SERIAL.VERSION.CHECK", "电子证照标识须为" + CertificateOIDRoot + ".类型.颁发机构.流水号.版本.校验位"},

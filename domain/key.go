@@ -27,6 +27,8 @@ var keyPrefixes = [...]struct {
 	{KindOperation, "op"},
 	{KindLog, "log"},
 	{KindAnchor, "anchor"},
+	{KindAlarm, "alarm"},
+	{KindAlarmEvent, "alarme"},
 	{KindCertificate, "cert"},
 	{KindCertificateEvent, "certe"},
 	{KindCertificateID, "certid"},
@@ -63,8 +65,8 @@ func ParseKey(key string) (kind RecordKind, id string, ok bool) {
 // of a deadline rule (by event).
 func VersionID(of string, version int) string { return of + "~" + strconv.Itoa(version) }
 
-// EventID is the id of the event seq of a catalog entry, a request, a grant or a
-// certificate.
+// EventID is the id of the event seq of a catalog entry, a request, a grant, an
+// alarm or a certificate.
 func EventID(id string, seq int) string { return id + "~" + strconv.Itoa(seq) }
 
 // AnchorID is the id of the anchor of a department's log at size.

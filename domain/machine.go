@@ -212,6 +212,12 @@ var machines = []Machine{
 		{"access:RegisterLog", "", Absent, stateRegistered, RoleAdmin, SideAny},
 		{"access:Anchor", "", stateRegistered, stateRegistered, RoleGateway, SideOwner},
 	}},
+	{KindAlarm, []Transition{
+		{"access:RaiseAlarm", "", Absent, string(AlarmOpen), RoleGateway, SideAny},
+		{"access:RaiseAlarm", "", Absent, string(AlarmOpen), RoleAuditor, SideAny},
+		{"access:CloseAlarm", "", string(AlarmOpen), string(AlarmClosed), RoleReviewer, SideLead},
+		{"access:CloseAlarm", "", string(AlarmOpen), string(AlarmClosed), RoleReviewer, SidePeer},
+	}},
 	{KindCertificate, []Transition{
 		{"certificate:Issue", "", Absent, string(CertificateValid), RoleOperator, SideAny},
 		{"certificate:Revoke", "", string(CertificateValid), string(CertificateRevoked), RoleReviewer, SideOwner},

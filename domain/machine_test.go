@@ -233,6 +233,10 @@ asked about. A revocation counts from the day it takes effect.
 
 A certificate's identifier 电子证照标识 is issued once. certificate:Issue writes ` + "`certid~…`" + ` beside the certificate, never
 to change; whoever issues the same identifier again, under any reference, is refused (exists, with the first reference).
+
+An alarm 告警 is raised once: its identifier follows from its kind, the department it is about and its subject, so that several
+who see the same thing raise one alarm, and a closed one is not raised again. The lead's reviewer closes it, a reviewer of
+another department one about the lead.
 `)
 	name := func(state string) string {
 		if state == Absent {

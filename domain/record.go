@@ -76,6 +76,8 @@ const (
 	KindOperation        RecordKind = "operation"         // op~{department}~{operation}
 	KindLog              RecordKind = "log"               // log~{department}
 	KindAnchor           RecordKind = "anchor"            // anchor~{department}~{size}
+	KindAlarm            RecordKind = "alarm"             // alarm~{id}
+	KindAlarmEvent       RecordKind = "alarm_event"       // alarme~{id}~{seq}
 	KindCertificate      RecordKind = "certificate"       // cert~{ref}
 	KindCertificateEvent RecordKind = "certificate_event" // certe~{ref}~{seq}
 	KindCertificateID    RecordKind = "certificate_id"    // certid~{certId}
@@ -86,7 +88,7 @@ var RecordKinds = []RecordKind{
 	KindDepartment, KindMembers, KindCalendar, KindCalendarVersion, KindRule, KindRuleVersion,
 	KindCatalogEntry, KindCatalogVersion, KindCatalogEvent, KindCatalogName,
 	KindRequest, KindRequestEvent, KindGrant, KindGrantEvent, KindOperation,
-	KindLog, KindAnchor, KindCertificate, KindCertificateEvent, KindCertificateID,
+	KindLog, KindAnchor, KindAlarm, KindAlarmEvent, KindCertificate, KindCertificateEvent, KindCertificateID,
 }
 
 // Statement is what evidence:Attest answers and departments sign: what the

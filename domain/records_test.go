@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -242,14 +243,28 @@ func TestAnchorLog(t *testing.T) {
 
 func TestAccessRecordValidate(t *testing.T) {
 	checkInvalid(t, someAccessRecord, []invalidCase[AccessRecord]{
-		{"logged", func(r *AccessRecord) { r.LoggedAt = r.At.Add(time.Second) }, ""},
-		{"clock a little ahead", func(r *AccessRecord) { r.LoggedAt = r.At.Add(-ClockTolerance) }, ""},
+		{"logged", func(r *AccessRecord) { r.LoggedAt = r.RespondedAt }, ""},
+		{"not logged, no grant seen", func(r *AccessRecord) { r.GrantSeq = 0 }, ""},
+		{"clock a little ahead", func(r *AccessRecord) { r.LoggedAt = r.RespondedAt.Add(-ClockTolerance) }, ""},
 		{"no case, no subject", func(r *AccessRecord) { r.CaseRef, r.SubjectRef = "", "" }, ""},
-		{"refused without response", func(r *AccessRecord) { r.Result, r.ResponseDigest, r.RecordCount = "refused_quota", "", 0 }, ""},
+		{"refused without response", func(r *AccessRecord) {
+			r.Result, r.ResponseDigest, r.RecordCount, r.RespondedAt = "refused_quota", "", 0, time.Time{}
+		}, ""},
 		{"schema", func(r *AccessRecord) { r.Schema = "" }, "schema: not one of zhenglian/access-record/1"},
 		{"direction", func(r *AccessRecord) { r.Direction = "" }, "direction: not one of provider, consumer"},
 		{"call", func(r *AccessRecord) { r.CallID = "short" }, "callId: must be 16 to 64 characters of A-Z a-z 0-9 -"},
 		{"grant", func(r *AccessRecord) { r.GrantID = "" }, "grantId: " + hex32Rule},
+		{"grant's step", func(r *AccessRecord) { r.GrantSeq = -1 }, "grantSeq: must not be negative"},
+		{"logged without the grant's step", func(r *AccessRecord) { r.GrantSeq, r.LoggedAt = 0, r.RespondedAt }, "grantSeq: required"},
+		{"basis", func(r *AccessRecord) { r.LegalBasis = "" }, "legalBasis: required"},
+		{"a person as basis", func(r *AccessRecord) { r.LegalBasis = "申请人13800000000" }, "legalBasis: " + personalRule},
+		{"channel", func(r *AccessRecord) { r.Channel = "platform_api" }, "channel: not one of api, table, file"},
+		{"no answer", func(r *AccessRecord) { r.RespondedAt = time.Time{} }, "respondedAt: required"},
+		{"answered at once", func(r *AccessRecord) { r.RespondedAt = r.At }, ""},
+		{"answered before", func(r *AccessRecord) { r.RespondedAt = r.At.Add(-1) }, "respondedAt: before the call came in"},
+		{"refused before", func(r *AccessRecord) { r.Result, r.RespondedAt = "refused_quota", r.At.Add(-1) }, "respondedAt: before the call came in"},
+		{"answered in local time", func(r *AccessRecord) { r.RespondedAt = r.RespondedAt.In(time.FixedZone("", 8*3600)) }, "respondedAt: must be in UTC"},
+		{"answered in the future", func(r *AccessRecord) { r.LoggedAt = r.RespondedAt.Add(-ClockTolerance - 1) }, "respondedAt: later than the log's clock"},
 		{"catalog", func(r *AccessRecord) { r.CatalogCode, r.CatalogVersion = "", 0 }, "catalogCode: " + catalogCodeRule + "; catalogVersion: must be at least 1"},
 		{"no items", func(r *AccessRecord) { r.Items = nil }, "items: required"},
 		{"parties", func(r *AccessRecord) { r.Provider, r.Consumer = "", "" }, "provider: not a department code; consumer: not a department code"},
@@ -260,7 +275,7 @@ func TestAccessRecordValidate(t *testing.T) {
 		{"count", func(r *AccessRecord) { r.RecordCount = -1 }, "recordCount: must not be negative"},
 		{"digests", func(r *AccessRecord) { r.RequestDigest, r.ResponseDigest = "", "" }, "requestDigest: " + hex64Rule + "; responseDigest: " + hex64Rule},
 		{"time", func(r *AccessRecord) { r.At = time.Time{} }, "at: required"},
-		{"future", func(r *AccessRecord) { r.LoggedAt = r.At.Add(-ClockTolerance - 1) }, "at: later than the log's clock"},
+		{"future", func(r *AccessRecord) { r.LoggedAt = r.At.Add(-ClockTolerance - 1) }, "at: later than the log's clock; respondedAt: later than the log's clock"},
 		{"result", func(r *AccessRecord) { r.Result = "OK" }, "result: must be ok or a code of 1 to 40 characters of a-z 0-9 _, a letter first"},
 		{"too long", func(r *AccessRecord) {
 			r.Items = nil
@@ -279,31 +294,77 @@ func TestAccessRecordValidate(t *testing.T) {
 	}
 }
 
+// TestAccessRecordNamesNobody puts a person's numbers into each text of a record,
+// in several ways: none of them enters the log.
+func TestAccessRecordNamesNobody(t *testing.T) {
+	const number = "999999199001011238"
+	values := []string{
+		number, "13800000000", "call-" + number, "call-13800000000", "a_13800000000", "a_" + number, "申请人" + number, "电话13800000000",
+		"+86 138-0000-0000", "１３８００００００００", "x 13800000000 x",
+	}
+	tried := 0
+	for i := range reflect.TypeFor[AccessRecord]().NumField() {
+		field := reflect.TypeFor[AccessRecord]().Field(i)
+		for _, value := range values {
+			r := someAccessRecord()
+			r.LoggedAt = r.RespondedAt
+			switch at := reflect.ValueOf(&r).Elem().Field(i); at.Interface().(type) {
+			case []string:
+				at.Set(reflect.ValueOf([]string{value}))
+			default:
+				if at.Kind() != reflect.String {
+					continue
+				}
+				at.SetString(value)
+			}
+			tried++
+			if name := field.Tag.Get("json"); KindOf(r.Validate()) != Invalid || !strings.Contains(r.Validate().Error(), name) {
+				t.Errorf("%s may be %q: %v", name, value, r.Validate())
+			}
+		}
+	}
+	if tried != 20*len(values) {
+		t.Errorf("%d texts tried", tried/len(values))
+	}
+	// Numbers that only look like one in a part pass, where other systems number calls.
+	for _, id := range []string{"0d4fabcd-abcd-4138-1234-5678a3812345", "999999199001011230", "7a13800000000-000000"} {
+		r := someAccessRecord()
+		r.CallID = id
+		if err := r.Validate(); err != nil {
+			t.Errorf("call %q: %v", id, err)
+		}
+	}
+}
+
 func TestAdmit(t *testing.T) {
 	for _, tc := range []struct {
-		name         string
-		change       func(*AccessRecord)
-		total, today int64
-		want         string // part of the message; "" if admitted
+		name   string
+		change func(*AccessRecord)
+		used   Used
+		want   string // part of the message; "" if admitted
 	}{
-		{"good", nil, 0, 0, ""},
-		{"the consumer's side", func(r *AccessRecord) { r.Direction = DirectionConsumer }, 0, 0, ""},
-		{"last call", nil, 999, 9, ""},
-		{"other grant", func(r *AccessRecord) { r.GrantID = otherID }, 0, 0, "grantId: names another grant"},
-		{"other provider", func(r *AccessRecord) { r.Provider = "market" }, 0, 0, "provider: is not the grant's"},
-		{"other consumer", func(r *AccessRecord) { r.Consumer = "market" }, 0, 0, "consumer: is not the grant's"},
-		{"too early", func(r *AccessRecord) { r.At = noon.Add(-1) }, 0, 0, "at: the grant is pending at that time"},
-		{"before the grant was recorded", func(r *AccessRecord) { r.At = noon.Add(time.Minute - 1) }, 0, 0, "at: is before the grant was recorded"},
-		{"too late", func(r *AccessRecord) { r.At = noon.AddDate(1, 0, 0) }, 0, 0, "at: the grant is expired at that time"},
-		{"other resource", func(r *AccessRecord) { r.CatalogCode = "307003/000018" }, 0, 0, "catalogCode: not the catalog version of the grant"},
-		{"other version", func(r *AccessRecord) { r.CatalogVersion = 2 }, 0, 0, "catalogCode: not the catalog version of the grant"},
-		{"other item", func(r *AccessRecord) { r.Items = []string{"库名", "汛限水位（米）"} }, 0, 0, "items[1]: not in the grant"},
-		{"other purpose", func(r *AccessRecord) { r.Purpose = "其他" }, 0, 0, "purpose: not the purpose of the grant"},
-		{"other service item", func(r *AccessRecord) { r.ServiceItem = "B" }, 0, 0, "serviceItem: not the service item of the grant"},
-		{"total", nil, 1000, 0, "quota.total: used up"},
-		{"day", nil, 10, 10, "quota.perDay: used up for that day"},
-		{"a refusal after the end", func(r *AccessRecord) { r.Result, r.At = "refused_expired", noon.AddDate(2, 0, 0) }, 1000, 10, ""},
-		{"a refusal of another's grant", func(r *AccessRecord) { r.Result, r.Consumer = "refused", "market" }, 0, 0, "consumer: is not the grant's"},
+		{"good", nil, Used{}, ""},
+		{"the consumer's side", func(r *AccessRecord) { r.Direction = DirectionConsumer }, Used{}, ""},
+		{"last call", nil, Used{Total: 999, Today: 9, LastMinute: 4}, ""},
+		{"other grant", func(r *AccessRecord) { r.GrantID = otherID }, Used{}, "grantId: names another grant"},
+		{"other provider", func(r *AccessRecord) { r.Provider = "market" }, Used{}, "provider: is not the grant's"},
+		{"other consumer", func(r *AccessRecord) { r.Consumer = "market" }, Used{}, "consumer: is not the grant's"},
+		{"too early", func(r *AccessRecord) { r.At = noon.Add(-1) }, Used{}, "at: the grant is pending at that time"},
+		{"before the grant was recorded", func(r *AccessRecord) { r.At = noon.Add(time.Minute - 1) }, Used{}, "at: is before the grant was recorded"},
+		{"too late", func(r *AccessRecord) { r.At = noon.AddDate(1, 0, 0) }, Used{}, "at: the grant is expired at that time"},
+		{"other resource", func(r *AccessRecord) { r.CatalogCode = "307003/000018" }, Used{}, "catalogCode: not the catalog version of the grant"},
+		{"other version", func(r *AccessRecord) { r.CatalogVersion = 2 }, Used{}, "catalogCode: not the catalog version of the grant"},
+		{"other item", func(r *AccessRecord) { r.Items = []string{"库名", "汛限水位（米）"} }, Used{}, "items[1]: not in the grant"},
+		{"other purpose", func(r *AccessRecord) { r.Purpose = "其他" }, Used{}, "purpose: not the purpose of the grant"},
+		{"other service item", func(r *AccessRecord) { r.ServiceItem = "B" }, Used{}, "serviceItem: not the service item of the grant"},
+		{"total", nil, Used{Total: 1000, Today: 0}, "quota.total: used up"},
+		{"day", nil, Used{Total: 10, Today: 10}, "quota.perDay: used up for that day"},
+		{"minute", nil, Used{Total: 5, Today: 5, LastMinute: 5}, "quota.perMinute: used up for that minute"},
+		{"before the log set the grant's step", func(r *AccessRecord) { r.GrantSeq = 0 }, Used{}, ""},
+		{"another step of the grant", func(r *AccessRecord) { r.GrantSeq = 2 }, Used{}, "grantSeq: is not the grant's"},
+		{"a refusal by another step of the grant", func(r *AccessRecord) { r.Result, r.GrantSeq = "refused", 2 }, Used{}, "grantSeq: is not the grant's"},
+		{"a refusal after the end", func(r *AccessRecord) { r.Result, r.At = "refused_expired", noon.AddDate(2, 0, 0) }, Used{Total: 1000, Today: 10, LastMinute: 5}, ""},
+		{"a refusal of another's grant", func(r *AccessRecord) { r.Result, r.Consumer = "refused", "market" }, Used{}, "consumer: is not the grant's"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := someAccessRecord()
@@ -312,7 +373,7 @@ func TestAdmit(t *testing.T) {
 			}
 			g := someGrant()
 			g.GrantedAt = noon.Add(time.Minute) // recorded after its period began
-			err := Admit(g, r, tc.total, tc.today)
+			err := Admit(g, r, tc.used)
 			if tc.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -325,7 +386,7 @@ func TestAdmit(t *testing.T) {
 	for _, state := range []GrantState{GrantSuspended, GrantRevoked} {
 		g := someGrant()
 		g.State = state
-		wantKind(t, Admit(g, someAccessRecord(), 0, 0), Forbidden, "at: the grant is "+string(state)+" at that time")
+		wantKind(t, Admit(g, someAccessRecord(), Used{}), Forbidden, "at: the grant is "+string(state)+" at that time")
 	}
 }
 
@@ -352,6 +413,8 @@ func TestKeys(t *testing.T) {
 		{KindOperation, OperationID("police", someID), "op~police~" + someID},
 		{KindLog, "police", "log~police"},
 		{KindAnchor, AnchorID("police", 17), "anchor~police~17"},
+		{KindAlarm, someID, "alarm~" + someID},
+		{KindAlarmEvent, EventID(someID, 1), "alarme~" + someID + "~1"},
 		{KindCertificate, someID, "cert~" + someID},
 		{KindCertificateEvent, EventID(someID, 1), "certe~" + someID + "~1"},
 		{KindCertificateID, someCertificateContent(t).CertID, "certid~" + someCertificateContent(t).CertID},
@@ -404,6 +467,7 @@ func TestAttest(t *testing.T) {
 		{"overdue request", KindRequest, canonical(overdue), "overdue"},
 		{"grant", KindGrant, canonical(grant), "active"},
 		{"expired grant", KindGrant, canonical(expired), "expired"},
+		{"alarm", KindAlarm, canonical(alarmIn(string(AlarmOpen), civilDept.Code)), "open"},
 		{"certificate", KindCertificate, canonical(certificateIn(t, "valid")), "valid"},
 		{"revoked certificate", KindCertificate, canonical(certificateIn(t, "revoked")), "revoked"},
 	} {
@@ -509,6 +573,9 @@ func FuzzCanonicalRecords(f *testing.F) {
 		DeadlineRule{Event: DeadlineMediation},
 		*logIn(stateRegistered),
 		Anchor{Counts: []GrantCount{{someID, 1}}},
+		*alarmIn(string(AlarmOpen), civilDept.Code),
+		AlarmEvent{},
+		someAlarmArgs(),
 		cert,
 		CertificateEvent{},
 		IssuedID{},
@@ -533,6 +600,9 @@ func FuzzCanonicalRecords(f *testing.F) {
 		fuzzRecord[DeadlineRule](t, data)
 		fuzzRecord[LogRegistration](t, data)
 		fuzzRecord[Anchor](t, data)
+		fuzzRecord[Alarm](t, data)
+		fuzzRecord[AlarmEvent](t, data)
+		fuzzRecord[RaiseAlarmArgs](t, data)
 		fuzzRecord[Certificate](t, data)
 		fuzzRecord[CertificateEvent](t, data)
 		fuzzRecord[IssuedID](t, data)

@@ -65,7 +65,7 @@ func someRequestContent() ShareRequestContent {
 	return ShareRequestContent{
 		ID: someID, CatalogCode: someCode, Items: []string{"库名", "库水位（米）"},
 		Purpose: "防汛会商", UseBasis: "防汛条例", ServiceItem: "11370000MB28465-01", ShareMode: "platform_table",
-		Period: Period{From: noon, To: noon.AddDate(1, 0, 0)}, Quota: Quota{Total: 1000, PerDay: 10},
+		Period: Period{From: noon, To: noon.AddDate(1, 0, 0)}, Quota: Quota{Total: 1000, PerDay: 10, PerMinute: 5},
 		LetterDigest: someDigest, SecurityMeasures: "专网访问，专人负责",
 	}
 }
@@ -142,11 +142,12 @@ func someCertificateContent(t testing.TB) CertificateContent {
 
 func someAccessRecord() AccessRecord {
 	return AccessRecord{
-		Schema: SchemaAccessRecord, Direction: DirectionProvider, CallID: "call-0123456789abcdef", GrantID: someID,
+		Schema: SchemaAccessRecord, Direction: DirectionProvider, CallID: "call-0123456789abcdef", GrantID: someID, GrantSeq: 1,
 		CatalogCode: someCode, CatalogVersion: 1, Items: []string{"库名"}, Provider: policeDept.Code, Consumer: civilDept.Code,
-		Purpose: "防汛会商", ServiceItem: "11370000MB28465-01", CaseRef: "case-17", System: "会商系统",
+		Purpose: "防汛会商", LegalBasis: "防汛条例", ServiceItem: "11370000MB28465-01", CaseRef: "case-17", System: "会商系统",
 		Operator: "op-7f3a", OperatorRole: "值班员", SubjectRef: strings.Repeat("0a", 32), RecordCount: 3,
-		RequestDigest: someDigest, ResponseDigest: someDigest, At: noon.Add(time.Hour), Result: ResultOK,
+		RequestDigest: someDigest, ResponseDigest: someDigest, Channel: ChannelAPI,
+		At: noon.Add(time.Hour), RespondedAt: noon.Add(time.Hour + 40*time.Millisecond), Result: ResultOK,
 	}
 }
 

@@ -20,6 +20,8 @@ const (
 	SchemaOperation        = "zhenglian/operation/1"
 	SchemaLog              = "zhenglian/access-log/1"
 	SchemaAnchor           = "zhenglian/anchor/1"
+	SchemaAlarm            = "zhenglian/alarm/1"
+	SchemaAlarmEvent       = "zhenglian/alarm-event/1"
 	SchemaCertificate      = "zhenglian/certificate/1"
 	SchemaCertificateEvent = "zhenglian/certificate-event/1"
 	SchemaCertificateID    = "zhenglian/certificate-id/1"

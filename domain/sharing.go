@@ -35,11 +35,12 @@ type Period struct {
 	To   time.Time `json:"to"`
 }
 
-// Quota bounds the use of a grant, in calls. Zero is not "unlimited": both must
-// be at least 1.
+// Quota bounds the use of a grant, in calls. Zero is not "unlimited": all must be
+// at least 1.
 type Quota struct {
-	Total  int64 `json:"total"`
-	PerDay int64 `json:"perDay"`
+	Total     int64 `json:"total"`
+	PerDay    int64 `json:"perDay"`
+	PerMinute int64 `json:"perMinute"` // 频次
 }
 
 // ShareRequestContent is what the demand department (需求部门) asks for.

@@ -21,8 +21,9 @@ func TestShareRequestContentValidate(t *testing.T) {
 		{"mode", func(c *ShareRequestContent) { c.ShareMode = "fax" }, "shareMode: not one of platform_table, platform_file, platform_api, mail, medium"},
 		{"period", func(c *ShareRequestContent) { c.Period.To = c.Period.From }, "period.to: not after from"},
 		{"no period", func(c *ShareRequestContent) { c.Period = Period{} }, "period.from: required; period.to: required"},
-		{"quota", func(c *ShareRequestContent) { c.Quota = Quota{} }, "quota.total: must be at least 1; quota.perDay: must be at least 1"},
-		{"daily quota", func(c *ShareRequestContent) { c.Quota = Quota{5, 6} }, "quota.perDay: more than the total"},
+		{"quota", func(c *ShareRequestContent) { c.Quota = Quota{} }, "quota.total: must be at least 1; quota.perDay: must be at least 1; quota.perMinute: must be at least 1"},
+		{"daily quota", func(c *ShareRequestContent) { c.Quota = Quota{5, 6, 1} }, "quota.perDay: more than the total"},
+		{"quota of a minute", func(c *ShareRequestContent) { c.Quota = Quota{7, 6, 7} }, "quota.perMinute: more than the daily quota"},
 		{"letter", func(c *ShareRequestContent) { c.LetterDigest = "" }, "letterDigest: " + hex64Rule},
 		{"measures", func(c *ShareRequestContent) { c.SecurityMeasures, c.UseBasis = "", "" }, "useBasis: required; securityMeasures: required"},
 	})
@@ -38,7 +39,7 @@ func TestAnswerArgsValidate(t *testing.T) {
 		{"partly", part, ""},
 		{
 			"partly without all", func(a *AnswerArgs) { a.Decision = Partly },
-			"reason: required; items: required for a partial agreement; period.from: required; period.to: required; quota.total: must be at least 1; quota.perDay: must be at least 1",
+			"reason: required; items: required for a partial agreement; period.from: required; period.to: required; quota.total: must be at least 1; quota.perDay: must be at least 1; quota.perMinute: must be at least 1",
 		},
 		{
 			"agree with items", func(a *AnswerArgs) { part(a); a.Decision = Agree },
@@ -618,7 +619,7 @@ func TestAnswerShare(t *testing.T) {
 	}
 
 	asked := someRequestContent()
-	partly := AnswerArgs{ID: someID, Decision: Partly, Reason: "理由", Items: []string{"库名"}, Period: asked.Period, Quota: Quota{10, 1}}
+	partly := AnswerArgs{ID: someID, Decision: Partly, Reason: "理由", Items: []string{"库名"}, Period: asked.Period, Quota: Quota{10, 1, 1}}
 	part, err := AnswerShare(someRequest(RequestAccepted), someVersion(), call, partly)
 	if err != nil || !slices.Equal(part.Grant.Items, partly.Items) || part.Grant.Quota != partly.Quota {
 		t.Errorf("partial grant %+v, %v", part.Grant, err)
@@ -631,7 +632,9 @@ func TestAnswerShare(t *testing.T) {
 		{"items not asked for", func(a *AnswerArgs) { a.Items = []string{"姓名"} }, "items[0]: was not asked for"},
 		{"longer", func(a *AnswerArgs) { a.Period.To = a.Period.To.Add(time.Second) }, "period: outside the period asked for"},
 		{"earlier", func(a *AnswerArgs) { a.Period.From = a.Period.From.Add(-time.Second) }, "period: outside the period asked for"},
-		{"more calls", func(a *AnswerArgs) { a.Quota = Quota{1001, 1} }, "quota: more than was asked for"},
+		{"more calls", func(a *AnswerArgs) { a.Quota = Quota{1001, 1, 1} }, "quota: more than was asked for"},
+		{"more calls a day", func(a *AnswerArgs) { a.Quota = Quota{1000, 11, 1} }, "quota: more than was asked for"},
+		{"more calls a minute", func(a *AnswerArgs) { a.Quota = Quota{1000, 10, 6} }, "quota: more than was asked for"},
 		{"all of it", func(a *AnswerArgs) { a.Items, a.Quota = asked.Items, asked.Quota }, "decision: nothing is left out"},
 		{"past", func(a *AnswerArgs) { a.Period.To = noon.Add(time.Minute) }, "period.to: already past"},
 	} {

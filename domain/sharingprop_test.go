@@ -92,8 +92,8 @@ func (l *sharingLedger) step(t *rapid.T) {
 	depts := slices.Clone(allDepts)
 	first := rapid.IntRange(0, len(depts)-1).Draw(t, "department")
 	for i := range depts {
-		call := callOf(depts[(first+i)%len(depts)], role, Tx{ID: someTx.ID, Time: l.now})
-		call.Deadlines = l.deadlines
+		dept := depts[(first+i)%len(depts)]
+		call := Call{Who: as(dept, role), Dept: dept, Lead: leadDept.Code, Tx: Tx{ID: someTx.ID, Time: l.now}, Deadlines: l.deadlines}
 		if l.try(t, name, call) {
 			return
 		}
@@ -190,7 +190,7 @@ func drawPart(t *rapid.T) AnswerArgs {
 	c := drawRequest(t)
 	return AnswerArgs{
 		ID: someID, Decision: Partly, Reason: "理由", Items: c.Items, Period: c.Period,
-		Quota: rapid.SampledFrom([]Quota{{100, 10}, {1000, 10}, {2000, 10}}).Draw(t, "quota"),
+		Quota: rapid.SampledFrom([]Quota{{100, 10, 5}, {1000, 10, 5}, {2000, 10, 5}, {1000, 10, 6}}).Draw(t, "quota"),
 	}
 }
 
@@ -288,7 +288,7 @@ func (l *sharingLedger) checkGrant(t *rapid.T) {
 			t.Fatalf("granted %q without the provider's answer", item)
 		}
 	}
-	if !g.Period.within(asked.Period) || g.Quota.Total > asked.Quota.Total || g.Quota.PerDay > asked.Quota.PerDay ||
+	if !g.Period.within(asked.Period) || g.Quota.Total > asked.Quota.Total || g.Quota.PerDay > asked.Quota.PerDay || g.Quota.PerMinute > asked.Quota.PerMinute ||
 		g.CatalogVersion != l.version.Version || !g.Period.To.After(g.GrantedAt) {
 		t.Fatalf("granted %+v of %+v", g, asked)
 	}

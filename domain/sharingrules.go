@@ -561,7 +561,7 @@ func checkPart(asked ShareRequestContent, given AnswerArgs) error {
 	if !given.Period.within(asked.Period) {
 		f.add("period", "outside the period asked for")
 	}
-	if given.Quota.Total > asked.Quota.Total || given.Quota.PerDay > asked.Quota.PerDay {
+	if given.Quota.Total > asked.Quota.Total || given.Quota.PerDay > asked.Quota.PerDay || given.Quota.PerMinute > asked.Quota.PerMinute {
 		f.add("quota", "more than was asked for")
 	}
 	if len(given.Items) >= len(asked.Items) && given.Quota == asked.Quota &&

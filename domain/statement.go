@@ -12,8 +12,8 @@ func (a AttestArgs) Validate() error {
 }
 
 // StatementStatus is the status at t of the record of a kind with these stored
-// bytes: a catalog entry's or request's state, a grant's or certificate's status
-// at that time, "" for kinds that have none. It fails on bytes that are not a
+// bytes: a catalog entry's, request's or alarm's state, a grant's or certificate's
+// status at that time, "" for kinds that have none. It fails on bytes that are not a
 // record of the kind.
 func StatementStatus(kind RecordKind, record []byte, t time.Time) (string, error) {
 	switch kind {
@@ -29,12 +29,16 @@ func StatementStatus(kind RecordKind, record []byte, t time.Time) (string, error
 		var g Grant
 		err := ParseCanonical(record, &g)
 		return string(g.StatusAt(t)), err
+	case KindAlarm:
+		var a Alarm
+		err := ParseCanonical(record, &a)
+		return string(a.State), err
 	case KindCertificate:
 		var c Certificate
 		err := ParseCanonical(record, &c)
 		return string(c.StatusAt(t)), err
 	case KindDepartment, KindMembers, KindCalendar, KindCalendarVersion, KindRule, KindRuleVersion, KindCatalogVersion, KindCatalogEvent, KindCatalogName,
-		KindRequestEvent, KindGrantEvent, KindOperation, KindLog, KindAnchor, KindCertificateEvent, KindCertificateID: // have none
+		KindRequestEvent, KindGrantEvent, KindOperation, KindLog, KindAnchor, KindAlarmEvent, KindCertificateEvent, KindCertificateID: // have none
 	}
 	return "", nil
 }

@@ -152,6 +152,12 @@ func (f *findings) quota(field string, q Quota) {
 	if q.PerDay > q.Total {
 		f.add(field+".perDay", "more than the total")
 	}
+	if q.PerMinute < 1 {
+		f.add(field+".perMinute", "must be at least 1")
+	}
+	if q.PerMinute > q.PerDay {
+		f.add(field+".perMinute", "more than the daily quota")
+	}
 }
 
 // isInvisible reports characters that a reader cannot see or that change the
@@ -186,6 +192,7 @@ const (
 	hex64Rule       = "must be 64 lower-case hexadecimal digits (SHA-256)"
 	catalogCodeRule = "must be class 1, item 2, category 3 and detail digits, then / and 4 to 12 sequence digits, for example 307003/000017"
 	serviceItemRule = "must be 1 to 64 characters of A-Z a-z 0-9 . _ -, a letter or digit first"
+	originRule      = "must be 1 to 200 characters of A-Z a-z 0-9 . _ ~ / : -, a letter or digit first"
 	personalRule    = "personal-number rule: contains what looks like a resident ID number or a mobile telephone number"
 	usccRule        = "not a unified social credit code with a correct check character (GB 32100)"
 )
@@ -209,6 +216,18 @@ func (f *findings) serviceItem(field, s string) {
 	}
 }
 
+// impersonal checks a code that somebody else made, of parts of letters and
+// digits: none of them may be a person's number as a whole. [LooksPersonal] would
+// find one in parts of some UUIDs and serial numbers, too, by chance.
+func (f *findings) impersonal(field, s string) {
+	for _, part := range tokenShape.FindAllString(s, -1) {
+		if (len(part) == 11 || validResidentID(part)) && LooksPersonal(part) {
+			f.add(field, personalRule)
+			return
+		}
+	}
+}
+
 var (
 	// residentIDShape: region, birth date, sequence, check character (GB 11643),
 	// not inside a longer number. The birth date keeps credit codes made of
@@ -228,6 +247,9 @@ var (
 // resident ID number in 31 is, is taken for personal.
 func LooksPersonal(s string) bool {
 	s = strings.Map(halfWidth, s)
+	if digits(s) < 11 {
+		return false // either number has more; most text has none, and the shapes take time
+	}
 	s = tokenShape.ReplaceAllStringFunc(s, func(token string) string {
 		if hex32Shape.MatchString(token) || hex64Shape.MatchString(token) || ValidUSCC(token) && !validResidentID(token) {
 			return "#"
@@ -235,6 +257,17 @@ func LooksPersonal(s string) bool {
 		return token
 	})
 	return residentIDShape.MatchString(s) || mobileShape.MatchString(s)
+}
+
+// digits counts the ASCII digits of s.
+func digits(s string) int {
+	n := 0
+	for i := range len(s) {
+		if '0' <= s[i] && s[i] <= '9' {
+			n++
+		}
+	}
+	return n
 }
 
 // validResidentID reports whether s is 18 characters whose last is the check

@@ -32,8 +32,14 @@ type Definition struct {
 	AnchorInterval Duration     `yaml:"anchorInterval" json:"anchorInterval"`
 	Redis          string       `yaml:"redis" json:"redis"`                       // empty: no shared cache
 	Limits         *Limits      `yaml:"limits,omitempty" json:"limits,omitempty"` // absent: the gateways' own
+	Evidence       *Evidence    `yaml:"evidence,omitempty" json:"evidence,omitempty"`
 	Ordering       Ordering     `yaml:"ordering" json:"ordering"`
 	Departments    []Department `yaml:"departments" json:"departments"`
+}
+
+// Evidence says how far the anchoring of access records may fall behind.
+type Evidence struct {
+	MaxLag Duration `yaml:"maxLag" json:"maxLag"` // age of the oldest unanchored record above which a gateway releases nothing
 }
 
 // Limits are how many requests per second a gateway takes, and how many at once. A zero
@@ -237,6 +243,7 @@ func (d *Definition) Validate() error {
 		{"chaincode.version", versionPattern.MatchString(d.Chaincode.Version), "must be letters, digits and . _ + -"},
 		{"endorsement", d.Endorsement == "majority", "must be majority"},
 		{"anchorInterval", time.Duration(d.AnchorInterval) >= 100*time.Millisecond, "must be at least 100ms"},
+		{"evidence.maxLag", d.Evidence == nil || d.Evidence.MaxLag >= Duration(time.Second) && d.Evidence.MaxLag <= Duration(time.Hour), "must be 1s to 1h"},
 		{"limits", d.Limits == nil || min(d.Limits.AddressPerSecond, d.Limits.IdentityPerSecond, float64(d.Limits.AddressBurst), float64(d.Limits.IdentityBurst)) >= 0, "must not be negative"},
 		{"redis", d.Redis == "" || strings.HasPrefix(d.Redis, "redis://") || strings.HasPrefix(d.Redis, "rediss://") || strings.HasPrefix(d.Redis, "unix://"), "must be empty or a redis://, rediss:// or unix:// URL"},
 		{"departments", len(d.Departments) >= 3, "must be at least 3: among fewer no majority is a check on anyone"},

@@ -71,6 +71,7 @@ func TestParseDefinitionRefuses(t *testing.T) {
 		{"host", "host: 127.0.0.1", "host: a b", "departments[bigdata].host must be"},
 		{"redis", `redis: ""`, "redis: localhost", "redis must be empty or"},
 		{"interval", "anchorInterval: 2s", "anchorInterval: 10ms", "anchorInterval must be at least 100ms"},
+		{"evidence lag", "# evidence: {maxLag: 1m}", "evidence: {maxLag: 1ms}", "evidence.maxLag must be 1s to 1h"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

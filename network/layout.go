@@ -32,7 +32,8 @@ func NewLayout(state, bin string) (Layout, error) {
 func (l Layout) Program(name string) string { return filepath.Join(l.Bin, name) }
 
 // Department is a path inside a department's folder, which holds everything of that
-// department and nothing secret of another.
+// department and nothing secret of another, but for the auditors' tokens of all in the
+// lead's gateway/audit.
 func (l Layout) Department(code string, elem ...string) string {
 	return filepath.Join(append([]string{l.State, "departments", code}, elem...)...)
 }

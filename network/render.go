@@ -200,17 +200,31 @@ func renderChaincode(l Layout, dept Department, packageID string) error {
 	})
 }
 
-// renderTokens draws the department's access tokens, one a role, once. The gateway is
-// given their hashes only.
-func renderTokens(l Layout, dept Department) error {
-	plain := filepath.Join(l.State, "tokens", dept.Code+".json")
+// drawTokens answers the department's access tokens, one a role. It draws those that
+// there are not yet.
+func drawTokens(l Layout, code string) (map[string]string, error) {
+	plain := filepath.Join(l.State, "tokens", code+".json")
 	tokens := map[string]string{}
 	data, err := os.ReadFile(plain)
 	if err == nil {
 		err = json.Unmarshal(data, &tokens)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read %s: %w", plain, err)
+		return nil, fmt.Errorf("read %s: %w", plain, err)
+	}
+	for _, role := range Roles {
+		if tokens[role] == "" {
+			tokens[role] = "zl_" + randomText(32)
+		}
+	}
+	return tokens, writeJSON(plain, tokens)
+}
+
+// renderTokens gives the gateway the hashes of its department's tokens.
+func renderTokens(l Layout, dept Department) error {
+	tokens, err := drawTokens(l, dept.Code)
+	if err != nil {
+		return err
 	}
 	type hashed struct {
 		Role   string `json:"role"`
@@ -218,14 +232,8 @@ func renderTokens(l Layout, dept Department) error {
 	}
 	var hashes []hashed
 	for _, role := range Roles {
-		if tokens[role] == "" {
-			tokens[role] = "zl_" + randomText(32)
-		}
 		sum := sha256.Sum256([]byte(tokens[role]))
 		hashes = append(hashes, hashed{Role: role, SHA256: hex.EncodeToString(sum[:])})
-	}
-	if err := writeJSON(plain, tokens); err != nil {
-		return err
 	}
 	return writeJSON(l.Department(dept.Code, "gateway", "tokens.json"), struct {
 		Format string   `json:"format"`
@@ -296,6 +304,44 @@ type gatewayConfig struct {
 	AnchorInterval string         `json:"anchorInterval"`
 	Redis          string         `json:"redis"`
 	Limits         *Limits        `json:"limits,omitempty"`
+	Evidence       *Evidence      `json:"evidence,omitempty"`
+	Gateways       []gatewayAt    `json:"gateways"`        // of the others, whose logs it watches
+	Audit          *gatewayAudit  `json:"audit,omitempty"` // of the lead's gateway
+}
+
+type gatewayAt struct {
+	Department string `json:"department"`
+	URL        string `json:"url"`
+}
+
+type gatewayAudit struct {
+	Trail string       `json:"trail"`
+	Logs  []auditedLog `json:"logs"`
+}
+
+type auditedLog struct {
+	Department string `json:"department"`
+	URL        string `json:"url"`
+	TokenFile  string `json:"tokenFile"`
+}
+
+// renderAudit has the lead's gateway read all logs, its own included. It is given
+// an auditor's token of every department: the one secret of others in its folder.
+func renderAudit(l Layout, def *Definition, lead Department) (*gatewayAudit, error) {
+	audit := &gatewayAudit{Trail: "data/trail.db"}
+	for _, dept := range def.Departments {
+		tokens, err := drawTokens(l, dept.Code)
+		if err != nil {
+			return nil, err
+		}
+		file := "audit/" + dept.Code + ".token"
+		path := l.Department(lead.Code, "gateway", filepath.FromSlash(file))
+		if err := writeFile(path, []byte(tokens["auditor"]+"\n"), 0o600); err != nil {
+			return nil, err
+		}
+		audit.Logs = append(audit.Logs, auditedLog{Department: dept.Code, URL: dept.URL(), TokenFile: file})
+	}
+	return audit, nil
 }
 
 // renderGateway writes the configuration of the department's gateway and the log key.
@@ -311,6 +357,7 @@ func renderGateway(l Layout, def *Definition, dept Department) error {
 		Tokens:  "tokens.json", Data: "data",
 		Log:            gatewayLog{Origin: def.LogOrigin(dept.Code), Key: "log.key"},
 		AnchorInterval: def.AnchorInterval.String(), Redis: def.Redis, Limits: def.Limits,
+		Evidence: def.Evidence, Gateways: []gatewayAt{},
 	}
 	peer := func(d Department) error {
 		root, err := l.tlsRoot(d.Code)
@@ -338,6 +385,14 @@ func renderGateway(l Layout, def *Definition, dept Department) error {
 		if err := peer(other); err != nil {
 			return err
 		}
+		config.Gateways = append(config.Gateways, gatewayAt{Department: other.Code, URL: other.URL()})
+	}
+	if dept.Code == def.Lead {
+		audit, err := renderAudit(l, def, dept)
+		if err != nil {
+			return err
+		}
+		config.Audit = audit
 	}
 	for _, role := range Roles {
 		config.Users = append(config.Users, gatewayUser{

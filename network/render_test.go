@@ -291,6 +291,52 @@ func TestGatewayConfiguration(t *testing.T) {
 	}
 }
 
+// Every gateway is told where the others are, and the lead's reads all logs with
+// the tokens of their auditors.
+func TestGatewaysWatchOneAnother(t *testing.T) {
+	l, def := rendered(t)
+	for _, dept := range def.Departments {
+		home := l.Department(dept.Code, "gateway")
+		var config gatewayConfig
+		readJSON(t, filepath.Join(home, "gateway.json"), &config)
+		var want []gatewayAt
+		for _, other := range def.Departments {
+			if other.Code != dept.Code {
+				want = append(want, gatewayAt{Department: other.Code, URL: other.URL()})
+			}
+		}
+		if diff := cmp.Diff(want, config.Gateways); diff != "" {
+			t.Errorf("%s: gateways (-want +got):\n%s", dept.Code, diff)
+		}
+		if dept.Code != def.Lead {
+			if config.Audit != nil || exists(filepath.Join(home, "audit")) {
+				t.Errorf("%s: has the tokens of others, and is not the lead", dept.Code)
+			}
+			continue
+		}
+		if config.Audit == nil || len(config.Audit.Logs) != len(def.Departments) || filepath.Dir(config.Audit.Trail) != config.Data {
+			t.Fatalf("%s: audit is %+v, want the logs of all and a trail in the data folder", dept.Code, config.Audit)
+		}
+		for i, log := range config.Audit.Logs {
+			other := def.Departments[i]
+			var plain map[string]string
+			readJSON(t, filepath.Join(l.State, "tokens", other.Code+".json"), &plain)
+			path := filepath.Join(home, log.TokenFile)
+			token, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if log.Department != other.Code || log.URL != other.URL() || string(token) != plain["auditor"]+"\n" || info.Mode().Perm() != 0o600 {
+				t.Errorf("log of %s: %+v with a token file of mode %o", other.Code, log, info.Mode().Perm())
+			}
+		}
+	}
+}
+
 func TestTokensAreStoredHashed(t *testing.T) {
 	l, def := rendered(t)
 	seen := map[string]bool{}

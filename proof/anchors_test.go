@@ -219,6 +219,10 @@ func TestEveryKind(t *testing.T) {
 	add(domain.KindLog, "police", &log, &log.Meta)
 	anchor := domain.Anchor{Meta: named(domain.SchemaAnchor), Owner: "police", Size: 17}
 	add(domain.KindAnchor, "police~17", &anchor, &anchor.Meta)
+	alarm := domain.Alarm{Meta: named(domain.SchemaAlarm), ID: id, State: domain.AlarmOpen, Records: []domain.RecordRef{{Department: "police", Index: 1 << 60}}}
+	add(domain.KindAlarm, id, &alarm, &alarm.Meta)
+	alarmEvent := domain.AlarmEvent{Meta: named(domain.SchemaAlarmEvent), AlarmID: id, Seq: 1}
+	add(domain.KindAlarmEvent, id+"~1", &alarmEvent, &alarmEvent.Meta)
 	cert := c.Certificate()
 	add(domain.KindCertificate, prooftest.Ref, &cert, &cert.Meta)
 	certEvent := domain.CertificateEvent{Meta: named(domain.SchemaCertificateEvent), Ref: prooftest.Ref, Seq: 1}

@@ -34,6 +34,8 @@ var recordReaders = map[domain.RecordKind]recordReader{
 	domain.KindOperation:        reader(domain.SchemaOperation, func(r *domain.Operation) string { return domain.OperationID(r.Department, r.Operation) }),
 	domain.KindLog:              reader(domain.SchemaLog, func(r *domain.LogRegistration) string { return string(r.Owner) }),
 	domain.KindAnchor:           reader(domain.SchemaAnchor, func(r *domain.Anchor) string { return domain.AnchorID(r.Owner, r.Size) }),
+	domain.KindAlarm:            reader(domain.SchemaAlarm, func(r *domain.Alarm) string { return r.ID }),
+	domain.KindAlarmEvent:       reader(domain.SchemaAlarmEvent, func(r *domain.AlarmEvent) string { return domain.EventID(r.AlarmID, r.Seq) }),
 	domain.KindCertificate:      reader(domain.SchemaCertificate, func(r *domain.Certificate) string { return r.Content.Ref }),
 	domain.KindCertificateEvent: reader(domain.SchemaCertificateEvent, func(r *domain.CertificateEvent) string { return domain.EventID(r.Ref, r.Seq) }),
 	domain.KindCertificateID:    reader(domain.SchemaCertificateID, func(r *domain.IssuedID) string { return r.CertID }),

@@ -1,10 +1,12 @@
 #!/bin/sh
-# Installs what the tests need and a fresh machine lacks: Redis, headless
-# Chromium and a Chinese font. As root on Debian it installs them; otherwise it
-# says what to install.
+# Installs what the tests need and a fresh machine lacks: Redis, PostgreSQL,
+# strace, headless Chromium and a Chinese font. As root on Debian it installs
+# them; otherwise it says what to install.
 set -eu
 need=""
 command -v redis-server >/dev/null 2>&1 || need="$need redis-server"
+command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need="$need postgresql"
+command -v strace >/dev/null 2>&1 || need="$need strace"
 command -v chromium >/dev/null 2>&1 || need="$need chromium"
 [ -n "$(ls /usr/share/fonts/truetype/wqy/*.ttc /usr/share/fonts/opentype/noto/NotoSansCJK* 2>/dev/null)" ] || need="$need fonts-wqy-zenhei"
 [ -n "$need" ] || exit 0

@@ -514,7 +514,7 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 		}
 		for i := range body.Records {
 			record := &body.Records[i]
-			record.Schema, record.LoggedAt = domain.SchemaAccessRecord, time.Now().UTC()
+			record.Schema, record.LoggedAt, record.GrantSeq = domain.SchemaAccessRecord, time.Now().UTC(), 1
 			if err := record.Validate(); err != nil {
 				return 0, nil, err
 			}
@@ -522,37 +522,25 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 			if grant == nil {
 				return 0, nil, missing("grant")
 			}
+			record.GrantSeq = grant.Seq
 			if record.Writer() != d.Code {
 				return 0, nil, &domain.Error{Kind: domain.Forbidden, Msg: "belongs to another department's log"}
 			}
-			if err := domain.Admit(*grant, *record, int64(i), int64(i)); err != nil {
+			if err := domain.Admit(*grant, *record, domain.Used{Total: int64(i), Today: int64(i), LastMinute: int64(i)}); err != nil {
 				return 0, nil, err
 			}
 		}
 		var receipts []api.AccessReceipt
 		for _, record := range body.Records {
-			receipts = append(receipts, api.AccessReceipt{CallID: record.CallID, Index: int64(len(f.accesses[d.Code]))})
-			f.accesses[d.Code] = append(f.accesses[d.Code], record)
+			index := slices.IndexFunc(f.accesses[d.Code], func(r domain.AccessRecord) bool { return r.CallID == record.CallID })
+			if index < 0 {
+				index = len(f.accesses[d.Code])
+				f.accesses[d.Code] = append(f.accesses[d.Code], record)
+			}
+			receipts = append(receipts, api.AccessReceipt{CallID: record.CallID, Index: int64(index)})
 		}
 		f.writes++
 		return 200, api.AccessReceipts{Receipts: receipts}, nil
-	})
-	handle("GET /v1/audit/trace", func(r *http.Request, who domain.Caller) (int, any, error) {
-		if who.Role != domain.RoleAuditor {
-			return 0, nil, &domain.Error{Kind: domain.Forbidden, Msg: "for auditors"}
-		}
-		all := f.accesses[d.Code]
-		from, _ := strconv.Atoi(r.URL.Query().Get("cursor"))
-		limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
-		items := []any{}
-		for i := from; i < min(from+limit, len(all)); i++ {
-			items = append(items, map[string]any{"index": i, "leafHash": "", "record": all[i]})
-		}
-		next := ""
-		if from+limit < len(all) {
-			next = strconv.Itoa(from + limit)
-		}
-		return 200, map[string]any{"items": items, "next": next}, nil
 	})
 	handle("POST /v1/certificates", func(r *http.Request, who domain.Caller) (int, any, error) {
 		in, err := decodeBody[api.IssueCertificate](r)

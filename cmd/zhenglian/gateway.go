@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/zhenglian/zhenglian/gateway/accesslog"
 	"github.com/zhenglian/zhenglian/gateway/cache"
 	"github.com/zhenglian/zhenglian/gateway/fabricledger"
 	"github.com/zhenglian/zhenglian/gateway/httpapi"
@@ -122,10 +121,20 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
-	indexer := service.NewIndexer(chain, ix, shared, logger)
 	logIndexer := service.NewLogIndexer(log, ix, logger)
-	anchorer := service.NewAnchorer(setup.Department, chain, ix, log, setup.interval, logger)
-	handler, err := newHandler(setup, chain, ix, log, shared, indexer, anchorer, logger) //nolint:contextcheck // requests bring their own
+	p := &gatewayParts{
+		setup: setup, chain: chain, index: ix, log: log, cache: shared, logger: logger,
+		indexer:  service.NewIndexer(chain, ix, shared, logger),
+		anchorer: service.NewAnchorer(setup.Department, chain, ix, log, setup.interval, logger),
+		alarms:   service.NewAlarms(chain, ix),
+	}
+	p.watcher = p.newWatcher()
+	closeTrail, err := p.openAuditor(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeTrail()) }()
+	handler, err := p.newHandler() //nolint:contextcheck // requests bring their own
 	if err != nil {
 		return err
 	}
@@ -142,9 +151,16 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 			return nil
 		})
 	}
-	part("indexer", indexer.Run)
+	part("indexer", p.indexer.Run)
 	part("log indexer", logIndexer.Run)
-	part("anchorer", anchorer.Run)
+	part("anchorer", p.anchorer.Run)
+	part("watcher", p.watcher.Run)
+	if len(setup.monitor) > 0 {
+		part("monitor", p.newMonitor().Run)
+	}
+	if p.auditor != nil {
+		part("auditor", p.auditor.Run)
+	}
 	part("access log", func(ctx context.Context) error { return watchLog(ctx, log) })
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -187,45 +203,72 @@ func watchLog(ctx context.Context, log *tilelog.Log) error {
 	}
 }
 
+// gatewayParts are what a running gateway is made of.
+type gatewayParts struct {
+	setup  *gatewaySetup
+	chain  ledger.Ledger
+	index  index.Index
+	log    *tilelog.Log
+	cache  cache.Cache
+	logger *slog.Logger
+
+	indexer  *service.Indexer
+	anchorer *service.Anchorer
+	alarms   *service.Alarms
+	watcher  *service.Watcher
+	auditor  *service.Auditor // nil: this gateway reads its own log only
+}
+
 // newHandler ties the use cases to their ports and the HTTP side to them.
-func newHandler(setup *gatewaySetup, chain ledger.Ledger, ix index.Index, log accesslog.Log, shared cache.Cache,
-	indexer *service.Indexer, anchorer *service.Anchorer, logger *slog.Logger,
-) (http.Handler, error) {
-	catalog := service.NewCatalog(chain, ix)
+func (p *gatewayParts) newHandler() (http.Handler, error) {
+	setup := p.setup
+	catalog := service.NewCatalog(p.chain, p.index)
 	catalog.PublicURL = setup.PublicURL
-	verifier := service.NewVerification(chain, ix, shared, setup.anchors, time.Now, indexer.LastHeard)
-	return httpapi.New(httpapi.Config{
-		PublicURL:    setup.PublicURL,
-		Trust:        setup.trust,
-		Governance:   service.NewGovernance(chain, ix),
-		Catalog:      catalog,
-		Sharing:      service.NewSharing(chain, ix),
-		Overview:     service.NewOverview(ix, time.Now),
-		Access:       service.NewAccess(setup.Department, ix, log, time.Now),
-		Certificates: service.NewCertificates(chain, ix, setup.PublicURL),
+	verifier := service.NewVerification(p.chain, p.index, p.cache, setup.anchors, time.Now, p.indexer.LastHeard)
+	config := httpapi.Config{
+		Department: setup.Department,
+		PublicURL:  setup.PublicURL,
+		Trust:      setup.trust,
+		Governance: service.NewGovernance(p.chain, p.index),
+		Catalog:    catalog,
+		Sharing:    service.NewSharing(p.chain, p.index),
+		Overview:   service.NewOverview(p.index, time.Now),
+		Access: service.NewAccess(service.AccessOptions{
+			Department: setup.Department, Index: p.index, Log: p.log, Ledger: p.chain, Heard: p.indexer.LastHeard,
+			Anchored: p.anchorer.Anchored, AnchorEvery: setup.interval, Backlog: p.anchorer.Backlog, MaxLag: setup.maxLag, Clock: time.Now,
+		}),
+		Tiles:        p.log,
+		Alarms:       p.alarms,
+		Watched:      p.watcher.Status,
+		Certificates: service.NewCertificates(p.chain, p.index, setup.PublicURL),
 		Verification: verifier,
-		Chain:        service.NewChain(chain, ix, setup.Channel),
-		Readiness:    service.NewReadiness(chain, ix, setup.anchors.Quorum, time.Now),
+		Chain:        service.NewChain(p.chain, p.index, setup.Channel),
+		Readiness:    service.NewReadiness(p.chain, p.index, setup.anchors.Quorum, time.Now),
 		Tokens:       setup.tokens,
-		Limiter:      shared,
+		Limiter:      p.cache,
 		Pages:        web.New(verifier.Verify, web.Options{OperatorZh: setup.department.NameZh, OperatorEn: setup.department.NameEn}),
-		Gauges:       func(ctx context.Context) httpapi.Gauges { return gauges(ctx, ix, log, anchorer) },
+		AuditPage:    web.NewAudit(),
+		Gauges:       p.gauges,
 		AddressRate:  setup.address,
 		IdentityRate: setup.identity,
-		Log:          logger,
-	})
+		Log:          p.logger,
+	}
+	if p.auditor != nil { // a nil one would be an auditor to the interface
+		config.Auditor = p.auditor
+	}
+	return httpapi.New(config)
 }
 
 // gauges reads the gateway's progress; what cannot be read is 0.
-func gauges(ctx context.Context, ix index.Index, log accesslog.Log, anchorer *service.Anchorer) httpapi.Gauges {
-	var g httpapi.Gauges
-	if n, err := ix.NextBlock(ctx); err == nil {
+func (p *gatewayParts) gauges(ctx context.Context) httpapi.Gauges {
+	g := httpapi.Gauges{Backlog: p.anchorer.Backlog()}
+	if n, err := p.index.NextBlock(ctx); err == nil {
 		g.IndexBlocks = n
 	}
-	if cp, err := log.Checkpoint(ctx); err == nil {
+	if cp, err := p.log.Checkpoint(ctx); err == nil {
 		g.LogSize = cp.Size
 	}
-	if a, ok := anchorer.Anchored(); ok {
+	if a, ok := p.anchorer.Anchored(); ok {
 		g.AnchoredSize = a.Size
 	}
 	return g

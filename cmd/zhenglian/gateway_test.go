@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -29,6 +30,7 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/ledger/ledgertest"
+	"github.com/zhenglian/zhenglian/gateway/tilelog"
 	"github.com/zhenglian/zhenglian/proof"
 	"github.com/zhenglian/zhenglian/proof/prooftest"
 )
@@ -247,6 +249,31 @@ func TestGatewayConfigIsRefused(t *testing.T) {
 		{"redis on another machine in the open", "redis", "redis://:secret@cache.example:6379/0", "field redis"},
 		{"negative limit", "limits", map[string]any{"addressBurst": -1}, "field limits.address"},
 		{"unknown limit", "limits", map[string]any{"burst": 1}, `"burst"`},
+		{"lag without unit", "evidence", map[string]any{"maxLag": "60"}, "field evidence.maxLag"},
+		{"lag too long", "evidence", map[string]any{"maxLag": "2h"}, "field evidence.maxLag"},
+		{"watches itself", "gateways", []any{map[string]any{"department": "police", "url": "http://h"}}, "field gateways[0].department"},
+		{"watches a stranger", "gateways", []any{map[string]any{"department": "harbour", "url": "http://h"}}, `the trust anchors do not name "harbour"`},
+		{"watches one twice", "gateways", []any{map[string]any{"department": "civil", "url": "http://h"}, map[string]any{"department": "civil", "url": "http://h"}}, "field gateways[1].department"},
+		{"watches nowhere", "gateways", []any{map[string]any{"department": "civil"}}, "field gateways[0].url: is missing"},
+		{"watched URL with a path", "gateways", []any{map[string]any{"department": "civil", "url": "http://h/x"}}, "field gateways[0].url"},
+		{"watched URL with a password", "gateways", []any{map[string]any{"department": "civil", "url": "ftp://h"}}, "field gateways[0].url"},
+		{"watch without unit", "watch", map[string]any{"every": "1"}, "field watch.every"},
+		{"watch without patience", "watch", map[string]any{"patience": "0s"}, "field watch.patience"},
+		{"watch with little silence", "watch", map[string]any{"silence": "1ms"}, "field watch.silence"},
+		{"unknown watch", "watch", map[string]any{"often": "1s"}, `"often"`},
+		{"unknown rule", "monitor", map[string]any{"rules": []any{map[string]any{"id": "mood"}}}, "field monitor.rules[0]"},
+		{"negative bound", "monitor", map[string]any{"rules": []any{map[string]any{"id": "rate", "bound": -1}}}, "field monitor.rules[0]"},
+		{"rule twice", "monitor", map[string]any{"rules": []any{map[string]any{"id": "rate"}, map[string]any{"id": "rate"}}}, "field monitor.rules[1].id"},
+		{"audit without trail", "audit", audit(map[string]any{"trail": ""}), "field audit.trail: is missing"},
+		{"audit in another database", "audit", audit(map[string]any{"trail": "mysql://a:secret@h/x"}), "field audit.trail"},
+		{"audit without logs", "audit", audit(map[string]any{"logs": []any{}}), "field audit.logs"},
+		{"audit without token", "audit", audit(map[string]any{"logs": []any{map[string]any{"department": "civil", "url": "http://h"}}}), "field audit.logs[0].tokenFile: is missing"},
+		{"audit token is no token", "audit", audit(map[string]any{"logs": []any{map[string]any{"department": "civil", "url": "http://h", "tokenFile": "tokens.json"}}}), "field audit.logs[0].tokenFile"},
+		{"audit of a log twice", "audit", audit(map[string]any{"logs": []any{
+			map[string]any{"department": "civil", "url": "http://h", "tokenFile": "log.key"}, map[string]any{"department": "civil", "url": "http://h", "tokenFile": "log.key"},
+		}}), "field audit.logs[1].department"},
+		{"audit never pulls", "audit", audit(map[string]any{"every": "2h"}), "field audit.every"},
+		{"audit without grace", "audit", audit(map[string]any{"grace": "1ms"}), "field audit.grace"},
 		{"PEM is something else", "service.certificate", "tokens.json", "gateway"},
 		{"key of another", "service.key", "../users/admin/key.pem", "gateway"},
 	}
@@ -289,6 +316,46 @@ func TestGatewayConfigIsRefused(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// audit is a configuration of the auditor with some fields changed.
+func audit(changes map[string]any) map[string]any {
+	out := map[string]any{
+		"trail": "data/trail.db", "logs": []any{map[string]any{"department": "civil", "url": "http://h", "tokenFile": "log.key"}},
+	}
+	maps.Copy(out, changes)
+	return out
+}
+
+func TestGatewayEvidenceSettings(t *testing.T) {
+	f := newGatewayFolder(t, "police", nil)
+	s, err := loadGateway(f.file(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.maxLag != time.Minute || len(s.monitor) == 0 || s.audit != nil || len(s.watch.logs) != 0 || s.watch.every != 0 {
+		t.Errorf("without settings: lag %v, %d rules, audit %v, watch %+v", s.maxLag, len(s.monitor), s.audit, s.watch)
+	}
+	f.config["evidence"] = map[string]any{"maxLag": "5s"}
+	f.config["gateways"] = []any{map[string]any{"department": "civil", "url": "http://h:1/"}}
+	f.config["watch"] = map[string]any{"every": "2s", "patience": "5s", "silence": "1h"}
+	f.config["monitor"] = map[string]any{"rules": []any{}}
+	f.config["audit"] = audit(map[string]any{"trail": "postgres://h/x", "every": "1s"})
+	f.write("gateway.json", f.config)
+	if s, err = loadGateway(f.file(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if s.maxLag != 5*time.Second || len(s.monitor) != 0 || s.watch.logs["civil"] == nil || s.watch.every != 2*time.Second || s.watch.patience != 5*time.Second || s.watch.silence != time.Hour {
+		t.Errorf("with settings: lag %v, %d rules, watch %+v", s.maxLag, len(s.monitor), s.watch)
+	}
+	if a := s.audit; a == nil || a.trail != "postgres://h/x" || a.every != time.Second || a.grace != defaultAuditGrace || a.logs["civil"] == nil {
+		t.Errorf("audit is %+v", a)
+	}
+	f.config["audit"] = audit(nil)
+	f.write("gateway.json", f.config)
+	if s, err = loadGateway(f.file(), ""); err != nil || s.audit.trail != filepath.Join(f.dir, "data", "trail.db") {
+		t.Errorf("trail is at %+v, %v", s.audit, err)
+	}
 }
 
 func TestGatewayLimits(t *testing.T) {
@@ -654,5 +721,149 @@ func TestGatewayDataIsTaken(t *testing.T) {
 	}
 	if err := first.end(); err != nil {
 		t.Error(err)
+	}
+}
+
+// writeLog writes a department's access log of n records before its gateway runs.
+func (f *gatewayFolder) writeLog(owner, other domain.DepartmentCode, n int) {
+	f.t.Helper()
+	key, err := os.ReadFile(filepath.Join(f.dir, "log.key"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	origin := f.config["log"].(map[string]any)["origin"].(string)
+	log, err := tilelog.Open(f.t.Context(), tilelog.Options{
+		Dir: filepath.Join(f.dir, "data", "log"), Origin: origin, Key: strings.TrimSpace(string(key)), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	var entries [][]byte
+	for i := range n {
+		r := domain.AccessRecord{
+			Schema: domain.SchemaAccessRecord, Direction: domain.DirectionProvider, CallID: fmt.Sprintf("call-%s-%011x", owner, i),
+			GrantID: strings.Repeat("ab", 16), GrantSeq: 1, CatalogCode: "307010000/000001", CatalogVersion: 1, Items: []string{"姓名"},
+			Provider: owner, Consumer: other, Purpose: "核验", LegalBasis: "示例法第一条", ServiceItem: "000100001000", System: "示例系统",
+			Operator: "op-1", OperatorRole: "窗口", RequestDigest: strings.Repeat("cd", 32), ResponseDigest: strings.Repeat("ef", 32),
+			RecordCount: 1, Channel: domain.ChannelAPI, At: now, RespondedAt: now, Result: domain.ResultOK, LoggedAt: now,
+		}
+		if err := r.Validate(); err != nil {
+			f.t.Fatal(err)
+		}
+		data, err := domain.Canonical(r)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		entries = append(entries, data)
+	}
+	if _, err := log.Append(f.t.Context(), entries); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := log.Close(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// TestGatewaysWatchOneAnother runs the gateways of two departments, each of which
+// watches the other's log, the first reading both for auditors. A tile that one of
+// them loses is an alarm on the ledger, raised by the other.
+func TestGatewaysWatchOneAnother(t *testing.T) {
+	const records = 300 // a full tile and a part
+	chain := ledgertest.NewChain(contracts(t))
+	chain.SetClock(func() time.Time { return time.Now().UTC().Truncate(time.Millisecond) })
+	codes := []domain.DepartmentCode{"bigdata", "police"}
+	folders := make(map[domain.DepartmentCode]*gatewayFolder)
+	listeners := make(map[domain.DepartmentCode]net.Listener)
+	for i, code := range codes {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners[code] = l
+		folders[code] = newGatewayFolder(t, code, chain)
+		folders[code].writeLog(code, codes[1-i], records)
+	}
+	url := func(code domain.DepartmentCode) string { return "http://" + listeners[code].Addr().String() }
+	var audited []any
+	for i, code := range codes {
+		f := folders[code]
+		f.config["gateways"] = []any{map[string]any{"department": codes[1-i], "url": url(codes[1-i])}}
+		f.config["watch"] = map[string]any{"every": "50ms", "patience": "200ms"}
+		// The test has one address for all: nobody may be turned away for that.
+		f.config["limits"] = map[string]any{"addressPerSecond": 1e5, "addressBurst": 100000}
+		writeTestFile(t, filepath.Join(folders["bigdata"].dir, "audit", string(code)), []byte("zl_auditor\n"))
+		audited = append(audited, map[string]any{"department": code, "url": url(code), "tokenFile": "audit/" + string(code)})
+	}
+	folders["bigdata"].config["audit"] = map[string]any{"trail": "data/trail.db", "logs": audited, "every": "100ms"}
+	running := make(map[domain.DepartmentCode]*runningGateway)
+	for _, code := range codes {
+		folders[code].write("gateway.json", folders[code].config)
+		running[code] = startGateway(t, folders[code], chain.Ledger(code), listeners[code])
+	}
+	lead := running["bigdata"]
+	await(t, "the gateways are ready", func() bool {
+		return lead.call("GET", "/readyz", "", nil, nil) == http.StatusOK && running["police"].call("GET", "/readyz", "", nil, nil) == http.StatusOK
+	})
+	var trust proof.Anchors
+	lead.must(http.StatusOK, "GET", "/v1/trust", "", nil, &trust)
+	for i, code := range codes {
+		for _, d := range trust.Departments {
+			if d.Code != code {
+				continue
+			}
+			lead.must(http.StatusCreated, "POST", "/v1/departments", domain.RoleAdmin, api.RegisterDepartment{
+				Code: string(d.Code), MSPID: string(d.MSPID), NameZh: d.NameZh, NameEn: d.NameEn, USCC: d.USCC, Lead: i == 0,
+			}, nil)
+			running[code].must(http.StatusCreated, "POST", "/v1/logs", domain.RoleAdmin, api.RegisterLog{Origin: d.LogOrigin, VerifierKey: d.LogKey}, nil)
+		}
+	}
+
+	logOf := func(g *runningGateway, code domain.DepartmentCode) api.AuditLog {
+		var logs api.AuditLogs
+		if g.call("GET", "/v1/audit/logs", domain.RoleAuditor, nil, &logs) != http.StatusOK {
+			return api.AuditLog{}
+		}
+		for _, l := range logs.Items {
+			if l.Department == string(code) {
+				return l
+			}
+		}
+		return api.AuditLog{}
+	}
+	verified := func(g *runningGateway, code domain.DepartmentCode) func() bool {
+		return func() bool {
+			l := logOf(g, code)
+			return l.AnchoredSize == records && l.Watched != nil && l.Watched.Size == records && l.Watched.Problem == ""
+		}
+	}
+	await(t, "bigdata has verified the log of police", verified(lead, "police"))
+	await(t, "police has verified the log of bigdata", verified(running["police"], "bigdata"))
+	await(t, "bigdata reads both logs for auditors", func() bool {
+		a, b := logOf(lead, "bigdata").Audited, logOf(lead, "police").Audited
+		return a != nil && b != nil && a.Size == records && b.Size == records
+	})
+	var alarms api.AlarmList
+	lead.must(http.StatusOK, "GET", "/v1/alarms", domain.RoleAuditor, nil, &alarms)
+	for _, a := range alarms.Items {
+		t.Errorf("alarm about honest logs: %+v", a.Record)
+	}
+
+	if err := os.Remove(filepath.Join(folders["police"].dir, "data", "log", "tile", "0", "000")); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the lost tile is an alarm on the ledger", func() bool {
+		lead.must(http.StatusOK, "GET", "/v1/alarms?department=police", domain.RoleAuditor, nil, &alarms)
+		for _, a := range alarms.Items {
+			if a.Record.Kind == "missing_tile" && a.Record.Subject == "tile/0/000" && a.Record.Department == "bigdata" {
+				return true
+			}
+		}
+		return false
+	})
+	for _, code := range codes {
+		if err := running[code].end(); err != nil {
+			t.Errorf("%s: %v", code, err)
+		}
 	}
 }

@@ -30,7 +30,7 @@ import (
 const gatewayFormat = "zhenglian-gateway/1"
 
 // gatewayConfig is gateway.json. Its paths are relative to its own folder. Every
-// field is required but redis and limits.
+// field is required up to anchorInterval, the others are not.
 type gatewayConfig struct {
 	Format         string                `json:"format"`
 	Department     domain.DepartmentCode `json:"department"`
@@ -48,6 +48,11 @@ type gatewayConfig struct {
 	AnchorInterval string                `json:"anchorInterval"` // for example "2s", 100ms to 1m
 	Redis          string                `json:"redis"`          // URL, see rediscache.Options; "" keeps the cache in the process
 	Limits         *gatewayLimits        `json:"limits,omitempty"`
+	Evidence       *gatewayEvidence      `json:"evidence,omitempty"`
+	Gateways       []gatewayAddress      `json:"gateways,omitempty"` // of the other departments, whose logs are watched
+	Watch          *gatewayWatch         `json:"watch,omitempty"`
+	Monitor        *gatewayMonitor       `json:"monitor,omitempty"`
+	Audit          *gatewayAudit         `json:"audit,omitempty"` // reads all logs for auditors; without it only the own one
 }
 
 type gatewayPeer struct {
@@ -97,6 +102,11 @@ type gatewaySetup struct {
 	interval   time.Duration
 	address    httpapi.Rate
 	identity   httpapi.Rate
+
+	maxLag  time.Duration
+	watch   watchSetup
+	monitor []domain.UnusualRule
+	audit   *auditSetup // nil: none
 }
 
 // configReader gathers what is wrong, so that one run names it all.
@@ -168,6 +178,18 @@ func (r *configReader) hostPort(field, value string) {
 	}
 }
 
+// duration reads a duration between two bounds; "" is normal.
+func (r *configReader) duration(field, value string, normal, least, most time.Duration) time.Duration {
+	if value == "" {
+		return normal
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d < least || d > most {
+		r.fault(field, "%q is not a duration of %s to %s", value, least, most)
+	}
+	return d
+}
+
 var departmentPattern = regexp.MustCompile(`^[a-z][a-z0-9]{1,19}$`)
 
 func (r *configReader) departmentCode(field string, c domain.DepartmentCode) bool {
@@ -228,6 +250,10 @@ func (s *gatewaySetup) read(r *configReader) {
 	s.readIdentities(r)
 	s.readLog(r)
 	s.readLimits(r)
+	s.readEvidence(r)
+	s.readWatch(r)
+	s.readMonitor(r)
+	s.readAudit(r)
 	if data := r.contents("tokens", s.Tokens); data != nil {
 		var err error
 		if s.tokens, err = service.NewTokens(s.Department, data); err != nil {
@@ -235,11 +261,7 @@ func (s *gatewaySetup) read(r *configReader) {
 		}
 	}
 	if r.require("anchorInterval", s.AnchorInterval) {
-		d, err := time.ParseDuration(s.AnchorInterval)
-		if err != nil || d < 100*time.Millisecond || d > time.Minute {
-			r.fault("anchorInterval", "%q is not a duration of 100ms to 1m", s.AnchorInterval)
-		}
-		s.interval = d
+		s.interval = r.duration("anchorInterval", s.AnchorInterval, 0, 100*time.Millisecond, time.Minute)
 	}
 }
 

@@ -38,7 +38,6 @@ type sampleState struct {
 	Format      string             `json:"format"`
 	Seed        string             `json:"seed"` // 64 hexadecimal digits
 	CreatedAt   time.Time          `json:"createdAt"`
-	Logging     bool               `json:"logging"` // access records were begun to be sent
 	Certificate *sampleCertificate `json:"certificate,omitempty"`
 	CompletedAt *time.Time         `json:"completedAt,omitempty"`
 }

@@ -563,13 +563,6 @@ func (r *sampleRun) logAccesses(ctx context.Context) (string, error) {
 	if !ok {
 		return said, nil
 	}
-	resumed := r.state.Logging
-	if !resumed {
-		r.state.Logging = true
-		if err := r.save(); err != nil {
-			return "", err
-		}
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, side := range []domain.Direction{domain.DirectionProvider, domain.DirectionConsumer} {
 		d := provider
@@ -577,7 +570,7 @@ func (r *sampleRun) logAccesses(ctx context.Context) (string, error) {
 			d = consumer
 		}
 		group.Go(func() error {
-			if err := r.logSide(ctx, s, side, d, resumed); err != nil {
+			if err := r.logSide(ctx, s, side, d); err != nil {
 				return fmt.Errorf("%s: %w", d.Code, err)
 			}
 			return nil
@@ -586,7 +579,7 @@ func (r *sampleRun) logAccesses(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d logged by both sides and anchored", 2*s.Calls), group.Wait()
 }
 
-func (r *sampleRun) logSide(ctx context.Context, s sampleRequest, side domain.Direction, d *sampleDepartment, resumed bool) error {
+func (r *sampleRun) logSide(ctx context.Context, s sampleRequest, side domain.Direction, d *sampleDepartment) error {
 	operator := d.byRole[domain.RoleOperator]
 	var grant *domain.Grant
 	err := r.await(ctx, "the gateway knows the grant", func() (bool, error) {
@@ -597,23 +590,11 @@ func (r *sampleRun) logSide(ctx context.Context, s sampleRequest, side domain.Di
 	if err != nil {
 		return err
 	}
-	logged := make(map[string]uint64)
-	if resumed {
-		if logged, err = r.loggedCalls(ctx, d, grant.ID); err != nil {
-			return err
-		}
-	}
 	var size uint64 // of the log, with all records in it
-	for _, index := range logged {
-		size = max(size, index+1)
-	}
 	var batch []api.AccessInput
 	for i := range s.Calls {
-		record := r.access(s, side, grant, i)
-		if _, ok := logged[record.CallID]; !ok {
-			batch = append(batch, record)
-		}
-		if len(batch) == accessBatch || i == s.Calls-1 && len(batch) > 0 {
+		batch = append(batch, r.access(s, side, grant, i))
+		if len(batch) == accessBatch || i == s.Calls-1 {
 			var receipts api.AccessReceipts
 			if err := r.record(ctx, operator, batch, &receipts); err != nil {
 				return err
@@ -638,12 +619,12 @@ func (r *sampleRun) logSide(ctx context.Context, s sampleRequest, side domain.Di
 	})
 }
 
-// record logs a batch. It is sent once: a log takes the same record twice, so
-// after a lost answer only a new run, which asks what is there, may go on.
+// record logs a batch. Of a call that is logged already the log answers the first
+// receipt.
 func (r *sampleRun) record(ctx context.Context, operator *gatewayClient, batch []api.AccessInput, receipts *api.AccessReceipts) error {
 	_, data, err := operator.try(ctx, func(ctx context.Context) (*http.Response, error) {
-		return operator.RecordAccess(ctx, api.RecordAccess{Records: batch})
-	}, onceOnly)
+		return operator.RecordAccess(ctx, &api.RecordAccessParams{}, api.RecordAccess{Records: batch})
+	}, repeatable)
 	if err != nil {
 		return err
 	}
@@ -663,57 +644,20 @@ func (r *sampleRun) access(s sampleRequest, side domain.Direction, grant *domain
 	if side == domain.DirectionProvider {
 		system, operatorRole = s.ProviderSystem, "接口服务"
 	}
+	// Right after the grant: the same on both sides and in every run.
+	at := grant.GrantedAt.UTC().Truncate(time.Millisecond).Add(time.Duration(i) * time.Millisecond)
 	return api.AccessInput{
 		Direction: api.Direction(side), CallID: r.state.id(name("call")),
 		GrantID: grant.ID, CatalogCode: grant.CatalogCode, CatalogVersion: grant.CatalogVersion, Items: grant.Items,
 		Provider: string(grant.Provider), Consumer: string(grant.Consumer),
-		Purpose: grant.Purpose, ServiceItem: grant.ServiceItem,
+		Purpose: grant.Purpose, LegalBasis: s.UseBasis, ServiceItem: grant.ServiceItem,
 		CaseRef: "case-" + r.state.id(name("case")), System: system,
 		Operator: fmt.Sprintf("%s-op-%02d", s.Consumer, i%12+1), OperatorRole: operatorRole,
 		SubjectRef:    r.state.digest(name("subject")),
 		RecordCount:   1,
 		RequestDigest: r.state.digest(name("asked")), ResponseDigest: r.state.digest(name("answered")),
-		// Right after the grant: the same on both sides and in every run.
-		At:     grant.GrantedAt.UTC().Truncate(time.Millisecond).Add(time.Duration(i) * time.Millisecond),
-		Result: domain.ResultOK,
+		Channel: domain.ChannelAPI, At: at, RespondedAt: at, Result: domain.ResultOK,
 	}
-}
-
-// loggedCalls answers the calls that an earlier run logged, with their index. It
-// asks until the answer stands still: what the log has just taken appears in the
-// trace with a delay.
-func (r *sampleRun) loggedCalls(ctx context.Context, d *sampleDepartment, grantID string) (map[string]uint64, error) {
-	auditor := d.byRole[domain.RoleAuditor]
-	read := func() (map[string]uint64, error) {
-		found := make(map[string]uint64)
-		params := api.TraceAccessParams{GrantID: pointer(grantID), Limit: pointer(200)}
-		for {
-			var page api.AccessEntryList
-			err := auditor.read(ctx, func(ctx context.Context) (*http.Response, error) { return auditor.TraceAccess(ctx, &params) }, &page)
-			if err != nil {
-				return nil, err
-			}
-			for _, entry := range page.Items {
-				found[entry.Record.CallID] = uint64(entry.Index)
-			}
-			if page.Next == "" {
-				return found, nil
-			}
-			params.Cursor = pointer(page.Next)
-		}
-	}
-	found, err := read()
-	for still := 0; err == nil && still < 6 && len(found) < sampleShare().Calls; still++ {
-		if err := sleep(ctx, 500*time.Millisecond); err != nil {
-			return nil, err
-		}
-		var again map[string]uint64
-		if again, err = read(); len(again) != len(found) {
-			still = 0
-		}
-		found = again
-	}
-	return found, err
 }
 
 // issue issues the certificate, unless it is there.

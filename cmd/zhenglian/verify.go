@@ -17,14 +17,14 @@ import (
 	"github.com/zhenglian/zhenglian/proof"
 )
 
-// verifyCmd checks a proof file without network. The verdict goes to standard
+// verifyCmd checks a proof file or an evidence folder without network. The verdict goes to standard
 // output; why it is not a plain yes goes to standard error as well.
 //
 // Exit code 0 says that the proof holds, whatever it proves: a revoked
 // certificate is proven too. 3 says that the proof, the nonce or the check code
 // is refused, 4 that nothing can be decided.
 type verifyCmd struct {
-	File      string    `arg:"" help:"Proof file (.zlproof); - reads standard input."`
+	File      string    `arg:"" help:"Proof file (.zlproof), or folder that audit export wrote; - reads standard input."`
 	Trust     string    `required:"" placeholder:"FILE" help:"Trust file (consortium.json) that you have pinned."`
 	JSON      bool      `name:"json" help:"Print the verdict as JSON."`
 	At        time.Time `placeholder:"TIME" help:"Judge as of this time (RFC 3339) instead of now."`
@@ -36,7 +36,7 @@ type verifyCmd struct {
 func (*verifyCmd) Help() string {
 	return `Exit codes: 0 the proof holds, whatever it proves (read the verdict: a revoked certificate is proven too);
 3 the proof, the nonce or the check code is refused; 4 nothing can be decided (stale, unknown format, no usable trust file);
-1 the proof file cannot be read; 2 wrong use.
+1 the proof file cannot be read; 2 wrong use. Of an evidence folder, 0 says that the log ranges in it are complete and unchanged.
 
 Example: zhenglian verify certificate.zlproof --trust consortium.json --check-code K7QXM2RTWH`
 }
@@ -61,6 +61,9 @@ func (c *verifyCmd) Run(e *env) error {
 	anchors, err := readAnchors(c.Trust)
 	if err != nil {
 		return &exitError{exitCannotDecide, err}
+	}
+	if info, err := os.Stat(c.File); err == nil && info.IsDir() {
+		return c.verifyFolder(e, anchors)
 	}
 	unverified, err := readProof(c.File, e.stdin)
 	if err != nil {
@@ -175,10 +178,7 @@ func (r *verifyReport) exit() error {
 }
 
 func (r *verifyReport) writeJSON(w io.Writer) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(r)
+	return writeJSON(w, r)
 }
 
 // headlines are the verdicts in words.

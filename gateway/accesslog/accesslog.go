@@ -4,6 +4,8 @@ package accesslog
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
 )
@@ -26,7 +28,8 @@ type Checkpoint struct {
 type Log interface {
 	// Append stores entries (each the canonical form of an access record, less
 	// than 64 KiB) and returns when all are durable, in the order given. If it
-	// fails some may be stored; none was promised.
+	// fails some may be stored; none was promised. When too many entries wait
+	// already it answers a [*BusyError] at once and stores nothing.
 	Append(ctx context.Context, entries [][]byte) ([]Receipt, error)
 	// Checkpoint answers the latest published checkpoint. A log without entries
 	// answers one of size 0.
@@ -45,6 +48,32 @@ type Log interface {
 	Origin() string
 	VerifierKey() string
 	Close(ctx context.Context) error
+}
+
+// Tiles is a log as C2SP tlog-tiles serves it to others. It answers only what the
+// published checkpoint covers; anything else is an error of kind not_found. All
+// methods are safe for concurrent use.
+type Tiles interface {
+	// Checkpoint is that of [Log].
+	Checkpoint(ctx context.Context) (Checkpoint, error)
+	// Tile answers the first width hashes, 32 bytes each, of tile index of level;
+	// width 0 means all 256.
+	Tile(ctx context.Context, level, index uint64, width uint8) ([]byte, error)
+	// EntryBundle answers the first width entries of bundle index, each after its
+	// length in two bytes, high byte first; width 0 means all 256. They are the
+	// access records themselves: not for everybody.
+	EntryBundle(ctx context.Context, index uint64, width uint8) ([]byte, error)
+}
+
+// BusyError says that the log has as many entries waiting as it may. Nothing of
+// the append was stored.
+type BusyError struct {
+	// RetryAfter is about how long the waiting entries take to be written.
+	RetryAfter time.Duration
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("the access log has too many records waiting; try again in %s", e.RetryAfter)
 }
 
 // Anchored is the last anchor of the log that the ledger accepted.

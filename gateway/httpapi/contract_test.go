@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -26,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// The validator knows JSON and plain text only.
-	for _, media := range []string{"text/html", "text/csv", "image/png", "image/svg+xml"} {
+	for _, media := range []string{"text/html", "text/css", "text/javascript", "text/csv", "image/png", "image/svg+xml", "application/octet-stream"} {
 		openapi3filter.RegisterBodyDecoder(media, openapi3filter.FileBodyDecoder)
 	}
 	openapi3filter.RegisterBodyDecoder(proofMedia, openapi3filter.JSONBodyDecoder)
@@ -46,12 +47,16 @@ const (
 		"items":[{"name":"户号","type":"C","level":2,"shareType":2}],"shareType":2,"shareCondition":"审批","legalBasis":["条例"],"shareMode":"platform_api",
 		"updateCycle":"daily","dutyRef":"duty","systemRef":"sys","regionCode":"330000","personalData":"general"}`
 	sampleRequest = `{"id":"` + testRef + `","catalogCode":"` + testCode + `","items":["户号"],"purpose":"办证","useBasis":"法","serviceItem":"item","shareMode":"platform_api",
-		"period":` + samplePeriod + `,"quota":{"total":10,"perDay":1},"letterDigest":"` + hex64 + `","securityMeasures":"加密"}`
+		"period":` + samplePeriod + `,"quota":{"total":10,"perDay":1,"perMinute":1},"letterDigest":"` + hex64 + `","securityMeasures":"加密"}`
 	sampleAccess = `{"direction":"provider","callId":"call-0000000000000001","grantId":"` + testRef + `","catalogCode":"` + testCode + `","catalogVersion":1,"items":["户号"],
-		"provider":"police","consumer":"civil","purpose":"办证","serviceItem":"item","system":"sys","operator":"op-1","operatorRole":"clerk","recordCount":1,
-		"requestDigest":"` + hex64 + `","responseDigest":"` + hex64 + `","at":"2026-03-01T08:00:00Z","result":"ok"}`
+		"provider":"police","consumer":"civil","purpose":"办证","legalBasis":"条例","serviceItem":"item","system":"sys","operator":"op-1","operatorRole":"clerk","recordCount":1,
+		"requestDigest":"` + hex64 + `","responseDigest":"` + hex64 + `","channel":"api","at":"2026-03-01T08:00:00Z","respondedAt":"2026-03-01T08:00:00Z","result":"ok"}`
 	sampleIssue = `{"typeCode":"11100000000013338W032","typeNameZh":"证","typeNameEn":"Certificate","holderKind":"person","holderSaltedRef":"` + hex64 + `",
 		"validity":` + samplePeriod + `,"serviceItem":"item","serial":"0001","contentDigest":"` + hex64 + `"}`
+	sampleFilter = "catalogCode=307020300000000000%2F000001&grantId=" + testRef + "&department=civil&purpose=p&serviceItem=s&caseRef=c&subjectRef=ab&callId=call" +
+		"&writer=police&operator=op-1&result=ok&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z"
+	sampleReconcile = "provider=police&consumer=civil&fromDay=2026-01-01&toDay=2026-01-31&settled=2026-02-01T00:00:00Z&limit=10&cursor=c"
+
 	sampleAct = `{"documentNo":"文1","legalBasis":"法","reasonCode":"error","effectiveAt":"2026-03-01T08:00:00Z"}`
 )
 
@@ -77,7 +82,7 @@ var samples = map[string]sample{
 	"GET /v1/requests":                                       {target: "/v1/requests?provider=police&consumer=civil&state=refused&overdue=true&changedSince=2026-01-01T00:00:00Z&grantId=" + testRef, role: domain.RoleOperator},
 	"POST /v1/requests":                                      {target: "/v1/requests", role: domain.RoleOperator, body: sampleRequest},
 	"GET /v1/requests/{id}":                                  {target: "/v1/requests/" + testRef, role: domain.RoleOperator},
-	"POST /v1/requests/{id}/actions/answer":                  {target: "/v1/requests/" + testRef + "/actions/answer", role: domain.RoleReviewer, body: `{"decision":"partly","reason":"部分","items":["户号"],"period":` + samplePeriod + `,"quota":{"total":5,"perDay":1}}`},
+	"POST /v1/requests/{id}/actions/answer":                  {target: "/v1/requests/" + testRef + "/actions/answer", role: domain.RoleReviewer, body: `{"decision":"partly","reason":"部分","items":["户号"],"period":` + samplePeriod + `,"quota":{"total":5,"perDay":1,"perMinute":1}}`},
 	"GET /v1/grants":                                         {target: "/v1/grants?provider=police&consumer=civil&state=active&changedSince=2026-01-01T00:00:00Z", role: domain.RoleOperator},
 	"GET /v1/grants/{id}":                                    {target: "/v1/grants/" + testRef, role: domain.RoleOperator},
 	"GET /v1/calendars":                                      {target: "/v1/calendars?limit=10", role: domain.RoleAuditor},
@@ -116,26 +121,40 @@ var samples = map[string]sample{
 	"POST /v1/access-records":                                {target: "/v1/access-records", role: domain.RoleOperator, body: `{"records":[` + sampleAccess + `]}`},
 	"GET /v1/access-records/{department}/{index}":            {target: "/v1/access-records/police/5", role: domain.RoleAuditor},
 	"GET /v1/access-records/{department}/{index}/proof":      {target: "/v1/access-records/police/5/proof", role: domain.RoleAuditor},
-	"GET /v1/audit/trace":                                    {target: "/v1/audit/trace?catalogCode=" + codePath + "&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z", role: domain.RoleAuditor},
-	"GET /v1/certificates":                                   {target: "/v1/certificates?state=valid", role: domain.RoleOperator},
-	"POST /v1/certificates":                                  {target: "/v1/certificates", role: domain.RoleOperator, body: sampleIssue},
-	"GET /v1/certificates/{ref}":                             {target: "/v1/certificates/" + testRef, role: domain.RoleOperator},
-	"POST /v1/certificates/{ref}/actions/revoke":             {target: "/v1/certificates/" + testRef + "/actions/revoke", role: domain.RoleReviewer, body: sampleAct},
-	"GET /v1/certificates/{ref}/qr.png":                      {target: "/v1/certificates/" + testRef + "/qr.png?module=4"},
-	"GET /v1/certificates/{ref}/qr.svg":                      {target: "/v1/certificates/" + testRef + "/qr.svg"},
-	"GET /v/{ref}":                                           {target: "/v/" + testRef + "?lang=en&size=large"},
-	"GET /v1/verify/{ref}":                                   {target: "/v1/verify/" + testRef},
-	"GET /v1/verify/{ref}/proof":                             {target: "/v1/verify/" + testRef + "/proof"},
-	"GET /v1/proofs/{kind}/{id}":                             {target: "/v1/proofs/catalog/" + codePath, role: domain.RoleAuditor},
-	"GET /v1/trust":                                          {target: "/v1/trust"},
-	"GET /v1/chain":                                          {target: "/v1/chain", role: domain.RoleAuditor},
-	"GET /v1/chain/blocks":                                   {target: "/v1/chain/blocks?limit=1", role: domain.RoleAuditor},
-	"GET /v1/chain/blocks/{number}":                          {target: "/v1/chain/blocks/17", role: domain.RoleAuditor},
-	"GET /v1/chain/transactions/{id}":                        {target: "/v1/chain/transactions/" + testTx, role: domain.RoleAuditor},
-	"GET /livez":                                             {target: "/livez"},
-	"GET /readyz":                                            {target: "/readyz"},
-	"GET /metrics":                                           {target: "/metrics"},
-	"GET /openapi.json":                                      {target: "/openapi.json"},
+	"GET /v1/audit/trace":                                    {target: "/v1/audit/trace?" + sampleFilter + "&order=oldest&limit=10&cursor=c", role: domain.RoleAuditor},
+	"GET /v1/audit/totals":                                   {target: "/v1/audit/totals?" + sampleFilter, role: domain.RoleAuditor},
+	"GET /v1/audit/reconciliation":                           {target: "/v1/audit/reconciliation?" + sampleReconcile, role: domain.RoleAuditor},
+	"GET /v1/audit/reconciliation/calls":                     {target: "/v1/audit/reconciliation/calls?" + sampleReconcile, role: domain.RoleAuditor},
+	"GET /v1/audit/logs":                                     {target: "/v1/audit/logs", role: domain.RoleAuditor},
+	"GET /v1/alarms":                                         {target: "/v1/alarms?department=civil&state=open&limit=10&cursor=c", role: domain.RoleOperator},
+	"POST /v1/alarms":                                        {target: "/v1/alarms", role: domain.RoleAuditor},
+	"GET /v1/alarms/{id}":                                    {target: "/v1/alarms/" + testRef, role: domain.RoleOperator},
+	"POST /v1/alarms/{id}/actions/close":                     {target: "/v1/alarms/" + testRef + "/actions/close", role: domain.RoleReviewer},
+	"GET /v1/logs/{department}/checkpoint":                   {target: "/v1/logs/police/checkpoint"},
+	"GET /v1/logs/{department}/tile/{level}/{path}":          {target: "/v1/logs/police/tile/1/x001/x234/067.p/8"},
+	"GET /v1/logs/{department}/tile/entries/{path}":          {target: "/v1/logs/police/tile/entries/x001/067", role: domain.RoleAuditor},
+	"GET /audit":                                 {target: "/audit?lang=en"},
+	"GET /audit/audit.js":                        {target: "/audit/audit.js"},
+	"GET /audit/audit.css":                       {target: "/audit/audit.css"},
+	"GET /v1/certificates":                       {target: "/v1/certificates?state=valid", role: domain.RoleOperator},
+	"POST /v1/certificates":                      {target: "/v1/certificates", role: domain.RoleOperator, body: sampleIssue},
+	"GET /v1/certificates/{ref}":                 {target: "/v1/certificates/" + testRef, role: domain.RoleOperator},
+	"POST /v1/certificates/{ref}/actions/revoke": {target: "/v1/certificates/" + testRef + "/actions/revoke", role: domain.RoleReviewer, body: sampleAct},
+	"GET /v1/certificates/{ref}/qr.png":          {target: "/v1/certificates/" + testRef + "/qr.png?module=4"},
+	"GET /v1/certificates/{ref}/qr.svg":          {target: "/v1/certificates/" + testRef + "/qr.svg"},
+	"GET /v/{ref}":                               {target: "/v/" + testRef + "?lang=en&size=large"},
+	"GET /v1/verify/{ref}":                       {target: "/v1/verify/" + testRef},
+	"GET /v1/verify/{ref}/proof":                 {target: "/v1/verify/" + testRef + "/proof"},
+	"GET /v1/proofs/{kind}/{id}":                 {target: "/v1/proofs/catalog/" + codePath, role: domain.RoleAuditor},
+	"GET /v1/trust":                              {target: "/v1/trust"},
+	"GET /v1/chain":                              {target: "/v1/chain", role: domain.RoleAuditor},
+	"GET /v1/chain/blocks":                       {target: "/v1/chain/blocks?limit=1", role: domain.RoleAuditor},
+	"GET /v1/chain/blocks/{number}":              {target: "/v1/chain/blocks/17", role: domain.RoleAuditor},
+	"GET /v1/chain/transactions/{id}":            {target: "/v1/chain/transactions/" + testTx, role: domain.RoleAuditor},
+	"GET /livez":                                 {target: "/livez"},
+	"GET /readyz":                                {target: "/readyz"},
+	"GET /metrics":                               {target: "/metrics"},
+	"GET /openapi.json":                          {target: "/openapi.json"},
 }
 
 func init() {
@@ -148,7 +167,7 @@ func init() {
 }
 
 // examples answers the contract's example of each body, by operation.
-func examples() map[string]string {
+var examples = sync.OnceValue(func() map[string]string {
 	doc, err := api.GetSpec()
 	if err != nil {
 		panic(err)
@@ -167,7 +186,7 @@ func examples() map[string]string {
 		}
 	}
 	return out
-}
+})
 
 // TestExamplesAreWhatTheContractTakes sends every example.
 func TestExamplesAreWhatTheContractTakes(t *testing.T) {
@@ -239,7 +258,7 @@ func TestRoutesAreThoseOfTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got, want []string
-	for _, r := range h.(*heading).Routes() {
+	for _, r := range h.(*front).Routes() {
 		got = append(got, r.Method+" "+r.Path)
 	}
 	for _, op := range contract(t) {
@@ -356,6 +375,7 @@ func failing(err error) func(*gateway, string, *operation, sample) *http.Request
 // and holds the answer to the contract. A provocation that an operation cannot
 // meet (a picture has no ledger to be down) must leave its ordinary answer.
 func TestEveryStatusOfEveryOperation(t *testing.T) {
+	t.Parallel()
 	h, g, log := newTest(t)
 	operations := contract(t)
 	for key := range samples {
@@ -408,6 +428,7 @@ func TestEveryStatusOfEveryOperation(t *testing.T) {
 // TestNoOtherStatus provokes what any request may meet before a use case runs:
 // the contract must name the answer of every operation.
 func TestNoOtherStatus(t *testing.T) {
+	t.Parallel()
 	h, g, log := newTest(t)
 	for key, op := range contract(t) {
 		for status, provoke := range map[int]func(*gateway, string, *operation, sample) *http.Request{

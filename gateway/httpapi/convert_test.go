@@ -102,6 +102,8 @@ func TestEveryRecordKeepsEveryField(t *testing.T) {
 	roundTrip[domain.RegisterLogArgs, api.RegisterLog](t)
 	roundTrip[domain.Anchor, api.Anchor](t)
 	roundTrip[domain.AccessRecord, api.AccessRecord](t)
+	roundTrip[domain.Alarm, api.Alarm](t)
+	roundTrip[domain.RaiseAlarmArgs, api.RaiseAlarm](t)
 	roundTrip[domain.Certificate, api.Certificate](t)
 	roundTrip[domain.StatusAct, api.StatusAct](t)
 	roundTrip[domain.Block, api.Block](t)
@@ -137,7 +139,8 @@ func TestInputsAreRecordsWithoutWhatTheGatewaySets(t *testing.T) {
 		record reflect.Type
 		omits  []string // set by the gateway or taken from the path
 	}{
-		{"access record", reflect.TypeFor[api.AccessInput](), reflect.TypeFor[domain.AccessRecord](), []string{"schema", "loggedAt"}},
+		{"access record", reflect.TypeFor[api.AccessInput](), reflect.TypeFor[domain.AccessRecord](), []string{"schema", "grantSeq", "loggedAt"}},
+		{"end of an alarm", reflect.TypeFor[api.CloseAlarm](), reflect.TypeFor[domain.CloseAlarmArgs](), []string{"id"}},
 		{"answer", reflect.TypeFor[api.AnswerRequest](), reflect.TypeFor[domain.AnswerArgs](), []string{"id"}},
 		{"retirement", reflect.TypeFor[api.RetireCatalogEntry](), reflect.TypeFor[domain.RetireCatalogArgs](), []string{"code"}},
 		{"update", reflect.TypeFor[api.Reason](), reflect.TypeFor[domain.RequireUpdateArgs](), []string{"code"}},

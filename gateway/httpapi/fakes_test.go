@@ -12,9 +12,12 @@ import (
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/gateway/trail"
+	"github.com/zhenglian/zhenglian/gateway/web"
 	"github.com/zhenglian/zhenglian/proof"
 )
 
@@ -56,7 +59,7 @@ var (
 	}
 	testBatch   = domain.BatchResult{Codes: []string{testCode}, State: domain.CatalogRegPending, Digest: hex64}
 	testRequest = domain.ShareRequest{
-		Meta: testMeta, Content: domain.ShareRequestContent{ID: testRef, CatalogCode: testCode, Items: []string{"户号"}, Period: testPeriod, Quota: domain.Quota{Total: 10, PerDay: 1}, LetterDigest: hex64},
+		Meta: testMeta, Content: domain.ShareRequestContent{ID: testRef, CatalogCode: testCode, Items: []string{"户号"}, Period: testPeriod, Quota: domain.Quota{Total: 10, PerDay: 1, PerMinute: 1}, LetterDigest: hex64},
 		CatalogVersion: 1, Consumer: "civil", Provider: "police", Checker: domain.SideLead, Mediator: domain.SideLead,
 		State: domain.RequestAccepted, Seq: 2, SubmittedAt: testTime, Clock: testClock, Extension: &domain.Extension{Days: 5, Reason: "口径"},
 	}
@@ -64,7 +67,7 @@ var (
 		Meta: testMeta, RequestID: testRef, Seq: 1, Event: "submit", State: domain.RequestSubmitted, Content: &testRequest.Content,
 		Opened: &domain.Opened{CatalogVersion: 1, Consumer: "civil", Provider: "police", Checker: domain.SideLead, Mediator: domain.SideLead},
 	}
-	testGrant      = domain.Grant{Meta: testMeta, ID: testRef, RequestID: testRef, CatalogCode: testCode, CatalogVersion: 1, Items: []string{"户号"}, Provider: "police", Consumer: "civil", Period: testPeriod, Quota: domain.Quota{Total: 10, PerDay: 1}, GrantedAt: testTime, State: domain.GrantActive, Seq: 1}
+	testGrant      = domain.Grant{Meta: testMeta, ID: testRef, RequestID: testRef, CatalogCode: testCode, CatalogVersion: 1, Items: []string{"户号"}, Provider: "police", Consumer: "civil", Period: testPeriod, Quota: domain.Quota{Total: 10, PerDay: 1, PerMinute: 1}, GrantedAt: testTime, State: domain.GrantActive, Seq: 1}
 	testGrantEvent = domain.GrantEvent{Meta: testMeta, GrantID: testRef, Seq: 1, Event: "grant", State: domain.GrantActive}
 	testCalendar   = domain.Calendar{Meta: testMeta, Year: 2026, Version: 1, DaysOff: []string{"2026-01-01"}, Workdays: []string{"2026-01-04"}, Source: "通知"}
 	testRule       = domain.DeadlineRule{Meta: testMeta, Event: domain.DeadlineRequestAnswer, Version: 1, Limit: 10, ExtendMax: 5, ExtendWith: domain.ExtendByLead, LegalBasis: "条例"}
@@ -72,7 +75,9 @@ var (
 	testLog         = domain.LogRegistration{Meta: testMeta, Owner: "police", Origin: "zhenglian.example/log/police", VerifierKey: "key", Size: 3, Root: "cm9vdA=="}
 	testAnchor      = domain.Anchor{Meta: testMeta, Owner: "police", Origin: "zhenglian.example/log/police", Size: 3, Root: "cm9vdA==", PreviousSize: 1, Checkpoint: "note"}
 	testCertificate = domain.Certificate{Meta: testMeta, Issuer: "police", Content: domain.CertificateContent{Ref: testRef, CertID: "1.2.156.3005.2.x", TypeCode: "type", TypeNameZh: "证", TypeNameEn: "Certificate", IssuerUSCC: "11330000002482131G", HolderKind: "person", HolderRef: "canary-holder", IssuedAt: testTime, Validity: testPeriod, ServiceItem: "canary-item", ContentDigest: hex64, CheckCodeHash: "canary-check"}, Status: domain.CertificateRevoked, StatusSince: testTime, StatusAct: &domain.StatusAct{DocumentNo: "文1", LegalBasis: "法", ReasonCode: "error", EffectiveAt: testTime}, Seq: 2}
-	testAccess      = index.AccessEntry{Index: 5, LeafHash: bytes.Repeat([]byte{7}, 32), Record: domain.AccessRecord{Schema: "zhenglian/access-record/1", Direction: domain.DirectionProvider, CallID: "call-0000000000000001", GrantID: testRef, CatalogCode: testCode, CatalogVersion: 1, Items: []string{"户号"}, Provider: "police", Consumer: "civil", At: testTime, Result: "ok", LoggedAt: testTime}}
+	testAlarm       = domain.Alarm{Meta: testMeta, ID: testRef, Kind: domain.AlarmRollback, About: "civil", Subject: "17/" + hex64, Rule: "rollback", Figures: "17 of 20", Records: []domain.RecordRef{{Department: "civil", Index: 17}}, Evidence: "note", Proven: true, State: domain.AlarmOpen, Seq: 1}
+	testEntryOf     = trail.Entry{Department: "civil", Index: 5, LeafHash: testAccess.LeafHash, Record: testAccess.Record, AnchorSize: 8}
+	testAccess      = index.AccessEntry{Index: 5, LeafHash: bytes.Repeat([]byte{7}, 32), Record: domain.AccessRecord{Schema: "zhenglian/access-record/1", Direction: domain.DirectionProvider, CallID: "call-0000000000000001", GrantID: testRef, CatalogCode: testCode, CatalogVersion: 1, Items: []string{"户号"}, Provider: "police", Consumer: "civil", LegalBasis: "条例", Channel: "api", At: testTime, RespondedAt: testTime, Result: "ok", LoggedAt: testTime}}
 	testTransaction = domain.Transaction{ID: testTx, Type: "endorser", Creator: "PoliceMSP", Time: testTime, Chaincode: "zhenglian", Contract: "catalog", Name: "Register", Arguments: []string{"{}"}, Writes: []domain.Write{{Key: "cat~x", Value: []byte("{}")}}, Endorsers: []domain.MSPID{"CivilMSP", "PoliceMSP"}, ValidationCode: "VALID"}
 	testBlock       = domain.Block{Number: 17, Hash: hex64, PreviousHash: hex64, DataHash: hex64, Signers: []domain.MSPID{"CivilMSP"}, Transactions: []domain.Transaction{testTransaction}}
 	testBundle      = []byte(`{"format":"zhenglian-proof/1","read":{"proposal":"","response":"","endorsements":[]}}`)
@@ -89,6 +94,8 @@ type gateway struct {
 	got    any
 	caller service.Caller
 	ctx    context.Context
+
+	notPulled bool // the auditor has not read the own log
 
 	late    bool // an export fails after its first bytes
 	deny    bool // the limiter refuses
@@ -365,8 +372,12 @@ func (g overview) Indicators(ctx context.Context) (service.Indicators, error) {
 
 type access struct{ *gateway }
 
-func (g access) Record(ctx context.Context, c service.Caller, a []domain.AccessRecord) ([]service.AccessReceipt, error) {
-	return []service.AccessReceipt{{CallID: a[0].CallID, Index: 5, LeafHash: testAccess.LeafHash, Promise: []byte("promise\n")}}, g.call(ctx, c, a)
+func (g access) Record(ctx context.Context, c service.Caller, o service.RecordOptions, a []domain.AccessRecord) ([]service.AccessReceipt, error) {
+	receipt := service.AccessReceipt{CallID: a[0].CallID, Index: 5, LeafHash: testAccess.LeafHash, Promise: []byte("promise\n")}
+	if o.Anchored {
+		receipt.AnchoredSize = 8
+	}
+	return []service.AccessReceipt{receipt}, g.call(ctx, c, a)
 }
 
 func (g access) Get(ctx context.Context, _ domain.DepartmentCode, idx uint64) (index.AccessEntry, error) {
@@ -379,6 +390,102 @@ func (g access) Proof(ctx context.Context, _ domain.DepartmentCode, idx uint64) 
 
 func (g access) Trace(ctx context.Context, c service.Caller, f index.AccessFilter, _ index.Page) (index.AccessEntries, error) {
 	return index.AccessEntries{Items: []index.AccessEntry{testAccess}, Next: "more"}, g.call(ctx, c, f)
+}
+
+type alarms struct{ *gateway }
+
+func (g alarms) Raise(ctx context.Context, c service.Caller, a domain.RaiseAlarmArgs) (service.Written[domain.Alarm], error) {
+	return write(testAlarm, g.call(ctx, c, a))
+}
+
+func (g alarms) Close(ctx context.Context, c service.Caller, a domain.CloseAlarmArgs) (service.Written[domain.Alarm], error) {
+	return write(testAlarm, g.call(ctx, c, a))
+}
+
+func (g alarms) Get(ctx context.Context, id string) (service.Written[domain.Alarm], error) {
+	return write(testAlarm, g.call(ctx, service.Caller{}, id))
+}
+
+func (g alarms) List(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.Alarm], error) {
+	return list(testAlarm, g.call(ctx, service.Caller{}, listArgs{f, p}))
+}
+
+// tiles is a log of which every tile is the same.
+type tiles struct{ *gateway }
+
+type tileArgs struct {
+	Level, Index uint64
+	Width        uint8
+}
+
+func (g tiles) Checkpoint(ctx context.Context) (accesslog.Checkpoint, error) {
+	return accesslog.Checkpoint{Size: 7, Note: []byte("zhenglian.example/log/police\n7\n")}, g.call(ctx, service.Caller{}, nil)
+}
+
+func (g tiles) Tile(ctx context.Context, level, idx uint64, width uint8) ([]byte, error) {
+	return testAccess.LeafHash, g.call(ctx, service.Caller{}, tileArgs{level, idx, width})
+}
+
+func (g tiles) EntryBundle(ctx context.Context, idx uint64, width uint8) ([]byte, error) {
+	return []byte("\x00\x02{}"), g.call(ctx, service.Caller{}, tileArgs{0, idx, width})
+}
+
+type auditor struct{ *gateway }
+
+type trailArgs struct {
+	Filter any
+	Page   trail.Page
+}
+
+func (g auditor) Trace(ctx context.Context, c service.Caller, f trail.Filter, p trail.Page) (trail.Entries, error) {
+	return trail.Entries{Items: []trail.Entry{testEntryOf}, Next: "more"}, g.call(ctx, c, trailArgs{f, p})
+}
+
+func (g auditor) Totals(ctx context.Context, c service.Caller, f trail.Filter) (trail.Totals, error) {
+	return trail.Totals{Records: 3, DataRecords: 9, ByResult: []trail.ResultTotal{
+		{Direction: domain.DirectionConsumer, Result: "ok", Records: 2, DataRecords: 9}, {Direction: domain.DirectionProvider, Result: "refused_quota", Records: 1},
+	}}, g.call(ctx, c, f)
+}
+
+func (g auditor) Reconcile(ctx context.Context, c service.Caller, f trail.ReconcileFilter, p trail.Page) (trail.Reconciliation, error) {
+	return trail.Reconciliation{Items: []trail.PairDay{
+		{Provider: "police", Consumer: "civil", Day: "2026-03-01", Both: 5, ProviderOnly: 4, ConsumerOnly: 3, Contradicting: 2, Waiting: 1},
+	}, Next: "more"}, g.call(ctx, c, trailArgs{f, p})
+}
+
+func (g auditor) Discrepancies(ctx context.Context, c service.Caller, f trail.ReconcileFilter, p trail.Page) (trail.Discrepancies, error) {
+	return trail.Discrepancies{Items: []trail.Discrepancy{
+		{CallID: "call-0000000000000001", Provider: "police", Consumer: "civil", Day: "2026-03-01", State: trail.CallConsumerOnly, ConsumerEntry: &testEntryOf},
+		{CallID: "call-0000000000000002", Provider: "police", Consumer: "civil", Day: "2026-03-01", State: trail.CallContradicting, Fields: []string{"recordCount"}, ProviderEntry: &testEntryOf, ConsumerEntry: &testEntryOf},
+	}, Next: "more"}, g.call(ctx, c, trailArgs{f, p})
+}
+
+func (g auditor) Logs(ctx context.Context, c service.Caller) ([]trail.Log, error) {
+	return []trail.Log{{Department: "civil", Progress: trail.Progress{Size: 8, Anchored: 8, Seen: testTime}}}, g.call(ctx, c, nil)
+}
+
+func (g auditor) Findings(ctx context.Context, c service.Caller, f trail.FindingFilter, p trail.Page) (trail.Findings, error) {
+	if f.Department != "civil" {
+		return trail.Findings{}, g.call(ctx, c, trailArgs{f, p})
+	}
+	return trail.Findings{Items: []trail.Finding{
+		{Department: "civil", Kind: "changed_entry", Place: 3, Text: "entry 3 does not have the hash", FirstSeen: testTime, LastSeen: testTime},
+	}, Next: "more"}, g.call(ctx, c, trailArgs{f, p})
+}
+
+func (g auditor) Entry(ctx context.Context, c service.Caller, _ domain.DepartmentCode, idx uint64) (trail.Entry, error) {
+	return testEntryOf, g.call(ctx, c, idx)
+}
+
+func (g auditor) Proof(ctx context.Context, c service.Caller, d domain.DepartmentCode, idx uint64) ([]byte, error) {
+	if d == "police" && g.notPulled {
+		return nil, &domain.Error{Kind: domain.NotFound, Msg: "not pulled"}
+	}
+	return []byte("c2sp.org/tlog-proof@v1\n"), g.call(ctx, c, idx)
+}
+
+func watched() []service.WatchedLog {
+	return []service.WatchedLog{{Department: "civil", VerifiedSize: 8}, {Department: "market", VerifiedSize: 2, Problem: "the log shows 2 of 3 entries", Since: testTime}}
 }
 
 type certificates struct{ *gateway }
@@ -494,11 +601,14 @@ func (g *gateway) config(log io.Writer) Config {
 	return Config{
 		PublicURL: "https://gateway.example", Trust: testTrust,
 		Governance: governance{g}, Catalog: catalog{g}, Sharing: sharing{g}, Overview: overview{g}, Access: access{g},
+		Department: "police", Tiles: tiles{g}, Alarms: alarms{g}, Watched: watched, Auditor: auditor{g},
 		Certificates: certificates{g}, Verification: verifier{g}, Chain: chain{g}, Readiness: readiness{g},
-		Tokens: tokens{}, Limiter: g, Pages: g,
-		Gauges: func(context.Context) Gauges { return Gauges{IndexBlocks: 18, LogSize: 7, AnchoredSize: 5} },
-		Clock:  func() time.Time { return testTime },
-		Log:    slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Tokens: tokens{}, Limiter: g, Pages: g, AuditPage: web.NewAudit(),
+		Gauges: func(context.Context) Gauges {
+			return Gauges{IndexBlocks: 18, LogSize: 7, AnchoredSize: 5, Backlog: 1500 * time.Millisecond}
+		},
+		Clock: func() time.Time { return testTime },
+		Log:   slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }
 

@@ -248,6 +248,7 @@ func checkHostile(t *testing.T, name string, a attack, w *httptest.ResponseRecor
 // operation that takes a body. The real rules run behind them, up to the
 // contracts.
 func TestTenThousandHostileRequests(t *testing.T) {
+	t.Parallel()
 	const count = 10_000
 	start := time.Now()
 	w := newWorld(t)
@@ -295,6 +296,7 @@ func TestTenThousandHostileRequests(t *testing.T) {
 
 // TestHostileQueries sends what no list takes as a page or a filter.
 func TestHostileQueries(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := rand.New(rand.NewPCG(20260602, 3))
 	values := []string{"", "%00", "%ff", "%ED%A0%80", "-1", "0", "201", "1e3", "999999999999999999999", "x", "..%2f..", "'%20OR%201=1--", "%E2%80%AE", strings.Repeat("A", 600)}
@@ -311,7 +313,7 @@ func TestHostileQueries(t *testing.T) {
 				checkHostile(t, key, a, a.send(w.handlers["police"]))
 			}
 		}
-		for _, name := range []string{"changedSince", "overdue", "shareType", "provider", "consumer", "department", "grantId", "role"} {
+		for _, name := range []string{"changedSince", "overdue", "shareType", "provider", "consumer", "department", "grantId", "role", "writer", "from", "order", "fromDay", "settled"} {
 			if !slices.Contains(op.queries, name) {
 				continue
 			}
@@ -387,6 +389,8 @@ var fuzzed = map[string]string{
 	"ConfirmRequest":       "POST /v1/requests/{id}/actions/confirm",
 	"Reason":               "POST /v1/requests/{id}/actions/dispute",
 	"RecordAccess":         "POST /v1/access-records",
+	"RaiseAlarm":           "POST /v1/alarms",
+	"CloseAlarm":           "POST /v1/alarms/{id}/actions/close",
 	"IssueCertificate":     "POST /v1/certificates",
 	"StatusAct":            "POST /v1/certificates/{ref}/actions/revoke",
 }
@@ -411,6 +415,8 @@ func FuzzBodyOfDeliverRequest(f *testing.F)       { fuzzBody(f, fuzzed["DeliverR
 func FuzzBodyOfConfirmRequest(f *testing.F)       { fuzzBody(f, fuzzed["ConfirmRequest"]) }
 func FuzzBodyOfReason(f *testing.F)               { fuzzBody(f, fuzzed["Reason"]) }
 func FuzzBodyOfRecordAccess(f *testing.F)         { fuzzBody(f, fuzzed["RecordAccess"]) }
+func FuzzBodyOfRaiseAlarm(f *testing.F)           { fuzzBody(f, fuzzed["RaiseAlarm"]) }
+func FuzzBodyOfCloseAlarm(f *testing.F)           { fuzzBody(f, fuzzed["CloseAlarm"]) }
 func FuzzBodyOfIssueCertificate(f *testing.F)     { fuzzBody(f, fuzzed["IssueCertificate"]) }
 func FuzzBodyOfStatusAct(f *testing.F)            { fuzzBody(f, fuzzed["StatusAct"]) }
 

@@ -29,8 +29,10 @@ import (
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/gateway/trail"
 	"github.com/zhenglian/zhenglian/proof"
 )
 
@@ -105,10 +107,31 @@ type Overview interface {
 
 // Access logs accesses and reads the department's access log.
 type Access interface {
-	Record(context.Context, service.Caller, []domain.AccessRecord) ([]service.AccessReceipt, error)
+	Record(context.Context, service.Caller, service.RecordOptions, []domain.AccessRecord) ([]service.AccessReceipt, error)
 	Get(ctx context.Context, department domain.DepartmentCode, idx uint64) (index.AccessEntry, error)
 	Proof(ctx context.Context, department domain.DepartmentCode, idx uint64) ([]byte, error)
 	Trace(context.Context, service.Caller, index.AccessFilter, index.Page) (index.AccessEntries, error)
+}
+
+// Alarms records what gateways and auditors find, and how it was dealt with.
+type Alarms interface {
+	Raise(context.Context, service.Caller, domain.RaiseAlarmArgs) (service.Written[domain.Alarm], error)
+	Close(context.Context, service.Caller, domain.CloseAlarmArgs) (service.Written[domain.Alarm], error)
+	Get(ctx context.Context, id string) (service.Written[domain.Alarm], error)
+	List(context.Context, index.Filter, index.Page) (service.Listed[domain.Alarm], error)
+}
+
+// Auditor answers auditors from the logs of all departments, as far as it has
+// verified them.
+type Auditor interface {
+	Trace(context.Context, service.Caller, trail.Filter, trail.Page) (trail.Entries, error)
+	Totals(context.Context, service.Caller, trail.Filter) (trail.Totals, error)
+	Reconcile(context.Context, service.Caller, trail.ReconcileFilter, trail.Page) (trail.Reconciliation, error)
+	Discrepancies(context.Context, service.Caller, trail.ReconcileFilter, trail.Page) (trail.Discrepancies, error)
+	Logs(context.Context, service.Caller) ([]trail.Log, error)
+	Findings(context.Context, service.Caller, trail.FindingFilter, trail.Page) (trail.Findings, error)
+	Entry(ctx context.Context, caller service.Caller, department domain.DepartmentCode, idx uint64) (trail.Entry, error)
+	Proof(ctx context.Context, caller service.Caller, department domain.DepartmentCode, idx uint64) ([]byte, error)
 }
 
 // Certificates issues, revokes and finds certificates.
@@ -162,23 +185,35 @@ var (
 	DefaultIdentityRate = Rate{PerSecond: 5000, Burst: 10000}
 )
 
+// tileRate limits the public tiles of the log, per address and apart from all else:
+// the gateways that watch one another fetch hundreds while a log is busy, and may
+// do so from one address.
+var tileRate = Rate{PerSecond: 2000, Burst: 20000}
+
 // Gauges are the numbers that /metrics shows of the gateway's progress.
 type Gauges struct {
 	IndexBlocks  uint64 // blocks applied to the index: the number of the next one
 	LogSize      uint64 // entries of the department's access log
 	AnchoredSize uint64 // entries of it covered by the last anchor
+	// Backlog is the age of the oldest entry that no anchor covers; 0 for none.
+	Backlog time.Duration
 }
 
-// Config is what the HTTP side is made of. Every field is required but the rates
-// and the clock.
+// Config is what the HTTP side is made of. Every field is required but the
+// auditor, the rates and the clock.
 type Config struct {
-	PublicURL    string // scheme and host that links and QR codes carry
-	Trust        []byte // trust anchors in canonical form
+	Department   domain.DepartmentCode // whose gateway this is
+	PublicURL    string                // scheme and host that links and QR codes carry
+	Trust        []byte                // trust anchors in canonical form
 	Governance   Governance
 	Catalog      Catalog
 	Sharing      Sharing
 	Overview     Overview
 	Access       Access
+	Tiles        accesslog.Tiles // the department's own log
+	Alarms       Alarms
+	Watched      func() []service.WatchedLog // the other departments' logs; must be quick
+	Auditor      Auditor                     // nil: this gateway reads its own log only
 	Certificates Certificates
 	Verification Verification
 	Chain        Chain
@@ -186,6 +221,7 @@ type Config struct {
 	Tokens       Tokens
 	Limiter      Limiter
 	Pages        http.Handler                 // GET /v/{ref}
+	AuditPage    http.Handler                 // GET /audit and its files
 	Gauges       func(context.Context) Gauges // must be quick
 	AddressRate  Rate                         // per remote address, for requests without a token; zero: [DefaultAddressRate]
 	IdentityRate Rate                         // per department and role; zero: [DefaultIdentityRate]
@@ -200,6 +236,7 @@ func (c *Config) check() error {
 			missing = append(missing, errors.New(name+" is missing"))
 		}
 	}
+	need("Department", c.Department != "")
 	need("PublicURL", c.PublicURL != "")
 	need("Trust", len(c.Trust) > 0)
 	need("Governance", c.Governance != nil)
@@ -207,6 +244,9 @@ func (c *Config) check() error {
 	need("Sharing", c.Sharing != nil)
 	need("Overview", c.Overview != nil)
 	need("Access", c.Access != nil)
+	need("Tiles", c.Tiles != nil)
+	need("Alarms", c.Alarms != nil)
+	need("Watched", c.Watched != nil)
 	need("Certificates", c.Certificates != nil)
 	need("Verification", c.Verification != nil)
 	need("Chain", c.Chain != nil)
@@ -214,6 +254,7 @@ func (c *Config) check() error {
 	need("Tokens", c.Tokens != nil)
 	need("Limiter", c.Limiter != nil)
 	need("Pages", c.Pages != nil)
+	need("AuditPage", c.AuditPage != nil)
 	need("Gauges", c.Gauges != nil)
 	need("Log", c.Log != nil)
 	return errors.Join(missing...)
@@ -252,23 +293,31 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{Config: cfg, spec: spec, operations: operations, metrics: newMetrics(cfg.Gauges)}
+	s := &server{Config: cfg, spec: spec, operations: operations, metrics: newMetrics(&cfg)}
 	e, err := s.engine()
 	if err != nil {
 		return nil, err
 	}
-	return &heading{e}, nil
+	return &front{e}, nil
 }
 
-// heading answers HEAD as its engine answers GET; the server leaves the body out.
-type heading struct{ *gin.Engine }
+// front stands before the engine for what its routes cannot say. It answers HEAD
+// as GET is answered, and the server leaves the body out. It takes the path of a
+// tile for one parameter, although it has slashes.
+type front struct{ *gin.Engine }
 
-func (h *heading) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodHead {
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	joined := joinTilePath(r.URL)
+	if r.Method == http.MethodHead || joined != nil {
 		r = r.WithContext(r.Context()) // a copy: the server still has to know
+	}
+	if r.Method == http.MethodHead {
 		r.Method = http.MethodGet
 	}
-	h.Engine.ServeHTTP(w, r)
+	if joined != nil {
+		r.URL = joined
+	}
+	f.Engine.ServeHTTP(w, r)
 }
 
 func (s *server) engine() (*gin.Engine, error) {

@@ -26,6 +26,7 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/gateway/trail"
 )
 
 func send(h http.Handler, method, target string, role domain.Role, body string) *httptest.ResponseRecorder {
@@ -50,6 +51,11 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 		return v
 	}
 	period := domain.Period{From: at("2026-03-01T00:00:00Z"), To: at("2027-03-01T00:00:00Z")}
+	sampleTrail := trail.Filter{
+		CatalogCode: testCode, GrantID: testRef, Department: "civil", Purpose: "p", ServiceItem: "s", CaseRef: "c", SubjectRef: "ab", CallID: "call",
+		Writer: "police", Operator: "op-1", Result: "ok", From: at("2026-01-01T00:00:00Z"), To: at("2027-01-01T00:00:00Z"),
+	}
+	reconcile := trail.ReconcileFilter{Provider: "police", Consumer: "civil", FromDay: "2026-01-01", ToDay: "2026-01-31", Settled: at("2026-02-01T00:00:00Z")}
 	tests := []struct {
 		key  string
 		want any
@@ -95,9 +101,18 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 		{"POST /v1/catalog/entries/{code}/actions/review", domain.ReviewCatalogArgs{Code: testCode, Decision: domain.Return, Opinion: "改"}},
 		{"GET /v1/requests", listArgs{index.Filter{Provider: "police", Consumer: "civil", State: "refused", Overdue: &testTime, ChangedSince: at("2026-01-01T00:00:00Z"), GrantID: testRef}, index.Page{Limit: 50}}},
 		{"GET /v1/grants", listArgs{index.Filter{Provider: "police", Consumer: "civil", State: "active", ChangedSince: at("2026-01-01T00:00:00Z")}, index.Page{Limit: 50}}},
-		{"POST /v1/requests/{id}/actions/answer", domain.AnswerArgs{ID: testRef, Decision: domain.Partly, Reason: "部分", LegalBasis: []string{}, Items: []string{"户号"}, Period: period, Quota: domain.Quota{Total: 5, PerDay: 1}}},
+		{"POST /v1/requests/{id}/actions/answer", domain.AnswerArgs{ID: testRef, Decision: domain.Partly, Reason: "部分", LegalBasis: []string{}, Items: []string{"户号"}, Period: period, Quota: domain.Quota{Total: 5, PerDay: 1, PerMinute: 1}}},
 		{"GET /v1/access-records/{department}/{index}", uint64(5)},
-		{"GET /v1/audit/trace", index.AccessFilter{CatalogCode: testCode, From: at("2026-01-01T00:00:00Z"), To: at("2027-01-01T00:00:00Z")}},
+		{"GET /v1/audit/trace", trailArgs{sampleTrail, trail.Page{Limit: 10, After: "c", OldestFirst: true}}},
+		{"GET /v1/audit/totals", sampleTrail},
+		{"GET /v1/audit/reconciliation", trailArgs{reconcile, trail.Page{Limit: 10, After: "c"}}},
+		{"GET /v1/audit/reconciliation/calls", trailArgs{reconcile, trail.Page{Limit: 10, After: "c"}}},
+		{"GET /v1/alarms", listArgs{index.Filter{Department: "civil", State: "open"}, index.Page{Limit: 10, After: "c"}}},
+		{"GET /v1/alarms/{id}", testRef},
+		{"POST /v1/alarms", example[domain.RaiseAlarmArgs](t, "POST /v1/alarms")},
+		{"POST /v1/alarms/{id}/actions/close", domain.CloseAlarmArgs{ID: testRef, Finding: "核查属系统重复上报，已补记"}},
+		{"GET /v1/logs/{department}/tile/{level}/{path}", tileArgs{1, 1234067, 8}},
+		{"GET /v1/logs/{department}/tile/entries/{path}", tileArgs{0, 1067, 0}},
 		{"POST /v1/certificates", service.IssueRequest{TypeCode: "11100000000013338W032", TypeNameZh: "证", TypeNameEn: "Certificate", HolderKind: "person", HolderSaltedRef: hex64, ValidFrom: period.From, ValidTo: period.To, ServiceItem: "item", Serial: "0001", ContentDigest: hex64}},
 		{"POST /v1/certificates/{ref}/actions/revoke", domain.RevokeArgs{Ref: testRef, Act: domain.StatusAct{DocumentNo: "文1", LegalBasis: "法", ReasonCode: "error", EffectiveAt: at("2026-03-01T08:00:00Z")}}},
 		{"GET /v1/verify/{ref}", testRef},
@@ -207,7 +222,7 @@ func TestValidationNamesFieldAndRule(t *testing.T) {
 		{"misspelt filter", "GET", "/v1/anchors?departmnet=police", "", []string{"query departmnet: is not a parameter of this path; it takes department, limit, cursor"}},
 		{"filter twice", "GET", "/v1/anchors?department=police&department=civil", "", []string{"query department: must be given once"}},
 		{"reference", "GET", "/v1/verify/canary", "", []string{"path ref: must match ^[0-9a-f]{32}$"}},
-		{"kind", "GET", "/v1/proofs/canary/x", "", []string{"path kind: must be one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, certificate, certificate_event, certificate_id"}},
+		{"kind", "GET", "/v1/proofs/canary/x", "", []string{"path kind: must be one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, certificate, certificate_event, certificate_id"}},
 		{"negative", "GET", "/v1/chain/blocks/-1", "", []string{"path number: must be at least 0"}},
 		{"overflow", "GET", "/v1/chain/blocks/99999999999999999999", "", nil},
 	}
@@ -309,7 +324,7 @@ func TestFullBatchPasses(t *testing.T) {
 	records := g.got.([]domain.AccessRecord)
 	want := domain.AccessRecord{
 		Direction: domain.DirectionProvider, CallID: "call-0000000000000001", GrantID: testRef, CatalogCode: testCode, CatalogVersion: 1,
-		Items: []string{"户号"}, Provider: "police", Consumer: "civil", Purpose: "办证", ServiceItem: "item", System: "sys", Operator: "op-1",
+		Items: []string{"户号"}, Provider: "police", Consumer: "civil", Purpose: "办证", LegalBasis: "条例", Channel: "api", RespondedAt: testTime, ServiceItem: "item", System: "sys", Operator: "op-1",
 		OperatorRole: "clerk", RecordCount: 1, RequestDigest: hex64, ResponseDigest: hex64, At: testTime, Result: "ok",
 	}
 	if len(records) != 1000 {
@@ -410,6 +425,9 @@ func TestLimitsCountTheRightOne(t *testing.T) {
 		{"guessed token", "/v1/grants", "192.0.2.7:1234", http.Header{"Authorization": {"Bearer zl_guess"}}, []string{"http:address:192.0.2.7"}},
 		{"token on a public path", "/v1/trust", "192.0.2.7:1234", http.Header{"Authorization": {"Bearer zl_auditor"}}, []string{"http:caller:police:auditor"}},
 		{"guessed token on a public path", "/v1/trust", "192.0.2.7:1234", http.Header{"Authorization": {"Bearer zl_guess"}}, []string{"http:address:192.0.2.7"}},
+		{"tile", "/v1/logs/police/tile/0/x001/067", "192.0.2.7:1234", nil, []string{"http:tiles:192.0.2.7"}},
+		{"checkpoint with a token", "/v1/logs/police/checkpoint", "192.0.2.7:1234", http.Header{"Authorization": {"Bearer zl_auditor"}}, []string{"http:tiles:192.0.2.7"}},
+		{"entries", "/v1/logs/police/tile/entries/000", "192.0.2.7:1234", http.Header{"Authorization": {"Bearer zl_auditor"}}, []string{"http:caller:police:auditor"}},
 		{"probe", "/livez", "192.0.2.7:1234", nil, nil},
 	}
 	h, g, _ := newTest(t)
@@ -433,6 +451,7 @@ func TestLimitsCountTheRightOne(t *testing.T) {
 func TestNothingRunsWithoutAToken(t *testing.T) {
 	public := []string{
 		"GET /livez", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /v/{ref}", "GET /v1/trust",
+		"GET /v1/logs/{department}/checkpoint", "GET /v1/logs/{department}/tile/{level}/{path}", "GET /audit", "GET /audit/audit.js", "GET /audit/audit.css",
 		"GET /v1/verify/{ref}", "GET /v1/verify/{ref}/proof", "GET /v1/certificates/{ref}/qr.png", "GET /v1/certificates/{ref}/qr.svg",
 	}
 	h, g, _ := newTest(t)
@@ -605,6 +624,7 @@ func TestMetrics(t *testing.T) {
 		`zhenglian_http_request_duration_seconds_count{method="other",route="none",status="405"} 1`,
 		`zhenglian_http_request_duration_seconds_count{method="GET",route="none",status="404"} 1`,
 		"zhenglian_index_next_block 18\n", "zhenglian_access_log_size 7\n", "zhenglian_access_log_anchored_size 5\n",
+		"zhenglian_access_log_backlog_seconds 1.5\n", "zhenglian_watched_logs_with_problems 1\n", "zhenglian_alarms_open 1\n",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("metrics lack %s", want)

@@ -57,6 +57,13 @@ var mayCall = func() map[string][]domain.Role {
 		"POST /v1/grants/{id}/actions/revoke":                    {reviewer},
 		"POST /v1/access-records":                                {operator, gateway},
 		"GET /v1/audit/trace":                                    {auditor},
+		"GET /v1/audit/totals":                                   {auditor},
+		"GET /v1/audit/reconciliation":                           {auditor},
+		"GET /v1/audit/reconciliation/calls":                     {auditor},
+		"GET /v1/audit/logs":                                     {auditor},
+		"GET /v1/logs/{department}/tile/entries/{path}":          {auditor},
+		"POST /v1/alarms":                                        {auditor, gateway},
+		"POST /v1/alarms/{id}/actions/close":                     {reviewer},
 		"POST /v1/certificates":                                  {operator},
 		"POST /v1/certificates/{ref}/actions/revoke":             {reviewer},
 	}
@@ -70,6 +77,7 @@ var leadsAlone = []string{"POST /v1/departments", "POST /v1/calendars", "POST /v
 // another department. No record is there to be changed, so that the answer to a
 // role that may is anything but forbidden.
 func TestRolesOfEveryOperation(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	operations := contract(t)
 	for key := range mayCall {
@@ -198,6 +206,7 @@ var grantFunctions = []function{
 // TestEveryFunctionInEveryState does everything to a record in every state, as
 // every department, and reads the answer against the tables above.
 func TestEveryFunctionInEveryState(t *testing.T) {
+	t.Parallel()
 	kinds := []struct {
 		name      string
 		states    []string
@@ -221,10 +230,10 @@ func TestEveryFunctionInEveryState(t *testing.T) {
 			func(id, action string) string { return "/v1/grants/" + id + "/actions/" + action },
 			func(id string) string { return "/v1/grants/" + id }},
 	}
-	w := newWorld(t)
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
-			w.t = t
+			t.Parallel()
+			w := newWorld(t)
 			resting := make(map[string]string) // a record of each state, which nothing changes
 			for _, state := range kind.states {
 				resting[state] = kind.make(w, state)
@@ -312,6 +321,7 @@ func checkWrongState(t *testing.T, name string, r *httptest.ResponseRecorder, st
 // Fifty answers meet on one request, all run on the same state: one takes effect,
 // every other one is told the state that it left.
 func TestFiftyAnswersAtOnce(t *testing.T) {
+	t.Parallel()
 	const writers = 50
 	w := newWorld(t)
 	id := w.request("accepted")
@@ -342,6 +352,7 @@ func TestFiftyAnswersAtOnce(t *testing.T) {
 
 // Fifty requests under one key are one operation: all get its answer.
 func TestFiftyRepetitionsOfOneOperation(t *testing.T) {
+	t.Parallel()
 	const writers = 50
 	w := newWorld(t)
 	id := w.request("accepted")

@@ -9,6 +9,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/service"
 )
 
 // metrics count requests by route template, method and status: labels with few
@@ -18,7 +22,7 @@ type metrics struct {
 	handler  http.Handler
 }
 
-func newMetrics(gauges func(context.Context) Gauges) *metrics {
+func newMetrics(cfg *Config) *metrics {
 	m := &metrics{
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "zhenglian_http_request_duration_seconds",
@@ -29,7 +33,7 @@ func newMetrics(gauges func(context.Context) Gauges) *metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		m.requests,
-		&progress{read: gauges},
+		&progress{read: cfg.Gauges, watched: cfg.Watched, alarms: cfg.Alarms},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -41,6 +45,9 @@ func (m *metrics) observe(route, httpMethod string, status int, took time.Durati
 	m.requests.WithLabelValues(route, method(httpMethod), strconv.Itoa(status)).Observe(took.Seconds())
 }
 
+// maxOpenAlarms bounds the alarms that a scrape counts.
+const maxOpenAlarms = 200
+
 // gaugesWithin bounds how long a scrape waits for the gauges.
 const gaugesWithin = time.Second
 
@@ -48,24 +55,42 @@ var (
 	indexBlocksDesc  = prometheus.NewDesc("zhenglian_index_next_block", "Number of the block that the index waits for.", nil, nil)
 	logSizeDesc      = prometheus.NewDesc("zhenglian_access_log_size", "Entries of the department's access log.", nil, nil)
 	anchoredSizeDesc = prometheus.NewDesc("zhenglian_access_log_anchored_size", "Entries of the access log that the last anchor covers.", nil, nil)
+	backlogDesc      = prometheus.NewDesc("zhenglian_access_log_backlog_seconds", "Age of the oldest entry of the access log that no anchor covers.", nil, nil)
+	problemsDesc     = prometheus.NewDesc("zhenglian_watched_logs_with_problems", "Other departments' logs that do not verify now.", nil, nil)
+	openAlarmsDesc   = prometheus.NewDesc("zhenglian_alarms_open", "Alarms on the ledger that are not dealt with; at most 200 are counted.", nil, nil)
 )
 
 // progress reads all gauges at one moment, so that they can be compared.
 type progress struct {
-	read func(context.Context) Gauges
+	read    func(context.Context) Gauges
+	watched func() []service.WatchedLog
+	alarms  Alarms
 }
 
 func (p *progress) Describe(ch chan<- *prometheus.Desc) {
-	ch <- indexBlocksDesc
-	ch <- logSizeDesc
-	ch <- anchoredSizeDesc
+	for _, d := range []*prometheus.Desc{indexBlocksDesc, logSizeDesc, anchoredSizeDesc, backlogDesc, problemsDesc, openAlarmsDesc} {
+		ch <- d
+	}
 }
 
 func (p *progress) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), gaugesWithin)
 	defer cancel()
+	gauge := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	g := p.read(ctx)
-	ch <- prometheus.MustNewConstMetric(indexBlocksDesc, prometheus.GaugeValue, float64(g.IndexBlocks))
-	ch <- prometheus.MustNewConstMetric(logSizeDesc, prometheus.GaugeValue, float64(g.LogSize))
-	ch <- prometheus.MustNewConstMetric(anchoredSizeDesc, prometheus.GaugeValue, float64(g.AnchoredSize))
+	gauge(indexBlocksDesc, float64(g.IndexBlocks))
+	gauge(logSizeDesc, float64(g.LogSize))
+	gauge(anchoredSizeDesc, float64(g.AnchoredSize))
+	gauge(backlogDesc, g.Backlog.Seconds())
+	problems := 0
+	for _, w := range p.watched() {
+		if w.Problem != "" {
+			problems++
+		}
+	}
+	gauge(problemsDesc, float64(problems))
+	// Without an answer there is no sample: 0 would be a lie.
+	if open, err := p.alarms.List(ctx, index.Filter{State: string(domain.AlarmOpen)}, index.Page{Limit: maxOpenAlarms}); err == nil {
+		gauge(openAlarmsDesc, float64(len(open.Items)))
+	}
 }

@@ -168,10 +168,14 @@ func (s *server) securityHeaders(c *gin.Context) {
 // identify lets a request pass that has the right to its path and is within its
 // limit. A request with a valid token counts against its identity, also on a
 // public path; any other against its address, so that guessing tokens is limited
-// as well.
+// as well. Public tiles count by address, apart from all else.
 func (s *server) identify(c *gin.Context) {
 	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
 	if op != nil && op.unlimited {
+		return
+	}
+	if op != nil && op.tiles {
+		s.within(c, "http:tiles:"+network(remote(c.Request)), tileRate)
 		return
 	}
 	token, given := bearer(c.Request)

@@ -40,6 +40,18 @@ func (s *server) GetMetrics(ctx context.Context, _ api.GetMetricsRequestObject) 
 	return delegate{handler: s.metrics.handler, request: requestOf(ctx)}, nil
 }
 
+func (s *server) ShowAudit(ctx context.Context, _ api.ShowAuditRequestObject) (api.ShowAuditResponseObject, error) {
+	return delegate{handler: s.AuditPage, request: requestOf(ctx)}, nil
+}
+
+func (s *server) GetAuditScript(ctx context.Context, _ api.GetAuditScriptRequestObject) (api.GetAuditScriptResponseObject, error) {
+	return delegate{handler: s.AuditPage, request: requestOf(ctx)}, nil
+}
+
+func (s *server) GetAuditStyle(ctx context.Context, _ api.GetAuditStyleRequestObject) (api.GetAuditStyleResponseObject, error) {
+	return delegate{handler: s.AuditPage, request: requestOf(ctx)}, nil
+}
+
 func (s *server) GetOpenapi(context.Context, api.GetOpenapiRequestObject) (api.GetOpenapiResponseObject, error) {
 	return document{media: "application/json", body: s.spec}, nil
 }

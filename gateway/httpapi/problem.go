@@ -28,6 +28,7 @@ const (
 	internalDetail    = "the gateway failed; its log names the cause under this trace id"
 	unavailableDetail = "the ledger cannot be reached or too few departments answer; nothing was written"
 	lateDetail        = "the answer took too long; a write may have been recorded all the same"
+	busyDetail        = "too many access records wait to be written; none of these was logged; the Retry-After header says when to send them again"
 
 	// pollAfter and retryAfter are what clients are asked to wait, in seconds.
 	pollAfter  = 2
@@ -105,6 +106,9 @@ func refusalOf(err error) *refusal {
 	if errors.As(err, &r) {
 		return r
 	}
+	if r := evidenceRefusal(err); r != nil {
+		return r
+	}
 	var e *domain.Error
 	if errors.As(err, &e) {
 		if code := codeOf(e.Kind); code != "" {
@@ -126,6 +130,34 @@ func refusalOf(err error) *refusal {
 		return &refusal{code: api.ProblemCodeUnavailable, detail: lateDetail, retryAfter: retryAfter * time.Second, err: err}
 	}
 	return &refusal{code: api.ProblemCodeInternal, detail: internalDetail, err: err}
+}
+
+// evidenceRefusal answers how the evidence of accesses stands in the way, nil if
+// it does not.
+func evidenceRefusal(err error) *refusal {
+	var busy *service.BusyError
+	if errors.As(err, &busy) {
+		return &refusal{code: api.ProblemCodeRateLimited, detail: busyDetail, retryAfter: max(busy.RetryAfter, time.Second)}
+	}
+	var backlog *service.BacklogError
+	if errors.As(err, &backlog) {
+		return &refusal{code: api.ProblemCodeUnavailable, detail: backlog.Error(), retryAfter: retryAfter * time.Second, err: err}
+	}
+	var pending *service.NotAnchoredError
+	if errors.As(err, &pending) {
+		return notAnchored(pending, err)
+	}
+	return nil
+}
+
+// notAnchored says which records are durable and not anchored: to send them again
+// is right, and logs nothing twice.
+func notAnchored(pending *service.NotAnchoredError, err error) *refusal {
+	r := &refusal{code: api.ProblemCodeUnavailable, detail: pending.Error(), retryAfter: retryAfter * time.Second, err: err}
+	for i, receipt := range pending.Receipts[:min(maxFindings, len(pending.Receipts))] {
+		r.fields = append(r.fields, finding("/records/"+strconv.Itoa(i), ruleNotAnchored, receipt.Index))
+	}
+	return r
 }
 
 // findings lists what an invalid error found, as much of it as a problem document

@@ -101,6 +101,7 @@ func valueOf[T any](p *T) T {
 // document is an answer whose bytes are given, not rendered.
 type document struct {
 	media       string
+	cache       string // Cache-Control; "" for what every answer has
 	disposition string // "" for none
 	body        []byte
 }
@@ -111,6 +112,9 @@ func (d document) write(w http.ResponseWriter) error {
 	h.Set("Content-Length", strconv.Itoa(len(d.body)))
 	if d.disposition != "" {
 		h.Set("Content-Disposition", d.disposition)
+	}
+	if d.cache != "" {
+		h.Set("Cache-Control", d.cache)
 	}
 	w.WriteHeader(http.StatusOK)
 	if _, err := w.Write(d.body); err != nil {
@@ -181,3 +185,6 @@ func (d delegate) serve(w http.ResponseWriter) error {
 
 func (d delegate) VisitShowCertificateResponse(w http.ResponseWriter) error { return d.serve(w) }
 func (d delegate) VisitGetMetricsResponse(w http.ResponseWriter) error      { return d.serve(w) }
+func (d delegate) VisitShowAuditResponse(w http.ResponseWriter) error       { return d.serve(w) }
+func (d delegate) VisitGetAuditScriptResponse(w http.ResponseWriter) error  { return d.serve(w) }
+func (d delegate) VisitGetAuditStyleResponse(w http.ResponseWriter) error   { return d.serve(w) }

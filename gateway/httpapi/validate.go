@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -25,6 +26,7 @@ type operation struct {
 	route     *routers.Route
 	public    bool  // needs no token
 	unlimited bool  // for probes of the department's own operators
+	tiles     bool  // for watchers of the log, which ask often
 	lenient   bool  // takes anything: probes, and the pages, which judge their own input
 	hasBody   bool  // takes a JSON body
 	maxBody   int64 // bytes
@@ -41,8 +43,11 @@ func ginPath(path string) string {
 	return strings.NewReplacer("{", ":", "}", "").Replace(path)
 }
 
-// loadOperations reads the embedded contract.
-func loadOperations() (map[string]*operation, error) {
+// loadOperations answers the operations of the embedded contract, by route. They
+// are read once and not changed.
+var loadOperations = sync.OnceValues(readOperations)
+
+func readOperations() (map[string]*operation, error) {
 	doc, err := api.GetSpec()
 	if err != nil {
 		return nil, fmt.Errorf("load the contract: %w", err)
@@ -61,7 +66,8 @@ func loadOperations() (map[string]*operation, error) {
 			}
 			ops := slices.Contains(o.Tags, "operations")
 			op.unlimited = ops && path != "/openapi.json"
-			op.lenient = ops || path == "/v/{ref}"
+			op.tiles = op.public && strings.HasPrefix(path, "/v1/logs/")
+			op.lenient = ops || path == "/v/{ref}" || strings.HasPrefix(path, "/audit")
 			switch path {
 			case "/v1/access-records", "/v1/catalog/batches/register":
 				op.maxBody = maxBatchBody

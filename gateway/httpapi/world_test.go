@@ -17,11 +17,14 @@ import (
 	"github.com/zhenglian/zhenglian/chaincode"
 	"github.com/zhenglian/zhenglian/chaincode/chaincodetest"
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
 	"github.com/zhenglian/zhenglian/gateway/accesslog/accesslogtest"
 	"github.com/zhenglian/zhenglian/gateway/ledger/ledgertest"
 	"github.com/zhenglian/zhenglian/gateway/memcache"
 	"github.com/zhenglian/zhenglian/gateway/service"
 	"github.com/zhenglian/zhenglian/gateway/sqlindex"
+	"github.com/zhenglian/zhenglian/gateway/sqltrail"
+	"github.com/zhenglian/zhenglian/proof"
 )
 
 // world is a consortium in memory behind the real HTTP side: the handlers of all
@@ -125,6 +128,16 @@ func newWorld(t testing.TB) *world {
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 
+	store, err := sqltrail.Open(t.Context(), filepath.Join(t.TempDir(), "trail.sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	audits := service.NewAuditor(service.AuditorOptions{Trail: store, Anchors: service.IndexAnchors(ix), Trust: new(proof.Anchors), Grace: time.Hour, Logger: slog.New(slog.DiscardHandler), Clock: w.clock})
 	for _, d := range ledgertest.Departments {
 		l := w.chain.Ledger(d.Code)
 		g := new(gateway) // for what needs neither ledger nor index
@@ -135,7 +148,18 @@ func newWorld(t testing.TB) *world {
 		cfg.Sharing = service.NewSharing(l, ix)
 		cfg.Chain = service.NewChain(l, ix, ledgertest.Channel)
 		cfg.Overview = service.NewOverview(ix, w.clock)
-		cfg.Access = service.NewAccess(d.Code, ix, accesslogtest.New(), w.clock)
+		log := accesslogtest.New()
+		cfg.Department = d.Code
+		cfg.Tiles = log
+		cfg.Alarms = service.NewAlarms(l, ix)
+		cfg.Auditor = audits
+		if d.Code == "market" { // a gateway that reads its own log only
+			cfg.Auditor = nil
+		}
+		cfg.Access = service.NewAccess(service.AccessOptions{
+			Department: d.Code, Index: ix, Log: log, Ledger: l, Heard: w.clock, AnchorEvery: time.Second, MaxLag: time.Minute, Clock: w.clock,
+			Anchored: func() (accesslog.Anchored, bool) { return accesslog.Anchored{}, false }, Backlog: func() time.Duration { return 0 },
+		})
 		cfg.Certificates = service.NewCertificates(l, ix, cfg.PublicURL)
 		cfg.Tokens = departmentTokens(d.Code)
 		cfg.Limiter = unlimited{}
@@ -205,12 +229,12 @@ func content(code, note string) string {
 
 func request(id, code string) string {
 	return fmt.Sprintf(`{"id":%q,"catalogCode":%q,"items":["户号","住址"],"purpose":"婚姻登记核验","useBasis":"婚姻登记条例","serviceItem":"11330000-marriage",
-		"shareMode":"platform_api","period":{"from":"2026-01-01T00:00:00Z","to":"2030-01-01T00:00:00Z"},"quota":{"total":10,"perDay":5},
+		"shareMode":"platform_api","period":{"from":"2026-01-01T00:00:00Z","to":"2030-01-01T00:00:00Z"},"quota":{"total":10,"perDay":5,"perMinute":5},
 		"letterDigest":%q,"securityMeasures":"专线传输"}`, id, code, hex64)
 }
 
 // partly is an answer that leaves something out.
-const partly = `{"decision":"partly","reason":"仅限必要项","items":["户号"],"period":{"from":"2026-01-01T00:00:00Z","to":"2030-01-01T00:00:00Z"},"quota":{"total":10,"perDay":5}}`
+const partly = `{"decision":"partly","reason":"仅限必要项","items":["户号"],"period":{"from":"2026-01-01T00:00:00Z","to":"2030-01-01T00:00:00Z"},"quota":{"total":10,"perDay":5,"perMinute":5}}`
 
 const reason = `{"reason":"因故"}`
 

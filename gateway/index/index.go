@@ -33,7 +33,7 @@ type Records struct {
 
 // Filter narrows a list of records; zero fields do not filter.
 type Filter struct {
-	Department   domain.DepartmentCode // catalog: provider; request and grant: provider or consumer; certificate: issuer; anchor: owner
+	Department   domain.DepartmentCode // catalog: provider; request and grant: provider or consumer; certificate: issuer; anchor: owner; alarm: about
 	Provider     domain.DepartmentCode // catalog, request and grant
 	Consumer     domain.DepartmentCode // request and grant
 	State        string                // stored state or status
@@ -157,7 +157,7 @@ type Index interface {
 	List(ctx context.Context, kind domain.RecordKind, filter Filter, page Page) (Records, error)
 	// ListEvents answers the current records of a kind that belong to one record,
 	// those with the IDs "{of}~1", "{of}~2", …, in order of the number: the events
-	// of a catalog entry, request, grant or certificate, the versions of an entry,
+	// of a catalog entry, request, grant, alarm or certificate, the versions of an entry,
 	// calendar or rule, a department's anchors.
 	ListEvents(ctx context.Context, kind domain.RecordKind, of string, page Page) (Records, error)
 	// Inbox answers what waits for a department's action, in order of the due
@@ -179,11 +179,24 @@ type Index interface {
 	NextAccess(ctx context.Context) (uint64, error)
 	// Trace answers access records, newest first.
 	Trace(ctx context.Context, filter AccessFilter, page Page) (AccessEntries, error)
+	// Entries answers up to limit, 1 to 1000, consecutive log entries from the
+	// index from on, oldest first; none when no more are applied.
+	Entries(ctx context.Context, from uint64, limit int) ([]AccessEntry, error)
+	// FindCalls answers of each of 1 to 1000 calls the newest access record in a
+	// direction, in any order; calls without one are left out.
+	FindCalls(ctx context.Context, callIDs []string, direction domain.Direction) ([]AccessEntry, error)
 	// GrantUse counts the access records with result "ok" of a grant and
-	// direction: in all, and at or after since.
-	GrantUse(ctx context.Context, grantID string, direction domain.Direction, since time.Time) (total, recent int64, err error)
+	// direction: in all, at or after the moment day, and at or after minute.
+	GrantUse(ctx context.Context, grantID string, direction domain.Direction, day, minute time.Time) (total, today, lastMinute int64, err error)
+	// GrantHistory answers what the access records of a grant and direction say of
+	// its past as of at; see [domain.GrantHistory].
+	GrantHistory(ctx context.Context, grantID string, direction domain.Direction, at time.Time) (domain.GrantHistory, error)
 	// GrantCounts counts records per grant with from ≤ index < to, sorted by grant.
 	GrantCounts(ctx context.Context, from, to uint64) ([]domain.GrantCount, error)
+	// Judged is the number of log entries that were judged for unusual use, 0 at
+	// first; SetJudged stores it.
+	Judged(ctx context.Context) (uint64, error)
+	SetJudged(ctx context.Context, n uint64) error
 
 	Close() error
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/service"
@@ -26,25 +27,57 @@ import (
 // desk is the police's access log with what keeps it.
 type desk struct {
 	*world
-	log    *testLog
-	access *service.Access
+	log        *testLog
+	index      index.Index // that access reads
+	access     *service.Access
+	heard      atomic.Int64  // Unix milliseconds; 0: now
+	anchorSize atomic.Uint64 // the size that the ledger anchors
+	backlog    atomic.Int64  // nanoseconds
 }
 
 func newDesk(t testing.TB) *desk {
 	w := newWorld(t)
-	log := newTestLog(t, origin("police"))
-	return &desk{world: w, log: log, access: service.NewAccess("police", w.index, log, w.clock.Now)}
+	d := &desk{world: w, log: newTestLog(t, origin("police")), index: w.index}
+	d.restart()
+	return d
+}
+
+const maxLag = time.Minute
+
+func (d *desk) options() service.AccessOptions {
+	return service.AccessOptions{
+		Department: "police", Index: d.index, Log: d.log, Ledger: d.ledger, Clock: d.clock.Now,
+		Heard: func() time.Time {
+			if at := d.heard.Load(); at != 0 {
+				return time.UnixMilli(at)
+			}
+			return d.clock.Now()
+		},
+		Anchored: func() (accesslog.Anchored, bool) {
+			size := d.anchorSize.Load()
+			return accesslog.Anchored{Size: size}, size > 0
+		},
+		Backlog: func() time.Duration { return time.Duration(d.backlog.Load()) }, MaxLag: maxLag,
+	}
+}
+
+// restart begins as a new process does.
+func (d *desk) restart() { d.access = service.NewAccess(d.options()) }
+
+// record logs records as an operator of the police.
+func (d *desk) record(records ...domain.AccessRecord) ([]service.AccessReceipt, error) {
+	return d.access.Record(d.t.Context(), policeOperator, service.RecordOptions{}, records)
 }
 
 // follow keeps the index at the log's size from now on.
 func (d *desk) follow() {
-	run(d.t, service.NewLogIndexer(d.log, d.index, slog.New(slog.DiscardHandler)).Run)
+	run(d.t, service.NewLogIndexer(d.log, d.world.index, slog.New(slog.DiscardHandler)).Run)
 }
 
 func (d *desk) followed() {
 	d.t.Helper()
 	await(d.t, "the index to have all access records", func() bool {
-		n, err := d.index.NextAccess(d.t.Context())
+		n, err := d.world.index.NextAccess(d.t.Context())
 		return err == nil && n == d.log.size(d.t)
 	})
 }
@@ -57,10 +90,10 @@ func (d *desk) use(g domain.Grant) domain.AccessRecord {
 	return domain.AccessRecord{
 		Direction: domain.DirectionProvider, CallID: fmt.Sprintf("call-%016d", n), GrantID: g.ID,
 		CatalogCode: g.CatalogCode, CatalogVersion: g.CatalogVersion, Items: g.Items,
-		Provider: g.Provider, Consumer: g.Consumer, Purpose: g.Purpose, ServiceItem: g.ServiceItem,
+		Provider: g.Provider, Consumer: g.Consumer, Purpose: g.Purpose, LegalBasis: "婚姻登记条例", ServiceItem: g.ServiceItem,
 		System: "婚姻登记系统", Operator: "op-7", OperatorRole: "窗口", RecordCount: 1,
 		RequestDigest: strings.Repeat("c", 64), ResponseDigest: strings.Repeat("d", 64),
-		At: d.clock.Now(), Result: domain.ResultOK,
+		Channel: domain.ChannelAPI, At: d.clock.Now(), RespondedAt: d.clock.Now(), Result: domain.ResultOK,
 	}
 }
 
@@ -100,7 +133,7 @@ func TestRecord(t *testing.T) {
 	given := d.uses(g, 3)
 	given[1].At = given[1].At.In(time.FixedZone("UTC+8", 8*3600)) // spelled otherwise, the same moment
 	given[2].Result, given[2].ResponseDigest = "no_such_person", ""
-	receipts, err := d.access.Record(t.Context(), policeOperator, given)
+	receipts, err := d.record(given...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +150,7 @@ func TestRecord(t *testing.T) {
 	}
 	for i, r := range receipts {
 		want := given[i]
-		want.Schema, want.LoggedAt, want.At = domain.SchemaAccessRecord, d.clock.Now(), given[i].At.UTC()
+		want.Schema, want.GrantSeq, want.LoggedAt, want.At = domain.SchemaAccessRecord, g.Seq, d.clock.Now(), given[i].At.UTC()
 		if diff := cmp.Diff(want, logged[i]); diff != "" {
 			t.Errorf("entry %d (-want +got):\n%s", i, diff)
 		}
@@ -138,7 +171,7 @@ func TestRecord(t *testing.T) {
 		}
 	}
 	gateway := service.Caller{Department: "police", Role: domain.RoleGateway}
-	if _, err := d.access.Record(t.Context(), gateway, d.uses(g, 1)); err != nil {
+	if _, err := d.access.Record(t.Context(), gateway, service.RecordOptions{}, d.uses(g, 1)); err != nil {
 		t.Errorf("the gateway itself: %v", err)
 	}
 }
@@ -147,11 +180,11 @@ func TestRecordRoles(t *testing.T) {
 	d := newDesk(t)
 	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
 	for _, role := range []domain.Role{domain.RoleAdmin, domain.RoleReviewer, domain.RoleAuditor, ""} {
-		_, err := d.access.Record(t.Context(), service.Caller{Department: "police", Role: role}, d.uses(g, 1))
+		_, err := d.access.Record(t.Context(), service.Caller{Department: "police", Role: role}, service.RecordOptions{}, d.uses(g, 1))
 		wantKind(t, err, domain.Forbidden, "rule:")
 	}
 	for _, n := range []int{0, 1001} {
-		_, err := d.access.Record(t.Context(), policeOperator, d.uses(g, n))
+		_, err := d.record(d.uses(g, n)...)
 		wantKind(t, err, domain.Invalid, "1 to 1000")
 	}
 	if n := d.log.size(d.t); n != 0 {
@@ -187,7 +220,7 @@ func TestRecordRefuses(t *testing.T) {
 			g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
 			batch := d.uses(g, 5)
 			tt.change(&batch[3])
-			_, err := d.access.Record(t.Context(), policeOperator, batch)
+			_, err := d.record(batch...)
 			wantKind(t, err, tt.kind, "record 3: ")
 			wantKind(t, err, tt.kind, tt.part)
 			var refused *service.RefusedError
@@ -202,7 +235,7 @@ func TestRecordRefuses(t *testing.T) {
 				t.Errorf("logged results %q, want %q", got, want)
 			}
 			// A refusal uses nothing up, and does not stop the next batch.
-			if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 100)); err != nil {
+			if _, err := d.record(d.uses(g, 100)...); err != nil {
 				t.Errorf("the next batch: %v", err)
 			}
 		})
@@ -234,7 +267,7 @@ func TestRecordStoppedGrant(t *testing.T) {
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
-		_, err := d.access.Record(ctx, policeOperator, d.uses(g, 1))
+		_, err := d.record(d.uses(g, 1)...)
 		if step.part == "" && err != nil {
 			t.Errorf("%s: %v", step.name, err)
 		}
@@ -248,7 +281,7 @@ func TestRecordStoppedGrant(t *testing.T) {
 	// A refusal under a revoked grant released nothing, so it may be told.
 	refusal := d.use(g)
 	refusal.Result, refusal.ResponseDigest = "no_such_person", ""
-	if _, err := d.access.Record(ctx, policeOperator, []domain.AccessRecord{refusal}); err != nil {
+	if _, err := d.record(refusal); err != nil {
 		t.Errorf("a refusal under a revoked grant: %v", err)
 	}
 	expired, err := police.GetGrant(ctx, grantID(2))
@@ -256,7 +289,7 @@ func TestRecordStoppedGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.clock.Advance(60 * day)
-	_, err = d.access.Record(ctx, policeOperator, d.uses(expired.Value, 1))
+	_, err = d.record(d.uses(expired.Value, 1)...)
 	wantKind(t, err, domain.Forbidden, "the grant is expired")
 	if got := d.results(); got[len(got)-1] != "refused_period" {
 		t.Errorf("logged %q last, want refused_period", got[len(got)-1])
@@ -271,7 +304,7 @@ func TestRecordRefusalOfLateGrant(t *testing.T) {
 	g := d.grant(grantID(1), domain.Quota{Total: 1, PerDay: 1})
 	bad := d.use(g)
 	bad.Purpose = "好奇"
-	_, err := d.access.Record(t.Context(), policeOperator, []domain.AccessRecord{bad})
+	_, err := d.record(bad)
 	wantKind(t, err, domain.Forbidden, "purpose")
 	if got := d.results(); !cmp.Equal(got, []string{"refused_purpose"}) {
 		t.Errorf("logged %q, want refused_purpose", got)
@@ -287,7 +320,7 @@ func TestRecordNamesEveryRefusal(t *testing.T) {
 			batch[i].Purpose = "好奇"
 		}
 	}
-	_, err := d.access.Record(t.Context(), policeOperator, batch)
+	_, err := d.record(batch...)
 	wantKind(t, err, domain.Forbidden, "record 1: ")
 	wantKind(t, err, domain.Forbidden, "and 9 more") // 29 refused, 20 named
 	var refused *service.RefusedError
@@ -305,7 +338,7 @@ func TestRecordRefusalNotLogged(t *testing.T) {
 	d.log.setFault(func() (bool, error) { return false, errors.New("no space left on device") })
 	bad := d.use(g)
 	bad.Purpose = "好奇"
-	_, err := d.access.Record(t.Context(), policeOperator, []domain.AccessRecord{bad})
+	_, err := d.record(bad)
 	wantKind(t, err, domain.Forbidden, "no space left on device")
 }
 
@@ -314,12 +347,12 @@ func TestRecordRefusalNotLogged(t *testing.T) {
 func TestQuota(t *testing.T) {
 	refusedQuota := func(t *testing.T, d *desk, g domain.Grant, n int, part string) {
 		t.Helper()
-		_, err := d.access.Record(t.Context(), policeOperator, d.uses(g, n))
+		_, err := d.record(d.uses(g, n)...)
 		wantKind(t, err, domain.Forbidden, part)
 	}
 	admitted := func(t *testing.T, d *desk, g domain.Grant, n int) {
 		t.Helper()
-		if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, n)); err != nil {
+		if _, err := d.record(d.uses(g, n)...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -366,7 +399,7 @@ func TestQuota(t *testing.T) {
 		admitted(t, d, g, 2)
 		late := d.use(g)
 		late.At = late.At.Add(-time.Hour) // a call of the day before, told late
-		_, err := d.access.Record(t.Context(), policeOperator, []domain.AccessRecord{late})
+		_, err := d.record(late)
 		wantKind(t, err, domain.Forbidden, "perDay")
 	})
 	t.Run("per day, indexed", func(t *testing.T) {
@@ -385,10 +418,12 @@ func TestQuota(t *testing.T) {
 		d := newDesk(t)
 		g := d.grant(grantID(1), domain.Quota{Total: 1, PerDay: 1})
 		admitted(t, d, g, 1)
-		civil := service.NewAccess("civil", d.index, newTestLog(t, origin("civil")), d.clock.Now)
+		options := d.options()
+		options.Department, options.Log = "civil", newTestLog(t, origin("civil"))
+		civil := service.NewAccess(options)
 		r := d.use(g)
 		r.Direction = domain.DirectionConsumer
-		if _, err := civil.Record(t.Context(), civilOperator, []domain.AccessRecord{r}); err != nil {
+		if _, err := civil.Record(t.Context(), civilOperator, service.RecordOptions{}, []domain.AccessRecord{r}); err != nil {
 			t.Errorf("the consumer's record of the call: %v", err)
 		}
 	})
@@ -398,7 +433,7 @@ func TestQuota(t *testing.T) {
 			d.follow()
 			g := d.grant(grantID(1), domain.Quota{Total: 3, PerDay: 3})
 			d.log.setFault(func() (bool, error) { return applied, errors.New("disk") })
-			if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 2)); err == nil || domain.KindOf(err) != "" {
+			if _, err := d.record(d.uses(g, 2)...); err == nil || domain.KindOf(err) != "" {
 				t.Errorf("error is %v, want one without kind", err)
 			}
 			d.log.setFault(nil)
@@ -418,8 +453,8 @@ func TestQuota(t *testing.T) {
 		d := newDesk(t)
 		g := d.grant(grantID(1), domain.Quota{Total: 3, PerDay: 3})
 		admitted(t, d, g, 3)
-		d.access = service.NewAccess("police", d.index, d.log, d.clock.Now)
-		_, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 1))
+		d.restart()
+		_, err := d.record(d.uses(g, 1)...)
 		var unavailable *ledger.UnavailableError
 		if !errors.As(err, &unavailable) {
 			t.Errorf("before the index has the log: error is %v, want an UnavailableError", err)
@@ -434,7 +469,7 @@ func TestQuota(t *testing.T) {
 		for i := range failed {
 			failed[i].Result = "timeout"
 		}
-		if _, err := d.access.Record(t.Context(), policeOperator, failed); err != nil {
+		if _, err := d.record(failed...); err != nil {
 			t.Fatal(err)
 		}
 		admitted(t, d, g, 1)
@@ -460,7 +495,7 @@ func TestQuotaUnderConcurrency(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for b := range next {
-				_, err := d.access.Record(t.Context(), policeOperator, b)
+				_, err := d.record(b...)
 				if err != nil && domain.KindOf(err) != domain.Forbidden {
 					t.Errorf("error is %v", err)
 				}
@@ -490,7 +525,7 @@ func TestAccessGet(t *testing.T) {
 	d := newDesk(t)
 	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
 	given := d.uses(g, 3)
-	receipts, err := d.access.Record(t.Context(), policeOperator, given)
+	receipts, err := d.record(given...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -510,7 +545,7 @@ func TestTrace(t *testing.T) {
 	d := newDesk(t)
 	d.follow()
 	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
-	if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 10)); err != nil {
+	if _, err := d.record(d.uses(g, 10)...); err != nil {
 		t.Fatal(err)
 	}
 	d.followed()
@@ -557,11 +592,11 @@ func TestLogIndexerAlarms(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDesk(t)
 			g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
-			if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 3)); err != nil {
+			if _, err := d.record(d.uses(g, 3)...); err != nil {
 				t.Fatal(err)
 			}
 			var alarms lines
-			run(t, service.NewLogIndexer(d.log, d.index, alarms.logger()).Run)
+			run(t, service.NewLogIndexer(d.log, d.world.index, alarms.logger()).Run)
 			d.followed()
 			tt.spoil(d)
 			await(t, "the alarm", func() bool { return strings.Contains(alarms.text(), tt.part) })
@@ -589,7 +624,7 @@ func TestLogIndexerBatches(t *testing.T) {
 	d := newDesk(t)
 	g := d.grant(grantID(1), domain.Quota{Total: 5000, PerDay: 5000})
 	for range 3 {
-		if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 1000)); err != nil {
+		if _, err := d.record(d.uses(g, 1000)...); err != nil {
 			t.Fatal(err)
 		}
 	}

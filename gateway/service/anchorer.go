@@ -2,12 +2,14 @@ package service
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +29,9 @@ const (
 	// the next one is tried.
 	lookUpWait = 10 * time.Second
 
+	// backlogEvery is how often at least the oldest unanchored entry is looked for.
+	backlogEvery = 500 * time.Millisecond
+
 	// statusWait bounds one look-up of a transaction whose outcome is unknown.
 	statusWait = 2 * time.Second
 )
@@ -45,14 +50,22 @@ type Anchorer struct {
 	interval   time.Duration
 	logger     *slog.Logger
 	lookUpFor  time.Duration
+	clock      func() time.Time
 
 	anchored atomic.Pointer[accesslog.Anchored]
+	waiting  atomic.Pointer[waitingEntry]
+}
+
+// waitingEntry is the oldest entry that no anchor covers.
+type waitingEntry struct {
+	index uint64
+	since time.Time
 }
 
 // NewAnchorer returns an anchorer of department's log that has not started; see
 // [Anchorer.Run]. It looks at the log every interval.
 func NewAnchorer(department domain.DepartmentCode, l ledger.Ledger, ix index.Index, log accesslog.Log, interval time.Duration, logger *slog.Logger) *Anchorer {
-	return &Anchorer{department: department, ledger: l, index: ix, log: log, interval: interval, logger: logger, lookUpFor: lookUpWait}
+	return &Anchorer{department: department, ledger: l, index: ix, log: log, interval: interval, logger: logger, lookUpFor: lookUpWait, clock: time.Now} //nolint:forbidigo // the clock that tests replace
 }
 
 // Anchored answers the last anchor this anchorer has seen on the ledger, false
@@ -64,9 +77,26 @@ func (a *Anchorer) Anchored() (accesslog.Anchored, bool) {
 	return accesslog.Anchored{}, false
 }
 
+// Backlog answers how old the oldest entry is that the published log holds and no
+// anchor covers, 0 when there is none.
+func (a *Anchorer) Backlog() time.Duration {
+	w := a.waiting.Load()
+	if w == nil {
+		return 0
+	}
+	return max(a.clock().Sub(w.since), 0)
+}
+
 // Run anchors the log whenever it grew, until ctx ends, and then answers ctx's
 // error.
 func (a *Anchorer) Run(ctx context.Context) error {
+	// Beside the anchoring: that may hang while the log grows.
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		a.watchBacklog(ctx)
+	}()
+	defer func() { <-watching }()
 	pauses := newBackoff()
 	waiting := false
 	for {
@@ -89,6 +119,74 @@ func (a *Anchorer) Run(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// watchBacklog keeps what [Anchorer.Backlog] answers, until ctx ends.
+func (a *Anchorer) watchBacklog(ctx context.Context) {
+	for {
+		if err := a.observe(ctx); err != nil && ctx.Err() == nil {
+			a.logger.Warn("the age of the oldest unanchored entry is not known", "error", err)
+		}
+		if !pause(ctx, min(a.interval, backlogEvery)) {
+			return
+		}
+	}
+}
+
+// observe looks once for the oldest entry that waits. When it cannot tell, what it
+// knew stays: then the backlog grows, and nothing is released on a guess.
+func (a *Anchorer) observe(ctx context.Context) error {
+	checkpoint, err := a.log.Checkpoint(ctx)
+	if err != nil {
+		return fmt.Errorf("read checkpoint: %w", err)
+	}
+	anchored, err := a.anchoredSize(ctx)
+	if err != nil {
+		return err
+	}
+	if checkpoint.Size <= anchored {
+		a.waiting.Store(nil)
+		return nil
+	}
+	if w := a.waiting.Load(); w != nil && w.index == anchored {
+		return nil
+	}
+	a.waiting.Store(&waitingEntry{index: anchored, since: a.loggedAt(ctx, anchored)})
+	return nil
+}
+
+// anchoredSize answers how many entries the last known anchor covers.
+func (a *Anchorer) anchoredSize(ctx context.Context) (uint64, error) {
+	if last, ok := a.Anchored(); ok {
+		return last.Size, nil
+	}
+	var registration domain.LogRegistration
+	record, err := a.index.Get(ctx, domain.KindLog, string(a.department))
+	if domain.KindOf(err) == domain.NotFound {
+		return 0, nil
+	}
+	if err == nil {
+		err = domain.ParseCanonical(record.Value, &registration)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read log registration: %w", err)
+	}
+	return registration.Size, nil
+}
+
+// loggedAt answers when an entry was logged, as it says itself; now when it cannot
+// be read.
+func (a *Anchorer) loggedAt(ctx context.Context, number uint64) time.Time {
+	var record domain.AccessRecord
+	entries, err := a.log.Entries(ctx, number, number+1)
+	if err == nil {
+		err = domain.ParseCanonical(entries[0], &record)
+	}
+	if err != nil || record.LoggedAt.IsZero() {
+		a.logger.Warn("the oldest unanchored entry does not say when it was logged", "index", number, "error", err)
+		return a.clock()
+	}
+	return record.LoggedAt
 }
 
 // step anchors the log once, if it grew.
@@ -151,14 +249,28 @@ func (a *Anchorer) prepare(ctx context.Context) (*nextAnchor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count records of log entries %d to %d: %w", registration.Size, checkpoint.Size, err)
 	}
-	if counts == nil {
-		counts = []domain.GrantCount{} // a list is [] on the ledger, never null
-	}
 	return &nextAnchor{
 		checkpoint: checkpoint,
 		previous:   registration.Size,
-		args:       domain.AnchorArgs{Checkpoint: string(checkpoint.Note), Proof: consistency, Counts: counts},
+		args:       domain.AnchorArgs{Checkpoint: string(checkpoint.Note), Proof: consistency, Counts: anchorCounts(counts)},
 	}, nil
+}
+
+// anchorCounts answers the counts that an anchor lists, sorted by grant: all of
+// them, or the greatest [domain.MaxCounts], of equal ones those of the smaller
+// grants. The records of the others are then what the sizes leave.
+func anchorCounts(counts []domain.GrantCount) []domain.GrantCount {
+	if counts == nil {
+		return []domain.GrantCount{} // a list is [] on the ledger, never null
+	}
+	if len(counts) <= domain.MaxCounts {
+		return counts
+	}
+	listed := slices.Clone(counts)
+	slices.SortStableFunc(listed, func(x, y domain.GrantCount) int { return cmp.Compare(y.Count, x.Count) })
+	listed = listed[:domain.MaxCounts]
+	slices.SortFunc(listed, func(x, y domain.GrantCount) int { return cmp.Compare(x.GrantID, y.GrantID) })
+	return listed
 }
 
 func (a *Anchorer) submit(ctx context.Context, args domain.AnchorArgs) (Written[domain.Anchor], error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -33,8 +34,8 @@ func (d *desk) anchorer(l ledger.Ledger, log *slog.Logger) *service.Anchorer {
 	return service.NewAnchorer("police", l, d.index, d.log, anchorEvery, log)
 }
 
-// anchored waits until the ledger anchors the whole log.
-func (d *desk) anchored() domain.LogRegistration {
+// awaitAnchored waits until the ledger anchors the whole log.
+func (d *desk) awaitAnchored() domain.LogRegistration {
 	d.t.Helper()
 	var got domain.LogRegistration
 	await(d.t, "the log to be anchored", func() bool {
@@ -73,16 +74,16 @@ func TestAnchorer(t *testing.T) {
 	}
 	record := func(g domain.Grant, n int) {
 		t.Helper()
-		if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, n)); err != nil {
+		if _, err := d.record(d.uses(g, n)...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	record(g, 3)
 	d.registerLog()
-	d.anchored()
+	d.awaitAnchored()
 	record(g, 2)
 	record(h, 4)
-	d.anchored()
+	d.awaitAnchored()
 
 	total := make(map[string]int64)
 	for _, anchor := range d.anchors() {
@@ -179,19 +180,19 @@ func TestAnchorerFaults(t *testing.T) {
 				defer close(done)
 				_ = d.anchorer(d.ledger, slog.New(slog.DiscardHandler)).Run(ctx)
 			}()
-			if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 7)); err != nil {
+			if _, err := d.record(d.uses(g, 7)...); err != nil {
 				t.Fatal(err)
 			}
 			await(t, "the first fault", func() bool { return hits.Load() >= 1 })
 			cancel()
 			<-done
-			if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 5)); err != nil {
+			if _, err := d.record(d.uses(g, 5)...); err != nil {
 				t.Fatal(err)
 			}
 			next := d.anchorer(d.ledger, slog.New(slog.DiscardHandler))
 			next.SetLookUpFor(20 * time.Millisecond)
 			run(t, next.Run)
-			if got := d.anchored(); got.Size != 12 {
+			if got := d.awaitAnchored(); got.Size != 12 {
 				t.Errorf("anchored size is %d, want 12", got.Size)
 			}
 			d.indexed()
@@ -232,12 +233,12 @@ func TestAnchorerLooksUp(t *testing.T) {
 		}
 		return true, nil
 	})
-	if _, err := d.access.Record(t.Context(), policeOperator, d.uses(g, 2)); err != nil {
+	if _, err := d.record(d.uses(g, 2)...); err != nil {
 		t.Fatal(err)
 	}
 	a := d.anchorer(d.ledger, slog.New(slog.DiscardHandler))
 	run(t, a.Run)
-	d.anchored()
+	d.awaitAnchored()
 	await(t, "Anchored to follow the ledger", func() bool { got, ok := a.Anchored(); return ok && got.Size == 2 })
 	if submitted.Load() != 1 || asked.Load() != 4 {
 		t.Errorf("%d anchors sent, outcome asked for %d times, want 1 and 4", submitted.Load(), asked.Load())
@@ -277,7 +278,7 @@ func TestAnchorerAlarms(t *testing.T) {
 				_ = d.anchorer(d.ledger, slog.New(slog.DiscardHandler)).Run(ctx)
 			}()
 			d.applyAccess()
-			d.anchored()
+			d.awaitAnchored()
 			cancel()
 			<-done
 			tt.tamper(d)
@@ -329,5 +330,123 @@ func (d *desk) applyAccess() {
 	}
 	if err := d.index.ApplyAccess(d.t.Context(), entries); err != nil {
 		d.t.Fatal(err)
+	}
+}
+
+// The backlog is the age of the oldest record that no anchor covers, as the record
+// says it, also for a process that has just begun and cannot reach the ledger.
+func TestAnchorerBacklog(t *testing.T) {
+	d := newDesk(t)
+	d.follow()
+	d.registerLog()
+	g := d.grant(grantID(1), domain.Quota{Total: 1000, PerDay: 1000, PerMinute: 1000})
+	record := func(n int) {
+		t.Helper()
+		if _, err := d.access.Record(t.Context(), policeOperator, service.RecordOptions{}, d.uses(g, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(3)
+	first := d.anchorer(d.ledger, slog.New(slog.DiscardHandler))
+	end := d.runUntil(first)
+	d.awaitAnchored()
+	await(t, "no backlog", func() bool { return first.Backlog() == 0 })
+	end()
+
+	d.ledger.SetFault(func(string) (bool, error) { return false, &ledger.UnavailableError{Err: errors.New("down")} })
+	record(2)
+	logged := d.lastLogged()
+	next := d.anchorer(d.ledger, slog.New(slog.DiscardHandler))
+	var now atomic.Int64
+	next.SetClock(func() time.Time { return logged.Add(time.Duration(now.Load())) })
+	if got := next.Backlog(); got != 0 {
+		t.Errorf("backlog is %v before anything is known", got)
+	}
+	end = d.runUntil(next)
+	now.Store(int64(time.Hour))
+	await(t, "the backlog to be known", func() bool { return next.Backlog() == time.Hour })
+	record(1) // a younger one changes nothing
+	now.Store(int64(2 * time.Hour))
+	await(t, "the backlog to grow", func() bool { return next.Backlog() == 2*time.Hour })
+	d.ledger.SetFault(nil)
+	await(t, "the backlog to end", func() bool { return next.Backlog() == 0 })
+	end()
+}
+
+// runUntil runs the anchorer and answers how to end it.
+func (d *desk) runUntil(a *service.Anchorer) func() {
+	ctx, cancel := context.WithCancel(d.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = a.Run(ctx) // ends with ctx
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// lastLogged is when the last two records were logged.
+func (d *desk) lastLogged() time.Time {
+	d.t.Helper()
+	all := d.log.all(d.t)
+	var r domain.AccessRecord
+	if err := domain.ParseCanonical(all[len(all)-2], &r); err != nil {
+		d.t.Fatal(err)
+	}
+	return r.LoggedAt
+}
+
+// After a long outage more grants may have records than an anchor lists. It lists
+// those with most, and never stalls.
+func TestAnchorCounts(t *testing.T) {
+	var counts []domain.GrantCount
+	for i := range domain.MaxCounts + 700 {
+		count := int64(1)
+		if i%8 == 7 {
+			count = int64(i)
+		}
+		counts = append(counts, domain.GrantCount{GrantID: fmt.Sprintf("%032x", i), Count: count})
+	}
+	got := service.AnchorCounts(counts)
+	args := domain.AnchorArgs{Checkpoint: "x", Proof: []string{}, Counts: got}
+	if err := args.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	listed := make(map[string]int64)
+	for _, c := range got {
+		listed[c.GrantID] = c.Count
+	}
+	if len(listed) != domain.MaxCounts {
+		t.Fatalf("%d grants are listed, want %d", len(listed), domain.MaxCounts)
+	}
+	ones := 0 // of the grants with one record, the smaller come first
+	left := domain.MaxCounts - len(counts)/8
+	for _, c := range counts {
+		switch {
+		case c.Count > 1:
+			if listed[c.GrantID] != c.Count {
+				t.Errorf("grant %s with %d records is listed with %d", c.GrantID, c.Count, listed[c.GrantID])
+			}
+		default:
+			if ones++; (listed[c.GrantID] == 1) != (ones <= left) {
+				t.Errorf("grant %s, number %d with one record: listed %t", c.GrantID, ones, listed[c.GrantID] == 1)
+			}
+		}
+	}
+	data, err := domain.Canonical(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Thrice in a transaction: argument, record and answer. A block holds 10 MiB.
+	if limit := 10 << 20 / 3 / 5; len(data) > limit {
+		t.Errorf("the argument has %d bytes, want at most %d, a fifth of a block", len(data), limit)
+	}
+	if got := service.AnchorCounts(nil); got == nil || len(got) != 0 {
+		t.Errorf("no counts are %v, want an empty list", got)
+	}
+	if got := service.AnchorCounts(counts[:domain.MaxCounts]); len(got) != domain.MaxCounts || got[7] != counts[7] {
+		t.Error("as many as fit are not listed as they are")
 	}
 }

@@ -1,6 +1,10 @@
 package service
 
-import "time"
+import (
+	"time"
+
+	"github.com/zhenglian/zhenglian/domain"
+)
 
 // SetContactEvery changes how often the indexer asks for heights.
 func (x *Indexer) SetContactEvery(d time.Duration) { x.every = d }
@@ -13,3 +17,9 @@ func (a *Anchorer) SetLookUpFor(d time.Duration) { a.lookUpFor = d }
 
 // Fresh reports whether the index speaks for now.
 func (x *Indexer) Fresh(now time.Time) bool { return fresh(x.LastHeard(), now) }
+
+// SetClock changes what the anchorer takes for now.
+func (a *Anchorer) SetClock(clock func() time.Time) { a.clock = clock }
+
+// AnchorCounts answers the counts that an anchor lists.
+func AnchorCounts(counts []domain.GrantCount) []domain.GrantCount { return anchorCounts(counts) }

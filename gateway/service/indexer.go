@@ -21,7 +21,12 @@ const (
 	// contactEvery is how often the departments are asked how far they are. No
 	// blocks for a while may mean that nothing was written or that this gateway
 	// is cut off; only asking tells the two apart.
-	contactEvery = 2 * time.Second
+	contactEvery = 500 * time.Millisecond
+
+	// contactWait bounds how long a contact waits for the departments to answer,
+	// and then for the index to have what the
+	// departments have.
+	contactWait = 2 * time.Second
 
 	// FreshFor is how old the last contact with the ledger may be for the index
 	// to speak for the present.
@@ -177,7 +182,7 @@ func (x *Indexer) contact(ctx context.Context) error {
 	}
 	x.behind = 0
 	if head > 0 {
-		ctx, cancel := context.WithTimeout(ctx, x.every)
+		ctx, cancel := context.WithTimeout(ctx, contactWait)
 		defer cancel()
 		if err := x.index.WaitBlock(ctx, head-1); err != nil {
 			return fmt.Errorf("wait for block %d of the departments' %d: %w", head-1, head, err)
@@ -190,7 +195,7 @@ func (x *Indexer) contact(ctx context.Context) error {
 // askHeights asks within a time of its own, so that a department that does not
 // answer cannot use up the index's.
 func (x *Indexer) askHeights(ctx context.Context) (head, highest uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, x.every)
+	ctx, cancel := context.WithTimeout(ctx, contactWait)
 	defer cancel()
 	return agreedHead(x.ledger.Heights(ctx))
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -17,6 +18,13 @@ type Refusal struct {
 // logged as presented. It is a [*domain.Error] to [errors.As].
 type RefusedError struct {
 	Refusals []Refusal // in order of place, at least one
+}
+
+// refusal is a [Refusal] with what the grant had been used at the time.
+type refusal struct {
+	record int
+	err    *domain.Error
+	used   domain.Used
 }
 
 // namedRefusals bounds how many refusals an error's text names.
@@ -39,12 +47,33 @@ func (e *RefusedError) summary() *domain.Error {
 	return &domain.Error{Kind: e.Refusals[0].Err.Kind, Msg: strings.Join(parts, "; ")}
 }
 
-// refusalRules are the rules that a release can break and, with each, how to
-// carry what it judges from the record presented into one that keeps all rules.
-var refusalRules = []struct {
+// Results of refusals that no single field of a record explains.
+const (
+	refusedSuspended = "refused_suspended"
+	refusedRevoked   = "refused_revoked"
+	refusedQuota     = "refused_quota"
+	refusedFrequency = "refused_frequency"
+	refusedBacklog   = "refused_backlog"
+)
+
+// ownRefusal reports whether a result is one that this gateway writes itself: of
+// a call that may be presented again.
+func ownRefusal(result string) bool {
+	switch result {
+	case refusedSuspended, refusedRevoked, refusedQuota, refusedFrequency, refusedBacklog:
+		return true
+	}
+	return slices.ContainsFunc(refusalRules, func(r refusalRule) bool { return r.result == result })
+}
+
+// refusalRule is a rule that a release can break by itself and how to carry what
+// it judges from the record presented into one that keeps all rules.
+type refusalRule struct {
 	result string
 	carry  func(kept *domain.AccessRecord, presented domain.AccessRecord)
-}{
+}
+
+var refusalRules = []refusalRule{
 	{"refused_period", func(k *domain.AccessRecord, p domain.AccessRecord) { k.At = p.At }},
 	{"refused_catalog", func(k *domain.AccessRecord, p domain.AccessRecord) {
 		k.CatalogCode, k.CatalogVersion = p.CatalogCode, p.CatalogVersion
@@ -56,10 +85,14 @@ var refusalRules = []struct {
 
 // refusalResult answers the result code of the record of a refusal: the state
 // of a grant that is not in use, the first rule that the presented record breaks
-// by itself, or else the quota.
-func refusalResult(grant domain.Grant, presented domain.AccessRecord) string {
-	if grant.State != domain.GrantActive {
-		return "refused_" + string(grant.State)
+// by itself, or else the frequency or the quota.
+func refusalResult(grant domain.Grant, presented domain.AccessRecord, used domain.Used) string {
+	switch grant.State {
+	case domain.GrantSuspended:
+		return refusedSuspended
+	case domain.GrantRevoked:
+		return refusedRevoked
+	case domain.GrantActive, domain.GrantPending, domain.GrantExpired: // the latter two are never stored
 	}
 	from := grant.Period.From
 	if from.Before(grant.GrantedAt) {
@@ -73,9 +106,13 @@ func refusalResult(grant domain.Grant, presented domain.AccessRecord) string {
 	for _, rule := range refusalRules {
 		probe := kept
 		rule.carry(&probe, presented)
-		if domain.Admit(grant, probe, 0, 0) != nil {
+		if domain.Admit(grant, probe, domain.Used{}) != nil {
 			return rule.result
 		}
 	}
-	return "refused_quota"
+	used.LastMinute = 0
+	if domain.Admit(grant, kept, used) == nil {
+		return refusedFrequency
+	}
+	return refusedQuota
 }

@@ -64,4 +64,8 @@ type AccessReceipt struct {
 	Index    uint64
 	LeafHash []byte
 	Promise  []byte // signed note, see [ReceiptText]
+
+	// AnchoredSize is the size of an anchor that covers the record, 0 when none
+	// was waited for.
+	AnchoredSize uint64
 }

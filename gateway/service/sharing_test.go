@@ -37,7 +37,7 @@ func TestSharing(t *testing.T) {
 	}
 	answered, err := police.Answer(ctx, policeReviewer, domain.AnswerArgs{
 		ID: id, Decision: domain.Partly, Reason: "最小必要", Items: []string{"户号"},
-		Period: asked.Period, Quota: domain.Quota{Total: 3, PerDay: 3},
+		Period: asked.Period, Quota: domain.Quota{Total: 3, PerDay: 3, PerMinute: 3},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -418,7 +418,12 @@ func (w *world) approve(code string) {
 	}
 }
 
+// shareRequest asks for the use of one item. A quota without a frequency bounds it
+// by the day only.
 func shareRequest(id string, quota domain.Quota) domain.ShareRequestContent {
+	if quota.PerMinute == 0 {
+		quota.PerMinute = quota.PerDay
+	}
 	return domain.ShareRequestContent{
 		ID: id, CatalogCode: entryCode, Items: []string{"户号"}, Purpose: "婚姻登记核验", UseBasis: "婚姻登记条例",
 		ServiceItem: "11330000-marriage", ShareMode: "platform_api",
@@ -428,14 +433,18 @@ func shareRequest(id string, quota domain.Quota) domain.ShareRequestContent {
 }
 
 // accepted publishes the police's entry, if need be, and has civil's request for
-// it accepted.
-func (w *world) accepted(id string, quota domain.Quota) {
+// it accepted: for items, or for the one of [shareRequest].
+func (w *world) accepted(id string, quota domain.Quota, items ...string) {
 	w.t.Helper()
 	ctx := w.t.Context()
+	asked := shareRequest(id, quota)
+	if len(items) > 0 {
+		asked.Items = items
+	}
 	if _, err := w.catalog("police").Get(ctx, entryCode); err != nil {
 		w.publish()
 	}
-	if _, err := w.sharing("civil").Request(ctx, civilOperator, shareRequest(id, quota)); err != nil {
+	if _, err := w.sharing("civil").Request(ctx, civilOperator, asked); err != nil {
 		w.t.Fatal(err)
 	}
 	if _, err := w.sharing("bigdata").Accept(ctx, leadReviewer, domain.AcceptArgs{ID: id, Decision: domain.AcceptRequest}); err != nil {
@@ -443,10 +452,10 @@ func (w *world) accepted(id string, quota domain.Quota) {
 	}
 }
 
-// grant grants civil the use of the police's entry.
-func (w *world) grant(id string, quota domain.Quota) domain.Grant {
+// grant grants civil the use of the police's entry; see [world.accepted].
+func (w *world) grant(id string, quota domain.Quota, items ...string) domain.Grant {
 	w.t.Helper()
-	w.accepted(id, quota)
+	w.accepted(id, quota, items...)
 	police := w.sharing("police")
 	if _, err := police.Answer(w.t.Context(), policeReviewer, domain.AnswerArgs{ID: id, Decision: domain.Agree}); err != nil {
 		w.t.Fatal(err)

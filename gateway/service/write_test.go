@@ -31,6 +31,7 @@ type port struct {
 func (p port) governance() *service.Governance { return service.NewGovernance(p.l, p.ix) }
 func (p port) catalog() *service.Catalog       { return service.NewCatalog(p.l, p.ix) }
 func (p port) sharing() *service.Sharing       { return service.NewSharing(p.l, p.ix) }
+func (p port) alarms() *service.Alarms         { return service.NewAlarms(p.l, p.ix) }
 
 func (p port) certificates() *service.Certificates {
 	c := service.NewCertificates(p.l, p.ix, "http://x")
@@ -46,6 +47,7 @@ var (
 	operators = []domain.Role{domain.RoleOperator}
 	reviewers = []domain.Role{domain.RoleReviewer}
 	either    = []domain.Role{domain.RoleOperator, domain.RoleReviewer}
+	watchers  = []domain.Role{domain.RoleGateway, domain.RoleAuditor}
 	anybody   = []domain.Role{domain.RoleOperator, domain.RoleReviewer, domain.RoleGateway}
 )
 
@@ -68,6 +70,12 @@ var writes = []struct {
 	}},
 	{"access:RegisterLog", admins, func(p port) error {
 		return failure(p.governance().RegisterLog(p.ctx, p.c, domain.RegisterLogArgs{Origin: origin(p.c.Department), VerifierKey: logKey(p.c.Department)}))
+	}},
+	{"access:RaiseAlarm", watchers, func(p port) error {
+		return failure(p.alarms().Raise(p.ctx, p.c, unusualUse("g/1")))
+	}},
+	{"access:CloseAlarm", reviewers, func(p port) error {
+		return failure(p.alarms().Close(p.ctx, p.c, domain.CloseAlarmArgs{ID: grantID(1), Finding: "查实"}))
 	}},
 	{"catalog:Register", operators, func(p port) error {
 		return failure(p.catalog().Register(p.ctx, p.c, domain.RegisterCatalogArgs{Content: content()}))

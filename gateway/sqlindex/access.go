@@ -6,14 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
 )
-
-const resultOK = "ok"
 
 // ApplyAccess implements [index.Index].
 func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) error {
@@ -28,11 +27,7 @@ func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) erro
 			return err
 		}
 		s := x.insert.in(ctx, tx)
-		type bucket struct {
-			grant, direction string
-			hour             int64
-		}
-		uses := map[bucket]int64{}
+		uses := newUses()
 		times := map[int64]span{} // by chunk
 		for i, e := range batch {
 			if want := next + uint64(i); e.Index != want {
@@ -48,7 +43,7 @@ func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) erro
 			if err != nil {
 				return fmt.Errorf("entry %d: %w", e.Index, err)
 			}
-			if _, err := s.access.ExecContext(ctx, idx, at, string(r.Direction), r.Result == resultOK, r.CallID, r.GrantID,
+			if _, err := s.access.ExecContext(ctx, idx, at, string(r.Direction), r.Result == domain.ResultOK, r.CallID, r.GrantID,
 				r.CatalogCode, string(r.Provider), string(r.Consumer), r.Purpose, r.ServiceItem, r.CaseRef, r.SubjectRef, e.LeafHash, record); err != nil {
 				return fmt.Errorf("entry %d: %w", e.Index, err)
 			}
@@ -57,20 +52,15 @@ func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) erro
 				chunk = span{at, at}
 			}
 			times[idx/chunkSize] = span{min(chunk.earliest, at), max(chunk.latest, at)}
-			if r.Result == resultOK {
-				uses[bucket{r.GrantID, string(r.Direction), hourOf(at)}]++
-			}
+			uses.add(r, at)
 		}
 		for chunk, t := range times {
 			if _, err := s.times.ExecContext(ctx, chunk, t.earliest, t.latest); err != nil {
 				return err
 			}
 		}
-		use := s.use
-		for b, n := range uses {
-			if _, err := use.ExecContext(ctx, b.grant, b.direction, b.hour, n); err != nil {
-				return err
-			}
+		if err := uses.store(ctx, s); err != nil {
+			return err
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE progress SET next_access = ?`, int64(next)+int64(len(batch)))
 		return err
@@ -86,17 +76,6 @@ type span struct{ earliest, latest int64 }
 
 // chunkSize is how many log entries share a row of access_times.
 const chunkSize = 1024
-
-const hour = int64(time.Hour / time.Microsecond)
-
-// hourOf is the number of whole hours from 1970 to a time in microseconds.
-func hourOf(at int64) int64 {
-	h := at / hour
-	if at%hour < 0 { // before 1970 division rounds up
-		h--
-	}
-	return h
-}
 
 // NextAccess implements [index.Index].
 func (x *Index) NextAccess(ctx context.Context) (uint64, error) {
@@ -127,31 +106,74 @@ func (x *Index) Trace(ctx context.Context, filter index.AccessFilter, page index
 		}
 	}
 	keys, args := traceQuery(filter, entries{window.from, min(window.to, before)}, page.Limit+1)
-	rows, err := x.readers.QueryContext(ctx, `SELECT a.idx, a.leaf_hash, a.record FROM (`+keys+`) k CROSS JOIN access a ON a.idx = k.idx ORDER BY k.idx DESC`, args...) //nolint:gosec // keys is put together from constants
+	items, err := x.readEntries(ctx, `SELECT a.idx, a.leaf_hash, a.record FROM (`+keys+`) k CROSS JOIN access a ON a.idx = k.idx ORDER BY k.idx DESC`, args...)
 	if err != nil {
 		return index.AccessEntries{}, fmt.Errorf("trace access records: %w", err)
 	}
+	if len(items) <= page.Limit {
+		return index.AccessEntries{Items: items}, nil
+	}
+	items = items[:page.Limit]
+	return index.AccessEntries{Items: items, Next: encodeCursor(listTrace, strconv.FormatUint(items[page.Limit-1].Index, 10))}, nil
+}
+
+// readEntries reads log entries: their index, leaf hash and record.
+func (x *Index) readEntries(ctx context.Context, query string, args ...any) ([]index.AccessEntry, error) {
+	rows, err := x.readers.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
 	defer rows.Close()
-	var out index.AccessEntries
+	var items []index.AccessEntry
 	for rows.Next() {
-		if len(out.Items) == page.Limit {
-			out.Next = encodeCursor(listTrace, strconv.FormatUint(out.Items[page.Limit-1].Index, 10))
-			break
-		}
 		var e index.AccessEntry
-		var record []byte
+		var record sql.RawBytes // parsed before the next row
 		if err := rows.Scan(&e.Index, &e.LeafHash, &record); err != nil {
-			return index.AccessEntries{}, fmt.Errorf("trace access records: %w", err)
+			return nil, err
 		}
 		if err := json.Unmarshal(record, &e.Record); err != nil {
-			return index.AccessEntries{}, fmt.Errorf("trace access record %d: %w", e.Index, err)
+			return nil, fmt.Errorf("record %d: %w", e.Index, err)
 		}
-		out.Items = append(out.Items, e)
+		items = append(items, e)
 	}
-	if err := rows.Err(); err != nil {
-		return index.AccessEntries{}, fmt.Errorf("trace access records: %w", err)
+	return items, rows.Err()
+}
+
+// Entries implements [index.Index].
+func (x *Index) Entries(ctx context.Context, from uint64, limit int) ([]index.AccessEntry, error) {
+	if limit < 1 || limit > 1000 {
+		return nil, &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("limit %d is not between 1 and 1000", limit)}
 	}
-	return out, nil
+	first, err := column("index", from)
+	if err != nil {
+		return nil, err
+	}
+	items, err := x.readEntries(ctx, `SELECT idx, leaf_hash, record FROM access WHERE idx >= ? ORDER BY idx LIMIT ?`, first, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read access records from %d on: %w", from, err)
+	}
+	return items, nil
+}
+
+const findCalls = `SELECT a.idx, a.leaf_hash, a.record FROM (
+	SELECT (SELECT idx FROM access INDEXED BY access_call WHERE call_id = j.value AND direction = ?2 ORDER BY idx DESC LIMIT 1) AS newest FROM json_each(?1) j) k
+	CROSS JOIN access a ON a.idx = k.newest`
+
+// FindCalls implements [index.Index].
+func (x *Index) FindCalls(ctx context.Context, callIDs []string, direction domain.Direction) ([]index.AccessEntry, error) {
+	if len(callIDs) < 1 || len(callIDs) > 1000 {
+		return nil, &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("%d calls are not between 1 and 1000", len(callIDs))}
+	}
+	ids := slices.Compact(slices.Sorted(slices.Values(callIDs)))
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	items, err := x.readEntries(ctx, findCalls, string(list), string(direction))
+	if err != nil {
+		return nil, fmt.Errorf("find access records of calls: %w", err)
+	}
+	return items, nil
 }
 
 // entries is a range of log entries, from ≤ idx < to.
@@ -169,9 +191,13 @@ func (x *Index) window(ctx context.Context, from, to time.Time) (entries, error)
 	if !to.IsZero() {
 		latest = to.UnixMicro()
 	}
-	var w entries
-	err := x.readers.QueryRowContext(ctx, `SELECT coalesce(min(chunk), 0) * ?1, coalesce(max(chunk) + 1, 0) * ?1 FROM access_times WHERE latest >= ?2 AND earliest < ?3`,
-		chunkSize, earliest, latest).Scan(&w.from, &w.to)
+	return windowOf(ctx, x.readers, earliest, latest)
+}
+
+// windowOf is window of a span in microseconds.
+func windowOf(ctx context.Context, q querier, from, to int64) (w entries, err error) {
+	err = q.QueryRowContext(ctx, `SELECT coalesce(min(chunk), 0) * ?1, coalesce(max(chunk) + 1, 0) * ?1 FROM access_times WHERE latest >= ?2 AND earliest < ?3`,
+		chunkSize, from, to).Scan(&w.from, &w.to)
 	return w, err
 }
 
@@ -217,27 +243,6 @@ func traceQuery(filter index.AccessFilter, window entries, limit int) (string, [
 		q.leg(walk, where.with(`(provider = ? OR consumer = ?)`, department, department))
 	}
 	return q.build()
-}
-
-// GrantUse implements [index.Index].
-func (x *Index) GrantUse(ctx context.Context, grantID string, direction domain.Direction, since time.Time) (total, recent int64, err error) {
-	from := since.UnixMicro()
-	whole := hourOf(from + hour - 1) // the first hour that lies after since entirely
-	cut, err := x.window(ctx, since, time.UnixMicro(whole*hour))
-	if err != nil {
-		return 0, 0, fmt.Errorf("count uses of grant %s: %w", grantID, err)
-	}
-	if from == whole*hour {
-		cut = entries{} // since cuts no hour in two
-	}
-	// One statement sees one state. What of the cut hour lies after since is counted record by record.
-	err = x.readers.QueryRowContext(ctx, `SELECT coalesce(sum(uses), 0), coalesce(sum(uses) FILTER (WHERE hour >= ?1), 0) + (
-		SELECT count(*) FROM access INDEXED BY access_grant WHERE grant_id = ?4 AND idx >= ?6 AND idx < ?7 AND at >= ?2 AND at < ?1 * ?3 AND direction = ?5 AND ok)
-		FROM grant_use WHERE grant_id = ?4 AND direction = ?5`, whole, from, hour, grantID, string(direction), cut.from, cut.to).Scan(&total, &recent)
-	if err != nil {
-		return 0, 0, fmt.Errorf("count uses of grant %s: %w", grantID, err)
-	}
-	return total, recent, nil
 }
 
 // GrantCounts implements [index.Index]. It fails while the index has not applied

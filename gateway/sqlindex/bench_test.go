@@ -77,11 +77,33 @@ func BenchmarkTrace(b *testing.B) {
 	}
 	b.Run("grant use", func(b *testing.B) {
 		for range b.N {
-			if total, _, err := x.GrantUse(b.Context(), r.GrantID, domain.DirectionProvider, r.At); err != nil || total == 0 {
+			if total, _, _, err := x.GrantUse(b.Context(), r.GrantID, domain.DirectionProvider, r.At, r.At.Add(time.Hour)); err != nil || total == 0 {
 				b.Fatalf("GrantUse = %d, %v", total, err)
 			}
 		}
 	})
+	b.Run("grant history", func(b *testing.B) {
+		for range b.N {
+			if h, err := x.GrantHistory(b.Context(), r.GrantID, domain.DirectionProvider, r.At); err != nil || h.Calls == 0 {
+				b.Fatalf("GrantHistory = %+v, %v", h, err)
+			}
+		}
+	})
+	var known, unknown []string
+	for _, e := range indextest.Access(rows-1000, 2000) {
+		if known = append(known, e.Record.CallID); e.Index >= rows {
+			unknown = append(unknown, e.Record.CallID)
+		}
+	}
+	for name, calls := range map[string][]string{"1000 new calls": unknown, "1000 known calls": known[:1000], "a new call": unknown[:1]} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				if _, err := x.FindCalls(b.Context(), calls, r.Direction); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 	b.Run("grant counts of 2000", func(b *testing.B) {
 		for range b.N {
 			if _, err := x.GrantCounts(b.Context(), rows-2000, rows); err != nil {

@@ -1,10 +1,12 @@
 package sqlindex
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -29,10 +31,22 @@ type write struct {
 type deriver struct {
 	s       statements
 	entries map[string]*entryChange // by code
+	records map[recordKey]recordRow // that were written, as they are in the end
+}
+
+type recordKey struct {
+	kind domain.RecordKind
+	id   string
+}
+
+// recordRow is a row of records without its key.
+type recordRow struct {
+	write
+	facts
 }
 
 func newDeriver(s statements) *deriver {
-	return &deriver{s: s, entries: map[string]*entryChange{}}
+	return &deriver{s: s, entries: map[string]*entryChange{}, records: map[recordKey]recordRow{}}
 }
 
 // facts are what is derived from one record. A record that cannot be read has
@@ -71,6 +85,13 @@ func factsOf(kind domain.RecordKind, id string, value []byte) facts {
 		if l, ok := decode[domain.LogRegistration](value); ok {
 			return facts{department: string(l.Owner)}
 		}
+	case domain.KindAlarm:
+		if a, ok := decode[struct {
+			About string `json:"about"`
+			State string `json:"state"`
+		}](value); ok {
+			return facts{department: a.About, state: a.State}
+		}
 	case domain.KindCertificate:
 		if c, ok := decode[struct {
 			Issuer string `json:"issuer"`
@@ -82,7 +103,7 @@ func factsOf(kind domain.RecordKind, id string, value []byte) facts {
 		if d, ok := decode[domain.Department](value); ok {
 			return facts{department: string(d.Code)}
 		}
-	case domain.KindCatalogEvent, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindCertificateEvent:
+	case domain.KindCatalogEvent, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindAlarmEvent, domain.KindCertificateEvent:
 		if e, ok := decode[struct {
 			State  string `json:"state"`
 			Status string `json:"status"`
@@ -149,7 +170,7 @@ func (f facts) due() any {
 // for every other record.
 func partOf(kind domain.RecordKind, id string) (of string, n int64) {
 	switch kind {
-	case domain.KindCatalogVersion, domain.KindCatalogEvent, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindCertificateEvent,
+	case domain.KindCatalogVersion, domain.KindCatalogEvent, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindAlarmEvent, domain.KindCertificateEvent,
 		domain.KindCalendarVersion, domain.KindRuleVersion, domain.KindAnchor:
 	default:
 		return "", 0
@@ -183,11 +204,7 @@ func (d *deriver) apply(ctx context.Context, w write) error {
 		return d.forget(ctx, w)
 	}
 	f := factsOf(w.kind, w.id, w.value)
-	of, part := partOf(w.kind, w.id)
-	if _, err := d.s.record.ExecContext(ctx, string(w.kind), w.id, w.n, f.department, f.consumer, f.state, int64(f.shareType), f.grantID,
-		w.at.UnixMicro(), f.due(), of, part); err != nil {
-		return err
-	}
+	d.records[recordKey{w.kind, w.id}] = recordRow{w, f}
 	if err := d.waits(ctx, w, f); err != nil {
 		return err
 	}
@@ -204,7 +221,26 @@ func (d *deriver) apply(ctx context.Context, w write) error {
 	return nil
 }
 
+// putRecords writes the records once for all writes of a block, in order of their
+// keys: neighbours of the table and of its indexes are then written together.
+func (d *deriver) putRecords(ctx context.Context) error {
+	keys := slices.SortedFunc(maps.Keys(d.records), func(a, b recordKey) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id))
+	})
+	for _, key := range keys {
+		r := d.records[key]
+		of, part := partOf(key.kind, key.id)
+		if _, err := d.s.record.ExecContext(ctx, string(key.kind), key.id, r.n, r.department, r.consumer, r.state, int64(r.shareType), r.grantID,
+			r.at.UnixMicro(), r.due(), of, part); err != nil {
+			return err
+		}
+	}
+	clear(d.records)
+	return nil
+}
+
 func (d *deriver) forget(ctx context.Context, w write) error {
+	delete(d.records, recordKey{w.kind, w.id})
 	if _, err := d.s.forget.ExecContext(ctx, string(w.kind), w.id); err != nil {
 		return err
 	}
@@ -283,6 +319,9 @@ func (d *deriver) putGrant(ctx context.Context, id string, g *domain.Grant) erro
 
 // uncount takes the counts of the anchor that is recorded under id, if any.
 func (d *deriver) uncount(ctx context.Context, id string) error {
+	if r, ok := d.records[recordKey{domain.KindAnchor, id}]; ok { // written by the same block
+		return d.count(ctx, r.anchor, -1)
+	}
 	var value []byte
 	err := d.s.anchor.QueryRowContext(ctx, string(domain.KindAnchor), id).Scan(&value)
 	if errors.Is(err, sql.ErrNoRows) {

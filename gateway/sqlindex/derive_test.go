@@ -31,9 +31,10 @@ func oldFile(t *testing.T, x *Index) string {
 		t.Fatal(err)
 	}
 	statements := []string{string(first), `PRAGMA user_version = 1`, `ATTACH '` + x.file + `' AS new`, `DELETE FROM progress`,
+		`INSERT INTO grant_use SELECT grant_id, direction, hour, uses FROM new.grant_use`,
 		`INSERT INTO progress SELECT one, next_block, next_access FROM new.progress`,
 		`INSERT INTO records SELECT kind, id, write, department, consumer, state, grant_id, 'old' FROM new.records`}
-	for _, table := range []string{"blocks", "transactions", "writes", "access", "access_times", "grant_use"} {
+	for _, table := range []string{"blocks", "transactions", "writes", "access", "access_times"} {
 		statements = append(statements, fmt.Sprintf(`INSERT INTO %s SELECT * FROM new.%[1]s`, table))
 	}
 	for _, s := range statements {
@@ -47,6 +48,7 @@ func oldFile(t *testing.T, x *Index) string {
 // A file of the first schema becomes the index that reading all blocks anew
 // builds, also when the program ends after the new schema is in.
 func TestMigration(t *testing.T) {
+	t.Parallel()
 	blocks := indextest.Blocks(60, 30) // more writes than are derived at a time
 	fresh := openTemp(t)
 	if err := feed(t.Context(), fresh, blocks[:50], 300, func() {}); err != nil {
@@ -87,10 +89,15 @@ func TestMigration(t *testing.T) {
 // The index that grew block by block, over many restarts, is the one that a
 // rebuild from block 0 gives, and its search index is sound.
 func TestRebuildEqualsGrown(t *testing.T) {
-	for seed := range uint64(5) {
-		blocks := indextest.RandomBlocks(seed, 40, 25)
+	t.Parallel()
+	seeds := uint64(5)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
+		blocks := indextest.RandomBlocks(seed, 28, 25)
 		file := filepath.Join(t.TempDir(), "grown.sqlite")
-		for end := 1; end <= len(blocks); end += 13 {
+		for end := 1; end <= len(blocks); end += 9 {
 			x, err := Open(t.Context(), file)
 			if err != nil {
 				t.Fatal(err)
@@ -145,6 +152,7 @@ func checkTokens(t *testing.T, x *Index) {
 // Every list walks an index of its order: none scans records or sorts more than
 // the keys of one page.
 func TestListPlans(t *testing.T) {
+	t.Parallel()
 	x := openTemp(t)
 	moment := indextest.Epoch
 	sorts := map[string]int{}
@@ -212,6 +220,7 @@ func TestInboxPlans(t *testing.T) {
 // A list whose filters no index knows together ends its pages early instead of
 // walking without end, and its next pages find what is left.
 func TestShortPages(t *testing.T) {
+	t.Parallel()
 	x := openTemp(t)
 	var c indextest.Chain
 	const entries = 2*maxWalk + 10
@@ -252,6 +261,7 @@ func TestShortPages(t *testing.T) {
 // A search answers the same whether its filters leave few entries, which are
 // looked at, or many.
 func TestSearchOfFewAndMany(t *testing.T) {
+	t.Parallel()
 	x := openTemp(t)
 	if err := indextest.FillCatalog(t.Context(), x, 600); err != nil {
 		t.Fatal(err)

@@ -30,6 +30,8 @@ var dumped = []struct{ table, order string }{
 	{"access", "idx"},
 	{"access_times", "chunk"},
 	{"grant_use", "grant_id, direction, hour"},
+	{"grant_minute", "grant_id, direction, minute"},
+	{"grant_item", "grant_id, direction, service_item"},
 }
 
 // Digest is the SHA-256, in hexadecimal, of what [Index.Dump] writes: two indexes

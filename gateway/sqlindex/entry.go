@@ -56,11 +56,12 @@ func (d *deriver) noteEntry(ctx context.Context, w write, e *domain.CatalogEntry
 func entryRowOf(e domain.CatalogEntry) entryRow {
 	row := entryRow{
 		text: searched(e.Content), facets: facetsOf(string(e.Provider), string(e.State), e.Content.ShareType),
-		compliant: e.Content.Validate() == nil, withSystem: e.Content.SystemRef != "",
+		withSystem: e.Content.SystemRef != "",
 	}
 	switch e.State { //nolint:exhaustive // in all other states nothing is public
 	case domain.CatalogPublished, domain.CatalogChangePending, domain.CatalogOfflinePending:
 		row.published = true
+		row.compliant = e.Content.Validate() == nil // is counted of what is public alone, and costs as much as all the rest
 	}
 	return row
 }
@@ -71,8 +72,12 @@ func facetsOf(provider, state string, shareType domain.ShareType) string {
 	return strings.Join(tokens, " ")
 }
 
-// finish brings the tables of search up to date with the entries noted.
+// finish writes the records, and brings the tables of search up to date with the
+// entries noted.
 func (d *deriver) finish(ctx context.Context) error {
+	if err := d.putRecords(ctx); err != nil {
+		return err
+	}
 	type step struct {
 		doc      int64
 		from, to entryRow

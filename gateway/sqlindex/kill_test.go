@@ -22,8 +22,8 @@ import (
 const fileEnv = "ZHENGLIAN_TEST_FEED_INDEX"
 
 const (
-	killBlocks = 400
-	killAccess = 20000
+	killBlocks = 240
+	killAccess = 12000
 )
 
 func TestMain(m *testing.M) {
@@ -55,8 +55,12 @@ func feedProcess(ctx context.Context, file string) error {
 // A process that applies blocks is killed at random moments. What it said is in
 // stays in, and in the end the index is the one that a replay builds.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "index.sqlite")
-	const kills = 20
+	kills := 20
+	if testing.Short() {
+		kills = 6
+	}
 	var acknowledged uint64
 	for range kills {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -72,7 +76,7 @@ func TestKill(t *testing.T) {
 		var kill *time.Timer
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if kill == nil {
-				kill = time.AfterFunc(rand.N(60*time.Millisecond), func() { _ = cmd.Process.Kill() })
+				kill = time.AfterFunc(rand.N(20*time.Millisecond), func() { _ = cmd.Process.Kill() })
 			}
 			n, err := strconv.ParseUint(lines.Text(), 10, 64)
 			if err != nil {

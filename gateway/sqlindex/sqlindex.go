@@ -169,7 +169,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 
 // statements are prepared once: a block or a batch runs them thousands of times.
 type statements struct {
-	block, transaction, write, access, times, use                         *sql.Stmt
+	block, transaction, write, access, times, use, minute, item           *sql.Stmt
 	record, forget, task, forgetTasks, clock, forgetClocks                *sql.Stmt
 	request, forgetRequest, grant, forgetGrant, anchor, count, forgetNone *sql.Stmt
 	findEntry, entry, forgetEntry, search, unsearch                       *sql.Stmt
@@ -185,8 +185,12 @@ func (s *statements) texts() []statementText {
 			service_item, case_ref, subject_ref, leaf_hash, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
 		{&s.times, `INSERT INTO access_times (chunk, earliest, latest) VALUES (?, ?, ?)
 			ON CONFLICT (chunk) DO UPDATE SET earliest = min(earliest, excluded.earliest), latest = max(latest, excluded.latest)`},
-		{&s.use, `INSERT INTO grant_use (grant_id, direction, hour, uses) VALUES (?, ?, ?, ?)
-			ON CONFLICT (grant_id, direction, hour) DO UPDATE SET uses = uses + excluded.uses`},
+		{&s.use, `INSERT INTO grant_use (grant_id, direction, hour, uses, data, largest) VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT (grant_id, direction, hour) DO UPDATE SET uses = uses + excluded.uses, data = data + excluded.data, largest = max(largest, excluded.largest)`},
+		{&s.minute, `INSERT INTO grant_minute (grant_id, direction, minute, uses, refused) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (grant_id, direction, minute) DO UPDATE SET uses = uses + excluded.uses, refused = refused + excluded.refused`},
+		{&s.item, `INSERT INTO grant_item (grant_id, direction, service_item, earliest) VALUES (?, ?, ?, ?)
+			ON CONFLICT (grant_id, direction, service_item) DO UPDATE SET earliest = excluded.earliest WHERE excluded.earliest < earliest`},
 		{&s.record, `INSERT INTO records (kind, id, write, department, consumer, state, share_type, grant_id, changed, due, part_of, part)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (kind, id) DO UPDATE SET write = excluded.write, department = excluded.department, consumer = excluded.consumer,

@@ -41,6 +41,7 @@ func openFile(t testing.TB, file string, options ...Option) *Index {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	indextest.Run(t, func(t *testing.T) index.Index { return openTemp(t) })
 }
 
@@ -138,6 +139,7 @@ func feed(ctx context.Context, x *Index, blocks []domain.Block, access int, done
 }
 
 func TestRebuildIsDeterministic(t *testing.T) {
+	t.Parallel()
 	blocks := indextest.Blocks(40, 30)
 	a, b := openTemp(t), openTemp(t)
 	for _, x := range []*Index{a, b} {
@@ -151,6 +153,7 @@ func TestRebuildIsDeterministic(t *testing.T) {
 }
 
 func TestReopen(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "a folder", "50%? #index.sqlite")
 	blocks := indextest.Blocks(5, 10)
 	x, err := Open(t.Context(), file)
@@ -338,6 +341,7 @@ func TestWaitBlockSurvivesClose(t *testing.T) {
 // Every trace walks an index that gives the order wanted: none scans the whole
 // log or sorts what it found, whatever the log's size.
 func TestTracePlans(t *testing.T) {
+	t.Parallel()
 	x := openTemp(t)
 	for name, test := range map[string]struct {
 		filter index.AccessFilter

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/tessera"
@@ -42,22 +43,22 @@ func (l *Log) Append(ctx context.Context, entries [][]byte) ([]accesslog.Receipt
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	call := &appendCall{ctx: ctx, done: make(chan error, 1)}
-	for _, e := range entries { // hashed here, not by the one goroutine that writes
-		call.entries = append(call.entries, tessera.NewEntry(append([]byte(nil), e...)))
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("append %d records: %w", len(entries), err)
 	}
 	select {
 	case <-l.closing:
 		return nil, ErrClosed
 	default:
 	}
-	select {
-	case l.appends <- call:
-	case <-l.closing:
-		return nil, ErrClosed
-	case <-ctx.Done():
-		return nil, fmt.Errorf("append %d records: %w", len(entries), ctx.Err())
+	if err := l.queue.enter(len(entries)); err != nil {
+		return nil, err
 	}
+	call := &appendCall{ctx: ctx, done: make(chan error, 1)}
+	for _, e := range entries { // hashed here, not by the one goroutine that writes
+		call.entries = append(call.entries, tessera.NewEntry(append([]byte(nil), e...)))
+	}
+	l.appends <- call // never blocks: see queue
 	select {
 	case err := <-call.done:
 		return call.receipts(err)
@@ -136,8 +137,14 @@ func (l *Log) writeGroup(group []*appendCall) {
 	err := l.Failed()
 	for len(entries) > 0 && err == nil { // an append may be larger than a group
 		n := min(len(entries), groupSize)
-		err = l.store(entries[:n])
+		begin := time.Now()
+		if err = l.store(entries[:n]); err == nil {
+			l.queue.wrote(n, time.Since(begin))
+		}
 		entries = entries[n:]
+	}
+	for _, call := range group {
+		l.queue.leave(len(call.entries))
 	}
 	for _, call := range live {
 		call.done <- err

@@ -1,12 +1,21 @@
 package tilelog
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/storage/posix"
+
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
 )
 
 // BenchmarkAppend measures durable records per second, and how long one append
@@ -42,11 +51,134 @@ func BenchmarkAppend(b *testing.B) {
 			}
 			wg.Wait()
 			b.StopTimer()
-			slices.Sort(times)
-			ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 			b.ReportMetric(float64(b.N*test.records)/b.Elapsed().Seconds(), "records/s")
-			b.ReportMetric(ms(times[len(times)/2]), "p50-ms")
-			b.ReportMetric(ms(times[len(times)*99/100]), "p99-ms")
+			reportTimes(b, times)
 		})
+	}
+}
+
+// reportTimes reports the median and the 99th percentile of times, which it sorts.
+func reportTimes(b *testing.B, times []time.Duration) {
+	slices.Sort(times)
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	b.ReportMetric(ms(times[len(times)/2]), "p50-ms")
+	b.ReportMetric(ms(times[len(times)*99/100]), "p99-ms")
+}
+
+// BenchmarkReceipts measures how long a durable receipt takes when records of 700
+// bytes come at 2,000 a second, one by one or in arrays, whatever the log does: the
+// times count from the intended start. One iteration is one append.
+func BenchmarkReceipts(b *testing.B) {
+	const rate = 2000 // records a second
+	for _, records := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("records=%d", records), func(b *testing.B) {
+			l := openDir(b, b.TempDir(), newKey(b, origin))
+			times := make([]time.Duration, b.N)
+			var refused atomic.Int64
+			var wg sync.WaitGroup
+			b.ResetTimer()
+			begin := time.Now()
+			for n := range b.N {
+				intended := begin.Add(time.Duration(n*records) * time.Second / rate)
+				time.Sleep(time.Until(intended))
+				wg.Go(func() {
+					entries := make([][]byte, records)
+					for i := range entries {
+						entries[i] = fmt.Appendf(nil, "%-700d", n*records+i)
+					}
+					var busy *accesslog.BusyError
+					if _, err := l.Append(b.Context(), entries); errors.As(err, &busy) {
+						refused.Add(1)
+					} else if err != nil {
+						b.Error(err)
+					}
+					times[n] = time.Since(intended)
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64(b.N*records)/b.Elapsed().Seconds(), "records/s")
+			b.ReportMetric(float64(refused.Load()), "refused")
+			reportTimes(b, times)
+		})
+	}
+}
+
+// leavesEnv is the size of the log that [BenchmarkProofs] reads: 1,000,000 unless
+// it says otherwise. 10,000,000 take some 500 MB of disk.
+const leavesEnv = "ZHENGLIAN_BENCH_LEAVES"
+
+// BenchmarkProofs measures how long proofs and reading take in a large log, each
+// at a place of its own.
+func BenchmarkProofs(b *testing.B) {
+	leaves := uint64(1_000_000)
+	if text := os.Getenv(leavesEnv); text != "" {
+		var err error
+		if leaves, err = strconv.ParseUint(text, 10, 64); err != nil {
+			b.Fatal(err)
+		}
+	}
+	dir, key := b.TempDir(), newKey(b, origin)
+	begin := time.Now()
+	fill(b, dir, key, leaves)
+	l := openDir(b, dir, key)
+	b.Logf("%d leaves written in %s", leaves, time.Since(begin).Round(time.Second))
+	for _, test := range []struct {
+		name string
+		call func(at uint64) error
+	}{
+		{"inclusion", func(at uint64) error { _, err := l.InclusionProof(b.Context(), at, leaves); return err }},
+		{"inclusion in an older tree", func(at uint64) error { _, err := l.InclusionProof(b.Context(), at/2, at/2+1); return err }},
+		{"consistency", func(at uint64) error { _, err := l.ConsistencyProof(b.Context(), at+1, leaves); return err }},
+		{"entries", func(at uint64) error { _, err := l.Entries(b.Context(), at, leaves); return err }},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			times := make([]time.Duration, b.N)
+			b.ResetTimer()
+			for n := range b.N {
+				at := rand.Uint64N(leaves) //nolint:gosec // any places do
+				begin := time.Now()
+				if err := test.call(at); err != nil {
+					b.Fatal(err)
+				}
+				times[n] = time.Since(begin)
+			}
+			b.StopTimer()
+			reportTimes(b, times)
+		})
+	}
+}
+
+// fill writes a log of short entries with Tessera itself, in larger groups than
+// the log's own.
+func fill(b *testing.B, dir, key string, leaves uint64) {
+	signer, _, _, err := parseKey(key, origin)
+	if err != nil {
+		b.Fatal(err)
+	}
+	driver, err := posix.New(b.Context(), posix.Config{Path: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	const group = 1 << 16
+	appender, shutdown, _, err := tessera.NewAppender(b.Context(), driver, tessera.NewAppendOptions().
+		WithCheckpointSigner(signer).WithCheckpointInterval(time.Second).
+		WithBatching(group, time.Second).WithPushback(2*group))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for from := uint64(0); from < leaves; from += group {
+		var futures []tessera.IndexFuture
+		for i := from; i < min(from+group, leaves); i++ {
+			futures = append(futures, appender.Add(b.Context(), tessera.NewEntry(fmt.Appendf(nil, "entry %d", i))))
+		}
+		for _, future := range futures {
+			if _, err := future(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	if err := shutdown(b.Context()); err != nil {
+		b.Fatal(err)
 	}
 }

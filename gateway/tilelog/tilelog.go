@@ -15,7 +15,24 @@
 //
 // After a failed write nobody knows what the disk holds (a failed fsync is not
 // reported twice). The log then refuses every further append with the first
-// error until it is opened anew: see [Log.Failed].
+// error until it is opened anew: see [Log.Failed]. A failed write of a checkpoint
+// is not among these: no acknowledgement depends on it, and Tessera writes the
+// whole file anew until it succeeds.
+//
+// # Reading
+//
+// Whatever is read is checked against the root in the signed checkpoint on the
+// way: an entry against its hash, a tile against the one above it. A file that
+// was changed, cut or removed is a [*DamageError] that names it, on opening when
+// it lies on the tree's right edge, else when it is read. A folder put back whole
+// from an older copy, or with another history under the same key, is a log like
+// any other: only those see it who remember a tree head, namely the ledger, which
+// refuses its anchors, and the watchers of the other departments.
+//
+// # Load
+//
+// The entries that wait to be written are bounded: beyond [Options].MaxWaiting an
+// append is refused at once, with nothing stored.
 //
 // # Order
 //
@@ -39,16 +56,18 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/transparency-dev/formats/log"
-	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
 	"github.com/transparency-dev/tessera"
-	"github.com/transparency-dev/tessera/client"
+	"github.com/transparency-dev/tessera/api/layout"
 	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 	"k8s.io/klog/v2"
 
 	"github.com/zhenglian/zhenglian/gateway/accesslog"
@@ -57,7 +76,7 @@ import (
 const (
 	groupSize  = 2048                 // most entries of one group
 	batchAge   = 2 * time.Millisecond // how long Tessera waits for more of a group; the group is complete long before
-	queueSize  = 256                  // appends that may wait for their group
+	maxWaiting = 8192                 // entries that may wait when Options do not say
 	gcInterval = 5 * time.Second      // of partial tiles; Tessera removes at most 100 bundles' worth each time
 )
 
@@ -73,6 +92,9 @@ type Options struct {
 	// CheckpointInterval is how often a grown tree is signed and published; the
 	// zero value means 1 s. Tessera takes no less than 100 ms.
 	CheckpointInterval time.Duration
+	// MaxWaiting is how many entries may wait to be written before Append answers
+	// [*accesslog.BusyError]; the zero value means 8192.
+	MaxWaiting int
 	// Logger takes what Tessera has to say. Tessera knows but one logger for the
 	// whole process: the first one given to [Open] counts. Without one it writes
 	// to standard error in its own form.
@@ -97,17 +119,24 @@ type Log struct {
 	shutdown func(context.Context) error
 	stop     context.CancelFunc // of Tessera's goroutines
 
+	queue   *queue
 	appends chan *appendCall
 	closing chan struct{} // closed by Close: no append may begin
 	written chan struct{} // closed when the writing goroutine has ended
 	once    sync.Once
 	closed  error
 
+	latest atomic.Pointer[accesslog.Checkpoint] // the last that was read and verified
+	tiles  *lru.Cache[tlog.Tile, []byte]        // verified ones
+
 	mu     sync.Mutex
 	failed error
 }
 
-var _ accesslog.Log = (*Log)(nil)
+var (
+	_ accesslog.Log   = (*Log)(nil)
+	_ accesslog.Tiles = (*Log)(nil)
+)
 
 // LockedError says that another process, or this one, has the log open.
 type LockedError struct{ Dir string }
@@ -128,7 +157,17 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 }
 
 func open(ctx context.Context, o Options) (_ *Log, err error) {
-	l := &Log{dir: o.Dir, origin: o.Origin, appends: make(chan *appendCall, queueSize), closing: make(chan struct{}), written: make(chan struct{})}
+	if o.MaxWaiting == 0 {
+		o.MaxWaiting = maxWaiting
+	}
+	l := &Log{
+		dir: o.Dir, origin: o.Origin,
+		queue: &queue{most: o.MaxWaiting}, appends: make(chan *appendCall, o.MaxWaiting),
+		closing: make(chan struct{}), written: make(chan struct{}),
+	}
+	if l.tiles, err = lru.New[tlog.Tile, []byte](cachedTiles); err != nil {
+		return nil, err
+	}
 	if l.signer, l.verifier, l.verifierKey, err = parseKey(o.Key, o.Origin); err != nil {
 		return nil, err
 	}
@@ -150,7 +189,7 @@ func open(ctx context.Context, o Options) (_ *Log, err error) {
 	defer func() {
 		if err != nil {
 			stop()
-			_ = l.lock.Close() // releases it; the error that matters is err
+			_ = unlock(l.lock) // the error that matters is err
 		}
 	}()
 	stored, err := l.checkStored()
@@ -223,6 +262,12 @@ func lock(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// unlock gives the folder free at once: closing alone would leave it locked while
+// a process that is being started still holds a copy of the file.
+func unlock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
+
 // parseKey reads the signer key text and derives the verifier key text.
 func parseKey(key, origin string) (note.Signer, note.Verifier, string, error) {
 	key = strings.TrimSpace(key)
@@ -255,51 +300,55 @@ func VerifierKey(signerKey string) (string, error) {
 	return note.NewEd25519VerifierKey(parts[2], ed25519.NewKeyFromSeed(data[1:]).Public().(ed25519.PublicKey))
 }
 
-// tree is the state of the tree as Tessera keeps it, unsigned.
-type tree struct {
+// treeState is the state of the tree as Tessera keeps it, unsigned.
+type treeState struct {
 	Size uint64 `json:"size"`
 	Root []byte `json:"root"`
 }
 
 // checkStored checks the signature over what an earlier process left, before
 // anything is written, and answers the tree. A new log is one of size 0.
-func (l *Log) checkStored() (tree, error) {
-	var stored tree
+func (l *Log) checkStored() (treeState, error) {
+	var stored treeState
 	// Tessera has no call for the root of a tree that no checkpoint covers yet.
 	state, err := os.ReadFile(filepath.Join(l.dir, ".state", "treeState"))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return tree{}, err
+		return treeState{}, err
 	default:
 		if err := json.Unmarshal(state, &stored); err != nil {
-			return tree{}, fmt.Errorf("its tree state cannot be read: %w; restore the folder from a backup", err)
+			return treeState{}, fmt.Errorf("its tree state cannot be read: %w; restore the folder from a backup", err)
 		}
 	}
 	raw, err := os.ReadFile(filepath.Join(l.dir, "checkpoint"))
 	if errors.Is(err, fs.ErrNotExist) {
 		if stored.Size > 0 {
-			return tree{}, fmt.Errorf("it holds %d records and no checkpoint; restore the folder from a backup", stored.Size)
+			return treeState{}, fmt.Errorf("it holds %d records and no checkpoint; restore the folder from a backup", stored.Size)
 		}
 		return stored, nil
 	}
 	if err != nil {
-		return tree{}, err
+		return treeState{}, err
 	}
 	cp, err := l.parseCheckpoint(raw)
 	if err != nil {
-		return tree{}, fmt.Errorf("its checkpoint does not verify with the configured key %s (%w): configure the key and origin that this log began with, or another folder", l.verifierKey, err)
+		return treeState{}, fmt.Errorf("its checkpoint does not verify with the configured key %s (%w): configure the key and origin that this log began with, or another folder", l.verifierKey, err)
 	}
 	if cp.Size > stored.Size {
-		return tree{}, fmt.Errorf("its checkpoint speaks of %d records and the tree has %d: the folder is a mixture; restore it from a backup", cp.Size, stored.Size)
+		return treeState{}, fmt.Errorf("its checkpoint speaks of %d records and the tree has %d: the folder is a mixture; restore it from a backup", cp.Size, stored.Size)
+	}
+	if stored.Size > 0 && len(stored.Root) != tlog.HashSize {
+		return treeState{}, fmt.Errorf("its tree state has a root of %d bytes; restore the folder from a backup", len(stored.Root))
 	}
 	return stored, nil
 }
 
-// checkTree checks that the tiles along the tree's right edge are there and hash
-// to the stored root and to the published one: what a torn or mixed folder shows
-// at once. Tiles further left show when they are read.
-func (l *Log) checkTree(ctx context.Context, stored tree) error {
+// checkTree checks that the tiles along the tree's right edge hash to the stored
+// root, that the published tree is a beginning of it, and that the entries which
+// the next append writes again are those of the tree: what a torn or mixed folder
+// shows at once. What lies further left shows when it is read.
+func (l *Log) checkTree(ctx context.Context, stored treeState) error {
 	if stored.Size == 0 {
 		return nil
 	}
@@ -307,32 +356,21 @@ func (l *Log) checkTree(ctx context.Context, stored tree) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range []tree{stored, {Size: cp.Size, Root: cp.Root}} {
-		root, err := l.root(ctx, t.Size)
-		if err != nil {
-			return fmt.Errorf("its tiles cannot be read: %w; restore the folder from a backup", err)
-		}
-		if !bytes.Equal(root, t.Root) {
-			return fmt.Errorf("its tiles do not have the root that was recorded for %d records; restore the folder from a backup", t.Size)
-		}
+	hashes := l.hashes(ctx, stored.Size, stored.Root)
+	if _, err := hashes.ReadHashes(nil); err != nil {
+		return err
 	}
-	return nil
-}
-
-// root computes the root hash of the first size entries.
-func (l *Log) root(ctx context.Context, size uint64) ([]byte, error) {
-	if size == 0 {
-		return rfc6962.DefaultHasher.EmptyRoot(), nil
-	}
-	hashes, err := client.FetchRangeNodes(ctx, size, l.tile)
+	root, err := tlog.TreeHash(int64(cp.Size), hashes)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r, err := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewRange(0, size, hashes)
-	if err != nil {
-		return nil, err
+	if !bytes.Equal(root[:], cp.Root) {
+		return &DamageError{Files: []string{layout.CheckpointPath}, Problem: fmt.Sprintf("its root is not that of the first %d records", cp.Size)}
 	}
-	return r.GetRootHash(nil)
+	if n := stored.Size / layout.EntryBundleWidth * layout.EntryBundleWidth; n < stored.Size {
+		_, err = l.entries(ctx, hashes, stored.Size, n, stored.Size)
+	}
+	return err
 }
 
 // awaitCheckpoint waits until a checkpoint of at least size is published: what a
@@ -362,17 +400,23 @@ func (l *Log) Origin() string { return l.origin }
 // VerifierKey implements [accesslog.Log].
 func (l *Log) VerifierKey() string { return l.verifierKey }
 
-// Checkpoint implements [accesslog.Log].
+// Checkpoint implements [accesslog.Log]. A signature that was verified once is
+// not verified again.
 func (l *Log) Checkpoint(ctx context.Context) (accesslog.Checkpoint, error) {
 	raw, err := l.reader.ReadCheckpoint(ctx)
 	if err != nil {
 		return accesslog.Checkpoint{}, fmt.Errorf("read checkpoint of %s: %w", l.origin, err)
 	}
-	cp, err := l.parseCheckpoint(raw)
-	if err != nil {
-		return accesslog.Checkpoint{}, fmt.Errorf("read checkpoint of %s: %w", l.origin, err)
+	latest := l.latest.Load()
+	if latest == nil || !bytes.Equal(latest.Note, raw) {
+		cp, err := l.parseCheckpoint(raw)
+		if err != nil {
+			return accesslog.Checkpoint{}, fmt.Errorf("read checkpoint of %s: %w", l.origin, err)
+		}
+		latest = &accesslog.Checkpoint{Origin: cp.Origin, Size: cp.Size, Root: cp.Hash, Note: raw}
+		l.latest.Store(latest)
 	}
-	return accesslog.Checkpoint{Origin: cp.Origin, Size: cp.Size, Root: cp.Hash, Note: raw}, nil
+	return accesslog.Checkpoint{Origin: latest.Origin, Size: latest.Size, Root: bytes.Clone(latest.Root), Note: bytes.Clone(latest.Note)}, nil
 }
 
 func (l *Log) parseCheckpoint(raw []byte) (*log.Checkpoint, error) {
@@ -402,7 +446,7 @@ func (l *Log) Close(ctx context.Context) error {
 			l.closed = fmt.Errorf("close access log %s: %w", l.origin, ctx.Err())
 		}
 		l.stop()
-		l.closed = errors.Join(l.closed, l.lock.Close())
+		l.closed = errors.Join(l.closed, unlock(l.lock))
 	})
 	return l.closed
 }

@@ -23,14 +23,14 @@ var beijing = time.FixedZone("Asia/Shanghai", 8*60*60)
 // layouts of package time.
 type text map[string]string
 
-func mustText(lang string) text {
-	data, err := textFiles.ReadFile("text/" + lang + ".json")
+func mustText(files embed.FS, name string) text {
+	data, err := files.ReadFile(name)
 	if err != nil {
 		panic(fmt.Sprintf("web: %v", err))
 	}
 	var words text
 	if err := json.Unmarshal(data, &words); err != nil {
-		panic(fmt.Sprintf("web: text/%s.json: %v", lang, err))
+		panic(fmt.Sprintf("web: %s: %v", name, err))
 	}
 	return words
 }

@@ -1,5 +1,7 @@
-// Package web holds the public page that answers a scanned certificate link.
-// The page is one HTML document without scripts, cookies, forms or anything from
+// Package web holds the gateway's pages: the public one that answers a scanned
+// certificate link, and the one on which auditors trace the use of data.
+//
+// The public page is one HTML document without scripts, cookies, forms or anything from
 // another address. It says what is known and no more: a certificate that cannot
 // be checked is never shown as valid, nor as invalid.
 package web
@@ -71,7 +73,7 @@ func New(verify func(ctx context.Context, ref string) service.Verification, opti
 		texts: make(map[string]text),
 	}
 	for _, lang := range languages {
-		words := mustText(lang)
+		words := mustText(textFiles, "text/"+lang+".json")
 		funcs := template.FuncMap{"t": words.say}
 		p.texts[lang] = words
 		p.pages[lang] = template.Must(template.New("").Funcs(funcs).Parse(pageSource))

@@ -335,7 +335,7 @@ func TestValidityInWords(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := mustText("zh").validity(tt.period); got != tt.want {
+			if got := mustText(textFiles, "text/zh.json").validity(tt.period); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -612,7 +612,7 @@ func TestTextsHaveEqualKeys(t *testing.T) {
 		}
 	}
 	verbs := regexp.MustCompile(`%[a-z]`)
-	a, b := mustText("zh"), mustText("en")
+	a, b := mustText(textFiles, "text/zh.json"), mustText(textFiles, "text/en.json")
 	for key := range a {
 		if a[key] == "" || b[key] == "" {
 			t.Errorf("text %q is empty", key)

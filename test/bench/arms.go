@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -118,7 +119,7 @@ func (b *bench) makeGrant(ctx context.Context) error {
 	request := domain.ShareRequestContent{
 		ID: hex.EncodeToString(random), CatalogCode: c.Code, Items: []string{"status"}, Purpose: "benchmark", UseBasis: "benchmark",
 		ServiceItem: "000000000000", ShareMode: c.ShareMode, Period: domain.Period{From: from, To: from.AddDate(1, 0, 0)},
-		Quota: domain.Quota{Total: 1 << 40, PerDay: 1 << 40}, LetterDigest: domain.Digest([]byte("letter")), SecurityMeasures: "benchmark",
+		Quota: domain.Quota{Total: 1 << 40, PerDay: 1 << 40, PerMinute: 1 << 40}, LetterDigest: domain.Digest([]byte("letter")), SecurityMeasures: "benchmark",
 	}
 	if err := retry(ctx, func() error { return consumer.Call(ctx, "operator", "POST", "/v1/requests", request, 201, nil) }); err != nil {
 		return err
@@ -192,20 +193,24 @@ func (b *bench) figures(ctx context.Context) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
+	search, err := b.search(ctx, b.set.Entries)
+	if err != nil {
+		return nil, err
+	}
 	firsts := func(pairs ...[2]sample) (s []sample) {
 		for _, p := range pairs {
 			s = append(s, p[0])
 		}
 		return s
 	}
-	return []figure{
+	return append([]figure{
 		value("tx.raw", "tx/s", "fabric-gateway client, the baseline", firsts(slices.Concat(gateway, access, catalog)...)),
 		ratio("gateway.rest_vs_raw", "≥ 0.95", gateway),
 		value("read.evaluate", "reads/s", "–", firsts(verify...)),
 		ratio("verify.cached_vs_uncached", "≥ 50", verify),
 		ratio("access.records_vs_tx", "≥ 100", access),
 		ratio("catalog.batch_vs_single", "≥ 20", catalog),
-	}, nil
+	}, search...), nil
 }
 
 // during runs call from clients goroutines, for the warm-up and then the
@@ -479,11 +484,12 @@ func (b *bench) records(ctx context.Context) (sample, error) {
 func (b *bench) record() map[string]any {
 	n := b.sequence.Add(1)
 	digest := domain.Digest([]byte(strconv.FormatInt(n, 10)))
+	at := time.Now().UTC().Truncate(time.Millisecond)
 	return map[string]any{
 		"direction": "provider", "callId": fmt.Sprintf("bench-%020d", n), "grantId": b.grant.ID, "catalogCode": b.grant.CatalogCode,
 		"catalogVersion": b.grant.CatalogVersion, "items": b.grant.Items, "provider": b.grant.Provider, "consumer": b.grant.Consumer,
 		"purpose": b.grant.Purpose, "serviceItem": b.grant.ServiceItem, "caseRef": "", "system": "benchmark", "operator": "op-1", "operatorRole": "clerk",
-		"subjectRef": "", "recordCount": 1, "requestDigest": digest, "responseDigest": digest, "at": time.Now().UTC().Truncate(time.Millisecond), "result": "ok",
+		"subjectRef": "", "recordCount": 1, "requestDigest": digest, "responseDigest": digest, "at": at, "respondedAt": at, "legalBasis": "benchmark", "channel": "api", "result": "ok",
 	}
 }
 
@@ -530,11 +536,19 @@ func (b *bench) checkInclusion(ctx context.Context, last uint64) error {
 		if err := g.Call(ctx, "auditor", "GET", path, nil, 200, &entry); err != nil {
 			return err
 		}
-		res, err := g.Do(ctx, "auditor", "GET", path+"/proof", nil)
-		if err != nil {
+		// Another department's gateway has seen the anchor; this one may be behind.
+		var text []byte
+		if err := retry(ctx, func() error {
+			res, err := g.Do(ctx, "auditor", "GET", path+"/proof", nil)
+			if err == nil && res.Status != http.StatusOK {
+				err = fmt.Errorf("%s/proof: status %d: %.300s", path, res.Status, res.Body)
+			}
+			text = res.Body
+			return err
+		}); err != nil {
 			return err
 		}
-		if err := verifyInclusion(entry.Record, index, res.Body, trust.Departments[i]); err != nil {
+		if err := verifyInclusion(entry.Record, index, text, trust.Departments[i]); err != nil {
 			return fmt.Errorf("record %d: %w", index, err)
 		}
 	}

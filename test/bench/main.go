@@ -32,6 +32,7 @@ type settings struct {
 	Clients     int           `json:"clients"`
 	BatchSize   int           `json:"recordsPerRequest"`
 	Departments int           `json:"departments"`
+	Entries     int           `json:"searchedEntries"`
 }
 
 // probe is what the machine could do at one moment.
@@ -93,9 +94,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	set := settings{Window: 8 * time.Second, WarmUp: 3 * time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4}
+	set := settings{Window: 8 * time.Second, WarmUp: 3 * time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4, Entries: 20_000}
 	if *full {
 		set.Window, set.WarmUp, set.Cycles = 60*time.Second, 15*time.Second, 3
+		set.Entries = 100_000
 	}
 	root, err := filepath.Abs(".")
 	if err != nil {

@@ -80,7 +80,7 @@ func browse(t *testing.T, url string, flags ...string) (stdout, console string) 
 // screenshot opens url in a window of width × height and returns the picture,
 // and the document and the console messages as [browse] does. With
 // ZHENGLIAN_SCREENSHOTS=folder the pictures are kept there, for people.
-func screenshot(t *testing.T, url, name string, width, height int) (img image.Image, dom, console string) {
+func screenshot(t *testing.T, url, name string, width, height int, flags ...string) (img image.Image, dom, console string) {
 	t.Helper()
 	folder := os.Getenv("ZHENGLIAN_SCREENSHOTS")
 	if folder == "" {
@@ -90,7 +90,8 @@ func screenshot(t *testing.T, url, name string, width, height int) (img image.Im
 	if err != nil {
 		t.Fatal(err)
 	}
-	dom, console = browse(t, url, "--dump-dom", "--screenshot="+path, fmt.Sprintf("--window-size=%d,%d", width, height))
+	flags = append([]string{"--dump-dom", "--screenshot=" + path, fmt.Sprintf("--window-size=%d,%d", width, height)}, flags...)
+	dom, console = browse(t, url, flags...)
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatalf("no screenshot: %v", err)

@@ -225,7 +225,7 @@ func request(t *testing.T, f *flow) {
 	body := domain.ShareRequestContent{
 		ID: f.requestID, CatalogCode: f.code, Items: []string{"登记状态"}, Purpose: "婚姻登记核验",
 		UseBasis: "《婚姻登记条例》", ServiceItem: "000512001000", ShareMode: "platform_api",
-		Period: domain.Period{From: from, To: from.AddDate(1, 0, 0)}, Quota: domain.Quota{Total: 100_000, PerDay: 100_000},
+		Period: domain.Period{From: from, To: from.AddDate(1, 0, 0)}, Quota: domain.Quota{Total: 100_000, PerDay: 100_000, PerMinute: 100_000},
 		LetterDigest: domain.Digest([]byte("application letter")), SecurityMeasures: "专线传输，结果不落地",
 	}
 	var w consortium.Written[domain.ShareRequest]
@@ -305,7 +305,8 @@ func accessRecord(g domain.Grant, direction domain.Direction, call string, at ti
 		Items: g.Items, Provider: g.Provider, Consumer: g.Consumer, Purpose: g.Purpose, ServiceItem: g.ServiceItem,
 		System: "marriage-registration", Operator: "op-7f3a", OperatorRole: "clerk", RecordCount: 1,
 		RequestDigest: domain.Digest([]byte("request " + call)), ResponseDigest: domain.Digest([]byte("response " + call)),
-		At: at.UTC().Truncate(time.Millisecond), Result: "ok",
+		LegalBasis: "《婚姻登记条例》", Channel: domain.ChannelAPI,
+		At: at.UTC().Truncate(time.Millisecond), RespondedAt: at.UTC().Truncate(time.Millisecond), Result: "ok",
 	}
 }
 
@@ -320,6 +321,7 @@ func inputs(t *testing.T, records ...domain.AccessRecord) map[string]any {
 		must(t, json.Unmarshal(data, &list[i]))
 		delete(list[i], "schema")
 		delete(list[i], "loggedAt")
+		delete(list[i], "grantSeq")
 	}
 	return map[string]any{"records": list}
 }

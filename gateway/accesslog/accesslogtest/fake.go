@@ -5,6 +5,7 @@ package accesslogtest
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,7 +27,8 @@ const Origin = "zhenglian.example/log/police"
 type Log struct {
 	// Fault, when set, is asked before every append of n entries and says
 	// whether they are stored and what the caller is told: stored and an error
-	// means that the answer was lost. Set it before the log is used.
+	// means that the answer was lost; an [*accesslog.BusyError] goes with nothing
+	// stored. Set it before the log is used.
 	Fault func(n int) (apply bool, err error)
 
 	signer      note.Signer
@@ -40,7 +42,10 @@ type Log struct {
 	closed  bool
 }
 
-var _ accesslog.Log = (*Log)(nil)
+var (
+	_ accesslog.Log   = (*Log)(nil)
+	_ accesslog.Tiles = (*Log)(nil)
+)
 
 // New returns an empty log under [Origin] with a new key.
 func New() *Log { return NewNamed(Origin) }
@@ -200,6 +205,50 @@ func (l *Log) ConsistencyProof(ctx context.Context, from, to uint64) ([][]byte, 
 		return nil, err
 	}
 	return bytesOf(proof), nil
+}
+
+// Tile implements [accesslog.Tiles].
+func (l *Log) Tile(ctx context.Context, level, index uint64, width uint8) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, err := l.covered(ctx, level, index, width)
+	if err != nil {
+		return nil, err
+	}
+	return tlog.ReadTileData(tlog.Tile{H: tileHeight, L: int(level), N: int64(index), W: n}, reader(l.hashes))
+}
+
+// EntryBundle implements [accesslog.Tiles].
+func (l *Log) EntryBundle(ctx context.Context, index uint64, width uint8) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, err := l.covered(ctx, 0, index, width)
+	if err != nil {
+		return nil, err
+	}
+	var bundle []byte
+	for _, e := range l.entries[index<<tileHeight:][:n] {
+		bundle = append(binary.BigEndian.AppendUint16(bundle, uint16(len(e))), e...)
+	}
+	return bundle, nil
+}
+
+const tileHeight = 8
+
+// covered answers the number of hashes that a tile of width has, when the
+// published tree has them.
+func (l *Log) covered(ctx context.Context, level, index uint64, width uint8) (int, error) {
+	n := int(width)
+	if n == 0 {
+		n = 1 << tileHeight
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if last := uint64(l.size) >> min(level*tileHeight, 63); level >= 8 || index >= 1<<32 || index<<tileHeight+uint64(n) > last {
+		return 0, &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("tile %d of level %d with width %d is not in the tree of size %d", index, level, n, l.size)}
+	}
+	return n, nil
 }
 
 func bytesOf(hashes []tlog.Hash) [][]byte {

@@ -12,6 +12,10 @@ func TestConformance(t *testing.T) {
 	accesslogtest.Run(t, func(*testing.T) accesslog.Log { return accesslogtest.New() })
 }
 
+func TestTiles(t *testing.T) {
+	accesslogtest.RunTiles(t, func(*testing.T) accesslogtest.TiledLog { return accesslogtest.New() })
+}
+
 func TestFault(t *testing.T) {
 	lost := errors.New("lost")
 	for name, apply := range map[string]bool{"before": false, "after": true} {

@@ -142,7 +142,7 @@ func (g generator) transaction(i int) domain.Transaction {
 func (g generator) writes(i int) []any {
 	provider, consumer := pick(g, departments...), pick(g, departments...)
 	record := g.IntN(120)
-	switch g.IntN(9) {
+	switch g.IntN(10) {
 	case 0:
 		return []any{"dept~" + string(provider), domain.Department{Code: provider, MSPID: mspIDs[i%4], NameZh: "部门"}, "members~all", domain.Members{Lead: provider}}
 	case 1, 2, 3:
@@ -166,6 +166,9 @@ func (g generator) writes(i int) []any {
 			"anchor~" + domain.AnchorID(provider, size), domain.Anchor{Owner: provider, Size: size, Counts: counts},
 		}
 	}
+	if g.IntN(2) == 0 {
+		return g.alarm(provider, record)
+	}
 	event, year, version := pick(g, domain.DeadlineEvents...), 2024+g.IntN(3), 1+g.IntN(12)
 	return []any{
 		fmt.Sprintf("cal~%d", year), domain.Calendar{Year: year, Version: version},
@@ -174,6 +177,12 @@ func (g generator) writes(i int) []any {
 		"rulev~" + domain.VersionID(string(event), version), domain.DeadlineRule{Event: event, Version: version},
 		"op~" + domain.OperationID(provider, digest("operation %d", i)[:32]), domain.Operation{Operation: digest("operation %d", i)[:32]},
 	}
+}
+
+func (g generator) alarm(about domain.DepartmentCode, n int) []any {
+	id, seq := digest("alarm %d", n)[:32], 1+g.IntN(2)
+	a := domain.Alarm{ID: id, Kind: pick(g, domain.AlarmKinds...), About: about, Seq: seq, State: pick(g, domain.AlarmOpen, domain.AlarmClosed)}
+	return []any{"alarm~" + id, a, "alarme~" + domain.EventID(id, seq), domain.AlarmEvent{AlarmID: id, Seq: seq, State: a.State}}
 }
 
 // clock is a time limit that runs, has stopped, or is none.

@@ -45,12 +45,18 @@ func Run(t *testing.T, open func(t *testing.T) index.Index) {
 		{"wait for a block", testWait},
 		{"access comes in order", testAccessOrder},
 		{"trace", testTrace},
+		{"entries and calls", testEntriesAndCalls},
 		{"grant use", testGrantUse},
+		{"grant history", testGrantHistory},
+		{"judged", testJudged},
 		{"grant counts", testGrantCounts},
 		{"cancelled", testCancelled},
 		{"concurrent use", testConcurrent},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t, open(t))
+		})
 	}
 }
 
@@ -105,9 +111,19 @@ func testEmpty(t *testing.T, x index.Index) {
 	if got, err := x.GrantCounts(ctx, 0, 0); err != nil || len(got) != 0 {
 		t.Errorf("GrantCounts = %v, %v, want none", got, err)
 	}
-	if total, recent, err := x.GrantUse(ctx, "g", domain.DirectionProvider, Epoch); err != nil || total != 0 || recent != 0 {
-		t.Errorf("GrantUse = %d, %d, %v, want 0", total, recent, err)
+	if total, today, minute, err := x.GrantUse(ctx, "g", domain.DirectionProvider, Epoch, Epoch); err != nil || total != 0 || today != 0 || minute != 0 {
+		t.Errorf("GrantUse = %d, %d, %d, %v, want 0", total, today, minute, err)
 	}
+	if got, err := x.GrantHistory(ctx, "g", domain.DirectionProvider, Epoch); err != nil || !cmp.Equal(got, domain.GrantHistory{}) {
+		t.Errorf("GrantHistory = %+v, %v, want none", got, err)
+	}
+	if got, err := x.Entries(ctx, 0, 1000); err != nil || len(got) != 0 {
+		t.Errorf("Entries = %v, %v, want none", got, err)
+	}
+	if got, err := x.FindCalls(ctx, []string{"c"}, domain.DirectionProvider); err != nil || len(got) != 0 {
+		t.Errorf("FindCalls = %v, %v, want none", got, err)
+	}
+	wantNumber(t, "Judged", x.Judged, 0)
 }
 
 func testOrder(t *testing.T, x index.Index) {
@@ -236,6 +252,8 @@ func testFilters(t *testing.T, x index.Index) {
 		"anchor~civil~7", domain.Anchor{Owner: "civil", Size: 7},
 		"dept~civil", domain.Department{Code: "civil"},
 		"log~civil", domain.LogRegistration{Owner: "civil"},
+		"alarm~f", domain.Alarm{About: "civil", State: domain.AlarmOpen},
+		"alarm~g", domain.Alarm{About: "civil", State: domain.AlarmClosed},
 	)))
 	for _, test := range []struct {
 		name   string
@@ -264,6 +282,8 @@ func testFilters(t *testing.T, x index.Index) {
 		{"certificate: state", domain.KindCertificate, index.Filter{State: "revoked"}, "y"},
 		{"anchor: owner", domain.KindAnchor, index.Filter{Department: "police"}, "police~5"},
 		{"anchor: all, in order of ID", domain.KindAnchor, index.Filter{}, "civil~7 police~5"},
+		{"alarm: about", domain.KindAlarm, index.Filter{Department: "civil"}, "f g"},
+		{"alarm: state", domain.KindAlarm, index.Filter{Department: "civil", State: "open"}, "f"},
 		{"department", domain.KindDepartment, index.Filter{}, "civil"},
 		{"log", domain.KindLog, index.Filter{}, "civil"},
 		{"grant filter on a kind without", domain.KindCatalogEntry, index.Filter{GrantID: "1"}, ""},
@@ -588,22 +608,26 @@ func testGrantUse(t *testing.T, x index.Index) {
 	grants := []string{all[1].Record.GrantID, all[12].Record.GrantID, "none"}
 	for _, grant := range grants {
 		for _, direction := range []domain.Direction{domain.DirectionProvider, domain.DirectionConsumer} {
-			for name, since := range map[string]time.Time{
-				"always": {}, "whole hour": Epoch.Add(time.Hour), "within an hour": Epoch.Add(80 * time.Minute), "a nanosecond later": Epoch.Add(time.Hour + 1),
-				"last minute": Epoch.Add(9000*time.Second - time.Minute), "future": Epoch.Add(24 * time.Hour), "before 1970": time.Date(1900, 1, 1, 0, 30, 0, 0, time.UTC),
-			} {
-				var wantTotal, wantRecent int64
+			since := map[string]time.Time{
+				"always": {}, "whole hour": Epoch.Add(time.Hour), "within an hour": Epoch.Add(80 * time.Minute), "within a minute": Epoch.Add(80*time.Minute + 13*time.Second),
+				"a nanosecond later": Epoch.Add(time.Hour + 1), "last minute": Epoch.Add(9000*time.Second - time.Minute), "future": Epoch.Add(24 * time.Hour),
+				"before 1970": time.Date(1900, 1, 1, 0, 30, 0, 0, time.UTC),
+			}
+			count := func(since time.Time) (n int64) {
 				for _, e := range all {
-					if r := e.Record; r.GrantID == grant && r.Direction == direction && r.Result == "ok" {
-						wantTotal++
-						if !r.At.Before(since.Truncate(time.Microsecond)) {
-							wantRecent++
-						}
+					if r := e.Record; r.GrantID == grant && r.Direction == direction && r.Result == "ok" && !r.At.Before(since.Truncate(time.Microsecond)) {
+						n++
 					}
 				}
-				total, recent, err := x.GrantUse(t.Context(), grant, direction, since)
-				if err != nil || total != wantTotal || recent != wantRecent {
-					t.Errorf("GrantUse(%.6s, %s, %s) = %d, %d, %v, want %d, %d", grant, direction, name, total, recent, err, wantTotal, wantRecent)
+				return n
+			}
+			for name, day := range since {
+				for minuteName, minute := range since {
+					want := [3]int64{count(since["always"]), count(day), count(minute)}
+					total, today, recent, err := x.GrantUse(t.Context(), grant, direction, day, minute)
+					if got := [3]int64{total, today, recent}; err != nil || got != want {
+						t.Errorf("GrantUse(%.6s, %s, %s, %s) = %d, %v, want %d", grant, direction, name, minuteName, got, err, want)
+					}
 				}
 			}
 		}

@@ -113,6 +113,9 @@ func (r *modelRecord) matches(f index.Filter) bool {
 	case domain.KindCertificate:
 		c := parse[domain.Certificate](r.Value)
 		owner, state = c.Issuer, string(c.Status)
+	case domain.KindAlarm:
+		a := parse[domain.Alarm](r.Value)
+		owner, state = a.About, string(a.State)
 	}
 	due := r.due()
 	return (f.Department == "" || f.Department == provider || f.Department == consumer || f.Department == owner) &&

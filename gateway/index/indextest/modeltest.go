@@ -43,7 +43,7 @@ func testFilterCombinations(t *testing.T, x index.Index) {
 	late := Epoch.AddDate(0, 0, 12)
 	id := digest("request %d", 3)[:32]
 	found := map[domain.RecordKind]int{}
-	for _, kind := range []domain.RecordKind{domain.KindCatalogEntry, domain.KindRequest, domain.KindGrant, domain.KindCertificate} {
+	for _, kind := range []domain.RecordKind{domain.KindCatalogEntry, domain.KindRequest, domain.KindGrant, domain.KindCertificate, domain.KindAlarm} {
 		for i := range 1 << 9 {
 			if bits.OnesCount(uint(i)) > 4 {
 				continue
@@ -54,7 +54,7 @@ func testFilterCombinations(t *testing.T, x index.Index) {
 				func() { f.Provider = "civil" },
 				func() { f.Consumer = "police" },
 				func() {
-					f.State = map[domain.RecordKind]string{domain.KindCatalogEntry: "published", domain.KindRequest: "accepted"}[kind]
+					f.State = map[domain.RecordKind]string{domain.KindCatalogEntry: "published", domain.KindRequest: "accepted", domain.KindAlarm: "open"}[kind]
 				},
 				func() { f.ShareType = domain.Conditional },
 				func() { f.Text = "登记" },
@@ -218,12 +218,12 @@ func testEvents(t *testing.T, x index.Index) {
 	m := modelled(t, x)
 	longest := 0
 	for _, kind := range []domain.RecordKind{
-		domain.KindCatalogEvent, domain.KindCatalogVersion, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindCertificateEvent,
+		domain.KindCatalogEvent, domain.KindCatalogVersion, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindAlarmEvent, domain.KindCertificateEvent,
 		domain.KindCalendarVersion, domain.KindRuleVersion, domain.KindAnchor,
 	} {
 		ofs := []string{"nothing", "", "2025", string(domain.DeadlineMediation), "civil", digest("request %d", 1)[:32], digest("certificate %d", 1)[:32]}
 		for n := range 20 {
-			ofs = append(ofs, CatalogContent(n).Code, digest("request %d", n)[:32])
+			ofs = append(ofs, CatalogContent(n).Code, digest("request %d", n)[:32], digest("alarm %d", n)[:32])
 		}
 		for _, of := range ofs {
 			want := m.events(kind, of)

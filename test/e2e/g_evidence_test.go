@@ -1,0 +1,295 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/test/consortium"
+)
+
+// TestEvidenceOnce logs one call twice, and another under the same call
+// identifier: the first answers the same receipt, the second is refused.
+func TestEvidenceOnce(t *testing.T) {
+	grant := replayGrant(t)
+	police := net.Gateway("police")
+	r := accessRecord(grant, domain.DirectionProvider, "call-"+randomHex(t, 8), time.Now())
+	var first, again receipts
+	must(t, police.Call(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, r), 201, &first))
+	must(t, police.Call(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, r), 201, &again))
+	if again.Receipts[0].Index != first.Receipts[0].Index || again.Receipts[0].LeafHash != first.Receipts[0].LeafHash {
+		t.Errorf("logged as %+v, then as %+v", first.Receipts[0], again.Receipts[0])
+	}
+	other := r
+	other.RecordCount = 7
+	res, err := police.Do(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, other))
+	must(t, err)
+	if res.Status != http.StatusConflict {
+		t.Errorf("another use under the same call: status %d: %s", res.Status, res.Body)
+	}
+}
+
+// TestPreferAnchored waits for the anchor that covers a record.
+func TestPreferAnchored(t *testing.T) {
+	grant := replayGrant(t)
+	r := accessRecord(grant, domain.DirectionProvider, "call-"+randomHex(t, 8), time.Now())
+	started := time.Now()
+	res, err := net.Gateway("police").DoWith(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, r), http.Header{"Prefer": {"anchored"}})
+	must(t, err)
+	var got struct {
+		Receipts []struct {
+			Index        int64  `json:"index"`
+			AnchoredSize *int64 `json:"anchoredSize"`
+		} `json:"receipts"`
+	}
+	must(t, json.Unmarshal(res.Body, &got))
+	if res.Status != http.StatusCreated || res.Header.Get("Preference-Applied") != "anchored" || len(got.Receipts) != 1 ||
+		got.Receipts[0].AnchoredSize == nil || *got.Receipts[0].AnchoredSize <= got.Receipts[0].Index {
+		t.Errorf("status %d, %q: %s", res.Status, res.Header.Get("Preference-Applied"), res.Body)
+	}
+	t.Logf("anchored after %s", time.Since(started).Round(time.Millisecond))
+}
+
+// TestRevokedGrantIsRefused revokes a grant through the lead's gateway and uses it
+// at the provider's without pause: two seconds later nothing is released.
+func TestRevokedGrantIsRefused(t *testing.T) {
+	grant := replayGrant(t)
+	awaitSeen(t, "bigdata", "/v1/grants/"+grant.ID)
+	use := func() int {
+		r := accessRecord(grant, domain.DirectionProvider, "call-"+randomHex(t, 8), time.Now())
+		res, err := net.Gateway("police").Do(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, r))
+		must(t, err)
+		return res.Status
+	}
+	if status := use(); status != http.StatusCreated {
+		t.Fatalf("before: status %d", status)
+	}
+	must(t, net.Gateway("bigdata").Call(t.Context(), "reviewer", "POST", "/v1/grants/"+grant.ID+"/actions/revoke", map[string]any{"reason": "用途不符"}, 200, nil))
+	revoked := time.Now()
+	last := time.Duration(0)
+	for time.Since(revoked) < 4*time.Second {
+		began := time.Since(revoked)
+		switch status := use(); status {
+		case http.StatusCreated:
+			last = began
+		case http.StatusForbidden:
+		default:
+			t.Fatalf("status %d", status)
+		}
+	}
+	t.Logf("the last release began %s after the revocation was answered", last.Round(time.Millisecond))
+	if last > 2*time.Second {
+		t.Errorf("released %s after the revocation, want at most 2 s", last)
+	}
+}
+
+// TestGatewayKilled kills a department's gateway at random moments while records
+// are logged and sent again until they are acknowledged: each call is in the log
+// once, at the index that it was promised.
+func TestGatewayKilled(t *testing.T) {
+	const kills = 8
+	grant := replayGrant(t)
+	police := net.Gateway("police")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	promised := map[string]int64{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	run := randomHex(t, 4)
+	for client := range 4 {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				var batch []domain.AccessRecord
+				for i := range 25 {
+					batch = append(batch, accessRecord(grant, domain.DirectionProvider, fmt.Sprintf("kill-%s-%d-%d-%d", run, client, n, i), time.Now()))
+				}
+				body := inputs(t, batch...)
+				for ctx.Err() == nil {
+					var got receipts
+					if err := police.Call(ctx, "operator", "POST", "/v1/access-records", body, 201, &got); err != nil {
+						time.Sleep(50 * time.Millisecond) // the gateway is down; it comes back by itself
+						continue
+					}
+					mu.Lock()
+					for _, r := range got.Receipts {
+						promised[r.CallID] = r.Index
+					}
+					mu.Unlock()
+					break
+				}
+			}
+		})
+	}
+	for range kills {
+		time.Sleep(time.Duration(200+rand.IntN(1500)) * time.Millisecond)
+		must(t, net.Kill("police", consortium.GatewayOf))
+		await(t, "the gateway is back by itself", 60*time.Second, func() (bool, string) {
+			res, err := police.Do(ctx, "", "GET", "/readyz", nil)
+			return err == nil && res.Status == http.StatusOK, fmt.Sprint(err, res.Status)
+		})
+	}
+	close(stop)
+	wg.Wait()
+	if ctx.Err() != nil {
+		t.Fatal(ctx.Err())
+	}
+	t.Logf("%d records acknowledged over %d kills", len(promised), kills)
+	// The trace reads the index, which has the log's last entries a moment later.
+	var last int64
+	for _, index := range promised {
+		last = max(last, index)
+	}
+	await(t, "the last record is indexed", 15*time.Second, func() (bool, string) {
+		res, err := police.Do(ctx, "auditor", "GET", fmt.Sprintf("/v1/audit/trace?limit=1&grantId=%s", grant.ID), nil)
+		var page struct {
+			Items []struct {
+				Index int64 `json:"index"`
+			} `json:"items"`
+		}
+		if err == nil {
+			err = json.Unmarshal(res.Body, &page)
+		}
+		return err == nil && len(page.Items) == 1 && page.Items[0].Index >= last, fmt.Sprint(err, page)
+	})
+	seen := map[string]int64{}
+	for cursor := ""; ; {
+		var page struct {
+			Items []struct {
+				Index  int64               `json:"index"`
+				Record domain.AccessRecord `json:"record"`
+			} `json:"items"`
+			Next string `json:"next"`
+		}
+		must(t, police.Call(ctx, "auditor", "GET", "/v1/audit/trace?limit=200&grantId="+grant.ID+after(cursor), nil, 200, &page))
+		for _, row := range page.Items {
+			if !strings.HasPrefix(row.Record.CallID, "kill-"+run) {
+				continue
+			}
+			if before, twice := seen[row.Record.CallID]; twice {
+				t.Errorf("call %s is in the log at %d and %d", row.Record.CallID, before, row.Index)
+			}
+			seen[row.Record.CallID] = row.Index
+		}
+		if cursor = page.Next; cursor == "" {
+			break
+		}
+	}
+	lost := 0
+	for call, index := range promised {
+		if at, ok := seen[call]; !ok || at != index {
+			lost++
+		}
+	}
+	if lost > 0 || len(seen) != len(promised) {
+		t.Errorf("%d of %d acknowledged records are not at their index; the log has %d calls", lost, len(promised), len(seen))
+	}
+}
+
+// TestAudit pulls all departments' logs, checks them, asks what is in them,
+// exports a part and verifies the export with no network.
+func TestAudit(t *testing.T) {
+	trailFile := filepath.Join(t.TempDir(), "trail.sqlite")
+	started := time.Now()
+	out, err := net.Run(t.Context(), "zhenglian", "audit", "pull", "--state", net.State, "--trail", trailFile)
+	must(t, err)
+	t.Logf("pulled in %s:\n%s", time.Since(started).Round(time.Millisecond), out)
+	out, err = net.Run(t.Context(), "zhenglian", "audit", "trace", "--trail", trailFile, "--writer", "police", "--limit", "5", "--json")
+	must(t, err)
+	if !strings.Contains(string(out), `"police"`) {
+		t.Errorf("the trace has no record of police:\n%.1000s", out)
+	}
+	_, err = net.Run(t.Context(), "zhenglian", "audit", "reconcile", "--trail", trailFile)
+	must(t, err)
+	folder := filepath.Join(t.TempDir(), "evidence")
+	_, err = net.Run(t.Context(), "zhenglian", "audit", "export", "--state", net.State, "--trail", trailFile, "--range", "police=0:300", "--out", folder)
+	must(t, err)
+	trust := filepath.Join(net.State, "trust", "consortium.json")
+	out, err = net.Run(t.Context(), "zhenglian", "verify", folder, "--trust", trust)
+	must(t, err)
+	t.Logf("%s", out)
+	tampered := false
+	must(t, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || tampered || entry.IsDir() || !strings.Contains(path, "entries") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		data[len(data)/2] ^= 1
+		tampered = true
+		return os.WriteFile(path, data, 0o600)
+	}))
+	if !tampered {
+		t.Fatal("the evidence folder has no file of entries")
+	}
+	if out, err := net.Run(t.Context(), "zhenglian", "verify", folder, "--trust", trust); err == nil {
+		t.Errorf("a changed entry was verified:\n%s", out)
+	}
+}
+
+// TestTamperedLogIsReported changes a hash tile of a running log on disk: the
+// other departments' gateways raise an alarm on the ledger, which the lead closes
+// once the tile is back.
+func TestTamperedLogIsReported(t *testing.T) {
+	tile := filepath.Join(net.State, "departments", "police", "gateway", "data", "log", "tile", "0", "000")
+	whole, err := os.ReadFile(tile)
+	must(t, err)
+	open := func() []consortium.Written[domain.Alarm] {
+		var list struct {
+			Items []consortium.Written[domain.Alarm] `json:"items"`
+		}
+		must(t, net.Gateway("civil").Call(t.Context(), "auditor", "GET", "/v1/alarms?limit=200&state=open&department=police", nil, 200, &list))
+		return slices.DeleteFunc(list.Items, func(a consortium.Written[domain.Alarm]) bool {
+			return a.Record.Kind != domain.AlarmChangedEntry && a.Record.Kind != domain.AlarmMissingTile
+		})
+	}
+	if before := open(); len(before) != 0 {
+		t.Fatalf("alarms before anything was touched: %+v", before)
+	}
+	broken := bytes.Clone(whole)
+	broken[40] ^= 1
+	must(t, os.WriteFile(tile, broken, 0o600))
+	changed := time.Now()
+	restore := sync.OnceFunc(func() { must(t, os.WriteFile(tile, whole, 0o600)) })
+	defer restore()
+	var raised []consortium.Written[domain.Alarm]
+	await(t, "an alarm about the changed tile", 120*time.Second, func() (bool, string) {
+		raised = open()
+		return len(raised) > 0, "none"
+	})
+	alarm := raised[0].Record
+	t.Logf("%s about %s %s, raised by %s after %s: %s", alarm.Kind, alarm.About, alarm.Subject, alarm.Department, time.Since(changed).Round(time.Millisecond), alarm.Figures)
+	restore()
+	if alarm.Department == "police" || !strings.HasPrefix(alarm.Subject, "tile/") {
+		t.Errorf("the alarm is %+v", alarm)
+	}
+	path := "/v1/alarms/" + alarm.ID
+	res, err := net.Gateway("police").Do(t.Context(), "reviewer", "POST", path+"/actions/close", map[string]any{"finding": "自行关闭"})
+	must(t, err)
+	if res.Status != http.StatusForbidden {
+		t.Errorf("the department closed the alarm about itself: status %d: %s", res.Status, res.Body)
+	}
+	awaitSeen(t, "bigdata", path)
+	must(t, net.Gateway("bigdata").Call(t.Context(), "reviewer", "POST", path+"/actions/close", map[string]any{"finding": "已恢复并核对"}, 200, nil))
+}
