@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -363,7 +364,13 @@ func TestSearchInboxIndicators(t *testing.T) {
 func TestIndexRebuild(t *testing.T) {
 	must(t, net.Kill("police", consortium.GatewayOf))
 	stop := hold(t, "police", consortium.GatewayOf)
-	defer stop()
+	defer func() { // the tests after this one need the gateway
+		stop()
+		await(t, "the gateway is back", 60*time.Second, func() (bool, string) {
+			res, err := net.Gateway("police").Do(context.Background(), "", "GET", "/readyz", nil)
+			return err == nil && res.Status == http.StatusOK, fmt.Sprint(err, res.Status)
+		})
+	}()
 	out, err := net.Run(t.Context(), "zhenglian", "index", "rebuild", "--check", "--config",
 		filepath.Join(net.State, "departments", "police", "gateway", "gateway.json"))
 	must(t, err)
@@ -371,9 +378,4 @@ func TestIndexRebuild(t *testing.T) {
 	if !strings.Contains(string(out), "equal") {
 		t.Errorf("the rebuilt index was not found equal:\n%s", out)
 	}
-	stop()
-	await(t, "the gateway is back", 60*time.Second, func() (bool, string) {
-		res, err := net.Gateway("police").Do(t.Context(), "", "GET", "/readyz", nil)
-		return err == nil && res.Status == http.StatusOK, fmt.Sprint(err, res.Status)
-	})
 }
