@@ -166,11 +166,8 @@ func TestRoundTrip(t *testing.T) {
 		for i := range contents {
 			contents[i].Code = fmt.Sprintf("%s%02d", contents[i].Code[:9], i)
 		}
-		for _, c := range contents {
-			if c.Validate() != nil {
-				rt.Skip("the numbered code is too long, or is related")
-			}
-		}
+		// With its new code an entry may be related to itself.
+		contents = slices.DeleteFunc(contents, func(c domain.CatalogContent) bool { return c.Validate() != nil })
 		for _, format := range writable {
 			var buf bytes.Buffer
 			var err error

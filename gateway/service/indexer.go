@@ -24,8 +24,7 @@ const (
 	contactEvery = 500 * time.Millisecond
 
 	// contactWait bounds how long a contact waits for the departments to answer,
-	// and then for the index to have what the
-	// departments have.
+	// and then for the index to have what they have.
 	contactWait = 2 * time.Second
 
 	// FreshFor is how old the last contact with the ledger may be for the index
