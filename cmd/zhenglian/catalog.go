@@ -198,8 +198,13 @@ func (c *catalogImportCmd) work() (*catalogWork, error) {
 	if token, err = readToken(c.ReviewerTokenFile, string(domain.RoleReviewer)); err != nil {
 		return nil, err
 	}
-	w.reviewer, err = newGatewayClient(c.ReviewerGateway, token, c.Patience)
-	return w, err
+	if w.reviewer, err = newGatewayClient(c.ReviewerGateway, token, c.Patience); err != nil {
+		return nil, err
+	}
+	// A reviewer's gateway may be a block behind the operator's.
+	w.operator.latest = new(latestBlock)
+	w.reviewer.latest = w.operator.latest
+	return w, nil
 }
 
 // importRun is one run of an import.

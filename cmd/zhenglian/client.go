@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/zhenglian/zhenglian/api"
@@ -35,6 +36,31 @@ type gatewayClient struct {
 	url      string
 	patience time.Duration                                          // how long one call may be tried
 	pause    func(ctx context.Context, d time.Duration) (err error) // sleeps; tests replace it
+	latest   *latestBlock                                           // nil: every answer may be of any block
+}
+
+// latestBlock is the last block that some client wrote into. Clients that share
+// one see one another's writes, although each asks another department's gateway.
+type latestBlock struct{ number atomic.Uint64 }
+
+func (l *latestBlock) note(number uint64) {
+	for {
+		known := l.number.Load()
+		if known >= number || l.number.CompareAndSwap(known, number) {
+			return
+		}
+	}
+}
+
+// after asks the gateway to answer from no earlier block. It does nothing on nil
+// and before the first write.
+func (l *latestBlock) after(r *http.Request) {
+	if l == nil {
+		return
+	}
+	if number := l.number.Load(); number > 0 {
+		r.Header.Set("Min-Block", strconv.FormatUint(number, 10))
+	}
 }
 
 // newGatewayClient returns a client of the gateway at url. An empty token is for
@@ -48,17 +74,20 @@ func newGatewayClient(url, token string, patience time.Duration) (*gatewayClient
 		// A gateway never redirects, and a token must not follow where one leads.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	c := &gatewayClient{url: url, patience: patience, pause: sleep}
 	client, err := api.NewClient(strings.TrimSuffix(url, "/"), api.WithHTTPClient(httpClient),
 		api.WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
 			if token != "" {
 				r.Header.Set("Authorization", "Bearer "+token)
+				c.latest.after(r)
 			}
 			return nil
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("gateway %s: %w", url, err)
 	}
-	return &gatewayClient{Client: client, url: url, patience: patience, pause: sleep}, nil
+	c.Client = client
+	return c, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -175,13 +204,21 @@ func (c *gatewayClient) write(ctx context.Context, send sender, again repetition
 		if err != nil {
 			return recorded{late: &unknown}, err
 		}
+		c.wrote(block)
 		return recorded{late: &unknown, Position: domain.Position{Block: block, TxID: domain.TxID(unknown.TransactionID)}}, nil
 	}
 	var position domain.Position
 	if err := json.Unmarshal(data, &position); err != nil {
 		return recorded{}, fmt.Errorf("read the gateway's answer: %w", err)
 	}
+	c.wrote(position.Block)
 	return recorded{Position: position}, decodeAnswer(data, out)
+}
+
+func (c *gatewayClient) wrote(block uint64) {
+	if c.latest != nil {
+		c.latest.note(block)
+	}
 }
 
 // outcome waits until the ledger knows transaction id, and answers its block.

@@ -243,6 +243,7 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 		Certificates: service.NewCertificates(p.chain, p.index, setup.PublicURL),
 		Verification: verifier,
 		Chain:        service.NewChain(p.chain, p.index, setup.Channel),
+		Blocks:       p.index,
 		Readiness:    service.NewReadiness(p.chain, p.index, setup.anchors.Quorum, time.Now),
 		Tokens:       setup.tokens,
 		Limiter:      p.cache,

@@ -78,6 +78,7 @@ type sampleRun struct {
 	departments map[domain.DepartmentCode]*sampleDepartment
 	lead        domain.DepartmentCode
 	patience    time.Duration
+	latest      latestBlock // the departments act on one another's writes
 	start       time.Time
 }
 
@@ -202,6 +203,7 @@ func (r *sampleRun) department(d proof.Department) (*sampleDepartment, error) {
 		if out.byRole[role], err = newGatewayClient(config.PublicURL, token, r.patience); err != nil {
 			return nil, err
 		}
+		out.byRole[role].latest = &r.latest
 	}
 	return out, nil
 }

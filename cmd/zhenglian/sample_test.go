@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -107,8 +108,26 @@ func (f *fakeConsortium) checkLoaded(t *testing.T, certificates int) {
 
 func TestSample(t *testing.T) {
 	f := newFakeConsortium(t)
+	// What a department does about another's record must not meet a gateway that
+	// has not seen it yet.
+	asked, published := 0, uint64(0)
+	f.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPost || r.URL.Path != "/v1/requests" {
+			return false
+		}
+		if asked++; asked == 1 {
+			published = uint64(len(f.transactions))
+		}
+		if known, err := strconv.ParseUint(r.Header.Get("Min-Block"), 10, 64); err != nil || known < published {
+			t.Errorf("a request for a published entry: Min-Block %q, published up to %d", r.Header.Get("Min-Block"), published)
+		}
+		return false
+	}
 	out, _ := runCommand(t, exitOK, "sample", "--state", f.folder)
 	f.checkLoaded(t, 1)
+	if asked == 0 {
+		t.Error("no share request was looked at")
+	}
 	if f.writes != sampleWrites() {
 		t.Errorf("%d writes, want %d", f.writes, sampleWrites())
 	}

@@ -550,6 +550,19 @@ type readiness struct{ *gateway }
 
 func (g readiness) Check(context.Context) error { return g.notReady }
 
+// blocks has blocks 0 to 17, and says 18 after an instant.
+type blocks struct{ *gateway }
+
+func (blocks) WaitBlock(ctx context.Context, number uint64) error {
+	if number <= 17 {
+		return nil
+	}
+	if number > 18 {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
 // tokens knows "zl_" followed by a role.
 type tokens struct{}
 
@@ -602,7 +615,7 @@ func (g *gateway) config(log io.Writer) Config {
 		PublicURL: "https://gateway.example", Trust: testTrust,
 		Governance: governance{g}, Catalog: catalog{g}, Sharing: sharing{g}, Overview: overview{g}, Access: access{g},
 		Department: "police", Tiles: tiles{g}, Alarms: alarms{g}, Watched: watched, Auditor: auditor{g},
-		Certificates: certificates{g}, Verification: verifier{g}, Chain: chain{g}, Readiness: readiness{g},
+		Certificates: certificates{g}, Verification: verifier{g}, Chain: chain{g}, Readiness: readiness{g}, Blocks: blocks{g},
 		Tokens: tokens{}, Limiter: g, Pages: g, AuditPage: web.NewAudit(),
 		Gauges: func(context.Context) Gauges {
 			return Gauges{IndexBlocks: 18, LogSize: 7, AnchoredSize: 5, Backlog: 1500 * time.Millisecond}

@@ -162,6 +162,11 @@ type Readiness interface {
 	Check(context.Context) error
 }
 
+// Blocks says when this gateway has a block; see [index.Index.WaitBlock].
+type Blocks interface {
+	WaitBlock(ctx context.Context, number uint64) error
+}
+
 // Tokens knows who holds an access token.
 type Tokens interface {
 	Caller(token string) (service.Caller, bool)
@@ -218,6 +223,7 @@ type Config struct {
 	Verification Verification
 	Chain        Chain
 	Readiness    Readiness
+	Blocks       Blocks
 	Tokens       Tokens
 	Limiter      Limiter
 	Pages        http.Handler                 // GET /v/{ref}
@@ -251,6 +257,7 @@ func (c *Config) check() error {
 	need("Verification", c.Verification != nil)
 	need("Chain", c.Chain != nil)
 	need("Readiness", c.Readiness != nil)
+	need("Blocks", c.Blocks != nil)
 	need("Tokens", c.Tokens != nil)
 	need("Limiter", c.Limiter != nil)
 	need("Pages", c.Pages != nil)
@@ -331,7 +338,7 @@ func (s *server) engine() (*gin.Engine, error) {
 	if err := e.SetTrustedProxies(nil); err != nil {
 		return nil, fmt.Errorf("trust no proxies: %w", err)
 	}
-	e.Use(s.trace, s.recovery, s.securityHeaders, s.identify, s.limitBody, s.validate, s.identifyOperation)
+	e.Use(s.trace, s.recovery, s.securityHeaders, s.identify, s.limitBody, s.validate, s.identifyOperation, s.awaitBlock)
 	e.NoRoute(func(c *gin.Context) {
 		s.fail(c, &refusal{code: api.ProblemCodeNotFound, detail: "there is nothing under this path"})
 	})

@@ -16,6 +16,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -31,6 +33,9 @@ type Options struct {
 	Reuse      bool           // take over a state that is already there
 	Output     io.Writer      // what the programs print
 	Settings   map[string]any // top-level settings of the definition to replace
+	// Causal lets every request know of the writes that the earlier ones made, at
+	// whatever gateway: what users do one after the other. Load is not like that.
+	Causal bool
 }
 
 // Consortium is a running consortium.
@@ -49,6 +54,7 @@ type Gateway struct {
 	URL        string
 	tokens     map[string]string // by role
 	client     *http.Client
+	latest     *atomic.Uint64 // the last block that an answer named; nil unless Causal
 }
 
 // Start brings a consortium up and returns when its gateways are ready.
@@ -76,7 +82,7 @@ func Start(ctx context.Context, o Options) (*Consortium, error) {
 		return nil, errors.Join(err, c.Down(context.WithoutCancel(ctx)))
 	}
 	c.Started = time.Since(started)
-	return c, c.loadGateways()
+	return c, c.loadGateways(o.Causal)
 }
 
 // writeDefinition derives the definition from the repository's own, so that the
@@ -160,7 +166,11 @@ func (c *Consortium) run(ctx context.Context, also io.Writer, program string, ar
 	return stdout.Bytes(), nil
 }
 
-func (c *Consortium) loadGateways() error {
+func (c *Consortium) loadGateways(causal bool) error {
+	var latest *atomic.Uint64
+	if causal {
+		latest = new(atomic.Uint64)
+	}
 	files, err := filepath.Glob(filepath.Join(c.State, "departments", "*", "gateway", "gateway.json"))
 	if err != nil || len(files) == 0 {
 		return fmt.Errorf("no gateway under %s", c.State)
@@ -173,7 +183,7 @@ func (c *Consortium) loadGateways() error {
 		if err := readJSON(file, &cfg); err != nil {
 			return err
 		}
-		g := &Gateway{Department: cfg.Department, URL: cfg.PublicURL, client: c.client}
+		g := &Gateway{Department: cfg.Department, URL: cfg.PublicURL, client: c.client, latest: latest}
 		if err := readJSON(filepath.Join(c.State, "tokens", cfg.Department+".json"), &g.tokens); err != nil {
 			return err
 		}
@@ -242,6 +252,9 @@ func (g *Gateway) DoWith(ctx context.Context, role, method, path string, body an
 	}
 	if role != "" {
 		req.Header.Set("Authorization", "Bearer "+g.tokens[role])
+		if g.latest != nil && g.latest.Load() > 0 {
+			req.Header.Set("Min-Block", strconv.FormatUint(g.latest.Load(), 10))
+		}
 	}
 	res, err := g.client.Do(req)
 	if err != nil {
@@ -249,7 +262,26 @@ func (g *Gateway) DoWith(ctx context.Context, role, method, path string, body an
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(res.Body)
+	if err == nil && g.latest != nil && method != http.MethodGet {
+		g.note(data)
+	}
 	return Response{Status: res.StatusCode, Header: res.Header, Body: data}, err
+}
+
+// note keeps the block that the answer to a write names.
+func (g *Gateway) note(answer []byte) {
+	var written struct {
+		Block uint64 `json:"block"`
+	}
+	if json.Unmarshal(answer, &written) != nil {
+		return // another kind of answer
+	}
+	for {
+		known := g.latest.Load()
+		if known >= written.Block || g.latest.CompareAndSwap(known, written.Block) {
+			return
+		}
+	}
 }
 
 // Written is the answer to a write and the item of a list.

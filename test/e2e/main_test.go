@@ -57,7 +57,7 @@ func run(m *testing.M) int {
 	defer redis.Stop()
 	net, err = consortium.Start(ctx, consortium.Options{
 		Root: root, State: filepath.Join(root, ".zhenglian-e2e"), PortOffset: portOffset,
-		Redis: redis.URL, Reuse: *reuse, Output: os.Stderr,
+		Redis: redis.URL, Reuse: *reuse, Output: os.Stderr, Causal: true,
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
