@@ -39,7 +39,8 @@ func checkFreeSpace(dir string, need uint64) error {
 }
 
 // errHolderUnknown marks a port in use whose holder cannot be seen: it belongs to another
-// user, or to a process that was killed and that the kernel has not taken apart yet.
+// user, or to a process that was killed and that the kernel has not taken apart yet: it may
+// hold its sockets for some milliseconds more, and is in no list of ours any longer.
 var errHolderUnknown = errors.New("the holder of the port is unknown")
 
 // checkPorts requires every port of the processes that are not running to be free.

@@ -222,6 +222,9 @@ func portHolder(port int) (name string, known bool) {
 			continue
 		}
 		pid := strings.Split(link, "/")[2]
+		if _, err := os.Readlink(filepath.Join("/proc", pid, "exe")); err != nil {
+			continue // killed: its memory is gone, its sockets go next
+		}
 		comm, err := os.ReadFile(filepath.Join("/proc", pid, "comm"))
 		if err != nil {
 			continue
