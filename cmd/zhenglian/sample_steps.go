@@ -384,6 +384,11 @@ func (r *sampleRun) publish(ctx context.Context, d *sampleDepartment, rows []*en
 				return fmt.Errorf("%s %s: %w", row.content.Code, row.content.Name,
 					&problemError{status: http.StatusBadRequest, problem: api.Problem{Code: api.ProblemCodeInvalid, Detail: f.Field + ": " + f.En}})
 			}
+			if row.state != domain.CatalogPublished {
+				// Set aside because a gateway knew an earlier state of it.
+				return fmt.Errorf("%s: %w", row.content.Code,
+					&problemError{status: http.StatusConflict, problem: api.Problem{Code: api.ProblemCodeConflict, Detail: "the entry is " + string(row.state) + ", not published"}})
+			}
 		}
 		return nil
 	})

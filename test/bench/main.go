@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -33,6 +34,12 @@ type settings struct {
 	BatchSize   int           `json:"recordsPerRequest"`
 	Departments int           `json:"departments"`
 	Entries     int           `json:"searchedEntries"`
+	Figures     []string      `json:"figures,omitempty"` // only those whose names begin so; all when empty
+}
+
+// wants reports whether the figures that begin with name are to be taken.
+func (s settings) wants(name string) bool {
+	return len(s.Figures) == 0 || slices.ContainsFunc(s.Figures, func(f string) bool { return strings.HasPrefix(name, f) })
 }
 
 // probe is what the machine could do at one moment.
@@ -50,8 +57,10 @@ type sample struct {
 	Seconds float64       `json:"seconds"`
 	P50     time.Duration `json:"p50Ns"`
 	P99     time.Duration `json:"p99Ns"`
-	Before  probe         `json:"before"`
-	After   probe         `json:"after"`
+	// Usage is what each kind of process used meanwhile, warm-up included.
+	Usage  map[string]usage `json:"usage"`
+	Before probe            `json:"before"`
+	After  probe            `json:"after"`
 }
 
 func (s sample) rate() float64 { return float64(s.Count) / s.Seconds }
@@ -91,6 +100,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	state := flags.String("state", ".zhenglian-bench", "state folder of the benchmark's own consortium, deleted first")
 	out := flags.String("report", filepath.Join(".zhenglian", "bench", "report.json"), "where the report goes")
 	clients := flags.Int("clients", 50, "concurrent clients")
+	only := flags.String("figures", "", "take only the figures whose names begin with one of these, comma-separated")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -98,6 +108,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if *full {
 		set.Window, set.WarmUp, set.Cycles = 60*time.Second, 15*time.Second, 3
 		set.Entries = 100_000
+	}
+	if *only != "" {
+		set.Figures = strings.Split(*only, ",")
 	}
 	root, err := filepath.Abs(".")
 	if err != nil {
@@ -164,13 +177,23 @@ func (b *bench) abba(ctx context.Context, first, second arm) (pairs [][2]sample,
 // measure runs one arm between two probes of the machine.
 func (b *bench) measure(ctx context.Context, a arm) (sample, error) {
 	before := probeMachine(b.net.State)
+	used, err := b.measureUsage()
+	if err != nil {
+		return sample{}, err
+	}
 	s, err := a.run(ctx)
 	if err != nil {
 		return sample{}, err
 	}
+	usedAfter, err := b.measureUsage()
+	if err != nil {
+		return sample{}, err
+	}
+	s.Usage = since(used, usedAfter)
 	s.Arm, s.Before, s.After = a.name, before, probeMachine(b.net.State)
 	fmt.Fprintf(b.progress, "bench: %-16s %9.1f/s  p50 %8s  p99 %8s  failed %d  (fsync %.0f/s, verify %.0f/s, load %.1f)\n",
 		a.name, s.rate(), s.P50.Round(10*time.Microsecond), s.P99.Round(10*time.Microsecond), s.Failed, before.FsyncPerSecond, before.VerifyPerSecond, before.Load1)
+	fmt.Fprintf(b.progress, "bench: %-16s processor time each: %s\n", "", s.perUnit())
 	return s, nil
 }
 

@@ -212,6 +212,9 @@ func (c *Consortium) Gateway(department string) *Gateway {
 	return g
 }
 
+// Departments answers the departments' codes, sorted.
+func (c *Consortium) Departments() []string { return slices.Sorted(maps.Keys(c.gateways)) }
+
 // TokenFile writes a token to a file of its own, for programs that read it from
 // one, and answers its path.
 func (c *Consortium) TokenFile(department, role string) (string, error) {
