@@ -22,17 +22,19 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/trail"
 )
 
-// auditCmd groups what an auditor does with the departments' access logs.
+// auditCmd groups what an auditor does with the departments' access logs and with
+// the ledger.
 type auditCmd struct {
 	Pull      auditPullCmd      `cmd:"" help:"Pull the access logs, check them against the ledger's anchors and keep their records in a trail."`
 	Trace     auditTraceCmd     `cmd:"" help:"Show from the trail who used which data, when, why and under which grant."`
 	Reconcile auditReconcileCmd `cmd:"" help:"Compare from the trail what both sides of each call logged."`
 	Export    auditExportCmd    `cmd:"" help:"Write an evidence folder that anyone can verify offline."`
+	Ledger    auditLedgerCmd    `cmd:"" help:"Check the whole ledger, block by block, and compare the departments' copies."`
 }
 
 // trailFlags say where the trail is.
 type trailFlags struct {
-	Trail string `default:"trail.sqlite" placeholder:"FILE|postgres://…" help:"The trail: an SQLite file, or the URL of a PostgreSQL database of its own."`
+	Trail string `default:"trail.sqlite" aliases:"index" placeholder:"FILE|postgres://…" help:"The trail: an SQLite file, or the URL of a PostgreSQL database of its own."`
 }
 
 func (f *trailFlags) open(ctx context.Context) (*sqltrail.Store, error) {

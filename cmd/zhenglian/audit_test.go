@@ -15,6 +15,7 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/evidence/evidencetest"
 	"github.com/zhenglian/zhenglian/gateway/ledger/ledgertest"
+	"github.com/zhenglian/zhenglian/gateway/sqltrail/postgrestest"
 	"github.com/zhenglian/zhenglian/gateway/tilelog"
 	"github.com/zhenglian/zhenglian/proof"
 )
@@ -102,10 +103,26 @@ func (w *auditedWorld) pull(trail string, want int, more ...string) (stdout, std
 	return runCommand(w.t, want, append(append([]string{"audit", "pull", "--trail", trail}, w.args...), more...)...)
 }
 
+// TestAudit runs every command on a trail in a file and on one in a PostgreSQL
+// server, by either name of the flag: they print the same.
 func TestAudit(t *testing.T) {
 	w := newAuditedWorld(t)
-	store := filepath.Join(t.TempDir(), "trail.sqlite")
-	out, errs := w.pull(store, exitOK, "--all-anchors")
+	postgres, err := postgrestest.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := postgres.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("SQLite", func(t *testing.T) { testAudit(t, w, "--trail", filepath.Join(t.TempDir(), "trail.sqlite")) })
+	t.Run("PostgreSQL", func(t *testing.T) { testAudit(t, w, "--index", postgres.Database(t)) })
+}
+
+func testAudit(t *testing.T, w *auditedWorld, flag, store string) {
+	t.Helper()
+	out, errs := runCommand(t, exitOK, append([]string{"audit", "pull", flag, store, "--all-anchors"}, w.args...)...)
 	if !strings.Contains(out, "police: 300 entries, verified up to the anchor of size 300") || !strings.Contains(out, "in order") {
 		t.Errorf("pull says %q", out)
 	}
@@ -114,12 +131,12 @@ func TestAudit(t *testing.T) {
 	}
 
 	t.Run("trace", func(t *testing.T) {
-		out, errs := runCommand(t, exitOK, "audit", "trace", "--trail", store, "--writer", "police", "--limit", "3")
+		out, errs := runCommand(t, exitOK, "audit", "trace", flag, store, "--writer", "police", "--limit", "3")
 		lines := strings.Split(strings.TrimSpace(out), "\n")
 		if len(lines) != 4 || !strings.Contains(lines[1], "299") || !strings.Contains(lines[1], "police>civil") || !strings.Contains(errs, "--after ") {
 			t.Errorf("trace prints %q and says %q", out, errs)
 		}
-		out, _ = runCommand(t, exitOK, "audit", "trace", "--trail", store, "--case", "case-3", "--order", "oldest", "--limit", "500", "--json")
+		out, _ = runCommand(t, exitOK, "audit", "trace", flag, store, "--case", "case-3", "--order", "oldest", "--limit", "500", "--json")
 		var page struct {
 			Items []traceRow `json:"items"`
 			Next  string     `json:"next"`
@@ -135,29 +152,29 @@ func TestAudit(t *testing.T) {
 			first.Inclusion != "/v1/access-records/police/3/proof" || first.Anchor != "/v1/proofs/anchor/police~150" || len(first.LeafHash) != 64 {
 			t.Errorf("the first row of the police is %+v", first)
 		}
-		out, _ = runCommand(t, exitOK, "audit", "trace", "--trail", store, "--writer", "civil", "--csv")
+		out, _ = runCommand(t, exitOK, "audit", "trace", flag, store, "--writer", "civil", "--csv")
 		if got := strings.Count(out, "\n"); got != 300 || !strings.HasPrefix(out, "log,index,") {
 			t.Errorf("%d lines of CSV", got)
 		}
-		runCommand(t, exitUsage, "audit", "trace", "--trail", store, "--limit", "0")
-		runCommand(t, exitFailed, "audit", "trace", "--trail", store, "--after", "nonsense")
+		runCommand(t, exitUsage, "audit", "trace", flag, store, "--limit", "0")
+		runCommand(t, exitFailed, "audit", "trace", flag, store, "--after", "nonsense")
 	})
 
 	t.Run("reconcile", func(t *testing.T) {
-		out, _ := runCommand(t, exitOK, "audit", "reconcile", "--trail", store)
+		out, _ := runCommand(t, exitOK, "audit", "reconcile", flag, store)
 		if !strings.Contains(out, "PROVIDER ONLY") || !strings.Contains(out, "299") {
 			t.Errorf("reconcile prints %q", out)
 		}
-		out, _ = runCommand(t, exitOK, "audit", "reconcile", "--trail", store, "--json")
+		out, _ = runCommand(t, exitOK, "audit", "reconcile", flag, store, "--json")
 		var days []pairDay
 		if err := json.Unmarshal([]byte(out), &days); err != nil || len(days) != 1 || days[0].Both != 299 || days[0].ProviderOnly != 1 {
 			t.Errorf("days are %+v, %v", days, err)
 		}
-		out, _ = runCommand(t, exitOK, "audit", "reconcile", "--trail", store, "--calls")
+		out, _ = runCommand(t, exitOK, "audit", "reconcile", flag, store, "--calls")
 		if !strings.Contains(out, "provider_only") || !strings.Contains(out, "police/299") {
 			t.Errorf("reconcile --calls prints %q", out)
 		}
-		out, _ = runCommand(t, exitOK, "audit", "reconcile", "--trail", store, "--calls", "--json", "--provider", "police")
+		out, _ = runCommand(t, exitOK, "audit", "reconcile", flag, store, "--calls", "--json", "--provider", "police")
 		var calls []discrepancy
 		if err := json.Unmarshal([]byte(out), &calls); err != nil || len(calls) != 1 || len(calls[0].Rows) != 1 || calls[0].Rows[0].Index != 299 {
 			t.Errorf("calls are %+v, %v", calls, err)

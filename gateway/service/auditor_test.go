@@ -310,10 +310,10 @@ func TestAuditorFindsTampering(t *testing.T) {
 		"tile cut":       {file("tile/0/000", func(b []byte) []byte { return b[:32] }), "changed_entry", 0, "changed_entry", "tile/0/000", 0},
 		"edge changed":   {file("tile/1/000.p/2", flipAt(3)), "changed_entry", 709, "changed_entry", "edge/700", 0},
 		"checkpoint dropped": {
-			func(t *testing.T, w *evidencetest.World) { w.Logs["police"].Show(t.TempDir()) }, "missing_tile", 0, "missing_tile", "checkpoint", 0,
+			func(t *testing.T, w *evidencetest.World) { w.Logs["police"].Show(t.TempDir()) }, "missing_tile", 0, "missing_tile", "checkpoint/0", 0,
 		},
 		"checkpoint of no log": {
-			file("checkpoint", flipAt(60)), "changed_entry", 0, "changed_entry", "checkpoint", 0,
+			file("checkpoint", flipAt(60)), "changed_entry", 0, "changed_entry", "checkpoint/0", 0,
 		},
 		"rolled back": {func(t *testing.T, w *evidencetest.World) {
 			other := w.Logs["police"].Other(t)
@@ -656,6 +656,33 @@ func TestAuditorRaisesDiscrepancies(t *testing.T) {
 	a.pull()
 	if len(a.alarms) != 4 {
 		t.Errorf("after the time of grace the alarms are %v", got())
+	}
+}
+
+// A call that a log refused and then let through is one call. Until its release may
+// be read, nobody is accused of a contradiction.
+func TestAuditorRefusedFirst(t *testing.T) {
+	w := evidencetest.New(t, "police", "civil")
+	police, civil := w.Logs["police"], w.Logs["civil"]
+	refused := consumed(1, 2)
+	for i := range refused {
+		refused[i].Result, refused[i].RecordCount, refused[i].ResponseDigest = "refused_backlog", 0, ""
+	}
+	police.Append(t, provided(1, 2)...)
+	police.Anchor(t)
+	civil.Append(t, refused...)
+	civil.Anchor(t)
+	a := newAudit(t, w, func(o *service.AuditorOptions) { o.Grace = 2 * time.Hour })
+	a.pull()
+	if len(a.alarms) != 0 {
+		t.Fatalf("alarms before the time of grace: %+v", a.alarms)
+	}
+	civil.Append(t, consumed(1, 1)...) // the first of the two follows
+	civil.Anchor(t)
+	a.wait(3 * time.Hour)
+	a.pull()
+	if len(a.alarms) != 1 || a.alarms[0].Kind != domain.AlarmContradiction || a.alarms[0].Subject != provided(2, 1)[0].CallID {
+		t.Errorf("alarms are %+v, want one about the call that was never released", a.alarms)
 	}
 }
 

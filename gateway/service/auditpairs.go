@@ -109,6 +109,17 @@ func (a *Auditor) seen(ctx context.Context) (map[domain.DepartmentCode]time.Time
 	return seen, nil
 }
 
+// mayFollow reports whether a side that only refused a call may yet have logged it
+// as released: it was not read for as long as the time of grace since.
+func (a *Auditor) mayFollow(d trail.Discrepancy, seen map[domain.DepartmentCode]time.Time) bool {
+	for _, e := range []*trail.Entry{d.ProviderEntry, d.ConsumerEntry} {
+		if e != nil && trail.Refused(e.Record.Result) && seen[e.Department].Before(e.Record.At.Add(a.opts.Grace)) {
+			return true
+		}
+	}
+	return false
+}
+
 // raisePair raises the alarm about a call, unless it was raised or the log of the
 // side that is missing was not read far enough to tell. It reports whether it did.
 func (a *Auditor) raisePair(ctx context.Context, d trail.Discrepancy, seen map[domain.DepartmentCode]time.Time) (bool, error) {
@@ -128,7 +139,7 @@ func (a *Auditor) raisePair(ctx context.Context, d trail.Discrepancy, seen map[d
 		return false, nil // released nothing; the other side need not have heard of it
 	}
 	key := findingKey{trail.FindingKind(kind), entry.Department, entry.Index}
-	if a.paired.done[key] || kind == domain.AlarmOneSided && seen[about].Before(entry.Record.At.Add(a.opts.Grace)) {
+	if a.paired.done[key] || kind == domain.AlarmOneSided && seen[about].Before(entry.Record.At.Add(a.opts.Grace)) || a.mayFollow(d, seen) {
 		return false, nil
 	}
 	text := fmt.Sprintf("%s logged the call as entry %d and %s did not", entry.Department, entry.Index, about)

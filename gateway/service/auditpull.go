@@ -141,19 +141,29 @@ func (p *pull) readCheckpoint(ctx context.Context) error {
 	note, err := p.log.Checkpoint(ctx)
 	var form *remotelog.FormError
 	switch {
-	case domain.KindOf(err) == domain.NotFound:
-		return p.fault(&evidence.Fault{Kind: domain.AlarmMissingTile, Subject: "checkpoint", Text: "the log has no checkpoint"})
+	case domain.KindOf(err) == domain.NotFound, statusOf(err) == statusFailed:
+		return p.noCheckpoint(domain.AlarmMissingTile, "the log has no checkpoint")
 	case errors.As(err, &form):
-		return p.fault(&evidence.Fault{Kind: domain.AlarmChangedEntry, Subject: "checkpoint", Text: form.Problem})
+		return p.noCheckpoint(domain.AlarmChangedEntry, form.Problem)
 	case err != nil:
 		return fmt.Errorf("read the checkpoint: %w", err)
 	}
 	checkpoint, err := proof.OpenCheckpoint(note, p.key.LogOrigin, p.key.LogKey)
 	if err != nil {
-		return p.fault(&evidence.Fault{Kind: domain.AlarmChangedEntry, Subject: "checkpoint", Text: err.Error()})
+		return p.noCheckpoint(domain.AlarmChangedEntry, err.Error())
 	}
 	p.note, p.tree = note, evidence.OpenTree(p.log, checkpoint.Size, checkpoint.Root)
 	return nil
+}
+
+// noCheckpoint is a finding about a log that shows no checkpoint of its own. It is
+// the watcher's alarm, too.
+func (p *pull) noCheckpoint(kind domain.AlarmKind, text string) error {
+	subject := checkpointSubject(p.progress.Anchored)
+	return &finding{
+		kind: trail.FindingKind(kind), place: p.progress.Anchored, text: subject + ": " + text,
+		alarm: domain.RaiseAlarmArgs{Kind: kind, Subject: subject, Rule: ruleCheckpoint},
+	}
 }
 
 // checkKnown checks that the log still holds what was pulled before.

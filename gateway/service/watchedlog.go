@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -36,11 +37,15 @@ const (
 	recheckTiles = 8
 )
 
+// ruleCheckpoint is the rule of an alarm about a log without a checkpoint of its own.
+const ruleCheckpoint = "checkpoint"
+
 // faultError is something wrong with a log.
 type faultError struct {
 	kind     domain.AlarmKind
 	rule     string // "" means the kind
 	subject  string
+	lasting  string // what the subject is about where that names a size which grows; "" where it does not
 	figures  string
 	evidence string        // signed checkpoint, for a fork or rollback
 	wait     time.Duration // how long it must last to be an alarm; negative: it never is
@@ -54,14 +59,18 @@ func (f *faultError) Error() string {
 	return f.figures
 }
 
-// key tells faults apart.
-func (f *faultError) key() string { return string(f.kind) + " " + f.subject }
+// key tells faults apart. One that lasts while the log goes on being anchored is
+// the same from look to look.
+func (f *faultError) key() string {
+	return string(f.kind) + " " + cmp.Or(f.lasting, f.subject)
+}
 
 // pendingFault is a fault that was seen and may pass.
 type pendingFault struct {
-	since  time.Time
-	looks  int
-	raised bool
+	subject string // when it was first seen
+	since   time.Time
+	looks   int
+	raised  bool
 }
 
 // watchedLog watches one log. All but status belongs to one goroutine.
@@ -140,7 +149,7 @@ func (l *watchedLog) deal(ctx context.Context, fault *faultError) {
 	now := l.Clock()
 	p := l.pending[fault.key()]
 	if p == nil {
-		p = &pendingFault{since: now}
+		p = &pendingFault{subject: fault.subject, since: now}
 		l.pending[fault.key()] = p
 	}
 	p.looks++
@@ -148,7 +157,7 @@ func (l *watchedLog) deal(ctx context.Context, fault *faultError) {
 		return
 	}
 	args := domain.RaiseAlarmArgs{
-		Kind: fault.kind, About: l.department, Subject: fault.subject, Rule: fault.rule,
+		Kind: fault.kind, About: l.department, Subject: p.subject, Rule: fault.rule,
 		Figures: fault.figures, Records: []domain.RecordRef{}, Evidence: fault.evidence,
 	}
 	if args.Rule == "" {
@@ -157,11 +166,11 @@ func (l *watchedLog) deal(ctx context.Context, fault *faultError) {
 	ctx, cancel := context.WithTimeout(ctx, lookWait)
 	defer cancel()
 	if err := l.Raise(ctx, args); err != nil && domain.KindOf(err) != domain.Exists {
-		l.Logger.Error("alarm not recorded", "log", l.department, "kind", fault.kind, "subject", fault.subject, "figures", fault.figures, "error", err)
+		l.Logger.Error("alarm not recorded", "log", l.department, "kind", fault.kind, "subject", p.subject, "figures", fault.figures, "error", err)
 		return
 	}
 	p.raised = true
-	l.Logger.Error("alarm", "log", l.department, "kind", fault.kind, "subject", fault.subject, "figures", fault.figures)
+	l.Logger.Error("alarm", "log", l.department, "kind", fault.kind, "subject", p.subject, "figures", fault.figures)
 }
 
 // look holds the log against the ledger's anchors. What is wrong with the log is a
@@ -297,10 +306,14 @@ func (l *watchedLog) newAnchors(ctx context.Context, registration domain.LogRegi
 // lets no such anchor in: whoever made it got round the chaincode, or this index
 // is not the ledger.
 func (l *watchedLog) outOfOrder(registration domain.LogRegistration, figures string) error {
-	return &faultError{kind: domain.AlarmChangedEntry, rule: "anchor_order", subject: anchorSubject(registration.Size), figures: figures, wait: l.Patience}
+	return &faultError{kind: domain.AlarmChangedEntry, rule: "anchor_order", subject: anchorSubject(registration.Size), lasting: "anchor", figures: figures, wait: l.Patience}
 }
 
 func anchorSubject(size uint64) string { return fmt.Sprintf("anchor/%d", size) }
+
+// checkpointSubject is the subject of a checkpoint that a log does not show, or
+// that is none of its own, after size anchored entries were verified.
+func checkpointSubject(size uint64) string { return fmt.Sprintf("checkpoint/%d", size) }
 
 // checkpoint fetches the log's checkpoint and checks its signature.
 func (l *watchedLog) checkpoint(ctx context.Context, registration domain.LogRegistration) (proof.Checkpoint, string, error) {
@@ -312,17 +325,19 @@ func (l *watchedLog) checkpoint(ctx context.Context, registration domain.LogRegi
 		if err == nil {
 			return checkpoint, string(note), nil
 		}
-		return checkpoint, "", l.noCheckpoint(registration, "the log shows a checkpoint that is not signed with its registered key, or not in form")
-	case domain.KindOf(err) == domain.NotFound, errors.As(err, &form), statusOf(err) == statusFailed:
-		return proof.Checkpoint{}, "", l.noCheckpoint(registration, "the log answers and shows no checkpoint")
+		return checkpoint, "", l.noCheckpoint(domain.AlarmChangedEntry, registration, "the log shows a checkpoint that is not signed with its registered key, or not in form")
+	case errors.As(err, &form):
+		return proof.Checkpoint{}, "", l.noCheckpoint(domain.AlarmChangedEntry, registration, "the log shows something else than a checkpoint")
+	case domain.KindOf(err) == domain.NotFound, statusOf(err) == statusFailed:
+		return proof.Checkpoint{}, "", l.noCheckpoint(domain.AlarmMissingTile, registration, "the log answers and shows no checkpoint")
 	default:
 		return proof.Checkpoint{}, "", l.unreachable(err)
 	}
 }
 
-func (l *watchedLog) noCheckpoint(registration domain.LogRegistration, figures string) error {
+func (l *watchedLog) noCheckpoint(kind domain.AlarmKind, registration domain.LogRegistration, figures string) error {
 	return &faultError{
-		kind: domain.AlarmMissingTile, rule: "checkpoint", subject: "checkpoint/" + anchorSubject(registration.Size),
+		kind: kind, rule: ruleCheckpoint, subject: checkpointSubject(l.progress.Anchor),
 		figures: fmt.Sprintf("%s; the ledger anchors %d entries", figures, registration.Size), wait: l.Patience,
 	}
 }
@@ -359,7 +374,7 @@ func (l *watchedLog) against(checkpoint proof.Checkpoint, note string, registrat
 	switch {
 	case checkpoint.Size < registration.Size:
 		return &faultError{
-			kind: domain.AlarmRollback, subject: anchorSubject(registration.Size), evidence: note, wait: l.Patience,
+			kind: domain.AlarmRollback, subject: anchorSubject(registration.Size), lasting: "anchor", evidence: note, wait: l.Patience,
 			figures: fmt.Sprintf("the log signs a tree of %d entries and the ledger anchors %d", checkpoint.Size, registration.Size),
 		}
 	case checkpoint.Size == registration.Size && base64.StdEncoding.EncodeToString(checkpoint.Root[:]) != registration.Root:
@@ -407,7 +422,7 @@ func (l *watchedLog) checkSeen(ctx context.Context, checkpoint proof.Checkpoint,
 	if seen, ok := l.seen(registration); ok {
 		if seen.Size > checkpoint.Size {
 			return &faultError{
-				kind: domain.AlarmRollback, subject: anchorSubject(registration.Size), evidence: note, wait: l.Patience,
+				kind: domain.AlarmRollback, subject: anchorSubject(registration.Size), lasting: "anchor", evidence: note, wait: l.Patience,
 				figures: fmt.Sprintf("the log signed a tree of %d entries, and later one of %d", seen.Size, checkpoint.Size),
 			}
 		}
@@ -517,7 +532,7 @@ func (l *watchedLog) faultOf(ctx context.Context, err error) error {
 		}
 		fault := &faultError{kind: found.Kind, subject: found.Subject, figures: found.Error(), wait: l.Patience}
 		if found.Subject == evidence.EdgeSubject(l.head.Size) {
-			fault.subject = evidence.EdgeSubject(l.anchored) // the log goes on, and each watcher sees another size
+			fault.subject, fault.lasting = evidence.EdgeSubject(l.anchored), "edge" // the log goes on, and each watcher sees another size
 		}
 		return fault
 	case errors.As(err, &unreachable):

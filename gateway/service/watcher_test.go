@@ -21,6 +21,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
 	"github.com/zhenglian/zhenglian/gateway/accesslog/accesslogtest"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/remotelog"
@@ -315,14 +316,14 @@ func TestWatcherFaults(t *testing.T) {
 				files.ServeHTTP(w, r)
 			}))
 		}, domain.AlarmMissingTile, "", "tile/0/001", "fails"},
-		{"dropped checkpoint", drop(file("checkpoint")), domain.AlarmMissingTile, "checkpoint", "checkpoint/anchor/600", "no checkpoint"},
+		{"dropped checkpoint", drop(file("checkpoint")), domain.AlarmMissingTile, "checkpoint", "checkpoint/", "no checkpoint"},
 		{"checkpoint of another key", func(f *watchedFolder) {
 			key, _, err := note.GenerateKey(rand.Reader, watchedOrigin)
 			if err != nil {
 				f.t.Fatal(err)
 			}
 			f.serve(f.forkedBy(key, 0, size))
-		}, domain.AlarmMissingTile, "checkpoint", "checkpoint/anchor/600", "registered key"},
+		}, domain.AlarmChangedEntry, "checkpoint", "checkpoint/", "registered key"},
 		{"rolled back", func(f *watchedFolder) { f.serve(f.forked(300, 300)) }, domain.AlarmRollback, "", "anchor/600", "tree of 300 entries and the ledger anchors 600"},
 		{"forked, same size", func(f *watchedFolder) { f.serve(f.forked(300, size)) }, domain.AlarmFork, "", "anchor/600", "tree of 600 entries"},
 		{"forked, grown", func(f *watchedFolder) { f.serve(f.forked(300, 700)) }, domain.AlarmFork, "", "anchor/600", "tree of 700 entries whose first"},
@@ -370,12 +371,15 @@ func TestWatcherFaults(t *testing.T) {
 					tt.do(f)
 				}
 				got := f.awaitAlarm()
-				rule := tt.rule
+				rule, subject := tt.rule, tt.subject
 				if rule == "" {
 					rule = string(tt.kind)
 				}
-				if got.Kind != tt.kind || got.Rule != rule || got.Subject != tt.subject || got.About != "police" || !strings.Contains(got.Figures, tt.figures) {
-					t.Errorf("alarm is %+v, want %s, rule %s, about %s: %q", got, tt.kind, rule, tt.subject, tt.figures)
+				if subject == "checkpoint/" { // names what was verified before
+					subject += map[bool]string{true: "0", false: "600"}[first]
+				}
+				if got.Kind != tt.kind || got.Rule != rule || got.Subject != subject || got.About != "police" || !strings.Contains(got.Figures, tt.figures) {
+					t.Errorf("alarm is %+v, want %s, rule %s, about %s: %q", got, tt.kind, rule, subject, tt.figures)
 				}
 				_, err := proof.OpenCheckpoint([]byte(got.Evidence), watchedOrigin, f.last.VerifierKey)
 				if proves := tt.kind == domain.AlarmFork || tt.kind == domain.AlarmRollback; proves != (err == nil) || !proves && got.Evidence != "" {
@@ -387,6 +391,106 @@ func TestWatcherFaults(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// serveLog shows the log as its own gateway does, which reads the tiles it serves
+// with checks of its own and says 500 of those that are damaged.
+func (f *watchedFolder) serveLog() {
+	f.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := strings.TrimPrefix(r.URL.Path, "/v1/logs/police/")
+		var level, index uint64
+		var width uint8
+		data, err := []byte(nil), error(nil)
+		if n, _ := fmt.Sscanf(name, "tile/%d/%d.p/%d", &level, &index, &width); n >= 2 { // 2: of full width
+			data, err = f.log.Tile(r.Context(), level, index, width)
+		} else {
+			var c accesslog.Checkpoint
+			c, err = f.log.Checkpoint(r.Context())
+			data = c.Note
+		}
+		switch {
+		case err == nil:
+			_, _ = w.Write(data) // a broken connection shows at the client
+		case domain.KindOf(err) == domain.NotFound:
+			http.NotFound(w, r)
+		default:
+			http.Error(w, "damaged", http.StatusInternalServerError)
+		}
+	}))
+}
+
+// A gateway keeps verified tiles in memory. What is changed on its disk afterwards
+// is found all the same, in tiles of every level and width.
+func TestWatcherBehindAGateway(t *testing.T) {
+	for file, subject := range map[string]string{
+		"tile/0/001":      "tile/0/001",
+		"tile/0/002.p/88": "tile/0/002",
+		"tile/1/000.p/2":  "tile/1/000",
+	} {
+		for name, damage := range map[string]func(*testing.T, string){
+			"changed": flipByte,
+			"dropped": func(t *testing.T, path string) {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			},
+		} {
+			t.Run(file+" "+name, func(t *testing.T) {
+				t.Parallel()
+				f := newWatchedFolder(t)
+				f.serveLog()
+				f.anchor(600)
+				if _, err := f.log.InclusionProof(t.Context(), 300, 600); err != nil { // has the log keep the tiles
+					t.Fatal(err)
+				}
+				w, _ := f.watch(f.options())
+				f.awaitVerified(w)
+				damage(t, filepath.Join(f.dir, file))
+				if got := f.awaitAlarm(); got.Kind != domain.AlarmMissingTile || got.Subject != subject {
+					t.Errorf("alarm is %+v, want a missing %s", got, subject)
+				}
+			})
+		}
+	}
+}
+
+// A fault that lasts is reported although the log goes on being anchored meanwhile,
+// more often than the watcher is patient: once, by what it was when first seen.
+func TestWatcherFaultOfALivelyLog(t *testing.T) {
+	for name, test := range map[string]struct {
+		checkpoint bool // of the copy is shown
+		kind       domain.AlarmKind
+		subject    string
+	}{
+		"no checkpoint": {false, domain.AlarmMissingTile, "checkpoint/300"},
+		"rolled back":   {true, domain.AlarmRollback, "anchor/30"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newWatchedFolder(t)
+			f.anchor(300)
+			before := f.copied()
+			if !test.checkpoint {
+				if err := os.Remove(filepath.Join(before, "checkpoint")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := f.options()
+			o.Patience = 500 * time.Millisecond // an anchor takes about 100
+			w, _ := f.watch(o)
+			f.awaitVerified(w)
+			f.serve(before)
+			for size := 301; len(f.raised()) == 0; size++ {
+				if size == 400 {
+					t.Fatal("no alarm while the log was anchored 99 times")
+				}
+				f.anchor(size)
+			}
+			if got := f.raised(); len(got) != 1 || got[0].Kind != test.kind || !strings.HasPrefix(got[0].Subject, test.subject) {
+				t.Errorf("alarms are %+v, want %s about %s", got, test.kind, test.subject)
+			}
+		})
 	}
 }
 

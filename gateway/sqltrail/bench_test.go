@@ -43,7 +43,7 @@ func BenchmarkTrace(b *testing.B) {
 					b.Fatal(err)
 				}
 				for b.Loop() {
-					questions, err := trailtest.Measure(b.Context(), s, 30)
+					questions, err := trailtest.Measure(b.Context(), s, 30, 40_000)
 					if err != nil {
 						b.Fatal(err)
 					}

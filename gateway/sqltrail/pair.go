@@ -25,10 +25,14 @@ type callKey struct {
 	provider, consumer string
 }
 
-// said is what a side's first record says; n is its row, null without one.
+func keyOf(e entry) callKey { return callKey{e.call, string(e.record.Provider), string(e.record.Consumer)} }
+
+// said is what the record of a side says that is compared; n is its row, null
+// without one.
 type said struct {
 	n         sql.Null[int64]
 	at, facts int64
+	refused   bool // the next record is compared in its place; see [Store.findRefusals]
 }
 
 type call struct {
@@ -36,13 +40,17 @@ type call struct {
 	repeated           bool
 }
 
+func (c *call) side(side int64) *said {
+	if side == sideConsumer {
+		return &c.consumer
+	}
+	return &c.provider
+}
+
 // hear adds what a side says.
 func (c *call) hear(side int64, words said) {
-	to := &c.provider
-	if side == sideConsumer {
-		to = &c.consumer
-	}
-	if to.n.Valid {
+	to := c.side(side)
+	if to.n.Valid && !to.refused {
 		c.repeated = true
 		return
 	}
@@ -91,14 +99,17 @@ func (s *Store) pair(ctx context.Context, tx writing, rows []entry, n int64) err
 	if err != nil {
 		return err
 	}
+	if err := s.findRefusals(ctx, tx, rows, calls); err != nil {
+		return err
+	}
 	for i, e := range rows {
-		k := callKey{e.call, string(e.record.Provider), string(e.record.Consumer)}
+		k := keyOf(e)
 		c := calls[k]
 		if c == nil {
 			c = &call{}
 			calls[k] = c
 		}
-		c.hear(e.side, said{sql.Null[int64]{V: n + int64(i), Valid: true}, e.at, e.facts})
+		c.hear(e.side, said{sql.Null[int64]{V: n + int64(i), Valid: true}, e.at, e.facts, trail.Refused(e.record.Result)})
 	}
 	if err := s.storeCalls(ctx, tx, calls, changes); err != nil {
 		return err
@@ -113,7 +124,7 @@ func (s *Store) findCalls(ctx context.Context, tx writing, rows []entry, changes
 	ids := make([]int64, len(rows))
 	for i, e := range rows {
 		ids[i] = e.call
-		wanted[callKey{e.call, string(e.record.Provider), string(e.record.Consumer)}] = true
+		wanted[keyOf(e)] = true
 	}
 	slices.Sort(ids) // along the index
 	stmt := tx.StmtContext(ctx, s.write.findCalls)
@@ -147,6 +158,40 @@ func (s *Store) findCalls(ctx context.Context, tx writing, rows []entry, changes
 		}
 	}
 	return calls, nil
+}
+
+// findRefusals finds out which of the stored records that the rows follow are
+// refusals. It is seldom that a side says something again.
+func (s *Store) findRefusals(ctx context.Context, tx writing, rows []entry, calls map[callKey]*call) error {
+	followed := make(map[int64]*said)
+	var numbers []any
+	for _, e := range rows {
+		if c := calls[keyOf(e)]; c != nil {
+			if words := c.side(e.side); words.n.Valid && followed[words.n.V] == nil {
+				followed[words.n.V] = words
+				numbers = append(numbers, words.n.V)
+			}
+		}
+	}
+	for some := range slices.Chunk(numbers, chunk) {
+		found, err := tx.QueryContext(ctx, s.text(`SELECT n, result FROM access WHERE n IN `+marks(len(some))), some...)
+		if err != nil {
+			return err
+		}
+		err = each(found, func(scan func(...any) error) error {
+			var n int64
+			var result string
+			err := scan(&n, &result)
+			if err == nil {
+				followed[n].refused = trail.Refused(result)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // storeCalls stores calls and counts them.

@@ -12,10 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/transparency-dev/tessera"
-	"github.com/transparency-dev/tessera/storage/posix"
-
 	"github.com/zhenglian/zhenglian/gateway/accesslog"
+	"github.com/zhenglian/zhenglian/gateway/tilelog/tilelogtest"
 )
 
 // BenchmarkAppend measures durable records per second, and how long one append
@@ -120,7 +118,9 @@ func BenchmarkProofs(b *testing.B) {
 	}
 	dir, key := b.TempDir(), newKey(b, origin)
 	begin := time.Now()
-	fill(b, dir, key, leaves)
+	if err := tilelogtest.Fill(b.Context(), dir, key, leaves); err != nil {
+		b.Fatal(err)
+	}
 	l := openDir(b, dir, key)
 	b.Logf("%d leaves written in %s", leaves, time.Since(begin).Round(time.Second))
 	for _, test := range []struct {
@@ -146,39 +146,5 @@ func BenchmarkProofs(b *testing.B) {
 			b.StopTimer()
 			reportTimes(b, times)
 		})
-	}
-}
-
-// fill writes a log of short entries with Tessera itself, in larger groups than
-// the log's own.
-func fill(b *testing.B, dir, key string, leaves uint64) {
-	signer, _, _, err := parseKey(key, origin)
-	if err != nil {
-		b.Fatal(err)
-	}
-	driver, err := posix.New(b.Context(), posix.Config{Path: dir})
-	if err != nil {
-		b.Fatal(err)
-	}
-	const group = 1 << 16
-	appender, shutdown, _, err := tessera.NewAppender(b.Context(), driver, tessera.NewAppendOptions().
-		WithCheckpointSigner(signer).WithCheckpointInterval(time.Second).
-		WithBatching(group, time.Second).WithPushback(2*group))
-	if err != nil {
-		b.Fatal(err)
-	}
-	for from := uint64(0); from < leaves; from += group {
-		var futures []tessera.IndexFuture
-		for i := from; i < min(from+group, leaves); i++ {
-			futures = append(futures, appender.Add(b.Context(), tessera.NewEntry(fmt.Appendf(nil, "entry %d", i))))
-		}
-		for _, future := range futures {
-			if _, err := future(); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
-	if err := shutdown(b.Context()); err != nil {
-		b.Fatal(err)
 	}
 }

@@ -103,7 +103,8 @@ func (l *Log) covered(ctx context.Context, what string, level, index uint64, wid
 	return cp, n, nil
 }
 
-// Tile implements [accesslog.Tiles].
+// Tile implements [accesslog.Tiles]. It reads the tile's file each time: those who
+// ask again and again want to know what the disk holds, not what it once held.
 func (l *Log) Tile(ctx context.Context, level, index uint64, width uint8) ([]byte, error) {
 	cp, n, err := l.covered(ctx, fmt.Sprintf("tile %d of level %d", index, level), level, index, width)
 	if err != nil {
@@ -113,7 +114,8 @@ func (l *Log) Tile(ctx context.Context, level, index uint64, width uint8) ([]byt
 	for i := range indexes {
 		indexes[i] = tlog.StoredHashIndex(int(level*layout.TileHeight), int64(index*layout.TileWidth)+int64(i))
 	}
-	hashes, err := l.hashes(ctx, cp.Size, cp.Root).ReadHashes(indexes)
+	asked := func(t tlog.Tile) bool { return uint64(t.L) == level && uint64(t.N) == index }
+	hashes, err := l.hashesAnew(ctx, cp.Size, cp.Root, asked).ReadHashes(indexes)
 	if err != nil {
 		return nil, fmt.Errorf("read tile of %s: %w", l.origin, err)
 	}

@@ -119,21 +119,98 @@ func TestTamperedFiles(t *testing.T) {
 	}
 }
 
-// detach gives dir files of its own where copyLog made hard links.
-func detach(t *testing.T, dir string) {
-	t.Helper()
-	for _, name := range []string{"tile/entries/001", "tile/0/001", "tile/1/000"} {
+// A tile that was read and verified before is read from the disk again for others,
+// who want to know what it holds now: full or not, and of any level. The log's own
+// proofs go on from what it verified.
+func TestTamperedAfterReading(t *testing.T) {
+	const size = 256*256 + 300
+	key, base := newKey(t, origin), filepath.Join(t.TempDir(), "base")
+	closedLog(t, base, key, size)
+	for _, test := range []struct {
+		file         string
+		level, index uint64
+		width        uint8
+		names        []string // that the error names
+	}{
+		{"tile/0/001", 0, 1, 0, []string{"tile/0/001"}},
+		{"tile/1/000", 1, 0, 0, []string{"tile/1/000"}},
+		{"tile/0/257.p/44", 0, 257, 44, []string{"tile/2/000.p/1", "tile/1/001.p/1", "tile/0/257.p/44"}},
+		{"tile/1/001.p/1", 1, 1, 1, []string{"tile/2/000.p/1", "tile/1/001.p/1", "tile/0/257.p/44"}},
+		{"tile/2/000.p/1", 2, 0, 1, []string{"tile/2/000.p/1", "tile/1/001.p/1", "tile/0/257.p/44"}},
+	} {
+		for name, damage := range map[string]func(string) func(*testing.T, string){"changed": flipped, "dropped": remove} {
+			t.Run(test.file+" "+name, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "log")
+				copyLog(t, base, dir)
+				l := openDir(t, dir, key)
+				whole, err := l.Tile(t.Context(), test.level, test.index, test.width)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := l.InclusionProof(t.Context(), 300, size); err != nil {
+					t.Fatal(err)
+				}
+				path := filepath.Join(dir, test.file)
+				before, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				detachFile(t, path)
+				damage(test.file)(t, dir)
+				var damaged *DamageError
+				_, err = l.Tile(t.Context(), test.level, test.index, test.width)
+				if !errors.As(err, &damaged) || !slices.Contains(damaged.Files, test.file) {
+					t.Errorf("Tile = %v, want it to name %s", err, test.file)
+				}
+				if name == "changed" && damaged != nil && !slices.Equal(damaged.Files, test.names) {
+					t.Errorf("Tile names %q, want %q", damaged.Files, test.names)
+				}
+				if err := os.WriteFile(path, before, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := l.Tile(t.Context(), test.level, test.index, test.width); err != nil || !bytes.Equal(got, whole) {
+					t.Errorf("Tile that was put right: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// flipped changes one bit of a file of any length.
+func flipped(name string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
 		path := filepath.Join(dir, name)
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
+		data[0] ^= 1
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// detach gives dir files of its own where copyLog made hard links.
+func detach(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range []string{"tile/entries/001", "tile/0/001", "tile/1/000"} {
+		detachFile(t, filepath.Join(dir, name))
+	}
+}
+
+func detachFile(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -127,7 +127,8 @@ type Log struct {
 	closed  error
 
 	latest atomic.Pointer[accesslog.Checkpoint] // the last that was read and verified
-	tiles  *lru.Cache[tlog.Tile, []byte]        // verified ones
+	tiles  *lru.Cache[tlog.Tile, *nodes]        // full ones above the lowest level that were verified
+	edge   atomic.Pointer[edge]                 // of the tree that was read last
 
 	mu     sync.Mutex
 	failed error
@@ -165,7 +166,7 @@ func open(ctx context.Context, o Options) (_ *Log, err error) {
 		queue: &queue{most: o.MaxWaiting}, appends: make(chan *appendCall, o.MaxWaiting),
 		closing: make(chan struct{}), written: make(chan struct{}),
 	}
-	if l.tiles, err = lru.New[tlog.Tile, []byte](cachedTiles); err != nil {
+	if l.tiles, err = lru.New[tlog.Tile, *nodes](cachedTiles); err != nil {
 		return nil, err
 	}
 	if l.signer, l.verifier, l.verifierKey, err = parseKey(o.Key, o.Origin); err != nil {

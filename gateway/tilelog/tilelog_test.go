@@ -2,10 +2,11 @@ package tilelog
 
 import (
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,7 +25,7 @@ const origin = "zhenglian.example/log/police"
 
 func newKey(t testing.TB, name string) string {
 	t.Helper()
-	key, _, err := note.GenerateKey(rand.Reader, name)
+	key, _, err := note.GenerateKey(cryptorand.Reader, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,4 +299,61 @@ func TestAppendLargerThanAGroup(t *testing.T) {
 	appendN(t, l, 0, 2*groupSize+7)
 	accesslogtest.AwaitSize(t, l, 2*groupSize+7)
 	accesslogtest.Check(t, l)
+}
+
+// The hashes of any tree are those that tlog computes from all entries, whatever was
+// read before.
+func TestHashes(t *testing.T) {
+	const all = 256*256 + 256 + 44
+	l := openDir(t, t.TempDir(), newKey(t, origin))
+	appendN(t, l, 0, all)
+	accesslogtest.AwaitSize(t, l, all)
+	var stored []tlog.Hash
+	reference := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		var hashes []tlog.Hash
+		for _, x := range indexes {
+			hashes = append(hashes, stored[x])
+		}
+		return hashes, nil
+	})
+	for i := range int64(all) {
+		hashes, err := tlog.StoredHashes(i, fmt.Appendf(nil, "entry %d", i), reference)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored = append(stored, hashes...)
+	}
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // not for secrets
+	for _, size := range []int64{1, 2, 3, 255, 256, 257, 511, 512, 600, 256*256 - 1, 256 * 256, 256*256 + 1, 256*256 + 255, 256*256 + 256, all} {
+		root, err := tlog.TreeHash(size, reference)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes := l.hashes(t.Context(), uint64(size), root[:])
+		end := tlog.StoredHashIndex(0, size)
+		indexes := []int64{0, end - 1}
+		for range 50 {
+			indexes = append(indexes, random.Int64N(end))
+		}
+		want, err := reference(indexes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := hashes.ReadHashes(indexes)
+		if err != nil {
+			t.Fatalf("size %d: %v", size, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("size %d: hashes %v (-want +got):\n%s", size, indexes, diff)
+		}
+		if _, err := hashes.ReadHashes([]int64{end}); err == nil {
+			t.Errorf("size %d: answers a hash beyond the tree", size)
+		}
+		other := root
+		other[0] ^= 1
+		var damage *DamageError
+		if _, err := l.hashes(t.Context(), uint64(size), other[:]).ReadHashes(indexes); !errors.As(err, &damage) {
+			t.Errorf("size %d: another root gives %v, want a DamageError", size, err)
+		}
+	}
 }

@@ -1,11 +1,12 @@
 package tilelog
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/transparency-dev/tessera/api"
@@ -13,8 +14,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// cachedTiles is how many verified tiles are kept, 8 KiB each: all above the
-// lowest level of a log of 60 million records, and the right edge.
+// cachedTiles is how many verified tiles are kept, 16 KiB each with the hashes in
+// between: all above the lowest level of a log of 60 million records.
 const cachedTiles = 1024
 
 // DamageError says that files of the log are not what was written.
@@ -31,97 +32,181 @@ func (e *DamageError) Error() string {
 // checked against the root on the way. Its indexes are those of
 // [tlog.StoredHashIndex]. Size must not be 0.
 func (l *Log) hashes(ctx context.Context, size uint64, root []byte) tlog.HashReader {
-	tree := tlog.Tree{N: int64(size), Hash: tlog.Hash(root)}
+	return l.hashesAnew(ctx, size, root, func(tlog.Tile) bool { return false })
+}
+
+// hashesAnew is [Log.hashes] that reads those tiles from the disk which anew names,
+// however lately they were verified.
+//
+// It is what [tlog.TileHashReader] is, for one who asks again and again: that one
+// computes all hashes anew each time, some 1,700 for a proof among ten million
+// entries, and this one those of tiles that it does not know.
+func (l *Log) hashesAnew(ctx context.Context, size uint64, root []byte, anew func(tlog.Tile) bool) tlog.HashReader {
 	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		tiles := &tileReader{ctx: ctx, log: l}
-		hashes, err := tlog.TileHashReader(tree, tiles).ReadHashes(indexes)
-		if err != nil && tiles.complete {
-			err = tiles.damage(tree)
+		r := &treeReader{ctx: ctx, log: l, anew: anew, size: size, root: tlog.Hash(root), read: make(map[tlog.Tile]*nodes)}
+		if err := r.checkEdge(); err != nil {
+			return nil, err
 		}
-		return hashes, err
+		hashes := make([]tlog.Hash, len(indexes))
+		for i, x := range indexes {
+			var err error
+			if hashes[i], err = r.hash(x); err != nil {
+				return nil, err
+			}
+		}
+		return hashes, nil
 	})
 }
 
-// tileReader reads tiles for one question to the tree: a [tlog.TileReader].
-type tileReader struct {
-	ctx context.Context //nolint:containedctx // tlog's interface has no other way
-	log *Log
+// nodes are the hashes of the subtrees within a tile that are full: by height, of
+// the 256 hashes that the tile holds and so on up to the one over them all.
+type nodes [layout.TileHeight + 1][]tlog.Hash
 
-	tiles    []tlog.Tile
-	data     [][]byte
-	complete bool // all were there; what fails then are the hashes
+// expand computes the nodes of a tile.
+func expand(data []byte) *nodes {
+	var n nodes
+	n[0] = make([]tlog.Hash, 0, len(data)/tlog.HashSize)
+	for h := range slices.Chunk(data, tlog.HashSize) {
+		n[0] = append(n[0], tlog.Hash(h))
+	}
+	for height := range layout.TileHeight {
+		below := n[height]
+		n[height+1] = make([]tlog.Hash, 0, len(below)/2)
+		for i := 0; i+1 < len(below); i += 2 {
+			n[height+1] = append(n[height+1], tlog.NodeHash(below[i], below[i+1]))
+		}
+	}
+	return &n
 }
 
-func (r *tileReader) Height() int { return layout.TileHeight }
+// edge is the right edge of a tree: its tiles that are not full, which have no tile
+// above them to be checked against. They have been checked against the root.
+type edge struct {
+	size  uint64
+	root  tlog.Hash
+	tiles map[tlog.Tile]*nodes
+}
 
-// ReadTiles reads tiles in the width that the tree has them. When the tree has
-// grown since, the narrow tile may be gone; a wider one begins with it.
-func (r *tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
-	r.tiles = tiles
+// treeReader answers one question to the tree.
+type treeReader struct {
+	ctx  context.Context //nolint:containedctx // tlog's interface has no other way
+	log  *Log
+	anew func(tlog.Tile) bool
+	size uint64
+	root tlog.Hash
+	read map[tlog.Tile]*nodes // and checked
+}
+
+// tile is tile number n of a level, in the width that the tree has it.
+func (r *treeReader) tile(level int, n uint64) tlog.Tile {
+	width := min(r.size>>(level*layout.TileHeight)-n*layout.TileWidth, layout.TileWidth)
+	return tlog.Tile{H: layout.TileHeight, L: level, N: int64(n), W: int(width)} //nolint:gosec // at most the size
+}
+
+// checkEdge checks that the tiles along the right edge give the root. Together with
+// a full tile's hash in the tile above it, this is all that there is to be checked.
+func (r *treeReader) checkEdge() error {
+	var tiles []tlog.Tile // the highest first
+	for level := 0; r.size>>(level*layout.TileHeight) > 0; level++ {
+		if width := r.size >> (level * layout.TileHeight); width%layout.TileWidth > 0 {
+			tiles = slices.Insert(tiles, 0, r.tile(level, width/layout.TileWidth))
+		}
+	}
+	if known := r.log.edge.Load(); known != nil && known.size == r.size && known.root == r.root && !slices.ContainsFunc(tiles, r.anew) {
+		maps.Copy(r.read, known.tiles)
+		return nil
+	}
 	for _, t := range tiles {
-		if data, ok := r.log.tiles.Get(t); ok {
-			r.data = append(r.data, data)
-			continue
-		}
-		data, err := r.log.reader.ReadTile(r.ctx, uint64(t.L), uint64(t.N), uint8(t.W%layout.TileWidth))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &DamageError{Files: []string{tilePath(t)}, Problem: "the tile is missing"}
-		}
+		data, err := r.readFile(t)
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", tilePath(t), err)
+			return err
 		}
-		if len(data) < t.W*tlog.HashSize {
-			return nil, &DamageError{Files: []string{tilePath(t)}, Problem: fmt.Sprintf("the tile has %d bytes, want %d", len(data), t.W*tlog.HashSize)}
-		}
-		r.data = append(r.data, data[:t.W*tlog.HashSize])
+		r.read[t] = expand(data)
 	}
-	r.complete = true
-	return r.data, nil
-}
-
-// SaveTiles keeps verified tiles, but for the full ones of the lowest level: they
-// are many, and seldom asked for twice.
-func (r *tileReader) SaveTiles(tiles []tlog.Tile, data [][]byte) {
-	for i, t := range tiles {
-		if t.L > 0 || t.W < layout.TileWidth {
-			r.log.tiles.Add(t, data[i])
-		}
-	}
-}
-
-// damage names the tile that does not have the hash which the tile above it
-// holds, or else those along the right edge.
-func (r *tileReader) damage(tree tlog.Tree) *DamageError {
-	at := map[tlog.Tile][]byte{}
-	for i, t := range r.tiles {
-		at[tlog.Tile{H: t.H, L: t.L, N: t.N}] = r.data[i]
-	}
-	var edge []string
-	for i, t := range r.tiles {
-		above, ok := at[tlog.Tile{H: t.H, L: t.L + 1, N: t.N / layout.TileWidth}]
-		if !ok || t.W < layout.TileWidth {
-			edge = append(edge, tilePath(t))
+	// The root is that of the full subtrees that make up the tree, the smallest last.
+	var root tlog.Hash
+	for height := range 64 {
+		if r.size>>height&1 == 0 {
 			continue
 		}
-		at := t.N % layout.TileWidth * tlog.HashSize
-		want := above[at : at+tlog.HashSize]
-		if got, err := fullTileHash(t, r.data[i]); err != nil || !bytes.Equal(got[:], want) {
-			return &DamageError{Files: []string{tilePath(t)}, Problem: "the tile does not have the hash that the tile above it holds"}
+		level, n := height/layout.TileHeight, r.size>>height-1
+		within := height % layout.TileHeight
+		t := r.tile(level, n>>(layout.TileHeight-within))
+		h := r.read[t][within][n%(layout.TileWidth>>within)]
+		if r.size&(1<<height-1) == 0 {
+			root = h
+		} else {
+			root = tlog.NodeHash(h, root)
 		}
 	}
-	return &DamageError{Files: edge, Problem: fmt.Sprintf("the tiles do not have the root of the tree of %d records", tree.N)}
+	if root != r.root {
+		var files []string
+		for _, t := range tiles {
+			files = append(files, tilePath(t))
+		}
+		return &DamageError{Files: files, Problem: fmt.Sprintf("the tiles do not have the root of the tree of %d records", r.size)}
+	}
+	r.log.edge.Store(&edge{r.size, r.root, maps.Clone(r.read)})
+	return nil
 }
 
-// fullTileHash computes the root of a full tile from its two halves, which are
-// the largest trees that [tlog.HashFromTile] takes.
-func fullTileHash(t tlog.Tile, data []byte) (tlog.Hash, error) {
-	half := t.L*t.H + t.H - 1 // level
-	left, err := tlog.HashFromTile(t, data, tlog.StoredHashIndex(half, 2*t.N))
-	if err != nil {
-		return left, err
+// hash answers the hash of [tlog.StoredHashIndex] x.
+func (r *treeReader) hash(x int64) (tlog.Hash, error) {
+	height, n := tlog.SplitStoredHashIndex(x)
+	if x < 0 || uint64(n+1)<<height > r.size { //nolint:gosec // not negative
+		return tlog.Hash{}, fmt.Errorf("hash %d of height %d is not in the tree of %d records", n, height, r.size)
 	}
-	right, err := tlog.HashFromTile(t, data, tlog.StoredHashIndex(half, 2*t.N+1))
-	return tlog.NodeHash(left, right), err
+	level, within := height/layout.TileHeight, height%layout.TileHeight
+	number := uint64(n) //nolint:gosec // not negative
+	tile, err := r.nodes(r.tile(level, number>>(layout.TileHeight-within)))
+	if err != nil {
+		return tlog.Hash{}, err
+	}
+	return tile[within][number%(layout.TileWidth>>within)], nil
+}
+
+// nodes answers a tile that was checked against the one above it, up to the edge.
+func (r *treeReader) nodes(t tlog.Tile) (*nodes, error) {
+	if known := r.read[t]; known != nil { // as all of the edge
+		return known, nil
+	}
+	above, err := r.nodes(r.tile(t.L+1, uint64(t.N)/layout.TileWidth)) //nolint:gosec // not negative
+	if err != nil {
+		return nil, err
+	}
+	n, known := r.log.tiles.Get(t)
+	if !known || r.anew(t) {
+		data, err := r.readFile(t)
+		if err != nil {
+			return nil, err
+		}
+		n, known = expand(data), false
+	}
+	if n[layout.TileHeight][0] != above[0][t.N%layout.TileWidth] {
+		return nil, &DamageError{Files: []string{tilePath(t)}, Problem: "the tile does not have the hash that the tile above it holds"}
+	}
+	// The tiles of the lowest level are many, and seldom asked for twice.
+	if !known && t.L > 0 {
+		r.log.tiles.Add(t, n)
+	}
+	r.read[t] = n
+	return n, nil
+}
+
+// readFile reads a tile. When the tree has grown since, the narrow one may be gone; a
+// wider one begins with it.
+func (r *treeReader) readFile(t tlog.Tile) ([]byte, error) {
+	data, err := r.log.reader.ReadTile(r.ctx, uint64(t.L), uint64(t.N), uint8(t.W%layout.TileWidth)) //nolint:gosec // not negative
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &DamageError{Files: []string{tilePath(t)}, Problem: "the tile is missing"}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", tilePath(t), err)
+	}
+	if len(data) < t.W*tlog.HashSize {
+		return nil, &DamageError{Files: []string{tilePath(t)}, Problem: fmt.Sprintf("the tile has %d bytes, want %d", len(data), t.W*tlog.HashSize)}
+	}
+	return data[:t.W*tlog.HashSize], nil
 }
 
 func tilePath(t tlog.Tile) string {

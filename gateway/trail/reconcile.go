@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -21,15 +22,21 @@ const (
 	CallBoth          CallState = "both"          // both logged it, and agree
 	CallProviderOnly  CallState = "provider_only" // the consumer's record is missing
 	CallConsumerOnly  CallState = "consumer_only" // the provider's record is missing
-	CallContradicting CallState = "contradicting" // both logged it and differ, or one logged it more than once
+	CallContradicting CallState = "contradicting" // both logged it and differ, or one logged it again
 )
 
 // Tolerance is how far apart the two sides may say that a call was.
 const Tolerance = domain.ClockTolerance
 
 // FieldRepeated is the field that contradicts when a side logged a call more than
-// once; the first record is the one compared.
+// once; the first record that is no refusal is the one compared. Refusals before it
+// repeat nothing: a log that refuses a release notes that, and the same call may
+// then be presented again. Where there are only refusals, the last is compared.
 const FieldRepeated = "repeated"
+
+// Refused says whether a result is one with which a log notes that it refused a
+// release itself.
+func Refused(result string) bool { return strings.HasPrefix(result, "refused_") }
 
 // ReconcileFilter narrows a reconciliation; zero fields do not filter.
 type ReconcileFilter struct {
@@ -69,7 +76,7 @@ type Discrepancy struct {
 	Day      string
 	State    CallState
 	Fields   []string // that contradict, as in the record's canonical form, and [FieldRepeated]; none when one-sided
-	// The first record of each side, nil where there is none.
+	// The record of each side that is compared, nil where there is none.
 	ProviderEntry *Entry
 	ConsumerEntry *Entry
 }

@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -24,7 +22,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/zhenglian/zhenglian/domain"
-	"github.com/zhenglian/zhenglian/proof"
 	"github.com/zhenglian/zhenglian/test/consortium"
 )
 
@@ -174,7 +171,6 @@ func (b *bench) figures(ctx context.Context) ([]figure, error) {
 	rest := arm{"gateway.rest", b.transactions(b.set.Clients, b.submitREST)}
 	evaluate := arm{"read.evaluate", b.calls(b.evaluate)}
 	cached := arm{"verify.cached", b.calls(b.verifyCached)}
-	records := arm{"access.records", b.records}
 	batch := arm{"catalog.batch", b.batches}
 
 	// The baseline of the arms that follow, too.
@@ -196,9 +192,18 @@ func (b *bench) figures(ctx context.Context) ([]figure, error) {
 	steps := []step{
 		compare("gateway.rest_vs_raw", "≥ 0.95", raw, rest),
 		compare("verify.cached_vs_uncached", "≥ 50", evaluate, cached),
-		compare("access.records_vs_tx", "≥ 100", raw, records),
+		{"access.records_vs_tx", func(ctx context.Context) ([]figure, error) {
+			figures, transactions, err := b.compareRecords(ctx, raw)
+			baseline = append(baseline, transactions...)
+			return figures, err
+		}},
+		{"access.receipt_p99", b.receipts},
 		compare("catalog.batch_vs_single", "≥ 20", raw, batch),
 		{"catalog.search", func(ctx context.Context) ([]figure, error) { return b.search(ctx, b.set.Entries) }},
+		{"access.proof_p99", b.proofs},
+		{"access.trace_p99", b.traces},
+		// Last: it changes the configuration of a peer.
+		{"access.trace_vs_history", b.compareHistory},
 	}
 	var taken []figure
 	for _, s := range steps {
@@ -283,11 +288,19 @@ func (b *bench) transactions(clients int, submit func(context.Context) (string, 
 		if err != nil {
 			return sample{}, err
 		}
+		size, err := b.ledgerBytes()
+		if err != nil {
+			return sample{}, err
+		}
 		ids, latencies, failed, err := b.during(ctx, clients, submit)
 		if err != nil {
 			return sample{}, err
 		}
 		to, err := b.height()
+		if err != nil {
+			return sample{}, err
+		}
+		grown, err := b.ledgerBytes()
 		if err != nil {
 			return sample{}, err
 		}
@@ -304,7 +317,10 @@ func (b *bench) transactions(clients int, submit func(context.Context) (string, 
 		if count != len(ids) {
 			return sample{}, fmt.Errorf("%d transactions were acknowledged, the ledger holds %d of them as valid", len(ids), count)
 		}
-		return sample{Count: count, Failed: failed, Seconds: b.set.Window.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99)}, nil
+		return sample{
+			Count: count, Failed: failed, Seconds: b.set.Window.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99),
+			LedgerBytes: float64(grown-size) / float64(len(valid)),
+		}, nil
 	}
 }
 
@@ -357,7 +373,11 @@ func (b *bench) submit(ctx context.Context, transaction string, args any) (strin
 	if err != nil {
 		return "", err
 	}
-	proposal, err := b.fabric.Contract.NewProposal(transaction, client.WithBytesArguments(argument))
+	return b.submitArguments(ctx, transaction, argument)
+}
+
+func (b *bench) submitArguments(ctx context.Context, transaction string, arguments ...[]byte) (string, error) {
+	proposal, err := b.fabric.Contract.NewProposal(transaction, client.WithBytesArguments(arguments...))
 	if err != nil {
 		return "", err
 	}
@@ -446,150 +466,4 @@ func (b *bench) verifyCached(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("verdict %q", v.Verdict)
 	}
 	return "", nil
-}
-
-// records is the arm of access records: posted in arrays, and counted only when
-// an anchor on the ledger covers them; the time runs until that anchor is there.
-func (b *bench) records(ctx context.Context) (sample, error) {
-	g := b.net.Gateway(department)
-	var last atomic.Int64
-	began := time.Now()
-	var total atomic.Int64
-	post := func(ctx context.Context) (string, error) {
-		batch := make([]map[string]any, b.set.BatchSize)
-		for i := range batch {
-			batch[i] = b.record()
-		}
-		var answer struct {
-			Receipts []struct {
-				Index int64 `json:"index"`
-			} `json:"receipts"`
-		}
-		if err := g.Call(ctx, "operator", "POST", "/v1/access-records", map[string]any{"records": batch}, 201, &answer); err != nil {
-			return "", err
-		}
-		for _, r := range answer.Receipts {
-			for {
-				old := last.Load()
-				if r.Index <= old || last.CompareAndSwap(old, r.Index) {
-					break
-				}
-			}
-		}
-		total.Add(int64(len(answer.Receipts)))
-		return "", nil
-	}
-	// Eight clients are enough to keep the log busy; more only add latency.
-	_, latencies, failed, err := b.during(ctx, 8, post)
-	if err != nil {
-		return sample{}, err
-	}
-	if err := b.awaitAnchored(ctx, uint64(last.Load())); err != nil {
-		return sample{}, err
-	}
-	elapsed := time.Since(began)
-	if err := b.checkInclusion(ctx, uint64(last.Load())); err != nil {
-		return sample{}, err
-	}
-	return sample{Count: int(total.Load()), Failed: failed, Seconds: elapsed.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99)}, nil
-}
-
-func (b *bench) record() map[string]any {
-	n := b.sequence.Add(1)
-	digest := domain.Digest([]byte(strconv.FormatInt(n, 10)))
-	at := time.Now().UTC().Truncate(time.Millisecond)
-	return map[string]any{
-		"direction": "provider", "callId": fmt.Sprintf("bench-%020d", n), "grantId": b.grant.ID, "catalogCode": b.grant.CatalogCode,
-		"catalogVersion": b.grant.CatalogVersion, "items": b.grant.Items, "provider": b.grant.Provider, "consumer": b.grant.Consumer,
-		"purpose": b.grant.Purpose, "serviceItem": b.grant.ServiceItem, "caseRef": "", "system": "benchmark", "operator": "op-1", "operatorRole": "clerk",
-		"subjectRef": "", "recordCount": 1, "requestDigest": digest, "responseDigest": digest, "at": at, "respondedAt": at, "legalBasis": "benchmark", "channel": "api", "result": "ok",
-	}
-}
-
-// awaitAnchored waits until the ledger holds an anchor that covers index, as
-// another department's peer sees it.
-func (b *bench) awaitAnchored(ctx context.Context, index uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	for {
-		var logs struct {
-			Items []consortium.Written[domain.LogRegistration] `json:"items"`
-		}
-		if err := b.net.Gateway("civil").Call(ctx, "auditor", "GET", "/v1/logs?limit=200", nil, 200, &logs); err != nil {
-			return err
-		}
-		for _, l := range logs.Items {
-			if l.Record.Owner == department && l.Record.Size > index {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("record %d is not anchored", index)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-// checkInclusion verifies the inclusion of a spread of records against an
-// anchored checkpoint.
-func (b *bench) checkInclusion(ctx context.Context, last uint64) error {
-	var trust proof.Anchors
-	if err := b.net.Gateway("civil").Call(ctx, "", "GET", "/v1/trust", nil, 200, &trust); err != nil {
-		return err
-	}
-	i := slices.IndexFunc(trust.Departments, func(d proof.Department) bool { return d.Code == department })
-	g := b.net.Gateway(department)
-	for step := range uint64(20) {
-		index := last - last*step/20
-		var entry struct {
-			Record domain.AccessRecord `json:"record"`
-		}
-		path := fmt.Sprintf("/v1/access-records/%s/%d", department, index)
-		if err := g.Call(ctx, "auditor", "GET", path, nil, 200, &entry); err != nil {
-			return err
-		}
-		// Another department's gateway has seen the anchor; this one may be behind.
-		var text []byte
-		if err := retry(ctx, func() error {
-			res, err := g.Do(ctx, "auditor", "GET", path+"/proof", nil)
-			if err == nil && res.Status != http.StatusOK {
-				err = fmt.Errorf("%s/proof: status %d: %.300s", path, res.Status, res.Body)
-			}
-			text = res.Body
-			return err
-		}); err != nil {
-			return err
-		}
-		if err := verifyInclusion(entry.Record, index, text, trust.Departments[i]); err != nil {
-			return fmt.Errorf("record %d: %w", index, err)
-		}
-	}
-	return nil
-}
-
-// verifyInclusion checks a C2SP tlog-proof of one record.
-func verifyInclusion(record domain.AccessRecord, index uint64, text []byte, department proof.Department) error {
-	head, note, ok := strings.Cut(string(text), "\n\n")
-	lines := strings.Split(head, "\n")
-	if !ok || len(lines) < 2 || lines[0] != "c2sp.org/tlog-proof@v1" || lines[1] != fmt.Sprintf("index %d", index) {
-		return fmt.Errorf("not a proof of index %d: %.100s", index, text)
-	}
-	var path [][]byte
-	for _, line := range lines[2:] {
-		hash, err := base64.StdEncoding.DecodeString(line)
-		if err != nil {
-			return err
-		}
-		path = append(path, hash)
-	}
-	checkpoint, err := proof.OpenCheckpoint([]byte(note), department.LogOrigin, department.LogKey)
-	if err != nil {
-		return err
-	}
-	leaf, err := domain.Canonical(record)
-	if err != nil {
-		return err
-	}
-	return proof.VerifyInclusion(proof.LeafHash(leaf), index, checkpoint.Size, checkpoint.Root, path)
 }

@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/zhenglian/zhenglian/test/consortium"
@@ -34,6 +37,9 @@ func (b *bench) measureUsage() (map[string]usage, error) {
 	used := make(map[string]usage)
 	add := func(kind string, pid int) error {
 		u, err := usageOf(pid)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			return nil // a probe of the supervisor's, which has ended
+		}
 		if err != nil {
 			return err
 		}

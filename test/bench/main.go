@@ -10,10 +10,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -34,6 +36,9 @@ type settings struct {
 	BatchSize   int           `json:"recordsPerRequest"`
 	Departments int           `json:"departments"`
 	Entries     int           `json:"searchedEntries"`
+	Leaves      uint64        `json:"provenLeaves"` // of the log whose proofs are measured
+	Traced      int           `json:"tracedEntries"`
+	Versions    int           `json:"versions"`          // of the key whose history is read
 	Figures     []string      `json:"figures,omitempty"` // only those whose names begin so; all when empty
 }
 
@@ -57,6 +62,10 @@ type sample struct {
 	Seconds float64       `json:"seconds"`
 	P50     time.Duration `json:"p50Ns"`
 	P99     time.Duration `json:"p99Ns"`
+	// LedgerBytes is by how much the block files of one peer grew for each record.
+	LedgerBytes float64 `json:"ledgerBytesPerRecord,omitempty"`
+	// Anchored is the 99th percentile of the time from a record to its anchor.
+	Anchored time.Duration `json:"anchoredP99Ns,omitempty"`
 	// Usage is what each kind of process used meanwhile, warm-up included.
 	Usage  map[string]usage `json:"usage"`
 	Before probe            `json:"before"`
@@ -104,10 +113,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	set := settings{Window: 8 * time.Second, WarmUp: 3 * time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4, Entries: 20_000}
+	set := settings{
+		Window: 8 * time.Second, WarmUp: 3 * time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4,
+		Entries: 20_000, Leaves: 1_000_000, Traced: 100_000, Versions: 500,
+	}
 	if *full {
 		set.Window, set.WarmUp, set.Cycles = 60*time.Second, 15*time.Second, 3
-		set.Entries = 100_000
+		set.Entries, set.Leaves, set.Traced, set.Versions = 100_000, 10_000_000, 1_000_000, 10_000
 	}
 	if *only != "" {
 		set.Figures = strings.Split(*only, ",")
@@ -119,8 +131,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	rep := report{At: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Settings: set}
 
 	fmt.Fprintln(stderr, "bench: starting a consortium of its own")
+	bin, err := programs(ctx, root, filepath.Join(root, *state)+".bin")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
 	net, err := consortium.Start(ctx, consortium.Options{
-		Root: root, State: filepath.Join(root, *state), PortOffset: 20000, Output: stderr,
+		Root: root, Bin: bin, State: filepath.Join(root, *state), PortOffset: 20000, Output: stderr,
 		// What is measured is the gateway, not its limits on one address.
 		Settings: map[string]any{"limits": map[string]any{"addressPerSecond": 1e6, "addressBurst": 1_000_000, "identityPerSecond": 1e6, "identityBurst": 1_000_000}},
 	})
@@ -157,21 +174,63 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	return nil
 }
 
+// programs makes a folder of the repository's programs, in which the chaincode has
+// the benchmark's own transactions besides.
+func programs(ctx context.Context, root, bin string) (string, error) {
+	if err := errors.Join(os.RemoveAll(bin), os.MkdirAll(bin, 0o700)); err != nil {
+		return "", err
+	}
+	built, err := filepath.Glob(filepath.Join(root, "bin", "*"))
+	if err != nil || len(built) == 0 {
+		return "", fmt.Errorf("no programs in %s: run make build", filepath.Join(root, "bin"))
+	}
+	for _, program := range built {
+		if name := filepath.Base(program); name != "zhenglian-chaincode" {
+			if err := os.Symlink(program, filepath.Join(bin, name)); err != nil {
+				return "", err
+			}
+		}
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(bin, "zhenglian-chaincode"), "./test/bench/chaincode")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the benchmark's chaincode: %w: %s", err, out)
+	}
+	return bin, nil
+}
+
 // abba runs two arms in ABBA order and answers the samples in pairs.
 func (b *bench) abba(ctx context.Context, first, second arm) (pairs [][2]sample, err error) {
-	order := []arm{first, second, second, first}
-	for range b.set.Cycles {
-		var got []sample
-		for _, a := range order {
-			s, err := b.measure(ctx, a)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", a.name, err)
+	rounds, err := b.rounds(ctx, first, second)
+	return pairsOf(rounds, 0, 1), err
+}
+
+// rounds runs arms in order and back, once for each cycle: ABBA for two of them,
+// ABCCBA for three. Each round has a sample of every arm.
+func (b *bench) rounds(ctx context.Context, arms ...arm) ([][]sample, error) {
+	var rounds [][]sample
+	for round := range 2 * b.set.Cycles {
+		samples := make([]sample, len(arms))
+		for i := range arms {
+			if round%2 == 1 {
+				i = len(arms) - 1 - i
 			}
-			got = append(got, s)
+			var err error
+			if samples[i], err = b.measure(ctx, arms[i]); err != nil {
+				return nil, fmt.Errorf("%s: %w", arms[i].name, err)
+			}
 		}
-		pairs = append(pairs, [2]sample{got[0], got[1]}, [2]sample{got[3], got[2]})
+		rounds = append(rounds, samples)
 	}
-	return pairs, nil
+	return rounds, nil
+}
+
+// pairsOf are the samples of two arms, round by round.
+func pairsOf(rounds [][]sample, first, second int) (pairs [][2]sample) {
+	for _, r := range rounds {
+		pairs = append(pairs, [2]sample{r[first], r[second]})
+	}
+	return pairs
 }
 
 // measure runs one arm between two probes of the machine.
@@ -199,10 +258,15 @@ func (b *bench) measure(ctx context.Context, a arm) (sample, error) {
 
 // ratio makes a figure of second over first.
 func ratio(name, goal string, pairs [][2]sample) figure {
+	return ratioOf(name, goal, pairs, sample.rate)
+}
+
+// ratioOf makes a figure of what second has of something over first.
+func ratioOf(name, goal string, pairs [][2]sample, of func(sample) float64) figure {
 	f := figure{Name: name, Unit: "ratio", Goal: goal}
 	var ratios []float64
 	for _, p := range pairs {
-		ratios = append(ratios, p[1].rate()/p[0].rate())
+		ratios = append(ratios, of(p[1])/of(p[0]))
 		f.Samples = append(f.Samples, p[0], p[1])
 		f.Noisy = f.Noisy || differ(p[0].Before, p[1].Before)
 	}

@@ -86,7 +86,7 @@ func call(random *rand.Rand, i int, at time.Time) domain.AccessRecord {
 }
 
 // sides answers what the logs say of a call: as a rule the same on both sides, now
-// and then one side only, with a difference, or twice.
+// and then one side only, with a difference, twice, or refused at first.
 func sides(random *rand.Rand, r domain.AccessRecord) []domain.AccessRecord {
 	other := r
 	other.Direction = domain.DirectionConsumer
@@ -106,6 +106,13 @@ func sides(random *rand.Rand, r domain.AccessRecord) []domain.AccessRecord {
 		other.At = other.At.Add(trail.Tolerance + time.Second)
 	case 5:
 		return []domain.AccessRecord{r, r, other}
+	case 7, 8:
+		refused := r
+		refused.Result, refused.RecordCount, refused.ResponseDigest = "refused_quota", 0, ""
+		if random.IntN(3) == 0 {
+			return []domain.AccessRecord{r, refused, other}
+		}
+		return []domain.AccessRecord{refused, other, r}
 	case 6:
 		other.Consumer = Departments[(slices.Index(Departments, r.Consumer)+1)%len(Departments)]
 	}

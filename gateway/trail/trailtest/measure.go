@@ -53,15 +53,12 @@ func Quantile(questions []Question, q float64) time.Duration {
 	return all[min(int(q*float64(len(all))), len(all)-1)]
 }
 
-// deep is how many entries lie before a deep page, if there are so many.
-const deep = 40_000
-
 // Measure asks for pages of 100 of a history that [Fill] made: common and rare
-// filters, one and several fields, first and deep pages, newest and oldest first,
-// each as often as said. The questions take turns, so that each finds the others'
+// filters, one and several fields, first pages and those with deep entries before
+// them if there are so many, newest and oldest first, each as often as said. The questions take turns, so that each finds the others'
 // pages in memory and not only its own.
-func Measure(ctx context.Context, s trail.Store, times int) ([]Question, error) {
-	questions, err := questions(ctx, s)
+func Measure(ctx context.Context, s trail.Store, times, deep int) ([]Question, error) {
+	questions, err := questions(ctx, s, deep)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +81,7 @@ func Measure(ctx context.Context, s trail.Store, times int) ([]Question, error) 
 
 const absent = "00000000000000000000000000000000"
 
-func questions(ctx context.Context, s trail.Store) ([]Question, error) {
+func questions(ctx context.Context, s trail.Store, deep int) ([]Question, error) {
 	newest, err := s.Trace(ctx, trail.Filter{Result: domain.ResultOK}, trail.Page{Limit: 200})
 	if err != nil {
 		return nil, err
@@ -130,7 +127,7 @@ func questions(ctx context.Context, s trail.Store) ([]Question, error) {
 				q.Name += ", oldest first"
 			}
 			out = append(out, q)
-			deeper, err := deepPage(ctx, s, q)
+			deeper, err := deepPage(ctx, s, q, deep)
 			if err != nil {
 				return nil, err
 			}
@@ -143,7 +140,7 @@ func questions(ctx context.Context, s trail.Store) ([]Question, error) {
 }
 
 // deepPage answers the question for a page far into the list.
-func deepPage(ctx context.Context, s trail.Store, q Question) (Question, error) {
+func deepPage(ctx context.Context, s trail.Store, q Question, deep int) (Question, error) {
 	out := q
 	out.Name += ", deep"
 	for page := (trail.Page{Limit: 200, OldestFirst: q.Page.OldestFirst}); out.Depth < deep; {

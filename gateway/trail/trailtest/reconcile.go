@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,12 +90,9 @@ func callTime(d trail.Discrepancy) time.Time {
 // judge says of a call what the port's comments say.
 func (c *pair) judge() trail.Discrepancy {
 	var d trail.Discrepancy
-	if len(c.provider) > 0 {
-		d.ProviderEntry = c.provider[0]
-	}
-	if len(c.consumer) > 0 {
-		d.ConsumerEntry = c.consumer[0]
-	}
+	var again [2]bool
+	d.ProviderEntry, again[0] = compared(c.provider)
+	d.ConsumerEntry, again[1] = compared(c.consumer)
 	d.Day = callTime(d).In(time.FixedZone("", 8*3600)).Format("2006-01-02")
 	switch {
 	case d.ConsumerEntry == nil:
@@ -107,10 +105,23 @@ func (c *pair) judge() trail.Discrepancy {
 			d.State = trail.CallContradicting
 		}
 	}
-	if len(c.provider) > 1 || len(c.consumer) > 1 {
+	if again[0] || again[1] {
 		d.State, d.Fields = trail.CallContradicting, append(d.Fields, trail.FieldRepeated)
 	}
 	return d
+}
+
+// compared answers the record of a side that is compared, and whether the side said
+// something after it.
+func compared(side []*trail.Entry) (*trail.Entry, bool) {
+	if len(side) == 0 {
+		return nil, false
+	}
+	i := slices.IndexFunc(side, func(e *trail.Entry) bool { return !strings.HasPrefix(e.Record.Result, "refused_") })
+	if i < 0 {
+		i = len(side) - 1
+	}
+	return side[i], i < len(side)-1
 }
 
 // wantReconciled checks counts and lists, in pages of several sizes.
@@ -189,6 +200,79 @@ func testSides(t *testing.T, s trail.Store) {
 	apply(t, s, "civil", []trail.Entry{NewEntry(1, record(1, domain.DirectionConsumer, later), 2)})
 	state("one side twice", trail.PairDay{Contradicting: 1})
 	wantEqual(t, "what contradicts", []string{trail.FieldRepeated}, discrepanciesAll(t, s, trail.ReconcileFilter{Consumer: "civil", Provider: "police"}, 1)[0].Fields)
+}
+
+// testRefusedFirst follows calls that a log refused before it let them through: one
+// call each, whenever the records come.
+func testRefusedFirst(t *testing.T, s trail.Store) {
+	refused := func(r *domain.AccessRecord) { r.Result, r.RecordCount, r.ResponseDigest = "refused_quota", 0, "" }
+	failed := func(r *domain.AccessRecord) { r.Result, r.RecordCount, r.ResponseDigest = "timeout", 0, "" }
+	const provider, consumer = domain.DirectionProvider, domain.DirectionConsumer
+	logs := []Log{{Department: "police"}, {Department: "civil"}}
+	log := func(i int, direction domain.Direction, change ...func(*domain.AccessRecord)) {
+		l := &logs[0]
+		if direction == consumer {
+			l = &logs[1]
+		}
+		n := uint64(len(l.Entries))
+		l.Entries = append(l.Entries, NewEntry(n, record(i, direction, change...), n+1))
+		apply(t, s, l.Department, l.Entries[n:])
+		wantReconciled(t, fmt.Sprintf("after %d of the police and %d of civil affairs", len(logs[0].Entries), len(logs[1].Entries)), logs, s, trail.ReconcileFilter{})
+	}
+	state := func(i int) (trail.CallState, []string) {
+		for _, d := range discrepanciesAll(t, s, trail.ReconcileFilter{}, 100) {
+			if d.CallID == record(i, provider).CallID {
+				return d.State, d.Fields
+			}
+		}
+		return trail.CallBoth, nil
+	}
+	want := func(i int, state1 trail.CallState, fields ...string) {
+		t.Helper()
+		got, gotFields := state(i)
+		wantEqual(t, fmt.Sprintf("call %d", i), state1, got)
+		wantEqual(t, fmt.Sprintf("call %d, fields", i), fields, gotFields)
+	}
+	log(1, provider, refused)
+	log(1, provider, refused)
+	want(1, trail.CallProviderOnly)
+	log(1, provider)
+	want(1, trail.CallProviderOnly)
+	log(1, consumer)
+	want(1, trail.CallBoth)
+
+	log(2, consumer, refused)
+	log(2, provider)
+	want(2, trail.CallContradicting, "recordCount", "responseDigest", "result")
+	log(2, consumer)
+	want(2, trail.CallBoth)
+
+	log(3, provider)
+	log(3, provider, refused) // after it, a refusal is no refusal before it
+	log(3, consumer)
+	want(3, trail.CallContradicting, trail.FieldRepeated)
+
+	log(4, provider, refused)
+	log(4, provider)
+	log(4, provider)
+	log(4, consumer)
+	want(4, trail.CallContradicting, trail.FieldRepeated)
+
+	log(5, provider, failed) // by the department's system, not by the log
+	log(5, provider)
+	log(5, consumer, failed)
+	want(5, trail.CallContradicting, trail.FieldRepeated)
+
+	// All at once, as a pull that comes late applies them.
+	var entries []trail.Entry
+	n := uint64(len(logs[0].Entries))
+	for j, change := range []func(*domain.AccessRecord){refused, refused, func(*domain.AccessRecord) {}} {
+		entries = append(entries, NewEntry(n+uint64(j), record(6, provider, change), n+3)) //nolint:gosec // not negative
+	}
+	logs[0].Entries = append(logs[0].Entries, entries...)
+	apply(t, s, "police", entries)
+	log(6, consumer)
+	want(6, trail.CallBoth)
 }
 
 // testWaiting moves a call to another day when the provider's record comes, and

@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t testing.TB) trail.Store) {
 		{"hostile filters", testHostileFilters},
 		{"export stops", testExportStops},
 		{"both sides of a call", testSides},
+		{"a refusal before a release", testRefusedFirst},
 		{"calls wait", testWaiting},
 		{"discrepancies", testDiscrepancies},
 		{"findings", testFindings},

@@ -51,7 +51,7 @@ CREATE INDEX access_case ON access (case_ref, at, log, idx) WHERE case_ref IS NO
 CREATE INDEX access_subject ON access (subject, at, log, idx) WHERE subject IS NOT NULL;
 CREATE INDEX access_call ON access (call_id, at, log, idx);
 
--- One row per call: the first record of each side. Facts are digests of what both
+-- One row per call: the record of each side that is compared. Facts are digests of what both
 -- sides must say alike.
 CREATE TABLE calls (
 	call_id INTEGER NOT NULL,
