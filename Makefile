@@ -35,7 +35,10 @@ $(BIN)/zhenglian-network: $(SOURCES)
 	$(GO) build -o $@ ./cmd/zhenglian-network
 	@touch $@
 
-test: test-setup test-unit e2e ## set up what tests need and run all of them, real network included
+# The second verifier is built before the Go tests that compare the two: here a
+# missing one is a failure.
+test: export ZHENGLIAN_TEST_DIFFERENCES ?= 6000
+test: test-setup test-js test-unit e2e ## set up what tests need and run all of them, real network included
 
 test-setup: ## install what tests need (Redis, Chromium, fonts) and build
 	@scripts/test-setup.sh
@@ -57,8 +60,10 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 faults: ## inject every write error and kill into the access log (strace; about 16 min)
 	ZHENGLIAN_TEST_FAULTS_FULL=1 $(GO) test -count=1 -timeout 40m -parallel 4 -v -run TestFaults ./gateway/tilelog
 
-test-js: ## tests of the JavaScript verifier (needs Node 20)
-	cd proof/js && npm ci --no-audit --no-fund && npm test && npm run build
+test-js: ## tests of the JavaScript verifier, and its build (needs Node 20)
+	@[ proof/js/node_modules/.package-lock.json -nt proof/js/package-lock.json ] || npm ci --prefix proof/js --no-audit --no-fund
+	npm --prefix proof/js run --silent test
+	npm --prefix proof/js run --silent build
 
 lint: ## gofmt, vet, staticcheck, import rules; never writes
 	@scripts/lint.sh

@@ -500,46 +500,107 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/certificates (the `ListCertificates` operationId).
 	ListCertificates(ctx context.Context, params *ListCertificatesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// IssueCertificateWithBody Issue a certificate
+	// IssueCertificateWithBody Propose a certificate for issue
 	//
-	// Duty of the issuer's operator. Reference, identifier and check code are made here; the check code is in this answer only, so that a repetition under one Idempotency-Key is refused as existing.
+	// Duty of the issuer's operator; the reviewer of the same department issues it (actions/decide). The issuer must be authorised for the type. Reference, identifier, check code and the place in the status lists are made here. With items, a credential (SD-JWT) is signed here and contentDigest is its digest. Link, check code and credential are in this answer only, so that a repetition under one Idempotency-Key is refused as existing. With replaces the certificate is the next version of that one and supersedes it when it is issued.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/certificates (the `IssueCertificate` operationId).
 	IssueCertificateWithBody(ctx context.Context, params *IssueCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// IssueCertificate Issue a certificate
+	// IssueCertificate Propose a certificate for issue
 	//
-	// Duty of the issuer's operator. Reference, identifier and check code are made here; the check code is in this answer only, so that a repetition under one Idempotency-Key is refused as existing.
+	// Duty of the issuer's operator; the reviewer of the same department issues it (actions/decide). The issuer must be authorised for the type. Reference, identifier, check code and the place in the status lists are made here. With items, a credential (SD-JWT) is signed here and contentDigest is its digest. Link, check code and credential are in this answer only, so that a repetition under one Idempotency-Key is refused as existing. With replaces the certificate is the next version of that one and supersedes it when it is issued.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/certificates (the `IssueCertificate` operationId).
 	IssueCertificate(ctx context.Context, params *IssueCertificateParams, body IssueCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// IssueCertificateBatchWithBody Propose up to 200 certificates in one transaction
+	//
+	// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
+	IssueCertificateBatchWithBody(ctx context.Context, params *IssueCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// IssueCertificateBatch Propose up to 200 certificates in one transaction
+	//
+	// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
+	IssueCertificateBatch(ctx context.Context, params *IssueCertificateBatchParams, body IssueCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DecideCertificateBatchWithBody Decide on up to 200 certificates in one transaction
+	//
+	// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
+	DecideCertificateBatchWithBody(ctx context.Context, params *DecideCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DecideCertificateBatch Decide on up to 200 certificates in one transaction
+	//
+	// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
+	DecideCertificateBatch(ctx context.Context, params *DecideCertificateBatchParams, body DecideCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetCertificate Get a certificate record
 	//
 	// Corresponds with GET /v1/certificates/{ref} (the `GetCertificate` operationId).
 	GetCertificate(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RevokeCertificateWithBody Revoke a certificate that was issued wrongly
+	// DecideCertificateWithBody Decide on the issue of a certificate, or on the proposed change of its status
 	//
-	// Duty of the issuer's reviewer.
+	// Duty of the issuer's reviewer. A rejection needs an opinion.
 	//
 	// Takes any type of body and a specified content type.
 	//
-	// Corresponds with POST /v1/certificates/{ref}/actions/revoke (the `RevokeCertificate` operationId).
-	RevokeCertificateWithBody(ctx context.Context, ref PathRef, params *RevokeCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with POST /v1/certificates/{ref}/actions/decide (the `DecideCertificate` operationId).
+	DecideCertificateWithBody(ctx context.Context, ref PathRef, params *DecideCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RevokeCertificate Revoke a certificate that was issued wrongly
+	// DecideCertificate Decide on the issue of a certificate, or on the proposed change of its status
 	//
-	// Duty of the issuer's reviewer.
+	// Duty of the issuer's reviewer. A rejection needs an opinion.
 	//
 	// Takes a body of the `application/json` content type.
 	//
-	// Corresponds with POST /v1/certificates/{ref}/actions/revoke (the `RevokeCertificate` operationId).
-	RevokeCertificate(ctx context.Context, ref PathRef, params *RevokeCertificateParams, body RevokeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with POST /v1/certificates/{ref}/actions/decide (the `DecideCertificate` operationId).
+	DecideCertificate(ctx context.Context, ref PathRef, params *DecideCertificateParams, body DecideCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ProposeCertificateChangeWithBody Propose a change of a certificate's status
+	//
+	// Duty of the issuer's operator: 暂扣 suspend, 发还 restore, 撤销 revoke (it should not have been issued), 吊销 withdraw (a penalty), 注销 cancel. It has no effect before the reviewer of the same department decides. One change waits at a time.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/certificates/{ref}/actions/propose (the `ProposeCertificateChange` operationId).
+	ProposeCertificateChangeWithBody(ctx context.Context, ref PathRef, params *ProposeCertificateChangeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ProposeCertificateChange Propose a change of a certificate's status
+	//
+	// Duty of the issuer's operator: 暂扣 suspend, 发还 restore, 撤销 revoke (it should not have been issued), 吊销 withdraw (a penalty), 注销 cancel. It has no effect before the reviewer of the same department decides. One change waits at a time.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/certificates/{ref}/actions/propose (the `ProposeCertificateChange` operationId).
+	ProposeCertificateChange(ctx context.Context, ref PathRef, params *ProposeCertificateChangeParams, body ProposeCertificateChangeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PrintCertificate Get the paper form of a certificate
+	//
+	// Duty of the issuer's operator, at the gateway that issued it with items. A4, with the items, the QR code that leads to its page, check code included, and the proof file attached. It holds personal data.
+	//
+	// Corresponds with GET /v1/certificates/{ref}/print.pdf (the `PrintCertificate` operationId).
+	PrintCertificate(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetCertificateQRPNG Get the QR code of a certificate as PNG
 	//
@@ -684,6 +745,49 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/indicators (the `GetIndicators` operationId).
 	GetIndicators(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListIssuers List which department may issue which type of certificate
+	//
+	// The department filter is the issuer, the state active or ended.
+	//
+	// Corresponds with GET /v1/issuers (the `ListIssuers` operationId).
+	ListIssuers(ctx context.Context, params *ListIssuersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AuthoriseIssuerWithBody Authorise a department to issue a type of certificate
+	//
+	// Duty of the lead department's admin. A further call changes the names, the basis or the period.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/issuers (the `AuthoriseIssuer` operationId).
+	AuthoriseIssuerWithBody(ctx context.Context, params *AuthoriseIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AuthoriseIssuer Authorise a department to issue a type of certificate
+	//
+	// Duty of the lead department's admin. A further call changes the names, the basis or the period.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/issuers (the `AuthoriseIssuer` operationId).
+	AuthoriseIssuer(ctx context.Context, params *AuthoriseIssuerParams, body AuthoriseIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndIssuerAuthorisationWithBody End an authorisation to issue
+	//
+	// Duty of the lead department's admin. What was issued under it stays valid.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/issuers/{department}/{typeCode}/actions/end (the `EndIssuerAuthorisation` operationId).
+	EndIssuerAuthorisationWithBody(ctx context.Context, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndIssuerAuthorisation End an authorisation to issue
+	//
+	// Duty of the lead department's admin. What was issued under it stays valid.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/issuers/{department}/{typeCode}/actions/end (the `EndIssuerAuthorisation` operationId).
+	EndIssuerAuthorisation(ctx context.Context, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, body EndIssuerAuthorisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListLogs List the registered access logs
 	//
@@ -997,6 +1101,13 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/rules (the `SetRule` operationId).
 	SetRule(ctx context.Context, params *SetRuleParams, body SetRuleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetStatusList Get a status list of a department's certificates
+	//
+	// A W3C Bitstring Status List (v1.0): one bit for each certificate, at its statusIndex, so that a verifier can check and tell nobody which one. In the list revocation a 1 means that the certificate is 撤销, 吊销, 注销, 被替代 or was never issued, in the list suspension that it is 暂扣 or not yet decided on. The bits know neither time nor reason, and expiry is not among them.
+	//
+	// Corresponds with GET /v1/status-lists/{department}/{purpose}/{list} (the `GetStatusList` operationId).
+	GetStatusList(ctx context.Context, department PathDepartment, purpose PathPurpose, list PathList, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetTrust Get the trust anchors of the consortium
 	//
 	// The bytes are the canonical form that verifiers pin (consortium.json).
@@ -1004,19 +1115,52 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/trust (the `GetTrust` operationId).
 	GetTrust(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CheckFileWithBody Check a proof file or credential
+	//
+	// The body is the file as it is. It is checked against this gateway's trust anchors and not kept; whoever does not want to trust this gateway checks it with `zhenglian verify` or in the browser. A refusal is a verdict too.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/verify (the `CheckFile` operationId).
+	CheckFileWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// VerifyCertificate Say what is known of a certificate
 	//
-	// Always says what is known: a reference that is not on the ledger, or that cannot be checked now, is a verdict too.
+	// Always says what is known: a reference that is not on the ledger, or that cannot be checked now, is a verdict too. The verdict is that of the present, whatever moment is asked about besides.
 	//
 	// Corresponds with GET /v1/verify/{ref} (the `VerifyCertificate` operationId).
-	VerifyCertificate(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*http.Response, error)
+	VerifyCertificate(ctx context.Context, ref PathRef, params *VerifyCertificateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetCertificateProof Get the proof bundle of a certificate
 	//
-	// Departments' signatures over the record and its status. Verify it offline with `zhenglian verify`.
+	// Departments' signatures over the record and its status. Verify it offline with `zhenglian verify`. With a nonce of the asker's own they sign now, and the proof carries it.
 	//
 	// Corresponds with GET /v1/verify/{ref}/proof (the `GetCertificateProof` operationId).
-	GetCertificateProof(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetCertificateProof(ctx context.Context, ref PathRef, params *GetCertificateProofParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ShowFileCheck Show the page that checks a file
+	//
+	// Corresponds with GET /verify (the `ShowFileCheck` operationId).
+	ShowFileCheck(ctx context.Context, params *ShowFileCheckParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CheckFileOnPageWithBody Check a proof file or credential and show what was found as a page
+	//
+	// For browsers without scripts. The file is not kept.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /verify (the `CheckFileOnPage` operationId).
+	CheckFileOnPageWithBody(ctx context.Context, params *CheckFileOnPageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetVerifyScript Get the script of the public pages
+	//
+	// Corresponds with GET /verify/page.js (the `GetVerifyScript` operationId).
+	GetVerifyScript(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetVerifierModule Get the program that verifies proofs in a browser
+	//
+	// Corresponds with GET /verify/zhenglian-proof.js (the `GetVerifierModule` operationId).
+	GetVerifierModule(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ShowAudit Show the page for auditors
@@ -1969,9 +2113,9 @@ func (c *Client) ListCertificates(ctx context.Context, params *ListCertificatesP
 	return c.Client.Do(req)
 }
 
-// IssueCertificateWithBody Issue a certificate
+// IssueCertificateWithBody Propose a certificate for issue
 //
-// Duty of the issuer's operator. Reference, identifier and check code are made here; the check code is in this answer only, so that a repetition under one Idempotency-Key is refused as existing.
+// Duty of the issuer's operator; the reviewer of the same department issues it (actions/decide). The issuer must be authorised for the type. Reference, identifier, check code and the place in the status lists are made here. With items, a credential (SD-JWT) is signed here and contentDigest is its digest. Link, check code and credential are in this answer only, so that a repetition under one Idempotency-Key is refused as existing. With replaces the certificate is the next version of that one and supersedes it when it is issued.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1988,15 +2132,91 @@ func (c *Client) IssueCertificateWithBody(ctx context.Context, params *IssueCert
 	return c.Client.Do(req)
 }
 
-// IssueCertificate Issue a certificate
+// IssueCertificate Propose a certificate for issue
 //
-// Duty of the issuer's operator. Reference, identifier and check code are made here; the check code is in this answer only, so that a repetition under one Idempotency-Key is refused as existing.
+// Duty of the issuer's operator; the reviewer of the same department issues it (actions/decide). The issuer must be authorised for the type. Reference, identifier, check code and the place in the status lists are made here. With items, a credential (SD-JWT) is signed here and contentDigest is its digest. Link, check code and credential are in this answer only, so that a repetition under one Idempotency-Key is refused as existing. With replaces the certificate is the next version of that one and supersedes it when it is issued.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/certificates (the `IssueCertificate` operationId).
 func (c *Client) IssueCertificate(ctx context.Context, params *IssueCertificateParams, body IssueCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewIssueCertificateRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// IssueCertificateBatchWithBody Propose up to 200 certificates in one transaction
+//
+// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
+func (c *Client) IssueCertificateBatchWithBody(ctx context.Context, params *IssueCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewIssueCertificateBatchRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// IssueCertificateBatch Propose up to 200 certificates in one transaction
+//
+// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
+func (c *Client) IssueCertificateBatch(ctx context.Context, params *IssueCertificateBatchParams, body IssueCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewIssueCertificateBatchRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DecideCertificateBatchWithBody Decide on up to 200 certificates in one transaction
+//
+// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
+func (c *Client) DecideCertificateBatchWithBody(ctx context.Context, params *DecideCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDecideCertificateBatchRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DecideCertificateBatch Decide on up to 200 certificates in one transaction
+//
+// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
+func (c *Client) DecideCertificateBatch(ctx context.Context, params *DecideCertificateBatchParams, body DecideCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDecideCertificateBatchRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2022,15 +2242,15 @@ func (c *Client) GetCertificate(ctx context.Context, ref PathRef, reqEditors ...
 	return c.Client.Do(req)
 }
 
-// RevokeCertificateWithBody Revoke a certificate that was issued wrongly
+// DecideCertificateWithBody Decide on the issue of a certificate, or on the proposed change of its status
 //
-// Duty of the issuer's reviewer.
+// Duty of the issuer's reviewer. A rejection needs an opinion.
 //
 // Takes any type of body and a specified content type.
 //
-// Corresponds with POST /v1/certificates/{ref}/actions/revoke (the `RevokeCertificate` operationId).
-func (c *Client) RevokeCertificateWithBody(ctx context.Context, ref PathRef, params *RevokeCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRevokeCertificateRequestWithBody(c.Server, ref, params, contentType, body)
+// Corresponds with POST /v1/certificates/{ref}/actions/decide (the `DecideCertificate` operationId).
+func (c *Client) DecideCertificateWithBody(ctx context.Context, ref PathRef, params *DecideCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDecideCertificateRequestWithBody(c.Server, ref, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2041,15 +2261,70 @@ func (c *Client) RevokeCertificateWithBody(ctx context.Context, ref PathRef, par
 	return c.Client.Do(req)
 }
 
-// RevokeCertificate Revoke a certificate that was issued wrongly
+// DecideCertificate Decide on the issue of a certificate, or on the proposed change of its status
 //
-// Duty of the issuer's reviewer.
+// Duty of the issuer's reviewer. A rejection needs an opinion.
 //
 // Takes a body of the `application/json` content type.
 //
-// Corresponds with POST /v1/certificates/{ref}/actions/revoke (the `RevokeCertificate` operationId).
-func (c *Client) RevokeCertificate(ctx context.Context, ref PathRef, params *RevokeCertificateParams, body RevokeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRevokeCertificateRequest(c.Server, ref, params, body)
+// Corresponds with POST /v1/certificates/{ref}/actions/decide (the `DecideCertificate` operationId).
+func (c *Client) DecideCertificate(ctx context.Context, ref PathRef, params *DecideCertificateParams, body DecideCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDecideCertificateRequest(c.Server, ref, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ProposeCertificateChangeWithBody Propose a change of a certificate's status
+//
+// Duty of the issuer's operator: 暂扣 suspend, 发还 restore, 撤销 revoke (it should not have been issued), 吊销 withdraw (a penalty), 注销 cancel. It has no effect before the reviewer of the same department decides. One change waits at a time.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/certificates/{ref}/actions/propose (the `ProposeCertificateChange` operationId).
+func (c *Client) ProposeCertificateChangeWithBody(ctx context.Context, ref PathRef, params *ProposeCertificateChangeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProposeCertificateChangeRequestWithBody(c.Server, ref, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ProposeCertificateChange Propose a change of a certificate's status
+//
+// Duty of the issuer's operator: 暂扣 suspend, 发还 restore, 撤销 revoke (it should not have been issued), 吊销 withdraw (a penalty), 注销 cancel. It has no effect before the reviewer of the same department decides. One change waits at a time.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/certificates/{ref}/actions/propose (the `ProposeCertificateChange` operationId).
+func (c *Client) ProposeCertificateChange(ctx context.Context, ref PathRef, params *ProposeCertificateChangeParams, body ProposeCertificateChangeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProposeCertificateChangeRequest(c.Server, ref, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PrintCertificate Get the paper form of a certificate
+//
+// Duty of the issuer's operator, at the gateway that issued it with items. A4, with the items, the QR code that leads to its page, check code included, and the proof file attached. It holds personal data.
+//
+// Corresponds with GET /v1/certificates/{ref}/print.pdf (the `PrintCertificate` operationId).
+func (c *Client) PrintCertificate(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPrintCertificateRequest(c.Server, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -2394,6 +2669,99 @@ func (c *Client) GetInbox(ctx context.Context, params *GetInboxParams, reqEditor
 // Corresponds with GET /v1/indicators (the `GetIndicators` operationId).
 func (c *Client) GetIndicators(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetIndicatorsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListIssuers List which department may issue which type of certificate
+//
+// The department filter is the issuer, the state active or ended.
+//
+// Corresponds with GET /v1/issuers (the `ListIssuers` operationId).
+func (c *Client) ListIssuers(ctx context.Context, params *ListIssuersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListIssuersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AuthoriseIssuerWithBody Authorise a department to issue a type of certificate
+//
+// Duty of the lead department's admin. A further call changes the names, the basis or the period.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/issuers (the `AuthoriseIssuer` operationId).
+func (c *Client) AuthoriseIssuerWithBody(ctx context.Context, params *AuthoriseIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAuthoriseIssuerRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AuthoriseIssuer Authorise a department to issue a type of certificate
+//
+// Duty of the lead department's admin. A further call changes the names, the basis or the period.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/issuers (the `AuthoriseIssuer` operationId).
+func (c *Client) AuthoriseIssuer(ctx context.Context, params *AuthoriseIssuerParams, body AuthoriseIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAuthoriseIssuerRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndIssuerAuthorisationWithBody End an authorisation to issue
+//
+// Duty of the lead department's admin. What was issued under it stays valid.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/issuers/{department}/{typeCode}/actions/end (the `EndIssuerAuthorisation` operationId).
+func (c *Client) EndIssuerAuthorisationWithBody(ctx context.Context, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndIssuerAuthorisationRequestWithBody(c.Server, department, typeCode, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndIssuerAuthorisation End an authorisation to issue
+//
+// Duty of the lead department's admin. What was issued under it stays valid.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/issuers/{department}/{typeCode}/actions/end (the `EndIssuerAuthorisation` operationId).
+func (c *Client) EndIssuerAuthorisation(ctx context.Context, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, body EndIssuerAuthorisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndIssuerAuthorisationRequest(c.Server, department, typeCode, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3096,6 +3464,23 @@ func (c *Client) SetRule(ctx context.Context, params *SetRuleParams, body SetRul
 	return c.Client.Do(req)
 }
 
+// GetStatusList Get a status list of a department's certificates
+//
+// A W3C Bitstring Status List (v1.0): one bit for each certificate, at its statusIndex, so that a verifier can check and tell nobody which one. In the list revocation a 1 means that the certificate is 撤销, 吊销, 注销, 被替代 or was never issued, in the list suspension that it is 暂扣 or not yet decided on. The bits know neither time nor reason, and expiry is not among them.
+//
+// Corresponds with GET /v1/status-lists/{department}/{purpose}/{list} (the `GetStatusList` operationId).
+func (c *Client) GetStatusList(ctx context.Context, department PathDepartment, purpose PathPurpose, list PathList, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatusListRequest(c.Server, department, purpose, list)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetTrust Get the trust anchors of the consortium
 //
 // The bytes are the canonical form that verifiers pin (consortium.json).
@@ -3113,13 +3498,32 @@ func (c *Client) GetTrust(ctx context.Context, reqEditors ...RequestEditorFn) (*
 	return c.Client.Do(req)
 }
 
+// CheckFileWithBody Check a proof file or credential
+//
+// The body is the file as it is. It is checked against this gateway's trust anchors and not kept; whoever does not want to trust this gateway checks it with `zhenglian verify` or in the browser. A refusal is a verdict too.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/verify (the `CheckFile` operationId).
+func (c *Client) CheckFileWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckFileRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // VerifyCertificate Say what is known of a certificate
 //
-// Always says what is known: a reference that is not on the ledger, or that cannot be checked now, is a verdict too.
+// Always says what is known: a reference that is not on the ledger, or that cannot be checked now, is a verdict too. The verdict is that of the present, whatever moment is asked about besides.
 //
 // Corresponds with GET /v1/verify/{ref} (the `VerifyCertificate` operationId).
-func (c *Client) VerifyCertificate(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewVerifyCertificateRequest(c.Server, ref)
+func (c *Client) VerifyCertificate(ctx context.Context, ref PathRef, params *VerifyCertificateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyCertificateRequest(c.Server, ref, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3132,11 +3536,75 @@ func (c *Client) VerifyCertificate(ctx context.Context, ref PathRef, reqEditors 
 
 // GetCertificateProof Get the proof bundle of a certificate
 //
-// Departments' signatures over the record and its status. Verify it offline with `zhenglian verify`.
+// Departments' signatures over the record and its status. Verify it offline with `zhenglian verify`. With a nonce of the asker's own they sign now, and the proof carries it.
 //
 // Corresponds with GET /v1/verify/{ref}/proof (the `GetCertificateProof` operationId).
-func (c *Client) GetCertificateProof(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetCertificateProofRequest(c.Server, ref)
+func (c *Client) GetCertificateProof(ctx context.Context, ref PathRef, params *GetCertificateProofParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCertificateProofRequest(c.Server, ref, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ShowFileCheck Show the page that checks a file
+//
+// Corresponds with GET /verify (the `ShowFileCheck` operationId).
+func (c *Client) ShowFileCheck(ctx context.Context, params *ShowFileCheckParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewShowFileCheckRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CheckFileOnPageWithBody Check a proof file or credential and show what was found as a page
+//
+// For browsers without scripts. The file is not kept.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /verify (the `CheckFileOnPage` operationId).
+func (c *Client) CheckFileOnPageWithBody(ctx context.Context, params *CheckFileOnPageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCheckFileOnPageRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetVerifyScript Get the script of the public pages
+//
+// Corresponds with GET /verify/page.js (the `GetVerifyScript` operationId).
+func (c *Client) GetVerifyScript(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetVerifyScriptRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetVerifierModule Get the program that verifies proofs in a browser
+//
+// Corresponds with GET /verify/zhenglian-proof.js (the `GetVerifierModule` operationId).
+func (c *Client) GetVerifierModule(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetVerifierModuleRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -3413,6 +3881,18 @@ func NewShowCertificateRequest(server string, ref PathAnyRef, params *ShowCertif
 		if params.Size != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "size", *params.Size, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.At != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at", *params.At, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -5971,6 +6451,116 @@ func NewIssueCertificateRequestWithBody(server string, params *IssueCertificateP
 	return req, nil
 }
 
+// NewIssueCertificateBatchRequest calls the generic IssueCertificateBatch builder with application/json body
+func NewIssueCertificateBatchRequest(server string, params *IssueCertificateBatchParams, body IssueCertificateBatchJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewIssueCertificateBatchRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewIssueCertificateBatchRequestWithBody constructs an http.Request for the IssueCertificateBatch method, with any body, and a specified content type
+func NewIssueCertificateBatchRequestWithBody(server string, params *IssueCertificateBatchParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/certificates/batch")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDecideCertificateBatchRequest calls the generic DecideCertificateBatch builder with application/json body
+func NewDecideCertificateBatchRequest(server string, params *DecideCertificateBatchParams, body DecideCertificateBatchJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDecideCertificateBatchRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewDecideCertificateBatchRequestWithBody constructs an http.Request for the DecideCertificateBatch method, with any body, and a specified content type
+func NewDecideCertificateBatchRequestWithBody(server string, params *DecideCertificateBatchParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/certificates/decisions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetCertificateRequest constructs an http.Request for the GetCertificate method
 func NewGetCertificateRequest(server string, ref PathRef) (*http.Request, error) {
 	var err error
@@ -6005,19 +6595,19 @@ func NewGetCertificateRequest(server string, ref PathRef) (*http.Request, error)
 	return req, nil
 }
 
-// NewRevokeCertificateRequest calls the generic RevokeCertificate builder with application/json body
-func NewRevokeCertificateRequest(server string, ref PathRef, params *RevokeCertificateParams, body RevokeCertificateJSONRequestBody) (*http.Request, error) {
+// NewDecideCertificateRequest calls the generic DecideCertificate builder with application/json body
+func NewDecideCertificateRequest(server string, ref PathRef, params *DecideCertificateParams, body DecideCertificateJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewRevokeCertificateRequestWithBody(server, ref, params, "application/json", bodyReader)
+	return NewDecideCertificateRequestWithBody(server, ref, params, "application/json", bodyReader)
 }
 
-// NewRevokeCertificateRequestWithBody constructs an http.Request for the RevokeCertificate method, with any body, and a specified content type
-func NewRevokeCertificateRequestWithBody(server string, ref PathRef, params *RevokeCertificateParams, contentType string, body io.Reader) (*http.Request, error) {
+// NewDecideCertificateRequestWithBody constructs an http.Request for the DecideCertificate method, with any body, and a specified content type
+func NewDecideCertificateRequestWithBody(server string, ref PathRef, params *DecideCertificateParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -6032,7 +6622,7 @@ func NewRevokeCertificateRequestWithBody(server string, ref PathRef, params *Rev
 		return nil, err
 	}
 
-	operationPath := fmt.Sprintf("/v1/certificates/%s/actions/revoke", pathParam0)
+	operationPath := fmt.Sprintf("/v1/certificates/%s/actions/decide", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -6062,6 +6652,102 @@ func NewRevokeCertificateRequestWithBody(server string, ref PathRef, params *Rev
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewProposeCertificateChangeRequest calls the generic ProposeCertificateChange builder with application/json body
+func NewProposeCertificateChangeRequest(server string, ref PathRef, params *ProposeCertificateChangeParams, body ProposeCertificateChangeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewProposeCertificateChangeRequestWithBody(server, ref, params, "application/json", bodyReader)
+}
+
+// NewProposeCertificateChangeRequestWithBody constructs an http.Request for the ProposeCertificateChange method, with any body, and a specified content type
+func NewProposeCertificateChangeRequestWithBody(server string, ref PathRef, params *ProposeCertificateChangeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "ref", ref, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/certificates/%s/actions/propose", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPrintCertificateRequest constructs an http.Request for the PrintCertificate method
+func NewPrintCertificateRequest(server string, ref PathRef) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "ref", ref, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/certificates/%s/print.pdf", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -6987,6 +7673,220 @@ func NewGetIndicatorsRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListIssuersRequest constructs an http.Request for the ListIssuers method
+func NewListIssuersRequest(server string, params *ListIssuersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/issuers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Department != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "department", *params.Department, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAuthoriseIssuerRequest calls the generic AuthoriseIssuer builder with application/json body
+func NewAuthoriseIssuerRequest(server string, params *AuthoriseIssuerParams, body AuthoriseIssuerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAuthoriseIssuerRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewAuthoriseIssuerRequestWithBody constructs an http.Request for the AuthoriseIssuer method, with any body, and a specified content type
+func NewAuthoriseIssuerRequestWithBody(server string, params *AuthoriseIssuerParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/issuers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewEndIssuerAuthorisationRequest calls the generic EndIssuerAuthorisation builder with application/json body
+func NewEndIssuerAuthorisationRequest(server string, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, body EndIssuerAuthorisationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEndIssuerAuthorisationRequestWithBody(server, department, typeCode, params, "application/json", bodyReader)
+}
+
+// NewEndIssuerAuthorisationRequestWithBody constructs an http.Request for the EndIssuerAuthorisation method, with any body, and a specified content type
+func NewEndIssuerAuthorisationRequestWithBody(server string, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "department", department, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "typeCode", typeCode, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/issuers/%s/%s/actions/end", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -8441,6 +9341,54 @@ func NewSetRuleRequestWithBody(server string, params *SetRuleParams, contentType
 	return req, nil
 }
 
+// NewGetStatusListRequest constructs an http.Request for the GetStatusList method
+func NewGetStatusListRequest(server string, department PathDepartment, purpose PathPurpose, list PathList) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "department", department, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "purpose", purpose, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "list", list, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/status-lists/%s/%s/%s", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetTrustRequest constructs an http.Request for the GetTrust method
 func NewGetTrustRequest(server string) (*http.Request, error) {
 	var err error
@@ -8468,8 +9416,37 @@ func NewGetTrustRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewCheckFileRequestWithBody constructs an http.Request for the CheckFile method, with any body, and a specified content type
+func NewCheckFileRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/verify")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewVerifyCertificateRequest constructs an http.Request for the VerifyCertificate method
-func NewVerifyCertificateRequest(server string, ref PathRef) (*http.Request, error) {
+func NewVerifyCertificateRequest(server string, ref PathRef, params *VerifyCertificateParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8494,6 +9471,33 @@ func NewVerifyCertificateRequest(server string, ref PathRef) (*http.Request, err
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.At != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at", *params.At, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
@@ -8503,7 +9507,7 @@ func NewVerifyCertificateRequest(server string, ref PathRef) (*http.Request, err
 }
 
 // NewGetCertificateProofRequest constructs an http.Request for the GetCertificateProof method
-func NewGetCertificateProofRequest(server string, ref PathRef) (*http.Request, error) {
+func NewGetCertificateProofRequest(server string, ref PathRef, params *GetCertificateProofParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8519,6 +9523,221 @@ func NewGetCertificateProofRequest(server string, ref PathRef) (*http.Request, e
 	}
 
 	operationPath := fmt.Sprintf("/v1/verify/%s/proof", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Nonce != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "nonce", *params.Nonce, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewShowFileCheckRequest constructs an http.Request for the ShowFileCheck method
+func NewShowFileCheckRequest(server string, params *ShowFileCheckParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/verify")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Lang != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "lang", *params.Lang, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Size != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "size", *params.Size, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCheckFileOnPageRequestWithBody constructs an http.Request for the CheckFileOnPage method, with any body, and a specified content type
+func NewCheckFileOnPageRequestWithBody(server string, params *CheckFileOnPageParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/verify")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Lang != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "lang", *params.Lang, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Size != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "size", *params.Size, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetVerifyScriptRequest constructs an http.Request for the GetVerifyScript method
+func NewGetVerifyScriptRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/verify/page.js")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetVerifierModuleRequest constructs an http.Request for the GetVerifierModule method
+func NewGetVerifierModuleRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/verify/zhenglian-proof.js")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -9046,23 +10265,59 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/certificates (the `ListCertificates` operationId).
 	ListCertificatesWithResponse(ctx context.Context, params *ListCertificatesParams, reqEditors ...RequestEditorFn) (*ListCertificatesResponse, error)
 
-	// IssueCertificateWithBodyWithResponse Issue a certificate
+	// IssueCertificateWithBodyWithResponse Propose a certificate for issue
 	//
-	// Duty of the issuer's operator. Reference, identifier and check code are made here; the check code is in this answer only, so that a repetition under one Idempotency-Key is refused as existing.
+	// Duty of the issuer's operator; the reviewer of the same department issues it (actions/decide). The issuer must be authorised for the type. Reference, identifier, check code and the place in the status lists are made here. With items, a credential (SD-JWT) is signed here and contentDigest is its digest. Link, check code and credential are in this answer only, so that a repetition under one Idempotency-Key is refused as existing. With replaces the certificate is the next version of that one and supersedes it when it is issued.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/certificates (the `IssueCertificate` operationId).
 	IssueCertificateWithBodyWithResponse(ctx context.Context, params *IssueCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*IssueCertificateResponse, error)
 
-	// IssueCertificateWithResponse Issue a certificate
+	// IssueCertificateWithResponse Propose a certificate for issue
 	//
-	// Duty of the issuer's operator. Reference, identifier and check code are made here; the check code is in this answer only, so that a repetition under one Idempotency-Key is refused as existing.
+	// Duty of the issuer's operator; the reviewer of the same department issues it (actions/decide). The issuer must be authorised for the type. Reference, identifier, check code and the place in the status lists are made here. With items, a credential (SD-JWT) is signed here and contentDigest is its digest. Link, check code and credential are in this answer only, so that a repetition under one Idempotency-Key is refused as existing. With replaces the certificate is the next version of that one and supersedes it when it is issued.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/certificates (the `IssueCertificate` operationId).
 	IssueCertificateWithResponse(ctx context.Context, params *IssueCertificateParams, body IssueCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*IssueCertificateResponse, error)
+
+	// IssueCertificateBatchWithBodyWithResponse Propose up to 200 certificates in one transaction
+	//
+	// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
+	IssueCertificateBatchWithBodyWithResponse(ctx context.Context, params *IssueCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*IssueCertificateBatchResponse, error)
+
+	// IssueCertificateBatchWithResponse Propose up to 200 certificates in one transaction
+	//
+	// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
+	IssueCertificateBatchWithResponse(ctx context.Context, params *IssueCertificateBatchParams, body IssueCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*IssueCertificateBatchResponse, error)
+
+	// DecideCertificateBatchWithBodyWithResponse Decide on up to 200 certificates in one transaction
+	//
+	// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
+	DecideCertificateBatchWithBodyWithResponse(ctx context.Context, params *DecideCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DecideCertificateBatchResponse, error)
+
+	// DecideCertificateBatchWithResponse Decide on up to 200 certificates in one transaction
+	//
+	// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
+	DecideCertificateBatchWithResponse(ctx context.Context, params *DecideCertificateBatchParams, body DecideCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*DecideCertificateBatchResponse, error)
 
 	// GetCertificateWithResponse Get a certificate record
 	//
@@ -9071,23 +10326,50 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/certificates/{ref} (the `GetCertificate` operationId).
 	GetCertificateWithResponse(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*GetCertificateResponse, error)
 
-	// RevokeCertificateWithBodyWithResponse Revoke a certificate that was issued wrongly
+	// DecideCertificateWithBodyWithResponse Decide on the issue of a certificate, or on the proposed change of its status
 	//
-	// Duty of the issuer's reviewer.
+	// Duty of the issuer's reviewer. A rejection needs an opinion.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
-	// Corresponds with POST /v1/certificates/{ref}/actions/revoke (the `RevokeCertificate` operationId).
-	RevokeCertificateWithBodyWithResponse(ctx context.Context, ref PathRef, params *RevokeCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeCertificateResponse, error)
+	// Corresponds with POST /v1/certificates/{ref}/actions/decide (the `DecideCertificate` operationId).
+	DecideCertificateWithBodyWithResponse(ctx context.Context, ref PathRef, params *DecideCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DecideCertificateResponse, error)
 
-	// RevokeCertificateWithResponse Revoke a certificate that was issued wrongly
+	// DecideCertificateWithResponse Decide on the issue of a certificate, or on the proposed change of its status
 	//
-	// Duty of the issuer's reviewer.
+	// Duty of the issuer's reviewer. A rejection needs an opinion.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
-	// Corresponds with POST /v1/certificates/{ref}/actions/revoke (the `RevokeCertificate` operationId).
-	RevokeCertificateWithResponse(ctx context.Context, ref PathRef, params *RevokeCertificateParams, body RevokeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeCertificateResponse, error)
+	// Corresponds with POST /v1/certificates/{ref}/actions/decide (the `DecideCertificate` operationId).
+	DecideCertificateWithResponse(ctx context.Context, ref PathRef, params *DecideCertificateParams, body DecideCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*DecideCertificateResponse, error)
+
+	// ProposeCertificateChangeWithBodyWithResponse Propose a change of a certificate's status
+	//
+	// Duty of the issuer's operator: 暂扣 suspend, 发还 restore, 撤销 revoke (it should not have been issued), 吊销 withdraw (a penalty), 注销 cancel. It has no effect before the reviewer of the same department decides. One change waits at a time.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/certificates/{ref}/actions/propose (the `ProposeCertificateChange` operationId).
+	ProposeCertificateChangeWithBodyWithResponse(ctx context.Context, ref PathRef, params *ProposeCertificateChangeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProposeCertificateChangeResponse, error)
+
+	// ProposeCertificateChangeWithResponse Propose a change of a certificate's status
+	//
+	// Duty of the issuer's operator: 暂扣 suspend, 发还 restore, 撤销 revoke (it should not have been issued), 吊销 withdraw (a penalty), 注销 cancel. It has no effect before the reviewer of the same department decides. One change waits at a time.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/certificates/{ref}/actions/propose (the `ProposeCertificateChange` operationId).
+	ProposeCertificateChangeWithResponse(ctx context.Context, ref PathRef, params *ProposeCertificateChangeParams, body ProposeCertificateChangeJSONRequestBody, reqEditors ...RequestEditorFn) (*ProposeCertificateChangeResponse, error)
+
+	// PrintCertificateWithResponse Get the paper form of a certificate
+	//
+	// Duty of the issuer's operator, at the gateway that issued it with items. A4, with the items, the QR code that leads to its page, check code included, and the proof file attached. It holds personal data.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/certificates/{ref}/print.pdf (the `PrintCertificate` operationId).
+	PrintCertificateWithResponse(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*PrintCertificateResponse, error)
 
 	// GetCertificateQRPNGWithResponse Get the QR code of a certificate as PNG
 	//
@@ -9256,6 +10538,51 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/indicators (the `GetIndicators` operationId).
 	GetIndicatorsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetIndicatorsResponse, error)
+
+	// ListIssuersWithResponse List which department may issue which type of certificate
+	//
+	// The department filter is the issuer, the state active or ended.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/issuers (the `ListIssuers` operationId).
+	ListIssuersWithResponse(ctx context.Context, params *ListIssuersParams, reqEditors ...RequestEditorFn) (*ListIssuersResponse, error)
+
+	// AuthoriseIssuerWithBodyWithResponse Authorise a department to issue a type of certificate
+	//
+	// Duty of the lead department's admin. A further call changes the names, the basis or the period.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/issuers (the `AuthoriseIssuer` operationId).
+	AuthoriseIssuerWithBodyWithResponse(ctx context.Context, params *AuthoriseIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AuthoriseIssuerResponse, error)
+
+	// AuthoriseIssuerWithResponse Authorise a department to issue a type of certificate
+	//
+	// Duty of the lead department's admin. A further call changes the names, the basis or the period.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/issuers (the `AuthoriseIssuer` operationId).
+	AuthoriseIssuerWithResponse(ctx context.Context, params *AuthoriseIssuerParams, body AuthoriseIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*AuthoriseIssuerResponse, error)
+
+	// EndIssuerAuthorisationWithBodyWithResponse End an authorisation to issue
+	//
+	// Duty of the lead department's admin. What was issued under it stays valid.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/issuers/{department}/{typeCode}/actions/end (the `EndIssuerAuthorisation` operationId).
+	EndIssuerAuthorisationWithBodyWithResponse(ctx context.Context, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EndIssuerAuthorisationResponse, error)
+
+	// EndIssuerAuthorisationWithResponse End an authorisation to issue
+	//
+	// Duty of the lead department's admin. What was issued under it stays valid.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/issuers/{department}/{typeCode}/actions/end (the `EndIssuerAuthorisation` operationId).
+	EndIssuerAuthorisationWithResponse(ctx context.Context, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, body EndIssuerAuthorisationJSONRequestBody, reqEditors ...RequestEditorFn) (*EndIssuerAuthorisationResponse, error)
 
 	// ListLogsWithResponse List the registered access logs
 	//
@@ -9589,6 +10916,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/rules (the `SetRule` operationId).
 	SetRuleWithResponse(ctx context.Context, params *SetRuleParams, body SetRuleJSONRequestBody, reqEditors ...RequestEditorFn) (*SetRuleResponse, error)
 
+	// GetStatusListWithResponse Get a status list of a department's certificates
+	//
+	// A W3C Bitstring Status List (v1.0): one bit for each certificate, at its statusIndex, so that a verifier can check and tell nobody which one. In the list revocation a 1 means that the certificate is 撤销, 吊销, 注销, 被替代 or was never issued, in the list suspension that it is 暂扣 or not yet decided on. The bits know neither time nor reason, and expiry is not among them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/status-lists/{department}/{purpose}/{list} (the `GetStatusList` operationId).
+	GetStatusListWithResponse(ctx context.Context, department PathDepartment, purpose PathPurpose, list PathList, reqEditors ...RequestEditorFn) (*GetStatusListResponse, error)
+
 	// GetTrustWithResponse Get the trust anchors of the consortium
 	//
 	// The bytes are the canonical form that verifiers pin (consortium.json).
@@ -9598,23 +10934,62 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/trust (the `GetTrust` operationId).
 	GetTrustWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetTrustResponse, error)
 
+	// CheckFileWithBodyWithResponse Check a proof file or credential
+	//
+	// The body is the file as it is. It is checked against this gateway's trust anchors and not kept; whoever does not want to trust this gateway checks it with `zhenglian verify` or in the browser. A refusal is a verdict too.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/verify (the `CheckFile` operationId).
+	CheckFileWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CheckFileResponse, error)
+
 	// VerifyCertificateWithResponse Say what is known of a certificate
 	//
-	// Always says what is known: a reference that is not on the ledger, or that cannot be checked now, is a verdict too.
+	// Always says what is known: a reference that is not on the ledger, or that cannot be checked now, is a verdict too. The verdict is that of the present, whatever moment is asked about besides.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/verify/{ref} (the `VerifyCertificate` operationId).
-	VerifyCertificateWithResponse(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*VerifyCertificateResponse, error)
+	VerifyCertificateWithResponse(ctx context.Context, ref PathRef, params *VerifyCertificateParams, reqEditors ...RequestEditorFn) (*VerifyCertificateResponse, error)
 
 	// GetCertificateProofWithResponse Get the proof bundle of a certificate
 	//
-	// Departments' signatures over the record and its status. Verify it offline with `zhenglian verify`.
+	// Departments' signatures over the record and its status. Verify it offline with `zhenglian verify`. With a nonce of the asker's own they sign now, and the proof carries it.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/verify/{ref}/proof (the `GetCertificateProof` operationId).
-	GetCertificateProofWithResponse(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*GetCertificateProofResponse, error)
+	GetCertificateProofWithResponse(ctx context.Context, ref PathRef, params *GetCertificateProofParams, reqEditors ...RequestEditorFn) (*GetCertificateProofResponse, error)
+
+	// ShowFileCheckWithResponse Show the page that checks a file
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /verify (the `ShowFileCheck` operationId).
+	ShowFileCheckWithResponse(ctx context.Context, params *ShowFileCheckParams, reqEditors ...RequestEditorFn) (*ShowFileCheckResponse, error)
+
+	// CheckFileOnPageWithBodyWithResponse Check a proof file or credential and show what was found as a page
+	//
+	// For browsers without scripts. The file is not kept.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /verify (the `CheckFileOnPage` operationId).
+	CheckFileOnPageWithBodyWithResponse(ctx context.Context, params *CheckFileOnPageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CheckFileOnPageResponse, error)
+
+	// GetVerifyScriptWithResponse Get the script of the public pages
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /verify/page.js (the `GetVerifyScript` operationId).
+	GetVerifyScriptWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetVerifyScriptResponse, error)
+
+	// GetVerifierModuleWithResponse Get the program that verifies proofs in a browser
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /verify/zhenglian-proof.js (the `GetVerifierModule` operationId).
+	GetVerifierModuleWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetVerifierModuleResponse, error)
 }
 
 // ShowAuditResponse429Headers the declared response headers of an HTTP 429 response for ShowAudit
@@ -14231,6 +15606,300 @@ func (r IssueCertificateResponse) ContentType() string {
 	return ""
 }
 
+// IssueCertificateBatchResponse202Headers the declared response headers of an HTTP 202 response for IssueCertificateBatch
+type IssueCertificateBatchResponse202Headers struct {
+	Location   string
+	RetryAfter int
+}
+
+// IssueCertificateBatchResponse401Headers the declared response headers of an HTTP 401 response for IssueCertificateBatch
+type IssueCertificateBatchResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// IssueCertificateBatchResponse429Headers the declared response headers of an HTTP 429 response for IssueCertificateBatch
+type IssueCertificateBatchResponse429Headers struct {
+	RetryAfter int
+}
+
+// IssueCertificateBatchResponse503Headers the declared response headers of an HTTP 503 response for IssueCertificateBatch
+type IssueCertificateBatchResponse503Headers struct {
+	RetryAfter int
+}
+
+type IssueCertificateBatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *IssuedCertificateBatch
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *OutcomeUnknown
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthenticated
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *TooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *IssueCertificateBatchResponse202Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *IssueCertificateBatchResponse401Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *IssueCertificateBatchResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *IssueCertificateBatchResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r IssueCertificateBatchResponse) GetJSON201() *IssuedCertificateBatch {
+	return r.JSON201
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r IssueCertificateBatchResponse) GetJSON202() *OutcomeUnknown {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON401() *Unauthenticated {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON413() *TooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r IssueCertificateBatchResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r IssueCertificateBatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r IssueCertificateBatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r IssueCertificateBatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r IssueCertificateBatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DecideCertificateBatchResponse202Headers the declared response headers of an HTTP 202 response for DecideCertificateBatch
+type DecideCertificateBatchResponse202Headers struct {
+	Location   string
+	RetryAfter int
+}
+
+// DecideCertificateBatchResponse401Headers the declared response headers of an HTTP 401 response for DecideCertificateBatch
+type DecideCertificateBatchResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// DecideCertificateBatchResponse429Headers the declared response headers of an HTTP 429 response for DecideCertificateBatch
+type DecideCertificateBatchResponse429Headers struct {
+	RetryAfter int
+}
+
+// DecideCertificateBatchResponse503Headers the declared response headers of an HTTP 503 response for DecideCertificateBatch
+type DecideCertificateBatchResponse503Headers struct {
+	RetryAfter int
+}
+
+type DecideCertificateBatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *WrittenCertificateBatch
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *OutcomeUnknown
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthenticated
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *TooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *DecideCertificateBatchResponse202Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *DecideCertificateBatchResponse401Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *DecideCertificateBatchResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *DecideCertificateBatchResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DecideCertificateBatchResponse) GetJSON200() *WrittenCertificateBatch {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r DecideCertificateBatchResponse) GetJSON202() *OutcomeUnknown {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON401() *Unauthenticated {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON413() *TooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r DecideCertificateBatchResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r DecideCertificateBatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DecideCertificateBatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DecideCertificateBatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DecideCertificateBatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetCertificateResponse401Headers the declared response headers of an HTTP 401 response for GetCertificate
 type GetCertificateResponse401Headers struct {
 	WWWAuthenticate string
@@ -14335,28 +16004,28 @@ func (r GetCertificateResponse) ContentType() string {
 	return ""
 }
 
-// RevokeCertificateResponse202Headers the declared response headers of an HTTP 202 response for RevokeCertificate
-type RevokeCertificateResponse202Headers struct {
+// DecideCertificateResponse202Headers the declared response headers of an HTTP 202 response for DecideCertificate
+type DecideCertificateResponse202Headers struct {
 	Location   string
 	RetryAfter int
 }
 
-// RevokeCertificateResponse401Headers the declared response headers of an HTTP 401 response for RevokeCertificate
-type RevokeCertificateResponse401Headers struct {
+// DecideCertificateResponse401Headers the declared response headers of an HTTP 401 response for DecideCertificate
+type DecideCertificateResponse401Headers struct {
 	WWWAuthenticate string
 }
 
-// RevokeCertificateResponse429Headers the declared response headers of an HTTP 429 response for RevokeCertificate
-type RevokeCertificateResponse429Headers struct {
+// DecideCertificateResponse429Headers the declared response headers of an HTTP 429 response for DecideCertificate
+type DecideCertificateResponse429Headers struct {
 	RetryAfter int
 }
 
-// RevokeCertificateResponse503Headers the declared response headers of an HTTP 503 response for RevokeCertificate
-type RevokeCertificateResponse503Headers struct {
+// DecideCertificateResponse503Headers the declared response headers of an HTTP 503 response for DecideCertificate
+type DecideCertificateResponse503Headers struct {
 	RetryAfter int
 }
 
-type RevokeCertificateResponse struct {
+type DecideCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
@@ -14384,82 +16053,82 @@ type RevokeCertificateResponse struct {
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationProblemJSON503 *Unavailable
 	// Headers202 the parsed response headers for an HTTP 202 response
-	Headers202 *RevokeCertificateResponse202Headers
+	Headers202 *DecideCertificateResponse202Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
-	Headers401 *RevokeCertificateResponse401Headers
+	Headers401 *DecideCertificateResponse401Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
-	Headers429 *RevokeCertificateResponse429Headers
+	Headers429 *DecideCertificateResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
-	Headers503 *RevokeCertificateResponse503Headers
+	Headers503 *DecideCertificateResponse503Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RevokeCertificateResponse) GetJSON200() *WrittenCertificate {
+func (r DecideCertificateResponse) GetJSON200() *WrittenCertificate {
 	return r.JSON200
 }
 
 // GetJSON202 returns the response for an HTTP 202 `application/json` response
-func (r RevokeCertificateResponse) GetJSON202() *OutcomeUnknown {
+func (r DecideCertificateResponse) GetJSON202() *OutcomeUnknown {
 	return r.JSON202
 }
 
 // GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON400() *Invalid {
+func (r DecideCertificateResponse) GetApplicationProblemJSON400() *Invalid {
 	return r.ApplicationProblemJSON400
 }
 
 // GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON401() *Unauthenticated {
+func (r DecideCertificateResponse) GetApplicationProblemJSON401() *Unauthenticated {
 	return r.ApplicationProblemJSON401
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r DecideCertificateResponse) GetApplicationProblemJSON403() *Forbidden {
 	return r.ApplicationProblemJSON403
 }
 
 // GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON404() *NotFound {
+func (r DecideCertificateResponse) GetApplicationProblemJSON404() *NotFound {
 	return r.ApplicationProblemJSON404
 }
 
 // GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON409() *Conflict {
+func (r DecideCertificateResponse) GetApplicationProblemJSON409() *Conflict {
 	return r.ApplicationProblemJSON409
 }
 
 // GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON413() *TooLarge {
+func (r DecideCertificateResponse) GetApplicationProblemJSON413() *TooLarge {
 	return r.ApplicationProblemJSON413
 }
 
 // GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+func (r DecideCertificateResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
 	return r.ApplicationProblemJSON415
 }
 
 // GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON429() *RateLimited {
+func (r DecideCertificateResponse) GetApplicationProblemJSON429() *RateLimited {
 	return r.ApplicationProblemJSON429
 }
 
 // GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON500() *Internal {
+func (r DecideCertificateResponse) GetApplicationProblemJSON500() *Internal {
 	return r.ApplicationProblemJSON500
 }
 
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r RevokeCertificateResponse) GetApplicationProblemJSON503() *Unavailable {
+func (r DecideCertificateResponse) GetApplicationProblemJSON503() *Unavailable {
 	return r.ApplicationProblemJSON503
 }
 
 // GetBody returns the raw response body bytes
-func (r RevokeCertificateResponse) GetBody() []byte {
+func (r DecideCertificateResponse) GetBody() []byte {
 	return r.Body
 }
 
 // Status returns HTTPResponse.Status
-func (r RevokeCertificateResponse) Status() string {
+func (r DecideCertificateResponse) Status() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Status
 	}
@@ -14467,7 +16136,7 @@ func (r RevokeCertificateResponse) Status() string {
 }
 
 // StatusCode returns HTTPResponse.StatusCode
-func (r RevokeCertificateResponse) StatusCode() int {
+func (r DecideCertificateResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -14475,7 +16144,265 @@ func (r RevokeCertificateResponse) StatusCode() int {
 }
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RevokeCertificateResponse) ContentType() string {
+func (r DecideCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ProposeCertificateChangeResponse202Headers the declared response headers of an HTTP 202 response for ProposeCertificateChange
+type ProposeCertificateChangeResponse202Headers struct {
+	Location   string
+	RetryAfter int
+}
+
+// ProposeCertificateChangeResponse401Headers the declared response headers of an HTTP 401 response for ProposeCertificateChange
+type ProposeCertificateChangeResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// ProposeCertificateChangeResponse429Headers the declared response headers of an HTTP 429 response for ProposeCertificateChange
+type ProposeCertificateChangeResponse429Headers struct {
+	RetryAfter int
+}
+
+// ProposeCertificateChangeResponse503Headers the declared response headers of an HTTP 503 response for ProposeCertificateChange
+type ProposeCertificateChangeResponse503Headers struct {
+	RetryAfter int
+}
+
+type ProposeCertificateChangeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *WrittenCertificate
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *OutcomeUnknown
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthenticated
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *TooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ProposeCertificateChangeResponse202Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ProposeCertificateChangeResponse401Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ProposeCertificateChangeResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ProposeCertificateChangeResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ProposeCertificateChangeResponse) GetJSON200() *WrittenCertificate {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ProposeCertificateChangeResponse) GetJSON202() *OutcomeUnknown {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON401() *Unauthenticated {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON413() *TooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ProposeCertificateChangeResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ProposeCertificateChangeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ProposeCertificateChangeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ProposeCertificateChangeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ProposeCertificateChangeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PrintCertificateResponse401Headers the declared response headers of an HTTP 401 response for PrintCertificate
+type PrintCertificateResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// PrintCertificateResponse429Headers the declared response headers of an HTTP 429 response for PrintCertificate
+type PrintCertificateResponse429Headers struct {
+	RetryAfter int
+}
+
+// PrintCertificateResponse503Headers the declared response headers of an HTTP 503 response for PrintCertificate
+type PrintCertificateResponse503Headers struct {
+	RetryAfter int
+}
+
+type PrintCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthenticated
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *PrintCertificateResponse401Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *PrintCertificateResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *PrintCertificateResponse503Headers
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r PrintCertificateResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r PrintCertificateResponse) GetApplicationProblemJSON401() *Unauthenticated {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r PrintCertificateResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r PrintCertificateResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r PrintCertificateResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r PrintCertificateResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r PrintCertificateResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r PrintCertificateResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PrintCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PrintCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PrintCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PrintCertificateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -16186,6 +18113,397 @@ func (r GetIndicatorsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetIndicatorsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListIssuersResponse401Headers the declared response headers of an HTTP 401 response for ListIssuers
+type ListIssuersResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// ListIssuersResponse429Headers the declared response headers of an HTTP 429 response for ListIssuers
+type ListIssuersResponse429Headers struct {
+	RetryAfter int
+}
+
+// ListIssuersResponse503Headers the declared response headers of an HTTP 503 response for ListIssuers
+type ListIssuersResponse503Headers struct {
+	RetryAfter int
+}
+
+type ListIssuersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuthorisationList
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthenticated
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListIssuersResponse401Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ListIssuersResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListIssuersResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListIssuersResponse) GetJSON200() *AuthorisationList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListIssuersResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListIssuersResponse) GetApplicationProblemJSON401() *Unauthenticated {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ListIssuersResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ListIssuersResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListIssuersResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListIssuersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListIssuersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListIssuersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListIssuersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AuthoriseIssuerResponse202Headers the declared response headers of an HTTP 202 response for AuthoriseIssuer
+type AuthoriseIssuerResponse202Headers struct {
+	Location   string
+	RetryAfter int
+}
+
+// AuthoriseIssuerResponse401Headers the declared response headers of an HTTP 401 response for AuthoriseIssuer
+type AuthoriseIssuerResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// AuthoriseIssuerResponse429Headers the declared response headers of an HTTP 429 response for AuthoriseIssuer
+type AuthoriseIssuerResponse429Headers struct {
+	RetryAfter int
+}
+
+// AuthoriseIssuerResponse503Headers the declared response headers of an HTTP 503 response for AuthoriseIssuer
+type AuthoriseIssuerResponse503Headers struct {
+	RetryAfter int
+}
+
+type AuthoriseIssuerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *WrittenAuthorisation
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *OutcomeUnknown
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthenticated
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *TooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *AuthoriseIssuerResponse202Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *AuthoriseIssuerResponse401Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *AuthoriseIssuerResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AuthoriseIssuerResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r AuthoriseIssuerResponse) GetJSON201() *WrittenAuthorisation {
+	return r.JSON201
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r AuthoriseIssuerResponse) GetJSON202() *OutcomeUnknown {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON401() *Unauthenticated {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON413() *TooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AuthoriseIssuerResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AuthoriseIssuerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AuthoriseIssuerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AuthoriseIssuerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AuthoriseIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// EndIssuerAuthorisationResponse202Headers the declared response headers of an HTTP 202 response for EndIssuerAuthorisation
+type EndIssuerAuthorisationResponse202Headers struct {
+	Location   string
+	RetryAfter int
+}
+
+// EndIssuerAuthorisationResponse401Headers the declared response headers of an HTTP 401 response for EndIssuerAuthorisation
+type EndIssuerAuthorisationResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// EndIssuerAuthorisationResponse429Headers the declared response headers of an HTTP 429 response for EndIssuerAuthorisation
+type EndIssuerAuthorisationResponse429Headers struct {
+	RetryAfter int
+}
+
+// EndIssuerAuthorisationResponse503Headers the declared response headers of an HTTP 503 response for EndIssuerAuthorisation
+type EndIssuerAuthorisationResponse503Headers struct {
+	RetryAfter int
+}
+
+type EndIssuerAuthorisationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *WrittenAuthorisation
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *OutcomeUnknown
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthenticated
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *TooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *EndIssuerAuthorisationResponse202Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *EndIssuerAuthorisationResponse401Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *EndIssuerAuthorisationResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *EndIssuerAuthorisationResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EndIssuerAuthorisationResponse) GetJSON200() *WrittenAuthorisation {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r EndIssuerAuthorisationResponse) GetJSON202() *OutcomeUnknown {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON401() *Unauthenticated {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON413() *TooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r EndIssuerAuthorisationResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r EndIssuerAuthorisationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EndIssuerAuthorisationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndIssuerAuthorisationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EndIssuerAuthorisationResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -19270,6 +21588,96 @@ func (r SetRuleResponse) ContentType() string {
 	return ""
 }
 
+// GetStatusListResponse429Headers the declared response headers of an HTTP 429 response for GetStatusList
+type GetStatusListResponse429Headers struct {
+	RetryAfter int
+}
+
+// GetStatusListResponse503Headers the declared response headers of an HTTP 503 response for GetStatusList
+type GetStatusListResponse503Headers struct {
+	RetryAfter int
+}
+
+type GetStatusListResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVcJSON200 the response for an HTTP 200 `application/vc+json` response
+	ApplicationVcJSON200 *StatusListCredential
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetStatusListResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetStatusListResponse503Headers
+}
+
+// GetApplicationVcJSON200 returns the response for an HTTP 200 `application/vc+json` response
+func (r GetStatusListResponse) GetApplicationVcJSON200() *StatusListCredential {
+	return r.ApplicationVcJSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetStatusListResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetStatusListResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r GetStatusListResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetStatusListResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetStatusListResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatusListResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatusListResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatusListResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatusListResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetTrustResponse429Headers the declared response headers of an HTTP 429 response for GetTrust
 type GetTrustResponse429Headers struct {
 	RetryAfter int
@@ -19333,6 +21741,89 @@ func (r GetTrustResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetTrustResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CheckFileResponse429Headers the declared response headers of an HTTP 429 response for CheckFile
+type CheckFileResponse429Headers struct {
+	RetryAfter int
+}
+
+type CheckFileResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CheckedFile
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *TooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CheckFileResponse429Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CheckFileResponse) GetJSON200() *CheckedFile {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r CheckFileResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r CheckFileResponse) GetApplicationProblemJSON413() *TooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r CheckFileResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CheckFileResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r CheckFileResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetBody returns the raw response body bytes
+func (r CheckFileResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CheckFileResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CheckFileResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CheckFileResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -19492,6 +21983,247 @@ func (r GetCertificateProofResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetCertificateProofResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ShowFileCheckResponse429Headers the declared response headers of an HTTP 429 response for ShowFileCheck
+type ShowFileCheckResponse429Headers struct {
+	RetryAfter int
+}
+
+type ShowFileCheckResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ShowFileCheckResponse429Headers
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ShowFileCheckResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ShowFileCheckResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetBody returns the raw response body bytes
+func (r ShowFileCheckResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ShowFileCheckResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ShowFileCheckResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ShowFileCheckResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CheckFileOnPageResponse429Headers the declared response headers of an HTTP 429 response for CheckFileOnPage
+type CheckFileOnPageResponse429Headers struct {
+	RetryAfter int
+}
+
+type CheckFileOnPageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *TooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CheckFileOnPageResponse429Headers
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r CheckFileOnPageResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r CheckFileOnPageResponse) GetApplicationProblemJSON413() *TooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r CheckFileOnPageResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CheckFileOnPageResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r CheckFileOnPageResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetBody returns the raw response body bytes
+func (r CheckFileOnPageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CheckFileOnPageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CheckFileOnPageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CheckFileOnPageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetVerifyScriptResponse429Headers the declared response headers of an HTTP 429 response for GetVerifyScript
+type GetVerifyScriptResponse429Headers struct {
+	RetryAfter int
+}
+
+type GetVerifyScriptResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetVerifyScriptResponse429Headers
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r GetVerifyScriptResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetVerifyScriptResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetBody returns the raw response body bytes
+func (r GetVerifyScriptResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetVerifyScriptResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetVerifyScriptResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetVerifyScriptResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetVerifierModuleResponse429Headers the declared response headers of an HTTP 429 response for GetVerifierModule
+type GetVerifierModuleResponse429Headers struct {
+	RetryAfter int
+}
+
+type GetVerifierModuleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetVerifierModuleResponse429Headers
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r GetVerifierModuleResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetVerifierModuleResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetBody returns the raw response body bytes
+func (r GetVerifierModuleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetVerifierModuleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetVerifierModuleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetVerifierModuleResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -20288,9 +23020,9 @@ func (c *ClientWithResponses) ListCertificatesWithResponse(ctx context.Context, 
 	return ParseListCertificatesResponse(rsp)
 }
 
-// IssueCertificateWithBodyWithResponse Issue a certificate
+// IssueCertificateWithBodyWithResponse Propose a certificate for issue
 //
-// Duty of the issuer's operator. Reference, identifier and check code are made here; the check code is in this answer only, so that a repetition under one Idempotency-Key is refused as existing.
+// Duty of the issuer's operator; the reviewer of the same department issues it (actions/decide). The issuer must be authorised for the type. Reference, identifier, check code and the place in the status lists are made here. With items, a credential (SD-JWT) is signed here and contentDigest is its digest. Link, check code and credential are in this answer only, so that a repetition under one Idempotency-Key is refused as existing. With replaces the certificate is the next version of that one and supersedes it when it is issued.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -20303,9 +23035,9 @@ func (c *ClientWithResponses) IssueCertificateWithBodyWithResponse(ctx context.C
 	return ParseIssueCertificateResponse(rsp)
 }
 
-// IssueCertificateWithResponse Issue a certificate
+// IssueCertificateWithResponse Propose a certificate for issue
 //
-// Duty of the issuer's operator. Reference, identifier and check code are made here; the check code is in this answer only, so that a repetition under one Idempotency-Key is refused as existing.
+// Duty of the issuer's operator; the reviewer of the same department issues it (actions/decide). The issuer must be authorised for the type. Reference, identifier, check code and the place in the status lists are made here. With items, a credential (SD-JWT) is signed here and contentDigest is its digest. Link, check code and credential are in this answer only, so that a repetition under one Idempotency-Key is refused as existing. With replaces the certificate is the next version of that one and supersedes it when it is issued.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -20316,6 +23048,66 @@ func (c *ClientWithResponses) IssueCertificateWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseIssueCertificateResponse(rsp)
+}
+
+// IssueCertificateBatchWithBodyWithResponse Propose up to 200 certificates in one transaction
+//
+// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
+func (c *ClientWithResponses) IssueCertificateBatchWithBodyWithResponse(ctx context.Context, params *IssueCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*IssueCertificateBatchResponse, error) {
+	rsp, err := c.IssueCertificateBatchWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseIssueCertificateBatchResponse(rsp)
+}
+
+// IssueCertificateBatchWithResponse Propose up to 200 certificates in one transaction
+//
+// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
+func (c *ClientWithResponses) IssueCertificateBatchWithResponse(ctx context.Context, params *IssueCertificateBatchParams, body IssueCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*IssueCertificateBatchResponse, error) {
+	rsp, err := c.IssueCertificateBatch(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseIssueCertificateBatchResponse(rsp)
+}
+
+// DecideCertificateBatchWithBodyWithResponse Decide on up to 200 certificates in one transaction
+//
+// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
+func (c *ClientWithResponses) DecideCertificateBatchWithBodyWithResponse(ctx context.Context, params *DecideCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DecideCertificateBatchResponse, error) {
+	rsp, err := c.DecideCertificateBatchWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDecideCertificateBatchResponse(rsp)
+}
+
+// DecideCertificateBatchWithResponse Decide on up to 200 certificates in one transaction
+//
+// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
+func (c *ClientWithResponses) DecideCertificateBatchWithResponse(ctx context.Context, params *DecideCertificateBatchParams, body DecideCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*DecideCertificateBatchResponse, error) {
+	rsp, err := c.DecideCertificateBatch(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDecideCertificateBatchResponse(rsp)
 }
 
 // GetCertificateWithResponse Get a certificate record
@@ -20331,34 +23123,79 @@ func (c *ClientWithResponses) GetCertificateWithResponse(ctx context.Context, re
 	return ParseGetCertificateResponse(rsp)
 }
 
-// RevokeCertificateWithBodyWithResponse Revoke a certificate that was issued wrongly
+// DecideCertificateWithBodyWithResponse Decide on the issue of a certificate, or on the proposed change of its status
 //
-// Duty of the issuer's reviewer.
+// Duty of the issuer's reviewer. A rejection needs an opinion.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
-// Corresponds with POST /v1/certificates/{ref}/actions/revoke (the `RevokeCertificate` operationId).
-func (c *ClientWithResponses) RevokeCertificateWithBodyWithResponse(ctx context.Context, ref PathRef, params *RevokeCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeCertificateResponse, error) {
-	rsp, err := c.RevokeCertificateWithBody(ctx, ref, params, contentType, body, reqEditors...)
+// Corresponds with POST /v1/certificates/{ref}/actions/decide (the `DecideCertificate` operationId).
+func (c *ClientWithResponses) DecideCertificateWithBodyWithResponse(ctx context.Context, ref PathRef, params *DecideCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DecideCertificateResponse, error) {
+	rsp, err := c.DecideCertificateWithBody(ctx, ref, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
-	return ParseRevokeCertificateResponse(rsp)
+	return ParseDecideCertificateResponse(rsp)
 }
 
-// RevokeCertificateWithResponse Revoke a certificate that was issued wrongly
+// DecideCertificateWithResponse Decide on the issue of a certificate, or on the proposed change of its status
 //
-// Duty of the issuer's reviewer.
+// Duty of the issuer's reviewer. A rejection needs an opinion.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
-// Corresponds with POST /v1/certificates/{ref}/actions/revoke (the `RevokeCertificate` operationId).
-func (c *ClientWithResponses) RevokeCertificateWithResponse(ctx context.Context, ref PathRef, params *RevokeCertificateParams, body RevokeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeCertificateResponse, error) {
-	rsp, err := c.RevokeCertificate(ctx, ref, params, body, reqEditors...)
+// Corresponds with POST /v1/certificates/{ref}/actions/decide (the `DecideCertificate` operationId).
+func (c *ClientWithResponses) DecideCertificateWithResponse(ctx context.Context, ref PathRef, params *DecideCertificateParams, body DecideCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*DecideCertificateResponse, error) {
+	rsp, err := c.DecideCertificate(ctx, ref, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
-	return ParseRevokeCertificateResponse(rsp)
+	return ParseDecideCertificateResponse(rsp)
+}
+
+// ProposeCertificateChangeWithBodyWithResponse Propose a change of a certificate's status
+//
+// Duty of the issuer's operator: 暂扣 suspend, 发还 restore, 撤销 revoke (it should not have been issued), 吊销 withdraw (a penalty), 注销 cancel. It has no effect before the reviewer of the same department decides. One change waits at a time.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/certificates/{ref}/actions/propose (the `ProposeCertificateChange` operationId).
+func (c *ClientWithResponses) ProposeCertificateChangeWithBodyWithResponse(ctx context.Context, ref PathRef, params *ProposeCertificateChangeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProposeCertificateChangeResponse, error) {
+	rsp, err := c.ProposeCertificateChangeWithBody(ctx, ref, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseProposeCertificateChangeResponse(rsp)
+}
+
+// ProposeCertificateChangeWithResponse Propose a change of a certificate's status
+//
+// Duty of the issuer's operator: 暂扣 suspend, 发还 restore, 撤销 revoke (it should not have been issued), 吊销 withdraw (a penalty), 注销 cancel. It has no effect before the reviewer of the same department decides. One change waits at a time.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/certificates/{ref}/actions/propose (the `ProposeCertificateChange` operationId).
+func (c *ClientWithResponses) ProposeCertificateChangeWithResponse(ctx context.Context, ref PathRef, params *ProposeCertificateChangeParams, body ProposeCertificateChangeJSONRequestBody, reqEditors ...RequestEditorFn) (*ProposeCertificateChangeResponse, error) {
+	rsp, err := c.ProposeCertificateChange(ctx, ref, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseProposeCertificateChangeResponse(rsp)
+}
+
+// PrintCertificateWithResponse Get the paper form of a certificate
+//
+// Duty of the issuer's operator, at the gateway that issued it with items. A4, with the items, the QR code that leads to its page, check code included, and the proof file attached. It holds personal data.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/certificates/{ref}/print.pdf (the `PrintCertificate` operationId).
+func (c *ClientWithResponses) PrintCertificateWithResponse(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*PrintCertificateResponse, error) {
+	rsp, err := c.PrintCertificate(ctx, ref, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePrintCertificateResponse(rsp)
 }
 
 // GetCertificateQRPNGWithResponse Get the QR code of a certificate as PNG
@@ -20647,6 +23484,81 @@ func (c *ClientWithResponses) GetIndicatorsWithResponse(ctx context.Context, req
 		return nil, err
 	}
 	return ParseGetIndicatorsResponse(rsp)
+}
+
+// ListIssuersWithResponse List which department may issue which type of certificate
+//
+// The department filter is the issuer, the state active or ended.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/issuers (the `ListIssuers` operationId).
+func (c *ClientWithResponses) ListIssuersWithResponse(ctx context.Context, params *ListIssuersParams, reqEditors ...RequestEditorFn) (*ListIssuersResponse, error) {
+	rsp, err := c.ListIssuers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListIssuersResponse(rsp)
+}
+
+// AuthoriseIssuerWithBodyWithResponse Authorise a department to issue a type of certificate
+//
+// Duty of the lead department's admin. A further call changes the names, the basis or the period.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/issuers (the `AuthoriseIssuer` operationId).
+func (c *ClientWithResponses) AuthoriseIssuerWithBodyWithResponse(ctx context.Context, params *AuthoriseIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AuthoriseIssuerResponse, error) {
+	rsp, err := c.AuthoriseIssuerWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAuthoriseIssuerResponse(rsp)
+}
+
+// AuthoriseIssuerWithResponse Authorise a department to issue a type of certificate
+//
+// Duty of the lead department's admin. A further call changes the names, the basis or the period.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/issuers (the `AuthoriseIssuer` operationId).
+func (c *ClientWithResponses) AuthoriseIssuerWithResponse(ctx context.Context, params *AuthoriseIssuerParams, body AuthoriseIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*AuthoriseIssuerResponse, error) {
+	rsp, err := c.AuthoriseIssuer(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAuthoriseIssuerResponse(rsp)
+}
+
+// EndIssuerAuthorisationWithBodyWithResponse End an authorisation to issue
+//
+// Duty of the lead department's admin. What was issued under it stays valid.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/issuers/{department}/{typeCode}/actions/end (the `EndIssuerAuthorisation` operationId).
+func (c *ClientWithResponses) EndIssuerAuthorisationWithBodyWithResponse(ctx context.Context, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EndIssuerAuthorisationResponse, error) {
+	rsp, err := c.EndIssuerAuthorisationWithBody(ctx, department, typeCode, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndIssuerAuthorisationResponse(rsp)
+}
+
+// EndIssuerAuthorisationWithResponse End an authorisation to issue
+//
+// Duty of the lead department's admin. What was issued under it stays valid.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/issuers/{department}/{typeCode}/actions/end (the `EndIssuerAuthorisation` operationId).
+func (c *ClientWithResponses) EndIssuerAuthorisationWithResponse(ctx context.Context, department PathDepartment, typeCode PathTypeCode, params *EndIssuerAuthorisationParams, body EndIssuerAuthorisationJSONRequestBody, reqEditors ...RequestEditorFn) (*EndIssuerAuthorisationResponse, error) {
+	rsp, err := c.EndIssuerAuthorisation(ctx, department, typeCode, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndIssuerAuthorisationResponse(rsp)
 }
 
 // ListLogsWithResponse List the registered access logs
@@ -21209,6 +24121,21 @@ func (c *ClientWithResponses) SetRuleWithResponse(ctx context.Context, params *S
 	return ParseSetRuleResponse(rsp)
 }
 
+// GetStatusListWithResponse Get a status list of a department's certificates
+//
+// A W3C Bitstring Status List (v1.0): one bit for each certificate, at its statusIndex, so that a verifier can check and tell nobody which one. In the list revocation a 1 means that the certificate is 撤销, 吊销, 注销, 被替代 or was never issued, in the list suspension that it is 暂扣 or not yet decided on. The bits know neither time nor reason, and expiry is not among them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/status-lists/{department}/{purpose}/{list} (the `GetStatusList` operationId).
+func (c *ClientWithResponses) GetStatusListWithResponse(ctx context.Context, department PathDepartment, purpose PathPurpose, list PathList, reqEditors ...RequestEditorFn) (*GetStatusListResponse, error) {
+	rsp, err := c.GetStatusList(ctx, department, purpose, list, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatusListResponse(rsp)
+}
+
 // GetTrustWithResponse Get the trust anchors of the consortium
 //
 // The bytes are the canonical form that verifiers pin (consortium.json).
@@ -21224,15 +24151,30 @@ func (c *ClientWithResponses) GetTrustWithResponse(ctx context.Context, reqEdito
 	return ParseGetTrustResponse(rsp)
 }
 
+// CheckFileWithBodyWithResponse Check a proof file or credential
+//
+// The body is the file as it is. It is checked against this gateway's trust anchors and not kept; whoever does not want to trust this gateway checks it with `zhenglian verify` or in the browser. A refusal is a verdict too.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/verify (the `CheckFile` operationId).
+func (c *ClientWithResponses) CheckFileWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CheckFileResponse, error) {
+	rsp, err := c.CheckFileWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCheckFileResponse(rsp)
+}
+
 // VerifyCertificateWithResponse Say what is known of a certificate
 //
-// Always says what is known: a reference that is not on the ledger, or that cannot be checked now, is a verdict too.
+// Always says what is known: a reference that is not on the ledger, or that cannot be checked now, is a verdict too. The verdict is that of the present, whatever moment is asked about besides.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/verify/{ref} (the `VerifyCertificate` operationId).
-func (c *ClientWithResponses) VerifyCertificateWithResponse(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*VerifyCertificateResponse, error) {
-	rsp, err := c.VerifyCertificate(ctx, ref, reqEditors...)
+func (c *ClientWithResponses) VerifyCertificateWithResponse(ctx context.Context, ref PathRef, params *VerifyCertificateParams, reqEditors ...RequestEditorFn) (*VerifyCertificateResponse, error) {
+	rsp, err := c.VerifyCertificate(ctx, ref, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -21241,17 +24183,71 @@ func (c *ClientWithResponses) VerifyCertificateWithResponse(ctx context.Context,
 
 // GetCertificateProofWithResponse Get the proof bundle of a certificate
 //
-// Departments' signatures over the record and its status. Verify it offline with `zhenglian verify`.
+// Departments' signatures over the record and its status. Verify it offline with `zhenglian verify`. With a nonce of the asker's own they sign now, and the proof carries it.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/verify/{ref}/proof (the `GetCertificateProof` operationId).
-func (c *ClientWithResponses) GetCertificateProofWithResponse(ctx context.Context, ref PathRef, reqEditors ...RequestEditorFn) (*GetCertificateProofResponse, error) {
-	rsp, err := c.GetCertificateProof(ctx, ref, reqEditors...)
+func (c *ClientWithResponses) GetCertificateProofWithResponse(ctx context.Context, ref PathRef, params *GetCertificateProofParams, reqEditors ...RequestEditorFn) (*GetCertificateProofResponse, error) {
+	rsp, err := c.GetCertificateProof(ctx, ref, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetCertificateProofResponse(rsp)
+}
+
+// ShowFileCheckWithResponse Show the page that checks a file
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /verify (the `ShowFileCheck` operationId).
+func (c *ClientWithResponses) ShowFileCheckWithResponse(ctx context.Context, params *ShowFileCheckParams, reqEditors ...RequestEditorFn) (*ShowFileCheckResponse, error) {
+	rsp, err := c.ShowFileCheck(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseShowFileCheckResponse(rsp)
+}
+
+// CheckFileOnPageWithBodyWithResponse Check a proof file or credential and show what was found as a page
+//
+// For browsers without scripts. The file is not kept.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /verify (the `CheckFileOnPage` operationId).
+func (c *ClientWithResponses) CheckFileOnPageWithBodyWithResponse(ctx context.Context, params *CheckFileOnPageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CheckFileOnPageResponse, error) {
+	rsp, err := c.CheckFileOnPageWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCheckFileOnPageResponse(rsp)
+}
+
+// GetVerifyScriptWithResponse Get the script of the public pages
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /verify/page.js (the `GetVerifyScript` operationId).
+func (c *ClientWithResponses) GetVerifyScriptWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetVerifyScriptResponse, error) {
+	rsp, err := c.GetVerifyScript(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetVerifyScriptResponse(rsp)
+}
+
+// GetVerifierModuleWithResponse Get the program that verifies proofs in a browser
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /verify/zhenglian-proof.js (the `GetVerifierModule` operationId).
+func (c *ClientWithResponses) GetVerifierModuleWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetVerifierModuleResponse, error) {
+	rsp, err := c.GetVerifierModule(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetVerifierModuleResponse(rsp)
 }
 
 // ParseShowAuditResponse parses an HTTP response from a ShowAuditWithResponse call
@@ -25826,6 +28822,312 @@ func ParseIssueCertificateResponse(rsp *http.Response) (*IssueCertificateRespons
 	return response, nil
 }
 
+// ParseIssueCertificateBatchResponse parses an HTTP response from a IssueCertificateBatchWithResponse call
+func ParseIssueCertificateBatchResponse(rsp *http.Response) (*IssueCertificateBatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &IssueCertificateBatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest IssuedCertificateBatch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest OutcomeUnknown
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers IssueCertificateBatchResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 401:
+		var headers IssueCertificateBatchResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 429:
+		var headers IssueCertificateBatchResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers IssueCertificateBatchResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDecideCertificateBatchResponse parses an HTTP response from a DecideCertificateBatchWithResponse call
+func ParseDecideCertificateBatchResponse(rsp *http.Response) (*DecideCertificateBatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DecideCertificateBatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest WrittenCertificateBatch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest OutcomeUnknown
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers DecideCertificateBatchResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 401:
+		var headers DecideCertificateBatchResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 429:
+		var headers DecideCertificateBatchResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers DecideCertificateBatchResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetCertificateResponse parses an HTTP response from a GetCertificateWithResponse call
 func ParseGetCertificateResponse(rsp *http.Response) (*GetCertificateResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -25927,15 +29229,15 @@ func ParseGetCertificateResponse(rsp *http.Response) (*GetCertificateResponse, e
 	return response, nil
 }
 
-// ParseRevokeCertificateResponse parses an HTTP response from a RevokeCertificateWithResponse call
-func ParseRevokeCertificateResponse(rsp *http.Response) (*RevokeCertificateResponse, error) {
+// ParseDecideCertificateResponse parses an HTTP response from a DecideCertificateWithResponse call
+func ParseDecideCertificateResponse(rsp *http.Response) (*DecideCertificateResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
 	defer func() { _ = rsp.Body.Close() }()
 	if err != nil {
 		return nil, err
 	}
 
-	response := &RevokeCertificateResponse{
+	response := &DecideCertificateResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
@@ -26029,7 +29331,7 @@ func ParseRevokeCertificateResponse(rsp *http.Response) (*RevokeCertificateRespo
 
 	switch {
 	case rsp.StatusCode == 202:
-		var headers RevokeCertificateResponse202Headers
+		var headers DecideCertificateResponse202Headers
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -26046,7 +29348,7 @@ func ParseRevokeCertificateResponse(rsp *http.Response) (*RevokeCertificateRespo
 		}
 		response.Headers202 = &headers
 	case rsp.StatusCode == 401:
-		var headers RevokeCertificateResponse401Headers
+		var headers DecideCertificateResponse401Headers
 		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -26056,7 +29358,7 @@ func ParseRevokeCertificateResponse(rsp *http.Response) (*RevokeCertificateRespo
 		}
 		response.Headers401 = &headers
 	case rsp.StatusCode == 429:
-		var headers RevokeCertificateResponse429Headers
+		var headers DecideCertificateResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -26066,7 +29368,268 @@ func ParseRevokeCertificateResponse(rsp *http.Response) (*RevokeCertificateRespo
 		}
 		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
-		var headers RevokeCertificateResponse503Headers
+		var headers DecideCertificateResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseProposeCertificateChangeResponse parses an HTTP response from a ProposeCertificateChangeWithResponse call
+func ParseProposeCertificateChangeResponse(rsp *http.Response) (*ProposeCertificateChangeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ProposeCertificateChangeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest WrittenCertificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest OutcomeUnknown
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers ProposeCertificateChangeResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 401:
+		var headers ProposeCertificateChangeResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 429:
+		var headers ProposeCertificateChangeResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers ProposeCertificateChangeResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePrintCertificateResponse parses an HTTP response from a PrintCertificateWithResponse call
+func ParsePrintCertificateResponse(rsp *http.Response) (*PrintCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PrintCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers PrintCertificateResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 429:
+		var headers PrintCertificateResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers PrintCertificateResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -27753,6 +31316,406 @@ func ParseGetIndicatorsResponse(rsp *http.Response) (*GetIndicatorsResponse, err
 		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers GetIndicatorsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListIssuersResponse parses an HTTP response from a ListIssuersWithResponse call
+func ParseListIssuersResponse(rsp *http.Response) (*ListIssuersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListIssuersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuthorisationList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers ListIssuersResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 429:
+		var headers ListIssuersResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListIssuersResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAuthoriseIssuerResponse parses an HTTP response from a AuthoriseIssuerWithResponse call
+func ParseAuthoriseIssuerResponse(rsp *http.Response) (*AuthoriseIssuerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AuthoriseIssuerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest WrittenAuthorisation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest OutcomeUnknown
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers AuthoriseIssuerResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 401:
+		var headers AuthoriseIssuerResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 429:
+		var headers AuthoriseIssuerResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers AuthoriseIssuerResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseEndIssuerAuthorisationResponse parses an HTTP response from a EndIssuerAuthorisationWithResponse call
+func ParseEndIssuerAuthorisationResponse(rsp *http.Response) (*EndIssuerAuthorisationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndIssuerAuthorisationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest WrittenAuthorisation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest OutcomeUnknown
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers EndIssuerAuthorisationResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 401:
+		var headers EndIssuerAuthorisationResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 429:
+		var headers EndIssuerAuthorisationResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers EndIssuerAuthorisationResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -30907,6 +34870,90 @@ func ParseSetRuleResponse(rsp *http.Response) (*SetRuleResponse, error) {
 	return response, nil
 }
 
+// ParseGetStatusListResponse parses an HTTP response from a GetStatusListWithResponse call
+func ParseGetStatusListResponse(rsp *http.Response) (*GetStatusListResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatusListResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StatusListCredential
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVcJSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers GetStatusListResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetStatusListResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetTrustResponse parses an HTTP response from a GetTrustWithResponse call
 func ParseGetTrustResponse(rsp *http.Response) (*GetTrustResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -30954,6 +35001,80 @@ func ParseGetTrustResponse(rsp *http.Response) (*GetTrustResponse, error) {
 	switch {
 	case rsp.StatusCode == 429:
 		var headers GetTrustResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCheckFileResponse parses an HTTP response from a CheckFileWithResponse call
+func ParseCheckFileResponse(rsp *http.Response) (*CheckFileResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CheckFileResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CheckedFile
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers CheckFileResponse429Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -31106,6 +35227,211 @@ func ParseGetCertificateProofResponse(rsp *http.Response) (*GetCertificateProofR
 			headers.RetryAfter = value
 		}
 		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseShowFileCheckResponse parses an HTTP response from a ShowFileCheckWithResponse call
+func ParseShowFileCheckResponse(rsp *http.Response) (*ShowFileCheckResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ShowFileCheckResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers ShowFileCheckResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCheckFileOnPageResponse parses an HTTP response from a CheckFileOnPageWithResponse call
+func ParseCheckFileOnPageResponse(rsp *http.Response) (*CheckFileOnPageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CheckFileOnPageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers CheckFileOnPageResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetVerifyScriptResponse parses an HTTP response from a GetVerifyScriptWithResponse call
+func ParseGetVerifyScriptResponse(rsp *http.Response) (*GetVerifyScriptResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetVerifyScriptResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers GetVerifyScriptResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetVerifierModuleResponse parses an HTTP response from a GetVerifierModuleWithResponse call
+func ParseGetVerifierModuleResponse(rsp *http.Response) (*GetVerifierModuleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetVerifierModuleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers GetVerifierModuleResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
 	}
 
 	return response, nil

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"path"
@@ -21,6 +22,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/gin-gonic/gin/binding"
 	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for CheckDecision.
@@ -155,6 +157,24 @@ func (e AuditScope) Valid() bool {
 	}
 }
 
+// Defines values for AuthorisationState.
+const (
+	AuthorisationStateActive AuthorisationState = "active"
+	AuthorisationStateEnded  AuthorisationState = "ended"
+)
+
+// Valid indicates whether the value is a known member of the AuthorisationState enum.
+func (e AuthorisationState) Valid() bool {
+	switch e {
+	case AuthorisationStateActive:
+		return true
+	case AuthorisationStateEnded:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CatalogState.
 const (
 	CatalogStateChangePending  CatalogState = "change_pending"
@@ -200,24 +220,108 @@ func (e CatalogState) Valid() bool {
 	}
 }
 
+// Defines values for CertificateDecision.
+const (
+	CertificateDecisionApprove CertificateDecision = "approve"
+	CertificateDecisionReject  CertificateDecision = "reject"
+)
+
+// Valid indicates whether the value is a known member of the CertificateDecision enum.
+func (e CertificateDecision) Valid() bool {
+	switch e {
+	case CertificateDecisionApprove:
+		return true
+	case CertificateDecisionReject:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CertificateStatus.
 const (
+	CertificateStatusCancelled   CertificateStatus = "cancelled"
 	CertificateStatusExpired     CertificateStatus = "expired"
 	CertificateStatusNotYetValid CertificateStatus = "not_yet_valid"
+	CertificateStatusProposed    CertificateStatus = "proposed"
+	CertificateStatusRejected    CertificateStatus = "rejected"
 	CertificateStatusRevoked     CertificateStatus = "revoked"
+	CertificateStatusSuperseded  CertificateStatus = "superseded"
+	CertificateStatusSuspended   CertificateStatus = "suspended"
 	CertificateStatusValid       CertificateStatus = "valid"
+	CertificateStatusWithdrawn   CertificateStatus = "withdrawn"
 )
 
 // Valid indicates whether the value is a known member of the CertificateStatus enum.
 func (e CertificateStatus) Valid() bool {
 	switch e {
+	case CertificateStatusCancelled:
+		return true
 	case CertificateStatusExpired:
 		return true
 	case CertificateStatusNotYetValid:
 		return true
+	case CertificateStatusProposed:
+		return true
+	case CertificateStatusRejected:
+		return true
 	case CertificateStatusRevoked:
 		return true
+	case CertificateStatusSuperseded:
+		return true
+	case CertificateStatusSuspended:
+		return true
 	case CertificateStatusValid:
+		return true
+	case CertificateStatusWithdrawn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FileVerdict.
+const (
+	FileVerdictBadProof    FileVerdict = "bad_proof"
+	FileVerdictCancelled   FileVerdict = "cancelled"
+	FileVerdictCannotCheck FileVerdict = "cannot_check"
+	FileVerdictExpired     FileVerdict = "expired"
+	FileVerdictNotFound    FileVerdict = "not_found"
+	FileVerdictNotYetValid FileVerdict = "not_yet_valid"
+	FileVerdictRecorded    FileVerdict = "recorded"
+	FileVerdictRevoked     FileVerdict = "revoked"
+	FileVerdictSuperseded  FileVerdict = "superseded"
+	FileVerdictSuspended   FileVerdict = "suspended"
+	FileVerdictValid       FileVerdict = "valid"
+	FileVerdictWithdrawn   FileVerdict = "withdrawn"
+)
+
+// Valid indicates whether the value is a known member of the FileVerdict enum.
+func (e FileVerdict) Valid() bool {
+	switch e {
+	case FileVerdictBadProof:
+		return true
+	case FileVerdictCancelled:
+		return true
+	case FileVerdictCannotCheck:
+		return true
+	case FileVerdictExpired:
+		return true
+	case FileVerdictNotFound:
+		return true
+	case FileVerdictNotYetValid:
+		return true
+	case FileVerdictRecorded:
+		return true
+	case FileVerdictRevoked:
+		return true
+	case FileVerdictSuperseded:
+		return true
+	case FileVerdictSuspended:
+		return true
+	case FileVerdictValid:
+		return true
+	case FileVerdictWithdrawn:
 		return true
 	default:
 		return false
@@ -502,28 +606,29 @@ func (e ProblemCode) Valid() bool {
 
 // Defines values for RecordKind.
 const (
-	RecordKindAlarm            RecordKind = "alarm"
-	RecordKindAlarmEvent       RecordKind = "alarm_event"
-	RecordKindAnchor           RecordKind = "anchor"
-	RecordKindCalendar         RecordKind = "calendar"
-	RecordKindCalendarVersion  RecordKind = "calendar_version"
-	RecordKindCatalog          RecordKind = "catalog"
-	RecordKindCatalogEvent     RecordKind = "catalog_event"
-	RecordKindCatalogName      RecordKind = "catalog_name"
-	RecordKindCatalogVersion   RecordKind = "catalog_version"
-	RecordKindCertificate      RecordKind = "certificate"
-	RecordKindCertificateEvent RecordKind = "certificate_event"
-	RecordKindCertificateID    RecordKind = "certificate_id"
-	RecordKindDepartment       RecordKind = "department"
-	RecordKindGrant            RecordKind = "grant"
-	RecordKindGrantEvent       RecordKind = "grant_event"
-	RecordKindLog              RecordKind = "log"
-	RecordKindMembers          RecordKind = "members"
-	RecordKindOperation        RecordKind = "operation"
-	RecordKindRequest          RecordKind = "request"
-	RecordKindRequestEvent     RecordKind = "request_event"
-	RecordKindRule             RecordKind = "rule"
-	RecordKindRuleVersion      RecordKind = "rule_version"
+	RecordKindAlarm           RecordKind = "alarm"
+	RecordKindAlarmEvent      RecordKind = "alarm_event"
+	RecordKindAnchor          RecordKind = "anchor"
+	RecordKindCalendar        RecordKind = "calendar"
+	RecordKindCalendarVersion RecordKind = "calendar_version"
+	RecordKindCatalog         RecordKind = "catalog"
+	RecordKindCatalogEvent    RecordKind = "catalog_event"
+	RecordKindCatalogName     RecordKind = "catalog_name"
+	RecordKindCatalogVersion  RecordKind = "catalog_version"
+	RecordKindCertificate     RecordKind = "certificate"
+	RecordKindCertificateID   RecordKind = "certificate_id"
+	RecordKindDepartment      RecordKind = "department"
+	RecordKindGrant           RecordKind = "grant"
+	RecordKindGrantEvent      RecordKind = "grant_event"
+	RecordKindIssuer          RecordKind = "issuer"
+	RecordKindLog             RecordKind = "log"
+	RecordKindMembers         RecordKind = "members"
+	RecordKindOperation       RecordKind = "operation"
+	RecordKindRequest         RecordKind = "request"
+	RecordKindRequestEvent    RecordKind = "request_event"
+	RecordKindRule            RecordKind = "rule"
+	RecordKindRuleVersion     RecordKind = "rule_version"
+	RecordKindStatusIndex     RecordKind = "status_index"
 )
 
 // Valid indicates whether the value is a known member of the RecordKind enum.
@@ -549,8 +654,6 @@ func (e RecordKind) Valid() bool {
 		return true
 	case RecordKindCertificate:
 		return true
-	case RecordKindCertificateEvent:
-		return true
 	case RecordKindCertificateID:
 		return true
 	case RecordKindDepartment:
@@ -558,6 +661,8 @@ func (e RecordKind) Valid() bool {
 	case RecordKindGrant:
 		return true
 	case RecordKindGrantEvent:
+		return true
+	case RecordKindIssuer:
 		return true
 	case RecordKindLog:
 		return true
@@ -572,6 +677,8 @@ func (e RecordKind) Valid() bool {
 	case RecordKindRule:
 		return true
 	case RecordKindRuleVersion:
+		return true
+	case RecordKindStatusIndex:
 		return true
 	default:
 		return false
@@ -731,6 +838,51 @@ func (e Side) Valid() bool {
 	}
 }
 
+// Defines values for StatusEvent.
+const (
+	StatusEventCancel   StatusEvent = "cancel"
+	StatusEventRestore  StatusEvent = "restore"
+	StatusEventRevoke   StatusEvent = "revoke"
+	StatusEventSuspend  StatusEvent = "suspend"
+	StatusEventWithdraw StatusEvent = "withdraw"
+)
+
+// Valid indicates whether the value is a known member of the StatusEvent enum.
+func (e StatusEvent) Valid() bool {
+	switch e {
+	case StatusEventCancel:
+		return true
+	case StatusEventRestore:
+		return true
+	case StatusEventRevoke:
+		return true
+	case StatusEventSuspend:
+		return true
+	case StatusEventWithdraw:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StatusPurpose.
+const (
+	StatusPurposeRevocation StatusPurpose = "revocation"
+	StatusPurposeSuspension StatusPurpose = "suspension"
+)
+
+// Valid indicates whether the value is a known member of the StatusPurpose enum.
+func (e StatusPurpose) Valid() bool {
+	switch e {
+	case StatusPurposeRevocation:
+		return true
+	case StatusPurposeSuspension:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ValidityValid.
 const (
 	ValidityValidTrue ValidityValid = true
@@ -748,17 +900,23 @@ func (e ValidityValid) Valid() bool {
 
 // Defines values for Verdict.
 const (
+	VerdictCancelled   Verdict = "cancelled"
 	VerdictCannotCheck Verdict = "cannot_check"
 	VerdictExpired     Verdict = "expired"
 	VerdictNotFound    Verdict = "not_found"
 	VerdictNotYetValid Verdict = "not_yet_valid"
 	VerdictRevoked     Verdict = "revoked"
+	VerdictSuperseded  Verdict = "superseded"
+	VerdictSuspended   Verdict = "suspended"
 	VerdictValid       Verdict = "valid"
+	VerdictWithdrawn   Verdict = "withdrawn"
 )
 
 // Valid indicates whether the value is a known member of the Verdict enum.
 func (e Verdict) Valid() bool {
 	switch e {
+	case VerdictCancelled:
+		return true
 	case VerdictCannotCheck:
 		return true
 	case VerdictExpired:
@@ -769,7 +927,13 @@ func (e Verdict) Valid() bool {
 		return true
 	case VerdictRevoked:
 		return true
+	case VerdictSuperseded:
+		return true
+	case VerdictSuspended:
+		return true
 	case VerdictValid:
+		return true
+	case VerdictWithdrawn:
 		return true
 	default:
 		return false
@@ -1149,6 +1313,63 @@ type AuditedLog struct {
 	Size int64     `json:"size"`
 }
 
+// Authorisation Lets a department issue one type of certificate 证照颁发授权.
+type Authorisation struct {
+	Basis      string         `json:"basis"`
+	Department DepartmentCode `json:"department"`
+
+	// Digest SHA-256 of the record's canonical bytes with this field empty.
+	Digest string         `json:"digest"`
+	Issuer DepartmentCode `json:"issuer"`
+
+	// Period Half open: from ≤ t < to.
+	Period Period `json:"period"`
+
+	// Reason Of its end.
+	Reason string `json:"reason"`
+
+	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	Role Role `json:"role"`
+
+	// Schema For example zhenglian/catalog-entry/1.
+	Schema string             `json:"schema"`
+	Seq    int                `json:"seq"`
+	State  AuthorisationState `json:"state"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+
+	// TxTime Chosen by the client and checked by the peers.
+	TxTime     time.Time `json:"txTime"`
+	TypeCode   string    `json:"typeCode"`
+	TypeNameEn string    `json:"typeNameEn"`
+	TypeNameZh string    `json:"typeNameZh"`
+}
+
+// AuthorisationState defines model for Authorisation.State.
+type AuthorisationState string
+
+// AuthorisationList defines model for AuthorisationList.
+type AuthorisationList struct {
+	Items []WrittenAuthorisation `json:"items"`
+
+	// Next Cursor of the next page; empty on the last.
+	Next Next `json:"next"`
+}
+
+// AuthoriseIssuer defines model for AuthoriseIssuer.
+type AuthoriseIssuer struct {
+	// Basis The law or document that gives the department this duty.
+	Basis  string         `json:"basis"`
+	Issuer DepartmentCode `json:"issuer"`
+
+	// Period Half open: from ≤ t < to.
+	Period     Period `json:"period"`
+	TypeCode   string `json:"typeCode"`
+	TypeNameEn string `json:"typeNameEn"`
+	TypeNameZh string `json:"typeNameZh"`
+}
+
 // BatchResult defines model for BatchResult.
 type BatchResult struct {
 	// Codes As given.
@@ -1335,7 +1556,10 @@ type CatalogEntry struct {
 	// Digest SHA-256 of the record's canonical bytes with this field empty.
 	Digest string `json:"digest"`
 
-	// LastVersion The highest version recorded.
+	// Event The last event: draft submit publish approve return change offline retire require_update mark_overdue.
+	Event string `json:"event"`
+
+	// LastVersion The highest version there is.
 	LastVersion int `json:"lastVersion"`
 
 	// Opinion The last reviewer's words; empty before review.
@@ -1347,6 +1571,9 @@ type CatalogEntry struct {
 
 	// Reason Why it goes or went offline or was withdrawn; empty otherwise.
 	Reason string `json:"reason"`
+
+	// RecordedVersion The versions up to this one have a record of their own.
+	RecordedVersion int `json:"recordedVersion"`
 
 	// Review The reviewers' time limit while a review is pending.
 	Review *Clock `json:"review"`
@@ -1387,51 +1614,6 @@ type CatalogEntryList struct {
 	Next Next `json:"next"`
 }
 
-// CatalogEvent A step of a catalog entry.
-type CatalogEvent struct {
-	Code       string         `json:"code"`
-	Department DepartmentCode `json:"department"`
-
-	// Digest SHA-256 of the record's canonical bytes with this field empty.
-	Digest      string `json:"digest"`
-	Event       string `json:"event"`
-	LastVersion int    `json:"lastVersion"`
-	Opinion     string `json:"opinion"`
-	Pending     int    `json:"pending"`
-
-	// Provider With the first event; empty after it.
-	Provider string `json:"provider"`
-	Reason   string `json:"reason"`
-
-	// Review After the event.
-	Review *Clock `json:"review"`
-
-	// Reviewer With the first event; empty after it.
-	Reviewer string `json:"reviewer"`
-
-	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
-	Role Role `json:"role"`
-
-	// Schema For example zhenglian/catalog-entry/1.
-	Schema string `json:"schema"`
-	Seq    int    `json:"seq"`
-
-	// State 草稿 draft, 待注册审核 reg_pending, 已注册 registered, 退回修改 reg_rejected, 待发布审核 pub_pending, 发布审核退回 pub_rejected, 已发布 published, 变更审核 change_pending, 下线审核 offline_pending, 已下线 offline, 已撤销 retired.
-	State CatalogState `json:"state"`
-
-	// TxID 64 lower-case hexadecimal digits.
-	TxID TxID `json:"txId"`
-
-	// TxTime Chosen by the client and checked by the peers.
-	TxTime time.Time `json:"txTime"`
-
-	// Update After the event.
-	Update *Clock `json:"update"`
-
-	// Version In force after the event.
-	Version int `json:"version"`
-}
-
 // CatalogHistory defines model for CatalogHistory.
 type CatalogHistory struct {
 	Items []CatalogStep `json:"items"`
@@ -1459,12 +1641,12 @@ type CatalogState string
 
 // CatalogStep defines model for CatalogStep.
 type CatalogStep struct {
-	// Changes Against the version before, of an event that made a version.
+	// Changes Against the version before, of a step that made a version.
 	Changes []FieldChange       `json:"changes"`
-	Event   WrittenCatalogEvent `json:"event"`
+	Entry   WrittenCatalogEntry `json:"entry"`
 }
 
-// CatalogVersion An immutable version of a catalog entry's content.
+// CatalogVersion An immutable version of a catalog entry's content. While it is in force it is part of the entry: block, txId and digest are the entry's.
 type CatalogVersion struct {
 	// Content What the provider declares of a resource. Answers have every field. What a registration must have is a rule of the catalog and not of this description, so that all findings come together.
 	Content CatalogContent `json:"content"`
@@ -1493,6 +1675,9 @@ type CatalogVersion struct {
 
 // Certificate The ledger's record of an electronic certificate 电子证照.
 type Certificate struct {
+	// Changes Every decided status, oldest first.
+	Changes []StatusChange `json:"changes"`
+
 	// Content What the issuer puts on the ledger of a certificate. The certificate itself stays with issuer and holder.
 	Content    CertificateContent `json:"content"`
 	Department DepartmentCode     `json:"department"`
@@ -1501,6 +1686,12 @@ type Certificate struct {
 	Digest string         `json:"digest"`
 	Issuer DepartmentCode `json:"issuer"`
 
+	// Opinion The reviewer's, of the last decision.
+	Opinion string `json:"opinion"`
+
+	// Pending Not decided yet.
+	Pending *StatusProposal `json:"pending,omitempty"`
+
 	// Role 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
 	Role Role `json:"role"`
 
@@ -1508,18 +1699,31 @@ type Certificate struct {
 	Schema string `json:"schema"`
 	Seq    int    `json:"seq"`
 
-	// Status 有效 valid, 撤销 revoked, 未到生效日 not_yet_valid, 失效 expired. Only valid and revoked are stored.
+	// Status 待审核 proposed, 不予颁发 rejected, 有效 valid, 暂扣 suspended, 被替代 superseded, 撤销 revoked, 吊销 withdrawn, 注销 cancelled are stored; 未到生效日 not_yet_valid and 失效 expired follow from the time.
 	Status CertificateStatus `json:"status"`
 
-	// StatusAct Absent while valid.
+	// StatusAct Behind the present status; absent for an issue, its refusal and a replacement.
 	StatusAct   *StatusAct `json:"statusAct,omitempty"`
 	StatusSince time.Time  `json:"statusSince"`
+
+	// Successor Reference of what replaces it.
+	Successor string `json:"successor,omitempty"`
 
 	// TxID 64 lower-case hexadecimal digits.
 	TxID TxID `json:"txId"`
 
 	// TxTime Chosen by the client and checked by the peers.
 	TxTime time.Time `json:"txTime"`
+}
+
+// CertificateBatchResult defines model for CertificateBatchResult.
+type CertificateBatchResult struct {
+	// Digest SHA-256 of the digests of the certificates, one a line.
+	Digest string `json:"digest"`
+	Refs   []ID   `json:"refs"`
+
+	// Status Of all after the transaction; empty when they differ.
+	Status string `json:"status"`
 }
 
 // CertificateContent What the issuer puts on the ledger of a certificate. The certificate itself stays with issuer and holder.
@@ -1544,8 +1748,14 @@ type CertificateContent struct {
 	IssuerUSCC string `json:"issuerUscc"`
 
 	// Ref 128 random bits, 32 lower-case hexadecimal digits.
-	Ref         ID     `json:"ref"`
+	Ref ID `json:"ref"`
+
+	// Replaces Reference of the certificate that it replaces.
+	Replaces    string `json:"replaces,omitempty"`
 	ServiceItem string `json:"serviceItem"`
+
+	// StatusIndex Its bit in the issuer's status lists: list statusIndex / 131072, bit statusIndex % 131072.
+	StatusIndex int `json:"statusIndex"`
 
 	// TypeCode 证照类型代码
 	TypeCode   string `json:"typeCode"`
@@ -1556,6 +1766,15 @@ type CertificateContent struct {
 	Validity Period `json:"validity"`
 }
 
+// CertificateDecision defines model for CertificateDecision.
+type CertificateDecision string
+
+// CertificateItem 照面信息项
+type CertificateItem struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 // CertificateList defines model for CertificateList.
 type CertificateList struct {
 	Items []WrittenCertificate `json:"items"`
@@ -1564,7 +1783,7 @@ type CertificateList struct {
 	Next Next `json:"next"`
 }
 
-// CertificateStatus 有效 valid, 撤销 revoked, 未到生效日 not_yet_valid, 失效 expired. Only valid and revoked are stored.
+// CertificateStatus 待审核 proposed, 不予颁发 rejected, 有效 valid, 暂扣 suspended, 被替代 superseded, 撤销 revoked, 吊销 withdrawn, 注销 cancelled are stored; 未到生效日 not_yet_valid and 失效 expired follow from the time.
 type CertificateStatus string
 
 // ChainInfo defines model for ChainInfo.
@@ -1578,6 +1797,36 @@ type ChainInfo struct {
 	// LastBlock Absent before the first block is read.
 	LastBlock *BlockHeader `json:"lastBlock,omitempty"`
 }
+
+// CheckedFile defines model for CheckedFile.
+type CheckedFile struct {
+	// Checks Of a proof file.
+	Checks []ProofCheck `json:"checks,omitempty"`
+
+	// Items That a credential discloses.
+	Items []CertificateItem `json:"items,omitempty"`
+
+	// Now What this gateway knows now of the certificate that the file speaks about.
+	Now *Verification `json:"now,omitempty"`
+
+	// Reason One line of English.
+	Reason string `json:"reason"`
+
+	// Signers Departments whose signatures hold.
+	Signers []DepartmentCode `json:"signers,omitempty"`
+
+	// Statement What they signed.
+	Statement *Statement `json:"statement,omitempty"`
+
+	// Verdict As of a certificate, and besides: 不成立 bad_proof, a proven record of another kind recorded.
+	Verdict FileVerdict `json:"verdict"`
+
+	// Withheld How many items it may have besides.
+	Withheld int `json:"withheld,omitempty"`
+}
+
+// FileVerdict As of a certificate, and besides: 不成立 bad_proof, a proven record of another kind recorded.
+type FileVerdict string
 
 // Clock A time limit that runs, or ran last, on a record. Whether it has passed is evaluated when it is read.
 type Clock struct {
@@ -1672,6 +1921,19 @@ type DeadlineRule struct {
 	Version int       `json:"version"`
 }
 
+// DecideCertificate defines model for DecideCertificate.
+type DecideCertificate struct {
+	Decision CertificateDecision `json:"decision"`
+	Opinion  string              `json:"opinion,omitempty"`
+}
+
+// DecideCertificateBatch defines model for DecideCertificateBatch.
+type DecideCertificateBatch struct {
+	Decision CertificateDecision `json:"decision"`
+	Opinion  string              `json:"opinion,omitempty"`
+	Refs     []ID                `json:"refs"`
+}
+
 // DecideExtension defines model for DecideExtension.
 type DecideExtension struct {
 	// Decision 同意延期 grant, 不同意延期 deny.
@@ -1748,7 +2010,7 @@ type Discrepancy struct {
 	ConsumerEntry *TraceRow      `json:"consumerEntry,omitempty"`
 	Day           string         `json:"day"`
 
-	// Fields That contradict, by their name in the record; "repeated" when a side logged the call more than once.
+	// Fields That contradict, by their name in the record; "repeated" when a side logged the call again, other than after a refusal of its own log.
 	Fields        []string       `json:"fields"`
 	Provider      DepartmentCode `json:"provider"`
 	ProviderEntry *TraceRow      `json:"providerEntry,omitempty"`
@@ -2012,8 +2274,8 @@ type Indicators struct {
 
 // IssueCertificate defines model for IssueCertificate.
 type IssueCertificate struct {
-	// ContentDigest SHA-256, 64 lower-case hexadecimal digits.
-	ContentDigest Digest `json:"contentDigest"`
+	// ContentDigest SHA-256 of content that was signed elsewhere. This or items.
+	ContentDigest string `json:"contentDigest,omitempty"`
 
 	// HolderKind 自然人 person, 法人 organisation.
 	HolderKind HolderKind `json:"holderKind"`
@@ -2021,25 +2283,43 @@ type IssueCertificate struct {
 	// HolderSaltedRef 64 lower-case hexadecimal digits: the issuer's own salted reference to the holder, never a hash of an identity number alone. The ledger gets a commitment to it.
 	HolderSaltedRef string `json:"holderSaltedRef"`
 
-	// Serial 流水号, unique at this issuer
-	Serial      string `json:"serial"`
+	// Items Of the credential that is signed here. Personal data that stays at this gateway. This or contentDigest.
+	Items []CertificateItem `json:"items,omitempty"`
+
+	// Replaces Reference of the certificate that this one replaces 变更、延续; it must be valid.
+	Replaces string `json:"replaces,omitempty"`
+
+	// Serial 流水号, unique at this issuer; with replaces that of the predecessor, and may be left out.
+	Serial      string `json:"serial,omitempty"`
 	ServiceItem string `json:"serviceItem,omitempty"`
 
 	// TypeCode 证照类型代码, 21 characters
-	TypeCode   string `json:"typeCode"`
+	TypeCode string `json:"typeCode"`
+
+	// TypeNameEn As the authorisation names it.
 	TypeNameEn string `json:"typeNameEn"`
+
+	// TypeNameZh As the authorisation names it.
 	TypeNameZh string `json:"typeNameZh"`
 
 	// Validity Half open: from ≤ t < to.
 	Validity Period `json:"validity"`
 }
 
+// IssueCertificateBatch defines model for IssueCertificateBatch.
+type IssueCertificateBatch struct {
+	Certificates []IssueCertificate `json:"certificates"`
+}
+
 // IssuedCertificate defines model for IssuedCertificate.
 type IssuedCertificate struct {
 	Block BlockNumber `json:"block"`
 
-	// CheckCode Not stored by the gateway.
+	// CheckCode Not stored on the ledger.
 	CheckCode string `json:"checkCode"`
+
+	// Credential SD-JWT (RFC 9901) of the items for the holder; absent without items.
+	Credential string `json:"credential,omitempty"`
 
 	// Link What the holder's QR code carries. The part after "#" is never sent to a server.
 	Link string `json:"link"`
@@ -2049,6 +2329,28 @@ type IssuedCertificate struct {
 
 	// TxID 64 lower-case hexadecimal digits.
 	TxID TxID `json:"txId"`
+}
+
+// IssuedCertificateBatch defines model for IssuedCertificateBatch.
+type IssuedCertificateBatch struct {
+	Block BlockNumber `json:"block"`
+
+	// Items In the order of the certificates in the request.
+	Items []IssuedItem `json:"items"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
+// IssuedItem defines model for IssuedItem.
+type IssuedItem struct {
+	CertID     string `json:"certId"`
+	CheckCode  string `json:"checkCode"`
+	Credential string `json:"credential,omitempty"`
+	Link       string `json:"link"`
+
+	// Ref 128 random bits, 32 lower-case hexadecimal digits.
+	Ref ID `json:"ref"`
 }
 
 // LogFinding defines model for LogFinding.
@@ -2153,6 +2455,12 @@ type OutcomeUnknown struct {
 	// CheckCode As link.
 	CheckCode string `json:"checkCode,omitempty"`
 
+	// Credential As link.
+	Credential string `json:"credential,omitempty"`
+
+	// Items As link, of each certificate of a batch.
+	Items []IssuedItem `json:"items,omitempty"`
+
 	// Link Of the certificate to be issued; good if the transaction turns out to be valid.
 	Link string `json:"link,omitempty"`
 
@@ -2216,6 +2524,23 @@ type ProblemCode string
 
 // ProofBundle Proof file zhenglian-proof/1, see proof-bundle.schema.json. Its bytes are canonical.
 type ProofBundle = map[string]interface{}
+
+// ProofCheck defines model for ProofCheck.
+type ProofCheck struct {
+	// Outcome pass, fail, or empty when it was not decided.
+	Outcome  string `json:"outcome"`
+	Question string `json:"question"`
+	Reason   string `json:"reason"`
+}
+
+// ProposeCertificateChange defines model for ProposeCertificateChange.
+type ProposeCertificateChange struct {
+	// Act The administrative act behind a change of status.
+	Act StatusAct `json:"act"`
+
+	// Event 暂扣 suspend, 发还 restore, 撤销 revoke, 吊销 withdraw, 注销 cancel.
+	Event StatusEvent `json:"event"`
+}
 
 // Quota Bounds in calls.
 type Quota struct {
@@ -2569,6 +2894,22 @@ type ShareType int
 // Side Whose reviewers decide: the lead's, or those of any other department that is no party.
 type Side string
 
+// Statement defines model for Statement.
+type Statement struct {
+	AsOf    time.Time  `json:"asOf"`
+	Channel string     `json:"channel"`
+	Found   bool       `json:"found"`
+	ID      string     `json:"id"`
+	Kind    RecordKind `json:"kind"`
+	Nonce   string     `json:"nonce"`
+
+	// Record Its canonical bytes as text; empty when not found.
+	Record     string    `json:"record"`
+	Schema     string    `json:"schema"`
+	Status     string    `json:"status"`
+	ValidUntil time.Time `json:"validUntil"`
+}
+
 // StatusAct The administrative act behind a change of status.
 type StatusAct struct {
 	// DocumentNo 决定文书号
@@ -2579,6 +2920,65 @@ type StatusAct struct {
 	LegalBasis  string    `json:"legalBasis"`
 	ReasonCode  string    `json:"reasonCode"`
 }
+
+// StatusChange One status that a certificate was given.
+type StatusChange struct {
+	// Act Absent for an issue, its refusal and a replacement.
+	Act *StatusAct `json:"act,omitempty"`
+
+	// RecordedAt When the decision was recorded.
+	RecordedAt time.Time `json:"recordedAt"`
+
+	// Since When the act takes effect; without an act, when it was decided.
+	Since time.Time `json:"since"`
+
+	// Status 待审核 proposed, 不予颁发 rejected, 有效 valid, 暂扣 suspended, 被替代 superseded, 撤销 revoked, 吊销 withdrawn, 注销 cancelled are stored; 未到生效日 not_yet_valid and 失效 expired follow from the time.
+	Status CertificateStatus `json:"status"`
+
+	// Successor Reference of what replaces it.
+	Successor string `json:"successor,omitempty"`
+}
+
+// StatusEvent 暂扣 suspend, 发还 restore, 撤销 revoke, 吊销 withdraw, 注销 cancel.
+type StatusEvent string
+
+// StatusListCredential A BitstringStatusListCredential. It is not signed; it is as good as the connection it came by.
+type StatusListCredential struct {
+	Context           []string          `json:"@context"`
+	CredentialSubject StatusListSubject `json:"credentialSubject"`
+	ID                string            `json:"id"`
+	Issuer            string            `json:"issuer"`
+	Type              []string          `json:"type"`
+
+	// ValidFrom The moment that the bits speak about.
+	ValidFrom  time.Time `json:"validFrom"`
+	ValidUntil time.Time `json:"validUntil"`
+}
+
+// StatusListSubject defines model for StatusListSubject.
+type StatusListSubject struct {
+	// EncodedList u, then base64url of a GZIP of the 131072 bits, the first bit the most significant.
+	EncodedList   string        `json:"encodedList"`
+	ID            string        `json:"id"`
+	StatusPurpose StatusPurpose `json:"statusPurpose"`
+	Type          string        `json:"type"`
+}
+
+// StatusProposal A change of status that waits for the reviewer.
+type StatusProposal struct {
+	// Act The administrative act behind a change of status.
+	Act StatusAct `json:"act"`
+
+	// Event 暂扣 suspend, 发还 restore, 撤销 revoke, 吊销 withdraw, 注销 cancel.
+	Event      StatusEvent `json:"event"`
+	ProposedAt time.Time   `json:"proposedAt"`
+
+	// ProposedBy 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
+	ProposedBy Role `json:"proposedBy"`
+}
+
+// StatusPurpose defines model for StatusPurpose.
+type StatusPurpose string
 
 // Trace defines model for Trace.
 type Trace struct {
@@ -2652,14 +3052,17 @@ type Trust struct {
 // TrustedDepartment defines model for TrustedDepartment.
 type TrustedDepartment struct {
 	// CaRoots PEM, one certificate each.
-	CaRoots   []string       `json:"caRoots"`
-	Code      DepartmentCode `json:"code"`
-	LogKey    string         `json:"logKey"`
-	LogOrigin string         `json:"logOrigin"`
-	MSPID     string         `json:"mspId"`
-	NameEn    string         `json:"nameEn"`
-	NameZh    string         `json:"nameZh"`
-	USCC      string         `json:"uscc"`
+	CaRoots []string       `json:"caRoots"`
+	Code    DepartmentCode `json:"code"`
+
+	// Crls Certificates that the CA revoked, PEM X509 CRL each; absent for none.
+	Crls      []string `json:"crls,omitempty"`
+	LogKey    string   `json:"logKey"`
+	LogOrigin string   `json:"logOrigin"`
+	MSPID     string   `json:"mspId"`
+	NameEn    string   `json:"nameEn"`
+	NameZh    string   `json:"nameZh"`
+	USCC      string   `json:"uscc"`
 }
 
 // TxID 64 lower-case hexadecimal digits.
@@ -2672,6 +3075,9 @@ type Validity struct {
 
 // ValidityValid defines model for Validity.Valid.
 type ValidityValid bool
+
+// Verdict 无法核验 cannot_check, 有效 valid, 暂扣 suspended, 已撤销 revoked, 已吊销 withdrawn, 已注销 cancelled, 已被替代 superseded, 已失效 expired, 未到生效日 not_yet_valid, 未找到 not_found.
+type Verdict string
 
 // Verification defines model for Verification.
 type Verification struct {
@@ -2693,20 +3099,23 @@ type Verification struct {
 	// Ref 128 random bits, 32 lower-case hexadecimal digits.
 	Ref ID `json:"ref"`
 
+	// Then What was the case at the moment asked about; absent when none was.
+	Then *VerifiedMoment `json:"then,omitempty"`
+
 	// TxID 64 lower-case hexadecimal digits.
 	TxID TxID `json:"txId,omitempty"`
 
-	// Verdict 无法核验 cannot_check, 有效 valid, 已撤销 revoked, 已失效 expired, 未到生效日 not_yet_valid, 未找到 not_found.
+	// Verdict 无法核验 cannot_check, 有效 valid, 暂扣 suspended, 已撤销 revoked, 已吊销 withdrawn, 已注销 cancelled, 已被替代 superseded, 已失效 expired, 未到生效日 not_yet_valid, 未找到 not_found.
 	Verdict Verdict `json:"verdict"`
 }
 
-// Verdict 无法核验 cannot_check, 有效 valid, 已撤销 revoked, 已失效 expired, 未到生效日 not_yet_valid, 未找到 not_found.
-type Verdict string
-
 // VerifiedCertificate defines model for VerifiedCertificate.
 type VerifiedCertificate struct {
-	CertID        string `json:"certId"`
-	ContentDigest string `json:"contentDigest"`
+	CertID string `json:"certId"`
+
+	// Changes Every decided status, oldest first.
+	Changes       []StatusChange `json:"changes"`
+	ContentDigest string         `json:"contentDigest"`
 
 	// HolderKind 自然人 person, 法人 organisation.
 	HolderKind   HolderKind     `json:"holderKind"`
@@ -2716,15 +3125,33 @@ type VerifiedCertificate struct {
 	IssuerNameZh string         `json:"issuerNameZh"`
 	IssuerUSCC   string         `json:"issuerUscc"`
 
-	// StatusAct The act that revoked it.
+	// Replaces Reference of the certificate that it replaces.
+	Replaces string `json:"replaces,omitempty"`
+
+	// StatusAct The act behind the present status.
 	StatusAct   *StatusAct `json:"statusAct,omitempty"`
+	StatusIndex int        `json:"statusIndex"`
 	StatusSince time.Time  `json:"statusSince"`
-	TypeCode    string     `json:"typeCode"`
-	TypeNameEn  string     `json:"typeNameEn"`
-	TypeNameZh  string     `json:"typeNameZh"`
+
+	// Successor Reference of the certificate that replaces it.
+	Successor  string `json:"successor,omitempty"`
+	TypeCode   string `json:"typeCode"`
+	TypeNameEn string `json:"typeNameEn"`
+	TypeNameZh string `json:"typeNameZh"`
 
 	// Validity Half open: from ≤ t < to.
 	Validity Period `json:"validity"`
+}
+
+// VerifiedMoment By what the ledger says now; an act that is decided later may reach back.
+type VerifiedMoment struct {
+	At time.Time `json:"at"`
+
+	// Change That had last taken effect; absent before the issue.
+	Change *StatusChange `json:"change,omitempty"`
+
+	// Verdict 无法核验 cannot_check, 有效 valid, 暂扣 suspended, 已撤销 revoked, 已吊销 withdrawn, 已注销 cancelled, 已被替代 superseded, 已失效 expired, 未到生效日 not_yet_valid, 未找到 not_found.
+	Verdict Verdict `json:"verdict"`
 }
 
 // WatchedLog The tiles up to size were fetched and are consistent with the anchors.
@@ -2768,6 +3195,17 @@ type WrittenAnchor struct {
 	TxID TxID `json:"txId"`
 }
 
+// WrittenAuthorisation defines model for WrittenAuthorisation.
+type WrittenAuthorisation struct {
+	Block BlockNumber `json:"block"`
+
+	// Record Lets a department issue one type of certificate 证照颁发授权.
+	Record Authorisation `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
 // WrittenBatch defines model for WrittenBatch.
 type WrittenBatch struct {
 	Block  BlockNumber `json:"block"`
@@ -2799,22 +3237,11 @@ type WrittenCatalogEntry struct {
 	TxID TxID `json:"txId"`
 }
 
-// WrittenCatalogEvent defines model for WrittenCatalogEvent.
-type WrittenCatalogEvent struct {
-	Block BlockNumber `json:"block"`
-
-	// Record A step of a catalog entry.
-	Record CatalogEvent `json:"record"`
-
-	// TxID 64 lower-case hexadecimal digits.
-	TxID TxID `json:"txId"`
-}
-
 // WrittenCatalogVersion defines model for WrittenCatalogVersion.
 type WrittenCatalogVersion struct {
 	Block BlockNumber `json:"block"`
 
-	// Record An immutable version of a catalog entry's content.
+	// Record An immutable version of a catalog entry's content. While it is in force it is part of the entry: block, txId and digest are the entry's.
 	Record CatalogVersion `json:"record"`
 
 	// TxID 64 lower-case hexadecimal digits.
@@ -2827,6 +3254,15 @@ type WrittenCertificate struct {
 
 	// Record The ledger's record of an electronic certificate 电子证照.
 	Record Certificate `json:"record"`
+
+	// TxID 64 lower-case hexadecimal digits.
+	TxID TxID `json:"txId"`
+}
+
+// WrittenCertificateBatch defines model for WrittenCertificateBatch.
+type WrittenCertificateBatch struct {
+	Block  BlockNumber            `json:"block"`
+	Record CertificateBatchResult `json:"record"`
 
 	// TxID 64 lower-case hexadecimal digits.
 	TxID TxID `json:"txId"`
@@ -2904,6 +3340,12 @@ type WrittenShareRequest struct {
 	// TxID 64 lower-case hexadecimal digits.
 	TxID TxID `json:"txId"`
 }
+
+// AnyAt defines model for AnyAt.
+type AnyAt = string
+
+// At defines model for At.
+type At = string
 
 // Cursor defines model for Cursor.
 type Cursor = string
@@ -3001,6 +3443,9 @@ type Limit = int
 // Module defines model for Module.
 type Module = int
 
+// Nonce 128 random bits, 32 lower-case hexadecimal digits.
+type Nonce = ID
+
 // PathAlarm 128 random bits, 32 lower-case hexadecimal digits.
 type PathAlarm = ID
 
@@ -3025,8 +3470,14 @@ type PathKind = RecordKind
 // PathLevel defines model for PathLevel.
 type PathLevel = int
 
+// PathList defines model for PathList.
+type PathList = int
+
 // PathNumber defines model for PathNumber.
 type PathNumber = int64
+
+// PathPurpose defines model for PathPurpose.
+type PathPurpose = StatusPurpose
 
 // PathRecordID defines model for PathRecordID.
 type PathRecordID = string
@@ -3039,6 +3490,9 @@ type PathTile = string
 
 // PathTxID 64 lower-case hexadecimal digits.
 type PathTxID = TxID
+
+// PathTypeCode defines model for PathTypeCode.
+type PathTypeCode = string
 
 // PathVersion defines model for PathVersion.
 type PathVersion = int
@@ -3092,6 +3546,9 @@ type ShowCertificateParams struct {
 
 	// Size large for large type.
 	Size *Size `form:"size,omitempty" json:"size,omitempty"`
+
+	// At As for /v1/verify/{ref}; the page says so when it is none.
+	At *AnyAt `form:"at,omitempty" json:"at,omitempty"`
 }
 
 // RecordAccessParams defines parameters for RecordAccess.
@@ -3411,8 +3868,26 @@ type IssueCertificateParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
-// RevokeCertificateParams defines parameters for RevokeCertificate.
-type RevokeCertificateParams struct {
+// IssueCertificateBatchParams defines parameters for IssueCertificateBatch.
+type IssueCertificateBatchParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DecideCertificateBatchParams defines parameters for DecideCertificateBatch.
+type DecideCertificateBatchParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DecideCertificateParams defines parameters for DecideCertificate.
+type DecideCertificateParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ProposeCertificateChangeParams defines parameters for ProposeCertificateChange.
+type ProposeCertificateChangeParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
@@ -3511,6 +3986,32 @@ type GetInboxParams struct {
 
 	// Cursor `next` of the page before.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListIssuersParams defines parameters for ListIssuers.
+type ListIssuersParams struct {
+	Department *FilterDepartment `form:"department,omitempty" json:"department,omitempty"`
+
+	// State Stored state or status.
+	State *FilterState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Limit Length of the page; 50 when absent.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// AuthoriseIssuerParams defines parameters for AuthoriseIssuer.
+type AuthoriseIssuerParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// EndIssuerAuthorisationParams defines parameters for EndIssuerAuthorisation.
+type EndIssuerAuthorisationParams struct {
+	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListLogsParams defines parameters for ListLogs.
@@ -3657,6 +4158,41 @@ type SetRuleParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// VerifyCertificateParams defines parameters for VerifyCertificate.
+type VerifyCertificateParams struct {
+	// At A past moment to speak about besides: 2026-01-31T08:00:00Z, or a day as in 2026-01-31, which means its end in Beijing time.
+	At *At `form:"at,omitempty" json:"at,omitempty"`
+}
+
+// GetCertificateProofParams defines parameters for GetCertificateProof.
+type GetCertificateProofParams struct {
+	// Nonce 32 lower-case hexadecimal digits, drawn at random by the asker.
+	Nonce *Nonce `form:"nonce,omitempty" json:"nonce,omitempty"`
+}
+
+// ShowFileCheckParams defines parameters for ShowFileCheck.
+type ShowFileCheckParams struct {
+	// Lang zh or en; Accept-Language decides otherwise.
+	Lang *Language `form:"lang,omitempty" json:"lang,omitempty"`
+
+	// Size large for large type.
+	Size *Size `form:"size,omitempty" json:"size,omitempty"`
+}
+
+// CheckFileOnPageMultipartBody defines parameters for CheckFileOnPage.
+type CheckFileOnPageMultipartBody struct {
+	File openapi_types.File `json:"file"`
+}
+
+// CheckFileOnPageParams defines parameters for CheckFileOnPage.
+type CheckFileOnPageParams struct {
+	// Lang zh or en; Accept-Language decides otherwise.
+	Lang *Language `form:"lang,omitempty" json:"lang,omitempty"`
+
+	// Size large for large type.
+	Size *Size `form:"size,omitempty" json:"size,omitempty"`
+}
+
 // RecordAccessJSONRequestBody defines body for RecordAccess for application/json ContentType.
 type RecordAccessJSONRequestBody = RecordAccess
 
@@ -3699,8 +4235,17 @@ type ValidateCatalogContentJSONRequestBody = CatalogContent
 // IssueCertificateJSONRequestBody defines body for IssueCertificate for application/json ContentType.
 type IssueCertificateJSONRequestBody = IssueCertificate
 
-// RevokeCertificateJSONRequestBody defines body for RevokeCertificate for application/json ContentType.
-type RevokeCertificateJSONRequestBody = StatusAct
+// IssueCertificateBatchJSONRequestBody defines body for IssueCertificateBatch for application/json ContentType.
+type IssueCertificateBatchJSONRequestBody = IssueCertificateBatch
+
+// DecideCertificateBatchJSONRequestBody defines body for DecideCertificateBatch for application/json ContentType.
+type DecideCertificateBatchJSONRequestBody = DecideCertificateBatch
+
+// DecideCertificateJSONRequestBody defines body for DecideCertificate for application/json ContentType.
+type DecideCertificateJSONRequestBody = DecideCertificate
+
+// ProposeCertificateChangeJSONRequestBody defines body for ProposeCertificateChange for application/json ContentType.
+type ProposeCertificateChangeJSONRequestBody = ProposeCertificateChange
 
 // RegisterDepartmentJSONRequestBody defines body for RegisterDepartment for application/json ContentType.
 type RegisterDepartmentJSONRequestBody = RegisterDepartment
@@ -3713,6 +4258,12 @@ type RevokeGrantJSONRequestBody = Reason
 
 // SuspendGrantJSONRequestBody defines body for SuspendGrant for application/json ContentType.
 type SuspendGrantJSONRequestBody = Reason
+
+// AuthoriseIssuerJSONRequestBody defines body for AuthoriseIssuer for application/json ContentType.
+type AuthoriseIssuerJSONRequestBody = AuthoriseIssuer
+
+// EndIssuerAuthorisationJSONRequestBody defines body for EndIssuerAuthorisation for application/json ContentType.
+type EndIssuerAuthorisationJSONRequestBody = Reason
 
 // RegisterLogJSONRequestBody defines body for RegisterLog for application/json ContentType.
 type RegisterLogJSONRequestBody = RegisterLog
@@ -3755,6 +4306,9 @@ type WithdrawRequestJSONRequestBody = Reason
 
 // SetRuleJSONRequestBody defines body for SetRule for application/json ContentType.
 type SetRuleJSONRequestBody = SetRule
+
+// CheckFileOnPageMultipartRequestBody defines body for CheckFileOnPage for multipart/form-data ContentType.
+type CheckFileOnPageMultipartRequestBody CheckFileOnPageMultipartBody
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -3881,15 +4435,27 @@ type ServerInterface interface {
 	// ListCertificates List certificates
 	// (GET /v1/certificates)
 	ListCertificates(c *gin.Context, params ListCertificatesParams)
-	// IssueCertificate Issue a certificate
+	// IssueCertificate Propose a certificate for issue
 	// (POST /v1/certificates)
 	IssueCertificate(c *gin.Context, params IssueCertificateParams)
+	// IssueCertificateBatch Propose up to 200 certificates in one transaction
+	// (POST /v1/certificates/batch)
+	IssueCertificateBatch(c *gin.Context, params IssueCertificateBatchParams)
+	// DecideCertificateBatch Decide on up to 200 certificates in one transaction
+	// (POST /v1/certificates/decisions)
+	DecideCertificateBatch(c *gin.Context, params DecideCertificateBatchParams)
 	// GetCertificate Get a certificate record
 	// (GET /v1/certificates/{ref})
 	GetCertificate(c *gin.Context, ref PathRef)
-	// RevokeCertificate Revoke a certificate that was issued wrongly
-	// (POST /v1/certificates/{ref}/actions/revoke)
-	RevokeCertificate(c *gin.Context, ref PathRef, params RevokeCertificateParams)
+	// DecideCertificate Decide on the issue of a certificate, or on the proposed change of its status
+	// (POST /v1/certificates/{ref}/actions/decide)
+	DecideCertificate(c *gin.Context, ref PathRef, params DecideCertificateParams)
+	// ProposeCertificateChange Propose a change of a certificate's status
+	// (POST /v1/certificates/{ref}/actions/propose)
+	ProposeCertificateChange(c *gin.Context, ref PathRef, params ProposeCertificateChangeParams)
+	// PrintCertificate Get the paper form of a certificate
+	// (GET /v1/certificates/{ref}/print.pdf)
+	PrintCertificate(c *gin.Context, ref PathRef)
 	// GetCertificateQRPNG Get the QR code of a certificate as PNG
 	// (GET /v1/certificates/{ref}/qr.png)
 	GetCertificateQRPNG(c *gin.Context, ref PathRef, params GetCertificateQRPNGParams)
@@ -3938,6 +4504,15 @@ type ServerInterface interface {
 	// GetIndicators Get the indicators of the sharing of data
 	// (GET /v1/indicators)
 	GetIndicators(c *gin.Context)
+	// ListIssuers List which department may issue which type of certificate
+	// (GET /v1/issuers)
+	ListIssuers(c *gin.Context, params ListIssuersParams)
+	// AuthoriseIssuer Authorise a department to issue a type of certificate
+	// (POST /v1/issuers)
+	AuthoriseIssuer(c *gin.Context, params AuthoriseIssuerParams)
+	// EndIssuerAuthorisation End an authorisation to issue
+	// (POST /v1/issuers/{department}/{typeCode}/actions/end)
+	EndIssuerAuthorisation(c *gin.Context, department PathDepartment, typeCode PathTypeCode, params EndIssuerAuthorisationParams)
 	// ListLogs List the registered access logs
 	// (GET /v1/logs)
 	ListLogs(c *gin.Context, params ListLogsParams)
@@ -4010,15 +4585,33 @@ type ServerInterface interface {
 	// SetRule Set a deadline rule
 	// (POST /v1/rules)
 	SetRule(c *gin.Context, params SetRuleParams)
+	// GetStatusList Get a status list of a department's certificates
+	// (GET /v1/status-lists/{department}/{purpose}/{list})
+	GetStatusList(c *gin.Context, department PathDepartment, purpose PathPurpose, list PathList)
 	// GetTrust Get the trust anchors of the consortium
 	// (GET /v1/trust)
 	GetTrust(c *gin.Context)
+	// CheckFile Check a proof file or credential
+	// (POST /v1/verify)
+	CheckFile(c *gin.Context)
 	// VerifyCertificate Say what is known of a certificate
 	// (GET /v1/verify/{ref})
-	VerifyCertificate(c *gin.Context, ref PathRef)
+	VerifyCertificate(c *gin.Context, ref PathRef, params VerifyCertificateParams)
 	// GetCertificateProof Get the proof bundle of a certificate
 	// (GET /v1/verify/{ref}/proof)
-	GetCertificateProof(c *gin.Context, ref PathRef)
+	GetCertificateProof(c *gin.Context, ref PathRef, params GetCertificateProofParams)
+	// ShowFileCheck Show the page that checks a file
+	// (GET /verify)
+	ShowFileCheck(c *gin.Context, params ShowFileCheckParams)
+	// CheckFileOnPage Check a proof file or credential and show what was found as a page
+	// (POST /verify)
+	CheckFileOnPage(c *gin.Context, params CheckFileOnPageParams)
+	// GetVerifyScript Get the script of the public pages
+	// (GET /verify/page.js)
+	GetVerifyScript(c *gin.Context)
+	// GetVerifierModule Get the program that verifies proofs in a browser
+	// (GET /verify/zhenglian-proof.js)
+	GetVerifierModule(c *gin.Context)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -4166,6 +4759,14 @@ func (siw *ServerInterfaceWrapper) ShowCertificate(c *gin.Context) {
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "size", c.Request.URL.Query(), &params.Size, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter size: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "at" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at", c.Request.URL.Query(), &params.At, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter at: %w", err), http.StatusBadRequest)
 		return
 	}
 
@@ -5887,48 +6488,14 @@ func (siw *ServerInterfaceWrapper) IssueCertificate(c *gin.Context) {
 	siw.Handler.IssueCertificate(c, params)
 }
 
-// GetCertificate operation middleware
-func (siw *ServerInterfaceWrapper) GetCertificate(c *gin.Context) {
+// IssueCertificateBatch operation middleware
+func (siw *ServerInterfaceWrapper) IssueCertificateBatch(c *gin.Context) {
 
 	var err error
 	_ = err
-
-	// ------------- Path parameter "ref" -------------
-	var ref PathRef
-
-	err = runtime.BindStyledParameterWithOptions("simple", "ref", c.Param("ref"), &ref, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
-	if err != nil {
-		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter ref: %w", err), http.StatusBadRequest)
-		return
-	}
-
-	for _, middleware := range siw.HandlerMiddlewares {
-		middleware(c)
-		if c.IsAborted() {
-			return
-		}
-	}
-
-	siw.Handler.GetCertificate(c, ref)
-}
-
-// RevokeCertificate operation middleware
-func (siw *ServerInterfaceWrapper) RevokeCertificate(c *gin.Context) {
-
-	var err error
-	_ = err
-
-	// ------------- Path parameter "ref" -------------
-	var ref PathRef
-
-	err = runtime.BindStyledParameterWithOptions("simple", "ref", c.Param("ref"), &ref, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
-	if err != nil {
-		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter ref: %w", err), http.StatusBadRequest)
-		return
-	}
 
 	// Parameter object where we will unmarshal all parameters from the context
-	var params RevokeCertificateParams
+	var params IssueCertificateBatchParams
 
 	headers := c.Request.Header
 
@@ -5958,7 +6525,195 @@ func (siw *ServerInterfaceWrapper) RevokeCertificate(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.RevokeCertificate(c, ref, params)
+	siw.Handler.IssueCertificateBatch(c, params)
+}
+
+// DecideCertificateBatch operation middleware
+func (siw *ServerInterfaceWrapper) DecideCertificateBatch(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DecideCertificateBatchParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DecideCertificateBatch(c, params)
+}
+
+// GetCertificate operation middleware
+func (siw *ServerInterfaceWrapper) GetCertificate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "ref" -------------
+	var ref PathRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "ref", c.Param("ref"), &ref, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter ref: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetCertificate(c, ref)
+}
+
+// DecideCertificate operation middleware
+func (siw *ServerInterfaceWrapper) DecideCertificate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "ref" -------------
+	var ref PathRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "ref", c.Param("ref"), &ref, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter ref: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DecideCertificateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DecideCertificate(c, ref, params)
+}
+
+// ProposeCertificateChange operation middleware
+func (siw *ServerInterfaceWrapper) ProposeCertificateChange(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "ref" -------------
+	var ref PathRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "ref", c.Param("ref"), &ref, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter ref: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ProposeCertificateChangeParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ProposeCertificateChange(c, ref, params)
+}
+
+// PrintCertificate operation middleware
+func (siw *ServerInterfaceWrapper) PrintCertificate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "ref" -------------
+	var ref PathRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "ref", c.Param("ref"), &ref, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter ref: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PrintCertificate(c, ref)
 }
 
 // GetCertificateQRPNG operation middleware
@@ -6556,6 +7311,155 @@ func (siw *ServerInterfaceWrapper) GetIndicators(c *gin.Context) {
 	}
 
 	siw.Handler.GetIndicators(c)
+}
+
+// ListIssuers operation middleware
+func (siw *ServerInterfaceWrapper) ListIssuers(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListIssuersParams
+
+	// ------------- Optional query parameter "department" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "department", c.Request.URL.Query(), &params.Department, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter department: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", c.Request.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter state: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListIssuers(c, params)
+}
+
+// AuthoriseIssuer operation middleware
+func (siw *ServerInterfaceWrapper) AuthoriseIssuer(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AuthoriseIssuerParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.AuthoriseIssuer(c, params)
+}
+
+// EndIssuerAuthorisation operation middleware
+func (siw *ServerInterfaceWrapper) EndIssuerAuthorisation(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "department" -------------
+	var department PathDepartment
+
+	err = runtime.BindStyledParameterWithOptions("simple", "department", c.Param("department"), &department, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter department: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "typeCode" -------------
+	var typeCode PathTypeCode
+
+	err = runtime.BindStyledParameterWithOptions("simple", "typeCode", c.Param("typeCode"), &typeCode, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter typeCode: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params EndIssuerAuthorisationParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.EndIssuerAuthorisation(c, department, typeCode, params)
 }
 
 // ListLogs operation middleware
@@ -7632,6 +8536,49 @@ func (siw *ServerInterfaceWrapper) SetRule(c *gin.Context) {
 	siw.Handler.SetRule(c, params)
 }
 
+// GetStatusList operation middleware
+func (siw *ServerInterfaceWrapper) GetStatusList(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "department" -------------
+	var department PathDepartment
+
+	err = runtime.BindStyledParameterWithOptions("simple", "department", c.Param("department"), &department, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter department: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "purpose" -------------
+	var purpose PathPurpose
+
+	err = runtime.BindStyledParameterWithOptions("simple", "purpose", c.Param("purpose"), &purpose, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter purpose: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "list" -------------
+	var list PathList
+
+	err = runtime.BindStyledParameterWithOptions("simple", "list", c.Param("list"), &list, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter list: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetStatusList(c, department, purpose, list)
+}
+
 // GetTrust operation middleware
 func (siw *ServerInterfaceWrapper) GetTrust(c *gin.Context) {
 
@@ -7643,6 +8590,19 @@ func (siw *ServerInterfaceWrapper) GetTrust(c *gin.Context) {
 	}
 
 	siw.Handler.GetTrust(c)
+}
+
+// CheckFile operation middleware
+func (siw *ServerInterfaceWrapper) CheckFile(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CheckFile(c)
 }
 
 // VerifyCertificate operation middleware
@@ -7660,6 +8620,17 @@ func (siw *ServerInterfaceWrapper) VerifyCertificate(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params VerifyCertificateParams
+
+	// ------------- Optional query parameter "at" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at", c.Request.URL.Query(), &params.At, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter at: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -7667,7 +8638,7 @@ func (siw *ServerInterfaceWrapper) VerifyCertificate(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.VerifyCertificate(c, ref)
+	siw.Handler.VerifyCertificate(c, ref, params)
 }
 
 // GetCertificateProof operation middleware
@@ -7685,6 +8656,17 @@ func (siw *ServerInterfaceWrapper) GetCertificateProof(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetCertificateProofParams
+
+	// ------------- Optional query parameter "nonce" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "nonce", c.Request.URL.Query(), &params.Nonce, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter nonce: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -7692,7 +8674,103 @@ func (siw *ServerInterfaceWrapper) GetCertificateProof(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.GetCertificateProof(c, ref)
+	siw.Handler.GetCertificateProof(c, ref, params)
+}
+
+// ShowFileCheck operation middleware
+func (siw *ServerInterfaceWrapper) ShowFileCheck(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ShowFileCheckParams
+
+	// ------------- Optional query parameter "lang" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "lang", c.Request.URL.Query(), &params.Lang, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter lang: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "size" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "size", c.Request.URL.Query(), &params.Size, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter size: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ShowFileCheck(c, params)
+}
+
+// CheckFileOnPage operation middleware
+func (siw *ServerInterfaceWrapper) CheckFileOnPage(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CheckFileOnPageParams
+
+	// ------------- Optional query parameter "lang" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "lang", c.Request.URL.Query(), &params.Lang, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter lang: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "size" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "size", c.Request.URL.Query(), &params.Size, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter size: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CheckFileOnPage(c, params)
+}
+
+// GetVerifyScript operation middleware
+func (siw *ServerInterfaceWrapper) GetVerifyScript(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetVerifyScript(c)
+}
+
+// GetVerifierModule operation middleware
+func (siw *ServerInterfaceWrapper) GetVerifierModule(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetVerifierModule(c)
 }
 
 // GinServerOptions provides options for the Gin server.
@@ -7787,16 +8865,29 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/logs/:department/checkpoint", wrapper.GetLogCheckpoint)
 	router.GET(options.BaseURL+"/v1/logs/:department/tile/:level/:path", wrapper.GetLogTile)
 	router.GET(options.BaseURL+"/v1/logs/:department/tile/entries/:path", wrapper.GetLogEntries)
+	router.GET(options.BaseURL+"/v1/issuers", wrapper.ListIssuers)
+	router.POST(options.BaseURL+"/v1/issuers", wrapper.AuthoriseIssuer)
+	router.POST(options.BaseURL+"/v1/issuers/:department/:typeCode/actions/end", wrapper.EndIssuerAuthorisation)
 	router.GET(options.BaseURL+"/v1/certificates", wrapper.ListCertificates)
 	router.POST(options.BaseURL+"/v1/certificates", wrapper.IssueCertificate)
+	router.POST(options.BaseURL+"/v1/certificates/batch", wrapper.IssueCertificateBatch)
+	router.POST(options.BaseURL+"/v1/certificates/decisions", wrapper.DecideCertificateBatch)
 	router.GET(options.BaseURL+"/v1/certificates/:ref", wrapper.GetCertificate)
-	router.POST(options.BaseURL+"/v1/certificates/:ref/actions/revoke", wrapper.RevokeCertificate)
+	router.POST(options.BaseURL+"/v1/certificates/:ref/actions/propose", wrapper.ProposeCertificateChange)
+	router.POST(options.BaseURL+"/v1/certificates/:ref/actions/decide", wrapper.DecideCertificate)
+	router.GET(options.BaseURL+"/v1/certificates/:ref/print.pdf", wrapper.PrintCertificate)
 	router.GET(options.BaseURL+"/v1/certificates/:ref/qr.png", wrapper.GetCertificateQRPNG)
 	router.GET(options.BaseURL+"/v1/certificates/:ref/qr.svg", wrapper.GetCertificateQRSVG)
 	router.GET(options.BaseURL+"/v/:ref", wrapper.ShowCertificate)
 	router.GET(options.BaseURL+"/audit", wrapper.ShowAudit)
 	router.GET(options.BaseURL+"/audit/audit.js", wrapper.GetAuditScript)
 	router.GET(options.BaseURL+"/audit/audit.css", wrapper.GetAuditStyle)
+	router.GET(options.BaseURL+"/verify", wrapper.ShowFileCheck)
+	router.POST(options.BaseURL+"/verify", wrapper.CheckFileOnPage)
+	router.GET(options.BaseURL+"/verify/page.js", wrapper.GetVerifyScript)
+	router.GET(options.BaseURL+"/verify/zhenglian-proof.js", wrapper.GetVerifierModule)
+	router.POST(options.BaseURL+"/v1/verify", wrapper.CheckFile)
+	router.GET(options.BaseURL+"/v1/status-lists/:department/:purpose/:list", wrapper.GetStatusList)
 	router.GET(options.BaseURL+"/v1/verify/:ref", wrapper.VerifyCertificate)
 	router.GET(options.BaseURL+"/v1/verify/:ref/proof", wrapper.GetCertificateProof)
 	router.GET(options.BaseURL+"/v1/proofs/:kind/:id", wrapper.GetProof)
@@ -13691,6 +14782,410 @@ func (response IssueCertificate503ApplicationProblemPlusJSONResponse) VisitIssue
 	return err
 }
 
+type IssueCertificateBatchRequestObject struct {
+	Params IssueCertificateBatchParams
+	Body   *IssueCertificateBatchJSONRequestBody
+}
+
+type IssueCertificateBatchResponseObject interface {
+	VisitIssueCertificateBatchResponse(w http.ResponseWriter) error
+}
+
+type IssueCertificateBatch201JSONResponse IssuedCertificateBatch
+
+func (response IssueCertificateBatch201JSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response IssueCertificateBatch202JSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch400ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch401ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch403ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch404ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch409ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch413ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch415ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch429ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch500ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type IssueCertificateBatch503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response IssueCertificateBatch503ApplicationProblemPlusJSONResponse) VisitIssueCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatchRequestObject struct {
+	Params DecideCertificateBatchParams
+	Body   *DecideCertificateBatchJSONRequestBody
+}
+
+type DecideCertificateBatchResponseObject interface {
+	VisitDecideCertificateBatchResponse(w http.ResponseWriter) error
+}
+
+type DecideCertificateBatch200JSONResponse WrittenCertificateBatch
+
+func (response DecideCertificateBatch200JSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response DecideCertificateBatch202JSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch400ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch401ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch403ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch404ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch409ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch413ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch415ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch429ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch500ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideCertificateBatch503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificateBatch503ApplicationProblemPlusJSONResponse) VisitDecideCertificateBatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetCertificateRequestObject struct {
 	Ref PathRef `json:"ref"`
 }
@@ -13812,19 +15307,19 @@ func (response GetCertificate503ApplicationProblemPlusJSONResponse) VisitGetCert
 	return err
 }
 
-type RevokeCertificateRequestObject struct {
+type DecideCertificateRequestObject struct {
 	Ref    PathRef `json:"ref"`
-	Params RevokeCertificateParams
-	Body   *RevokeCertificateJSONRequestBody
+	Params DecideCertificateParams
+	Body   *DecideCertificateJSONRequestBody
 }
 
-type RevokeCertificateResponseObject interface {
-	VisitRevokeCertificateResponse(w http.ResponseWriter) error
+type DecideCertificateResponseObject interface {
+	VisitDecideCertificateResponse(w http.ResponseWriter) error
 }
 
-type RevokeCertificate200JSONResponse WrittenCertificate
+type DecideCertificate200JSONResponse WrittenCertificate
 
-func (response RevokeCertificate200JSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate200JSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -13836,9 +15331,9 @@ func (response RevokeCertificate200JSONResponse) VisitRevokeCertificateResponse(
 	return err
 }
 
-type RevokeCertificate202JSONResponse struct{ OutcomeUnknownJSONResponse }
+type DecideCertificate202JSONResponse struct{ OutcomeUnknownJSONResponse }
 
-func (response RevokeCertificate202JSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate202JSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -13852,11 +15347,11 @@ func (response RevokeCertificate202JSONResponse) VisitRevokeCertificateResponse(
 	return err
 }
 
-type RevokeCertificate400ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate400ApplicationProblemPlusJSONResponse struct {
 	InvalidApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate400ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate400ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -13868,11 +15363,11 @@ func (response RevokeCertificate400ApplicationProblemPlusJSONResponse) VisitRevo
 	return err
 }
 
-type RevokeCertificate401ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate401ApplicationProblemPlusJSONResponse struct {
 	UnauthenticatedApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate401ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate401ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -13885,11 +15380,11 @@ func (response RevokeCertificate401ApplicationProblemPlusJSONResponse) VisitRevo
 	return err
 }
 
-type RevokeCertificate403ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate403ApplicationProblemPlusJSONResponse struct {
 	ForbiddenApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate403ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate403ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -13901,11 +15396,11 @@ func (response RevokeCertificate403ApplicationProblemPlusJSONResponse) VisitRevo
 	return err
 }
 
-type RevokeCertificate404ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate404ApplicationProblemPlusJSONResponse struct {
 	NotFoundApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate404ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate404ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -13917,11 +15412,11 @@ func (response RevokeCertificate404ApplicationProblemPlusJSONResponse) VisitRevo
 	return err
 }
 
-type RevokeCertificate409ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate409ApplicationProblemPlusJSONResponse struct {
 	ConflictApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate409ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate409ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -13933,11 +15428,11 @@ func (response RevokeCertificate409ApplicationProblemPlusJSONResponse) VisitRevo
 	return err
 }
 
-type RevokeCertificate413ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate413ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate413ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -13949,11 +15444,11 @@ func (response RevokeCertificate413ApplicationProblemPlusJSONResponse) VisitRevo
 	return err
 }
 
-type RevokeCertificate415ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate415ApplicationProblemPlusJSONResponse struct {
 	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate415ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate415ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -13965,11 +15460,11 @@ func (response RevokeCertificate415ApplicationProblemPlusJSONResponse) VisitRevo
 	return err
 }
 
-type RevokeCertificate429ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate429ApplicationProblemPlusJSONResponse struct {
 	RateLimitedApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate429ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate429ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -13982,11 +15477,11 @@ func (response RevokeCertificate429ApplicationProblemPlusJSONResponse) VisitRevo
 	return err
 }
 
-type RevokeCertificate500ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate500ApplicationProblemPlusJSONResponse struct {
 	InternalApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate500ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate500ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -13998,11 +15493,373 @@ func (response RevokeCertificate500ApplicationProblemPlusJSONResponse) VisitRevo
 	return err
 }
 
-type RevokeCertificate503ApplicationProblemPlusJSONResponse struct {
+type DecideCertificate503ApplicationProblemPlusJSONResponse struct {
 	UnavailableApplicationProblemPlusJSONResponse
 }
 
-func (response RevokeCertificate503ApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+func (response DecideCertificate503ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChangeRequestObject struct {
+	Ref    PathRef `json:"ref"`
+	Params ProposeCertificateChangeParams
+	Body   *ProposeCertificateChangeJSONRequestBody
+}
+
+type ProposeCertificateChangeResponseObject interface {
+	VisitProposeCertificateChangeResponse(w http.ResponseWriter) error
+}
+
+type ProposeCertificateChange200JSONResponse WrittenCertificate
+
+func (response ProposeCertificateChange200JSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response ProposeCertificateChange202JSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange400ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange401ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange403ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange404ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange409ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange413ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange415ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange429ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange500ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange503ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PrintCertificateRequestObject struct {
+	Ref PathRef `json:"ref"`
+}
+
+type PrintCertificateResponseObject interface {
+	VisitPrintCertificateResponse(w http.ResponseWriter) error
+}
+
+type PrintCertificate200ApplicationPdfResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response PrintCertificate200ApplicationPdfResponse) VisitPrintCertificateResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/pdf")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type PrintCertificate400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response PrintCertificate400ApplicationProblemPlusJSONResponse) VisitPrintCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PrintCertificate401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response PrintCertificate401ApplicationProblemPlusJSONResponse) VisitPrintCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PrintCertificate403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response PrintCertificate403ApplicationProblemPlusJSONResponse) VisitPrintCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PrintCertificate404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response PrintCertificate404ApplicationProblemPlusJSONResponse) VisitPrintCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PrintCertificate409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response PrintCertificate409ApplicationProblemPlusJSONResponse) VisitPrintCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PrintCertificate429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response PrintCertificate429ApplicationProblemPlusJSONResponse) VisitPrintCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PrintCertificate500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response PrintCertificate500ApplicationProblemPlusJSONResponse) VisitPrintCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PrintCertificate503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response PrintCertificate503ApplicationProblemPlusJSONResponse) VisitPrintCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -16082,6 +17939,517 @@ type GetIndicators503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetIndicators503ApplicationProblemPlusJSONResponse) VisitGetIndicatorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIssuersRequestObject struct {
+	Params ListIssuersParams
+}
+
+type ListIssuersResponseObject interface {
+	VisitListIssuersResponse(w http.ResponseWriter) error
+}
+
+type ListIssuers200JSONResponse AuthorisationList
+
+func (response ListIssuers200JSONResponse) VisitListIssuersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIssuers400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response ListIssuers400ApplicationProblemPlusJSONResponse) VisitListIssuersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIssuers401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response ListIssuers401ApplicationProblemPlusJSONResponse) VisitListIssuersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIssuers429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ListIssuers429ApplicationProblemPlusJSONResponse) VisitListIssuersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIssuers500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ListIssuers500ApplicationProblemPlusJSONResponse) VisitListIssuersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIssuers503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListIssuers503ApplicationProblemPlusJSONResponse) VisitListIssuersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuerRequestObject struct {
+	Params AuthoriseIssuerParams
+	Body   *AuthoriseIssuerJSONRequestBody
+}
+
+type AuthoriseIssuerResponseObject interface {
+	VisitAuthoriseIssuerResponse(w http.ResponseWriter) error
+}
+
+type AuthoriseIssuer201JSONResponse WrittenAuthorisation
+
+func (response AuthoriseIssuer201JSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response AuthoriseIssuer202JSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer400ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer401ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer403ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer404ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer409ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer413ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer415ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer429ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer500ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AuthoriseIssuer503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response AuthoriseIssuer503ApplicationProblemPlusJSONResponse) VisitAuthoriseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisationRequestObject struct {
+	Department PathDepartment `json:"department"`
+	TypeCode   PathTypeCode   `json:"typeCode"`
+	Params     EndIssuerAuthorisationParams
+	Body       *EndIssuerAuthorisationJSONRequestBody
+}
+
+type EndIssuerAuthorisationResponseObject interface {
+	VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error
+}
+
+type EndIssuerAuthorisation200JSONResponse WrittenAuthorisation
+
+func (response EndIssuerAuthorisation200JSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation202JSONResponse struct{ OutcomeUnknownJSONResponse }
+
+func (response EndIssuerAuthorisation202JSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation400ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation401ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation403ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation404ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation409ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation413ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation415ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation429ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation500ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndIssuerAuthorisation503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response EndIssuerAuthorisation503ApplicationProblemPlusJSONResponse) VisitEndIssuerAuthorisationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -20154,6 +22522,112 @@ func (response SetRule503ApplicationProblemPlusJSONResponse) VisitSetRuleRespons
 	return err
 }
 
+type GetStatusListRequestObject struct {
+	Department PathDepartment `json:"department"`
+	Purpose    PathPurpose    `json:"purpose"`
+	List       PathList       `json:"list"`
+}
+
+type GetStatusListResponseObject interface {
+	VisitGetStatusListResponse(w http.ResponseWriter) error
+}
+
+type GetStatusList200ApplicationVcPlusJSONResponse StatusListCredential
+
+func (response GetStatusList200ApplicationVcPlusJSONResponse) VisitGetStatusListResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vc+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatusList400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatusList400ApplicationProblemPlusJSONResponse) VisitGetStatusListResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatusList404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatusList404ApplicationProblemPlusJSONResponse) VisitGetStatusListResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatusList429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatusList429ApplicationProblemPlusJSONResponse) VisitGetStatusListResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatusList500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatusList500ApplicationProblemPlusJSONResponse) VisitGetStatusListResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatusList503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatusList503ApplicationProblemPlusJSONResponse) VisitGetStatusListResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetTrustRequestObject struct {
 }
 
@@ -20224,8 +22698,112 @@ func (response GetTrust500ApplicationProblemPlusJSONResponse) VisitGetTrustRespo
 	return err
 }
 
+type CheckFileRequestObject struct {
+	Body io.Reader
+}
+
+type CheckFileResponseObject interface {
+	VisitCheckFileResponse(w http.ResponseWriter) error
+}
+
+type CheckFile200JSONResponse CheckedFile
+
+func (response CheckFile200JSONResponse) VisitCheckFileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFile400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFile400ApplicationProblemPlusJSONResponse) VisitCheckFileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFile413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFile413ApplicationProblemPlusJSONResponse) VisitCheckFileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFile415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFile415ApplicationProblemPlusJSONResponse) VisitCheckFileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFile429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFile429ApplicationProblemPlusJSONResponse) VisitCheckFileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFile500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFile500ApplicationProblemPlusJSONResponse) VisitCheckFileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type VerifyCertificateRequestObject struct {
-	Ref PathRef `json:"ref"`
+	Ref    PathRef `json:"ref"`
+	Params VerifyCertificateParams
 }
 
 type VerifyCertificateResponseObject interface {
@@ -20296,7 +22874,8 @@ func (response VerifyCertificate500ApplicationProblemPlusJSONResponse) VisitVeri
 }
 
 type GetCertificateProofRequestObject struct {
-	Ref PathRef `json:"ref"`
+	Ref    PathRef `json:"ref"`
+	Params GetCertificateProofParams
 }
 
 type GetCertificateProofResponseObject interface {
@@ -20395,6 +22974,297 @@ func (response GetCertificateProof503ApplicationProblemPlusJSONResponse) VisitGe
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ShowFileCheckRequestObject struct {
+	Params ShowFileCheckParams
+}
+
+type ShowFileCheckResponseObject interface {
+	VisitShowFileCheckResponse(w http.ResponseWriter) error
+}
+
+type ShowFileCheck200TextHTMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ShowFileCheck200TextHTMLResponse) VisitShowFileCheckResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ShowFileCheck429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ShowFileCheck429ApplicationProblemPlusJSONResponse) VisitShowFileCheckResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ShowFileCheck500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ShowFileCheck500ApplicationProblemPlusJSONResponse) VisitShowFileCheckResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFileOnPageRequestObject struct {
+	Params CheckFileOnPageParams
+	Body   *multipart.Reader
+}
+
+type CheckFileOnPageResponseObject interface {
+	VisitCheckFileOnPageResponse(w http.ResponseWriter) error
+}
+
+type CheckFileOnPage200TextHTMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response CheckFileOnPage200TextHTMLResponse) VisitCheckFileOnPageResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type CheckFileOnPage400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFileOnPage400ApplicationProblemPlusJSONResponse) VisitCheckFileOnPageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFileOnPage413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFileOnPage413ApplicationProblemPlusJSONResponse) VisitCheckFileOnPageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFileOnPage415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFileOnPage415ApplicationProblemPlusJSONResponse) VisitCheckFileOnPageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFileOnPage429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFileOnPage429ApplicationProblemPlusJSONResponse) VisitCheckFileOnPageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CheckFileOnPage500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response CheckFileOnPage500ApplicationProblemPlusJSONResponse) VisitCheckFileOnPageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetVerifyScriptRequestObject struct {
+}
+
+type GetVerifyScriptResponseObject interface {
+	VisitGetVerifyScriptResponse(w http.ResponseWriter) error
+}
+
+type GetVerifyScript200TextJavascriptResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetVerifyScript200TextJavascriptResponse) VisitGetVerifyScriptResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/javascript")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetVerifyScript429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetVerifyScript429ApplicationProblemPlusJSONResponse) VisitGetVerifyScriptResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetVerifyScript500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetVerifyScript500ApplicationProblemPlusJSONResponse) VisitGetVerifyScriptResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetVerifierModuleRequestObject struct {
+}
+
+type GetVerifierModuleResponseObject interface {
+	VisitGetVerifierModuleResponse(w http.ResponseWriter) error
+}
+
+type GetVerifierModule200TextJavascriptResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetVerifierModule200TextJavascriptResponse) VisitGetVerifierModuleResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/javascript")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetVerifierModule429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetVerifierModule429ApplicationProblemPlusJSONResponse) VisitGetVerifierModuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetVerifierModule500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetVerifierModule500ApplicationProblemPlusJSONResponse) VisitGetVerifierModuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -20524,15 +23394,27 @@ type StrictServerInterface interface {
 	// ListCertificates List certificates
 	// (GET /v1/certificates)
 	ListCertificates(ctx context.Context, request ListCertificatesRequestObject) (ListCertificatesResponseObject, error)
-	// IssueCertificate Issue a certificate
+	// IssueCertificate Propose a certificate for issue
 	// (POST /v1/certificates)
 	IssueCertificate(ctx context.Context, request IssueCertificateRequestObject) (IssueCertificateResponseObject, error)
+	// IssueCertificateBatch Propose up to 200 certificates in one transaction
+	// (POST /v1/certificates/batch)
+	IssueCertificateBatch(ctx context.Context, request IssueCertificateBatchRequestObject) (IssueCertificateBatchResponseObject, error)
+	// DecideCertificateBatch Decide on up to 200 certificates in one transaction
+	// (POST /v1/certificates/decisions)
+	DecideCertificateBatch(ctx context.Context, request DecideCertificateBatchRequestObject) (DecideCertificateBatchResponseObject, error)
 	// GetCertificate Get a certificate record
 	// (GET /v1/certificates/{ref})
 	GetCertificate(ctx context.Context, request GetCertificateRequestObject) (GetCertificateResponseObject, error)
-	// RevokeCertificate Revoke a certificate that was issued wrongly
-	// (POST /v1/certificates/{ref}/actions/revoke)
-	RevokeCertificate(ctx context.Context, request RevokeCertificateRequestObject) (RevokeCertificateResponseObject, error)
+	// DecideCertificate Decide on the issue of a certificate, or on the proposed change of its status
+	// (POST /v1/certificates/{ref}/actions/decide)
+	DecideCertificate(ctx context.Context, request DecideCertificateRequestObject) (DecideCertificateResponseObject, error)
+	// ProposeCertificateChange Propose a change of a certificate's status
+	// (POST /v1/certificates/{ref}/actions/propose)
+	ProposeCertificateChange(ctx context.Context, request ProposeCertificateChangeRequestObject) (ProposeCertificateChangeResponseObject, error)
+	// PrintCertificate Get the paper form of a certificate
+	// (GET /v1/certificates/{ref}/print.pdf)
+	PrintCertificate(ctx context.Context, request PrintCertificateRequestObject) (PrintCertificateResponseObject, error)
 	// GetCertificateQRPNG Get the QR code of a certificate as PNG
 	// (GET /v1/certificates/{ref}/qr.png)
 	GetCertificateQRPNG(ctx context.Context, request GetCertificateQRPNGRequestObject) (GetCertificateQRPNGResponseObject, error)
@@ -20581,6 +23463,15 @@ type StrictServerInterface interface {
 	// GetIndicators Get the indicators of the sharing of data
 	// (GET /v1/indicators)
 	GetIndicators(ctx context.Context, request GetIndicatorsRequestObject) (GetIndicatorsResponseObject, error)
+	// ListIssuers List which department may issue which type of certificate
+	// (GET /v1/issuers)
+	ListIssuers(ctx context.Context, request ListIssuersRequestObject) (ListIssuersResponseObject, error)
+	// AuthoriseIssuer Authorise a department to issue a type of certificate
+	// (POST /v1/issuers)
+	AuthoriseIssuer(ctx context.Context, request AuthoriseIssuerRequestObject) (AuthoriseIssuerResponseObject, error)
+	// EndIssuerAuthorisation End an authorisation to issue
+	// (POST /v1/issuers/{department}/{typeCode}/actions/end)
+	EndIssuerAuthorisation(ctx context.Context, request EndIssuerAuthorisationRequestObject) (EndIssuerAuthorisationResponseObject, error)
 	// ListLogs List the registered access logs
 	// (GET /v1/logs)
 	ListLogs(ctx context.Context, request ListLogsRequestObject) (ListLogsResponseObject, error)
@@ -20653,15 +23544,33 @@ type StrictServerInterface interface {
 	// SetRule Set a deadline rule
 	// (POST /v1/rules)
 	SetRule(ctx context.Context, request SetRuleRequestObject) (SetRuleResponseObject, error)
+	// GetStatusList Get a status list of a department's certificates
+	// (GET /v1/status-lists/{department}/{purpose}/{list})
+	GetStatusList(ctx context.Context, request GetStatusListRequestObject) (GetStatusListResponseObject, error)
 	// GetTrust Get the trust anchors of the consortium
 	// (GET /v1/trust)
 	GetTrust(ctx context.Context, request GetTrustRequestObject) (GetTrustResponseObject, error)
+	// CheckFile Check a proof file or credential
+	// (POST /v1/verify)
+	CheckFile(ctx context.Context, request CheckFileRequestObject) (CheckFileResponseObject, error)
 	// VerifyCertificate Say what is known of a certificate
 	// (GET /v1/verify/{ref})
 	VerifyCertificate(ctx context.Context, request VerifyCertificateRequestObject) (VerifyCertificateResponseObject, error)
 	// GetCertificateProof Get the proof bundle of a certificate
 	// (GET /v1/verify/{ref}/proof)
 	GetCertificateProof(ctx context.Context, request GetCertificateProofRequestObject) (GetCertificateProofResponseObject, error)
+	// ShowFileCheck Show the page that checks a file
+	// (GET /verify)
+	ShowFileCheck(ctx context.Context, request ShowFileCheckRequestObject) (ShowFileCheckResponseObject, error)
+	// CheckFileOnPage Check a proof file or credential and show what was found as a page
+	// (POST /verify)
+	CheckFileOnPage(ctx context.Context, request CheckFileOnPageRequestObject) (CheckFileOnPageResponseObject, error)
+	// GetVerifyScript Get the script of the public pages
+	// (GET /verify/page.js)
+	GetVerifyScript(ctx context.Context, request GetVerifyScriptRequestObject) (GetVerifyScriptResponseObject, error)
+	// GetVerifierModule Get the program that verifies proofs in a browser
+	// (GET /verify/zhenglian-proof.js)
+	GetVerifierModule(ctx context.Context, request GetVerifierModuleRequestObject) (GetVerifierModuleResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx *gin.Context, request any) (any, error)
@@ -22062,6 +24971,94 @@ func (sh *strictHandler) IssueCertificate(ctx *gin.Context, params IssueCertific
 	}
 }
 
+// IssueCertificateBatch operation middleware
+func (sh *strictHandler) IssueCertificateBatch(ctx *gin.Context, params IssueCertificateBatchParams) {
+	var request IssueCertificateBatchRequestObject
+
+	request.Params = params
+
+	var body IssueCertificateBatchJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.IssueCertificateBatch(ctx, request.(IssueCertificateBatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "IssueCertificateBatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(IssueCertificateBatchResponseObject); ok {
+		if err := validResponse.VisitIssueCertificateBatchResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DecideCertificateBatch operation middleware
+func (sh *strictHandler) DecideCertificateBatch(ctx *gin.Context, params DecideCertificateBatchParams) {
+	var request DecideCertificateBatchRequestObject
+
+	request.Params = params
+
+	var body DecideCertificateBatchJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DecideCertificateBatch(ctx, request.(DecideCertificateBatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DecideCertificateBatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DecideCertificateBatchResponseObject); ok {
+		if err := validResponse.VisitDecideCertificateBatchResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetCertificate operation middleware
 func (sh *strictHandler) GetCertificate(ctx *gin.Context, ref PathRef) {
 	var request GetCertificateRequestObject
@@ -22088,14 +25085,14 @@ func (sh *strictHandler) GetCertificate(ctx *gin.Context, ref PathRef) {
 	}
 }
 
-// RevokeCertificate operation middleware
-func (sh *strictHandler) RevokeCertificate(ctx *gin.Context, ref PathRef, params RevokeCertificateParams) {
-	var request RevokeCertificateRequestObject
+// DecideCertificate operation middleware
+func (sh *strictHandler) DecideCertificate(ctx *gin.Context, ref PathRef, params DecideCertificateParams) {
+	var request DecideCertificateRequestObject
 
 	request.Ref = ref
 	request.Params = params
 
-	var body RevokeCertificateJSONRequestBody
+	var body DecideCertificateJSONRequestBody
 	var err error
 	// A request validator built on kin-openapi's openapi3filter with
 	// KeepValidatedValue leaves the value it validated on the body. Bind
@@ -22114,18 +25111,89 @@ func (sh *strictHandler) RevokeCertificate(ctx *gin.Context, ref PathRef, params
 	request.Body = &body
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
-		return sh.ssi.RevokeCertificate(ctx, request.(RevokeCertificateRequestObject))
+		return sh.ssi.DecideCertificate(ctx, request.(DecideCertificateRequestObject))
 	}
 	for _, middleware := range sh.middlewares {
-		handler = middleware(handler, "RevokeCertificate")
+		handler = middleware(handler, "DecideCertificate")
 	}
 
 	response, err := handler(ctx, request)
 
 	if err != nil {
 		sh.options.HandlerErrorFunc(ctx, err)
-	} else if validResponse, ok := response.(RevokeCertificateResponseObject); ok {
-		if err := validResponse.VisitRevokeCertificateResponse(ctx.Writer); err != nil {
+	} else if validResponse, ok := response.(DecideCertificateResponseObject); ok {
+		if err := validResponse.VisitDecideCertificateResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ProposeCertificateChange operation middleware
+func (sh *strictHandler) ProposeCertificateChange(ctx *gin.Context, ref PathRef, params ProposeCertificateChangeParams) {
+	var request ProposeCertificateChangeRequestObject
+
+	request.Ref = ref
+	request.Params = params
+
+	var body ProposeCertificateChangeJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ProposeCertificateChange(ctx, request.(ProposeCertificateChangeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ProposeCertificateChange")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ProposeCertificateChangeResponseObject); ok {
+		if err := validResponse.VisitProposeCertificateChangeResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PrintCertificate operation middleware
+func (sh *strictHandler) PrintCertificate(ctx *gin.Context, ref PathRef) {
+	var request PrintCertificateRequestObject
+
+	request.Ref = ref
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PrintCertificate(ctx, request.(PrintCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PrintCertificate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PrintCertificateResponseObject); ok {
+		if err := validResponse.VisitPrintCertificateResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -22615,6 +25683,122 @@ func (sh *strictHandler) GetIndicators(ctx *gin.Context) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetIndicatorsResponseObject); ok {
 		if err := validResponse.VisitGetIndicatorsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListIssuers operation middleware
+func (sh *strictHandler) ListIssuers(ctx *gin.Context, params ListIssuersParams) {
+	var request ListIssuersRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListIssuers(ctx, request.(ListIssuersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListIssuers")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListIssuersResponseObject); ok {
+		if err := validResponse.VisitListIssuersResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AuthoriseIssuer operation middleware
+func (sh *strictHandler) AuthoriseIssuer(ctx *gin.Context, params AuthoriseIssuerParams) {
+	var request AuthoriseIssuerRequestObject
+
+	request.Params = params
+
+	var body AuthoriseIssuerJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.AuthoriseIssuer(ctx, request.(AuthoriseIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AuthoriseIssuer")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(AuthoriseIssuerResponseObject); ok {
+		if err := validResponse.VisitAuthoriseIssuerResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EndIssuerAuthorisation operation middleware
+func (sh *strictHandler) EndIssuerAuthorisation(ctx *gin.Context, department PathDepartment, typeCode PathTypeCode, params EndIssuerAuthorisationParams) {
+	var request EndIssuerAuthorisationRequestObject
+
+	request.Department = department
+	request.TypeCode = typeCode
+	request.Params = params
+
+	var body EndIssuerAuthorisationJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EndIssuerAuthorisation(ctx, request.(EndIssuerAuthorisationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndIssuerAuthorisation")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(EndIssuerAuthorisationResponseObject); ok {
+		if err := validResponse.VisitEndIssuerAuthorisationResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -23515,6 +26699,34 @@ func (sh *strictHandler) SetRule(ctx *gin.Context, params SetRuleParams) {
 	}
 }
 
+// GetStatusList operation middleware
+func (sh *strictHandler) GetStatusList(ctx *gin.Context, department PathDepartment, purpose PathPurpose, list PathList) {
+	var request GetStatusListRequestObject
+
+	request.Department = department
+	request.Purpose = purpose
+	request.List = list
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatusList(ctx, request.(GetStatusListRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatusList")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetStatusListResponseObject); ok {
+		if err := validResponse.VisitGetStatusListResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetTrust operation middleware
 func (sh *strictHandler) GetTrust(ctx *gin.Context) {
 	var request GetTrustRequestObject
@@ -23539,11 +26751,38 @@ func (sh *strictHandler) GetTrust(ctx *gin.Context) {
 	}
 }
 
+// CheckFile operation middleware
+func (sh *strictHandler) CheckFile(ctx *gin.Context) {
+	var request CheckFileRequestObject
+
+	request.Body = ctx.Request.Body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CheckFile(ctx, request.(CheckFileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CheckFile")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CheckFileResponseObject); ok {
+		if err := validResponse.VisitCheckFileResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // VerifyCertificate operation middleware
-func (sh *strictHandler) VerifyCertificate(ctx *gin.Context, ref PathRef) {
+func (sh *strictHandler) VerifyCertificate(ctx *gin.Context, ref PathRef, params VerifyCertificateParams) {
 	var request VerifyCertificateRequestObject
 
 	request.Ref = ref
+	request.Params = params
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.VerifyCertificate(ctx, request.(VerifyCertificateRequestObject))
@@ -23566,10 +26805,11 @@ func (sh *strictHandler) VerifyCertificate(ctx *gin.Context, ref PathRef) {
 }
 
 // GetCertificateProof operation middleware
-func (sh *strictHandler) GetCertificateProof(ctx *gin.Context, ref PathRef) {
+func (sh *strictHandler) GetCertificateProof(ctx *gin.Context, ref PathRef, params GetCertificateProofParams) {
 	var request GetCertificateProofRequestObject
 
 	request.Ref = ref
+	request.Params = params
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetCertificateProof(ctx, request.(GetCertificateProofRequestObject))
@@ -23591,407 +26831,587 @@ func (sh *strictHandler) GetCertificateProof(ctx *gin.Context, ref PathRef) {
 	}
 }
 
+// ShowFileCheck operation middleware
+func (sh *strictHandler) ShowFileCheck(ctx *gin.Context, params ShowFileCheckParams) {
+	var request ShowFileCheckRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ShowFileCheck(ctx, request.(ShowFileCheckRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ShowFileCheck")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ShowFileCheckResponseObject); ok {
+		if err := validResponse.VisitShowFileCheckResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CheckFileOnPage operation middleware
+func (sh *strictHandler) CheckFileOnPage(ctx *gin.Context, params CheckFileOnPageParams) {
+	var request CheckFileOnPageRequestObject
+
+	request.Params = params
+
+	if reader, err := ctx.Request.MultipartReader(); err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	} else {
+		request.Body = reader
+	}
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CheckFileOnPage(ctx, request.(CheckFileOnPageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CheckFileOnPage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CheckFileOnPageResponseObject); ok {
+		if err := validResponse.VisitCheckFileOnPageResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetVerifyScript operation middleware
+func (sh *strictHandler) GetVerifyScript(ctx *gin.Context) {
+	var request GetVerifyScriptRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetVerifyScript(ctx, request.(GetVerifyScriptRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetVerifyScript")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetVerifyScriptResponseObject); ok {
+		if err := validResponse.VisitGetVerifyScriptResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetVerifierModule operation middleware
+func (sh *strictHandler) GetVerifierModule(ctx *gin.Context) {
+	var request GetVerifierModuleRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetVerifierModule(ctx, request.(GetVerifierModuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetVerifierModule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetVerifierModuleResponseObject); ok {
+		if err := validResponse.VisitGetVerifierModuleResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
 // Stored as a slice of fixed-width chunks rather than one concatenated
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L19lxzFkS/8VfLpe++RfVzzqhdg9MdzBgkZrfW2GhmuDTwipyq7Oz3Vme3KrGm1dXQPGIMBIwvbAq4x",
-	"YLQGm/ViGWwWhMTLd9kz3SP9tV/hORmZWZXVXdVd1TPTkqB99iyarqp8iYyMjIiM+MXFms9bbc4Ik6K2",
-	"crHWxhFuEUki+OtIHAkeqX8FRPgRbUvKWW2l9jQjF+TTiNeRbBLUxg2C1kmdR2S+5tWoeuOnMYm6Na/G",
-	"cIvUVmq+bsirCb9JWli12MIXThDWkM3aysGlZa/Wosz+veTVZLetvhMyoqxRu+TVLsw1+Jz6dU5s0PYc",
-	"h6HgcK7NKZMkqq3UcSjIJa92NMJ1OTzkHxDSRlQiLBBGgXoH3b780vYHXxcNGd7JjDggdRyH0nSVjHGd",
-	"85BgVmmQj1xo80ge41ELw1jzBlDXT71aRH4a04gEtRUZxcQdEWFxq7byRC3wsZzD7ZpX88Vm7akh8l3y",
-	"asdoKEl0BIdhUX8+DsPjQdEaHTqwe0tkxyJI8VgEOUvqRYNZXlzc/dFIHPLGER6MGFT6yvSo1MSsQYI1",
-	"ynwyzNWnWdhFnSaWqIMF6kRUSsIQlohHCNcliZBsUoEkbRVvTbcDd1qG/1ZqAZZkTjVR24XpcCbiFsmR",
-	"KeeaBAWkjSPZIkwiqSaFxYZAdR6BmAmwxIWTsM26E/ifEanXVmr/YyEVcQv6qVg4mvQEy1l9ImkDReyS",
-	"TmZ6ozoW8dYwadWuF6iFA1KNNeqqtT1nCTXmo7g7POxjNBISBbjrIcrQqqB4YU0xaxPTUSNWbRUOemi8",
-	"znB3MonvR7iYExrq4YBoHcUGx49OMILTbRJhmXdanxEkDjjrtuyBzc2rRVS0z6cofk9HQZ5QeLgLDGoH",
-	"ro6ow4iRDhESdZpK1K0LwmThRKDVvBNTt1HzajwM1D+eGsEXc6Y1PcYJ5rZJoiDOkd7qOF9BPJHhWE82",
-	"pC0qURML1MZCkAAk4HoXMd4pnKjpwp3qDtQTPe4zEd+kQVlZ3dZvi7Gyum2bnZpUPBNHbV6sbLTN42Ju",
-	"33V2P0sEaJL5A4r006npGGsk2qQ+OS5Jq2hIwnllelJhjUgZKsV3kAFXEWdkTtCABCAUksMtOdPUMRdi",
-	"dcxRgTqYSsoaHmJcohYVgrLGYVeAeMouCDlrINzg6t+KiRtYkg7uqgZ8zuq0EUckQJJDc0XcLcyQ9/zY",
-	"XGviiJyDRgqWLHmh7EZLm5xgOFKdrkMLtSa5IppQT9WSqH/EopB4Uh/Rufx1YPfZK17/CfELt6HQj6dr",
-	"h5wjF3Ks1zM4kvYQVKMDJW5dyAj7hZwoVUtTHDgfqXhq/8B4nVPyvd8653iuvnkCV1U3Jb8ryubjEZUl",
-	"jmXKUKfJBUEhbwDnRMTnUYBo4f7r6IancDAfD0irzSVhfvcHJGctTuEWEVorUgzD0TpBAWcE1mZJ/bC0",
-	"/CDapIKuhwStrh05fhz5Taz2A4nEPFpTBMANTJnSnNTkhdo2DnUwC1DEQ+KlT2WEmcC+GoLqVR0WUcx0",
-	"MyvwGmaio48U9VcdDBTOyD4xjxTxN0gXxVZjw4zLJonUc/VBROrqUUL6JsFaCTK0dygyp0hSsHOXlh8c",
-	"3LltLCWJVJv/3xP/z9z/eep7/3NHe+Q4W+cXzvJwjLuBSmuaq8nxsHBHq2elWQr6rTLaE5g1YtzIGezP",
-	"mkpKEnYYrfo+acs5+yoKiA+aKqxPh4rCoYcYNu2QTj0BVU8opT5H5sAyup7Uw+jgYhnbBqyEfP/kQSXc",
-	"8QXaUraOFfX6r1TQq/E1KtozJ3kQ5/HF4zTQk8CoBa+oXdqmF0goDqMHy8xGf5Y/nQed2exf3rXJnMGy",
-	"uRriKMdhsn8ZhbxDojkfC4Ka5AJWLNPCIQpog8pUfraxbKaToMFIb+04k9+OiXWVyjF8mJJI0jr1lSYV",
-	"kTqJCPNJwUgi0FmKh+KqAgcPjVEFzLisa3TwiAenKPJ5QA4jJRREiEVTSTwBYlag/7V8rGCYvnallhrn",
-	"WLPHDDPHMZftNOOXm2y1Bg8+0/XxowVd7g5jHGcBuZAnQnAdUfVM7TolRkLeKOJQaGLUWBIFhjJ56EDN",
-	"2W2Lw7vNDOwHlAUFM99Qjyad+1nQV6B129UJsknCPBpsktBKUUnVqb4Ip1OoiNPEokmKNm0ILY5hQk2B",
-	"B0pR41TcWs/1ZYXc30AMnhaMRT/c9fXRdNTcOawxattMqS7aLQwHO2g2T9b+z5M1D+hILuBWOySozUPq",
-	"k/+z9IBRcRBmfpNHhxGusu/H7IdKhkoyxz0WmSU36Tmad0DC1nX5U9HnyPLaGSRD3phTv+jrGyIQlVmS",
-	"X1hcXFq4sLz/wMLioQc8pdMsHnpgvr3woD5wlSSiOFRq5jw6buUvEQhHJFkK2VTLGxXN3fxVakWUGe5o",
-	"nN+58MTi3ENPXdx/aeG7Fxe9A5fsn995Yv6p9sJ3nliae+gp/duit3zpu9/9f3O0U0u7C3shQaFV28Vj",
-	"JBKwJEMGB2w9u0Sb+jUP1SPeQksFZDNvlRMeS4vwv9HqixolMOrwAM8eO4IeWD6weNhsORKsWHNE61d2",
-	"LyKfq4E5Fp+YR6fBFGknm0CzB20w1VChTWLGMmpvTq4Rr9Gf5eyUEEcNokU3/Eu1VOguUi3shnp+Sa2g",
-	"aHMmiI574KweUu0Z8jmTRpnA7XaohAnlbKEd8fWQtL73E6G5qRwvntFf1S6pLgdEBFi6OIwIDrpm4UiA",
-	"vvM0uUCFFE9/10ssStdO7XAGpixGjHSQ2pettkQt3EUi9n1CApAYKS/sE+hpkPhPo4ATbeTiMOQdRCX6",
-	"ztO+mfnT351X9DvGo3UaBIRNkxLnzE0PifYJ12LnEdiZMDk17IBr4/M7T9ftMM2wj6vFZTic9qitx7iO",
-	"aQhrR81Anv6udhD4OBbgDaAMzlmlOccsIHqFZIR9gmhg5rCJQxpMewpKkhEhkY8ZYmSTRJaP1DFCpdIW",
-	"WCBgajA+Q/FTXB7jMZv6cGWTsga4RIOUn2HHoO88zbg8X1ejMoM8HUuft8gP2QbjnVEsXW2IA80WjdTd",
-	"tNhqSSwAPuC6Cet1goZQl8h5dJTDL4LAm9oXdVipYaFzlUs5UzJSi2+QYCe4nkqeKzn1NyRfI8mhzflR",
-	"4vSSVztLZNSdW63nuh/XiM8Vb5gbEuvyVe1S1shtOj34oHUsCfhJyHT5iHPUwqxreV9xd4QlOR/qsSju",
-	"yRC3ChVKTPsc5yfUWTftvbPOA7jcgoNWSSClQqijAESX5Pw8PDGb54cMx7JJmAR1eqoLdIojyTcIg6OM",
-	"M6IvnEH2W4mb7H21ddB3no6zox1awscff3xu1XkjO85Bxr+k57+JaYjXw6kvVEgCtUA+ZmqG60pIY79J",
-	"AjjZOUd10nHOSWHUQg+ki1IZlIh04sMOw+2R7xMhrILotG21S3Am0BbRzcClPpGYhkjgrkCdJvWboEMG",
-	"caRoomluKbTXW+aHTMTtNo8kCU6SgGJ7D3o3tg+oIsQPcaQPycGDBCiTDPd8S433vJoVbKxLdq5AJu2p",
-	"PqvlEMwiCKjWWc9ESlpLqjRUE4Dadn5SNPVpvm3Tu/LG9qsvwJK3pYfuPPNM7w/v3L72fv9vf0IRkXEE",
-	"p4cNjdGvgVGjHpUKjTnSJP7GUTsAUKexyBvKWWMoaZtF96ANkIyJmWNZXHKtrCfS2abD4/o295IHZBTi",
-	"ESajbkUiUutjq+Rn8WohwfVHsWhmPl3vytzrSr3pxrGfnoT23QxN3zrykn6TVovpcZy14/FMNXjjQ5BS",
-	"WXkdQTxBAKE96Pb1r++8cX37td9vv/HaPDouQQNTWwG1SSS0NpIlLM65/Hhc8YCN60I+VgoQfFru1tcE",
-	"LA+LEz3Q9S5a57KJBA2088+9J1ud+zGe+9ni3ENzT11cOuQdOnDpf+Z3oeOQh7fUy+9s3fp0+4vXe1c+",
-	"0zHlbRtlN8DM+Vaynw03rhbeYz52fBmjr0T8JmYsz236KO8k4VqoY65nEjnQpookcOB5tToNSUlRoDtT",
-	"/TrBvtXukQMaEd/qryM/TV685CVxlqXCK6kkLb3l7T/cjIQS8REtfOG4/jSJEDN/p2/jKMJdLR8aOHwY",
-	"CyqGV2Hrq7f7l69bnTzW15HjxKGXRmkWB3yWYkXbjr3yHftB24kLrLas7TQQbyjArkBKHuExyxEdRxXH",
-	"WuXFPUYqym2j8h+lDXPgDuzEnFGJNmcBCVaLBBrVwfhaCSPBYRQ5Zx6EwCgFTsQhOHz4RkmBV8KZJaOY",
-	"OK6sSpMy4YjZ+TxZ4xtP1kBd1PELOFR/1DEN44jAnd8Ai5WQXiIbbTiW3ZwwrGFRj0NJgtS377mXtaW4",
-	"X3SFGcigx16viTKO9Tva6gDH1KDCslRGYUkklZem2qSR4dnkkgEJb6WV5wbPOjkPaQSrI2e8waBNPVPP",
-	"De/O7P3slhvcG0N8lZ4rXs3kKQEXFSsgZ4lPaLuqXmsNknx/sfrVik7j/9brNOgEP4xYHIZa72TKiASL",
-	"CCsDH9V1LHyx7FjyauprbfxpF/+ALKng+E71liFupBWveHegpQ7fLhx66NByemHqaVcfjgK0jgU5dCDT",
-	"X5Fq2454i4rcdWowAuYosRFZIW/sE2iDdOdr4zZPsmFy9F7bpZfllLFsKCryYeR8NigrtDctCtIbJHvz",
-	"UnM0jVLaPuyQS4MaxAA9krGMnKUxMiqo+6t6/c0cUp/CPmEdBobx8pT7qlr7KG17nMJcQieuoAfjNvUQ",
-	"aLpwvFEdzDbcx93TZ4fGAs/WyE/zQq4h1lovIbxm/WU6ElRHvwVIW2nDVBpWjIc6H63dDr0e8kbDKkzl",
-	"mMTVbccqrHujoI7TR4dEbwnlcpw2WY44w/rdCIVuWOEpvi0d0MzGaGIjVKnRwtyMwBunEiUsPg3tyMk4",
-	"Hq8nZTIDdqw0JRzgpZk/yZbJFfA2ahGH4el6beWJ0Wx+kkhcu+RdHBTa61y7g6ptEaIobJKRh1hAJ8mI",
-	"gmcsUP/MiR6VTeNQNraTH3KhLCfSasuuehTCXRXLlcq0pMG/YaLURp7CirI64ExzE2H5QVN+E1Om7B+0",
-	"SSJapyRIhaylEPI5kxEOqA8+eaOeOnNwUvOMupARu+ND4xQD5ojjKC4QjEKfF8OSStjsnbHE0Xk+qTAY",
-	"v90hdMfEAWqeSz82Y00ZJ6WEw2nJUnhphhCIBctSw5vkKW/INIcES3tfZILX4oBKdeLzmAUeipmkITK5",
-	"l+uEMBQQHErUobI5n2w8G+044CitI6yO1xXUe/GF3pWXlE2x4aHeH97p33oTRTwM17G/4aH+ax/1L1/v",
-	"vf3G9hc3e+99bLPRzuugxdvXP+p9+drtf/uP/tXPkcnMP0+YjLoeunP1zd71N7f/8vfer3+V8Nh51arS",
-	"ydDpukmXkFb3XEG9y6/d/upz3SjijJyHjDkP9a680n/9860bl7duPHP7l584jApBT7c/em776ge9L37e",
-	"u3EDxSwWMQ7PG7+U9Q6q6anVMhMD0yOdiZFzyeid1bQjVlLVjkjL63QINa/mdJsDaGGW4gStfEsyrN2M",
-	"YvnH9Y2ZFrg5O42ZbK1RbZxS7wxtCnNiQQOFMr4gqa7/1l977/1i+8vrIBQ91PvsH+ZvLTjddVJvKPLC",
-	"g3xKglja8XHiN4m/AbZuQZhpagB6Tuhj+lmByh2zPJPrrHH98Toi2G8aPVdQJXYhkyIim5THwhG6pRYc",
-	"8vj1WZ6z3DyiDcryldIOm0jhNOO0zo2q7kvOZa4FMGi4Dx8Fk3Q4wMR6zglZPBuQB6MamJvnMkiyriUE",
-	"9ypKP9QRrzqdzRy2Ss/jkaRxy9xvEh0+pbl6agJC76HpSghwMB8tvvV99ZX+L64g3IgI8dCd5z5QB5P+",
-	"TXFh2PXQ1o3L5hednZa5/lHfwa2ZehcO5nqhMIah7PzaeqT2kZ2ua6gOwIaAu9qGRcM0dPggC7sZObDD",
-	"+54qVzzJtbfkDqnzRlIKbSAdylLeSNokojwoL9HP6PeH9944UpZ2ef405hKXH9C/wut7OJ6x4QmZddrV",
-	"0ASlcp7gjYqOuceHIp42GO8ILRAzfrp8B91IH/ojTEYUkDusmwgLab3p3DicTQwSuNUncD2Dqk0qMOWq",
-	"/kCRKudQgGRC50JNnQk2ZZfgAKkHlTgiyKSNVTvEjRlS/tQ4wRvHjOmSc2S0eESOOU0O6VIRgcirlk6o",
-	"x7BAguQblh0s/WYVuj+uPxhJ98FjOC8QDzr2kIj9pg4dFoh3WIU1GdpVTtpehp+dBRgg3qgNKPZUL0i2",
-	"ec76Cp+3SakG1uDNYf8ZB1APPZDCOa7ZbgZ83WG4YreMlh9h6EYPHlbLtKIXNU+wJPpBGNZA7c3XCNQI",
-	"znGJw6p0Xu+eLbiNXtVxQsBzaWQP0q4ypDVKxJUFQJm2ChIHY2n9X/cNA89bugBLfDZ11YyISbCytIsi",
-	"EhIsCqIT8pzGBc2vZiI2S7U2fGtkXCvuPLyU5IW8pOVBtSPrkU0SdRGY/yhuqxNVmQfg3wMRjVmQOs8g",
-	"rl1I5xpXDJ9iguS545IoMiWQVOtweql3FR/ApVz5mLLdMItsWpIabR5FH1aSMWXyCnvD5wHJ4wyBGnST",
-	"ZLl87KVNkFwfDFiPj67OLR88ZG+QiFYO9iH9vvDQTzhlOr6OkU5ImY6uGyZlvvPitJY4plnr46V1vVkC",
-	"Wq+TqMSFMFAi9QeayeSSO+T+RlWjBEtsL8qHJtbMvUEfIJuOfR6KRxlqjCXZwqPEEszBJBY7XoPCIYKz",
-	"JcphlZNrZ9Dxo8IAw8DmIJEwzplq/OMktJQ/F8+lH4295E6yoZv2ot+ZtZeuUTrdgUEVcsOjOs9xxhO7",
-	"yxM7Xr/CBdtzP44WElP137jrV/HEyeJI6Q9si+4Oq6h5WUFZgetktrfSW3+AWLrrbHN5NDuCQ8ICvHNv",
-	"dYC74nS9nqfEdQVc+PBYog7c4WDhEzAoqslHuIwWQPocF/6bP+9df3MFCSJTaDSiDCfqax2pHa+HVDT1",
-	"Dhy26wSPozxE6HNJK7miZbNszLiauiJSXsyljCP1CDS4tZjBvzVec0SAZjp7iFzQd0Do9kfPbX3xm4kJ",
-	"2SU4ys0EyvIQvOY5Sfl2jZ3JJHTLLk+Z+0MebVDWQDDZ3mfvb335Vv+N97UlrHqed9lzWm7nZDtMVXDZ",
-	"Xk0cSIVJbo6KzppsmfMHmESLiEk17FFk0w3nq6Qjx5Mmp1X2/BELsBvZZDPj/IuIZul5pD3kAjXxJkEE",
-	"rK86JWEwj8zld0QaVEiT8duKhdSvUqGexaEDs6wxnUz+oP4Z3AHJwDwkuNnzYYis/wVBErPkDSKbWosf",
-	"DDnRkJWDmHaLOV5VdcbxFgU8g64TPBtiITSmS+6tx9bX1/rP/v32f/6if/PV3osvbH98y0P1iBAkyQWg",
-	"I9h9Y2K3i/rORcBye9y69aftd58dDokv1XwQy3zkr9vPvnL7kz8t9N9+7vYnf9q6+as71z6feA71pOZE",
-	"to86DQkSbWWZiyYhEnKC1rEgiLZwgyAhI4JbSJCwfl5/ua7EoU4SmmS2eiA2cXPgdHz3i94XV7Y/vtV7",
-	"51dwGJuoZ1j8LDqOLzYPAyLEOtGm5PyE46kmgM2WhuCxcXdDBR2Wui+CcHWfMysuEI80HgDkuI2+RKp0",
-	"bVQ4yFy8LRPF8uIL2zf/gpb+65nfHdDYyoCaZzLJWRep5vYJsyJa2XjoobGabc4wdG7ZyL3+6uXtv3w0",
-	"8bbgbcKOWDKPWw/1smJ+DQxtl8a6MjKokhNKOdVD/tboffFM/+pXemusoCXUf+Pd/tvXtm59qh94aBn1",
-	"33op+9N+tHXj8tbNF/Xfu7AcOskTh0exxDnM8elLvSsvb93469bNm3qJVnTGRYMwEuEQCcIElXSTDCbo",
-	"lKSOPQlP1+s0TwfuX3l166s/9F//vPfC83ee+0D93xsfjJQSFTjFdv5D4fsjutYngYe2b/1x68Yz2+99",
-	"tfXFm1tfX9u++kHeGbFUunt1hnOWj8V4+9or/atf91652Xvxtx76/sML59Dy8qFFDx0yuJUTisaIhFiS",
-	"4Ei+97H3/D9vP3vVPf88pTEkCEbG01ckq3IT0iaRpyASS+/hPdq4MIiTuavTDrFUh955nWiQ/Aknb/IX",
-	"blPUwjRELRLQuDXhigkXHH5wuT7euvkfeQIEHmQFiPkpESDw9y4IEB1jnavsaImx/c9b27f+6CW5k5Pv",
-	"17gdYEmOdP08XD4aRaQRhzhCEcEh1A0IMA27qEPIRthFLc5kM+yin8Y4kiQKu6iJw/p5ZYOEXWT+A3wz",
-	"0UJdKjYWUvCCHQXlpSZHCW3GGig61UX9M00xGJ20Am8pdQELWQixd65JUJM2mkRIC7CXSIn8VBTepqyw",
-	"KbjmicgmJR1ACuvwKEjuE4xPRT/O9YS0SUE4+rkU/89gc+lWTBw6NnG56vQ3bRxGi1nhMTyTyVNSikJV",
-	"Hm8q/Qo1uDIEI8jeR7xeDymDJCbIbqSyGUS4w3IlXE7SiJpmeZ47on2mT+XDiOl1EfvcmjaWgoagKQXV",
-	"eAYTLCsE8+i+xpa3oJqiIi9rKov/CLxFNkkmKrVqvLzZVUnEvJZEu0Nfy0/7hEtfDeCacCivoyCW5uyd",
-	"mLybRfv5dN1GYEpTbqDOI+13HINx6bpNnJydZCFdL5694bOibFA22VwAV/SkuzuVIclOShg9WZES7j8L",
-	"c62vs7f/cL335Wv9t69t/+H6/KDQnp7zzzkopuwA1D1vWm/Wzo6ogoxOYpsfzifMnjIjz41Rcn+0mM5J",
-	"UkqLPsDgrFi1uMkFUtXK7z0TuKumnB9JRdauCNNdooCRt6PvG+6qRN1NAhaKy+NGPibVF0nxCZPjWk4E",
-	"nd4XqWAcJ0D3VjCuIiFJW7uifVdIunLxUSokr47FNYlHbk2S9l2RhjZrtoJr38UYUd0gbfvcufb5sOu8",
-	"tCNu95xtg/Hx5SzPxLczXIKwurG6ahE89B3HPnHYgNKGnAvradRiZ4eTlrn9H0Gn0I/QUXQOnUAn0ffR",
-	"w+g4OraCen97Y/vDP6P+ax/1nvkC3f7kL70bz6L+G+/33/qj+U//jU/vvPEJuvPMrdtf/Qb13vtl/58f",
-	"oDvPvLl99QPUu/LK9j++6t1UDXzSe+dXqP+f17d//vlEzrARFmRB8piueq1LYHuo99Xz/X9+0Hvhld71",
-	"a/13b6CINM4bEQF5ZfqhuTkiEQksfODW19f7Vz+H9yOieoa8wq+e7135Te/Gc6a1drzutOY80W3Ac+fr",
-	"z/6h30nvvtVX/7f/h09Me1qvTZvcuvGr7Ztfm4fG+MkMX79gH+kZ/fa9O1efQRGR1q+QVNE2Fb8dGui/",
-	"zNTNIztgyCxfd950Z6P/1JNIkiGddwcGm/6icRdB+OTF1bpSruLNJgwhL3rQCb20dq82n8GPh5k+pvRt",
-	"n66zaN8rHVZ7jJIw0KWs84RzoupVUHvhk0Fhbc9GO9kR8tpRIO8rF8vknoSSsR/F9lmqUxQZY2UUBoZo",
-	"qxVrJ6jlt2H1YZ+whqVWJNJKHlNbsbRLZ9WoEPEkxB+Zeh+LCoNZ0x8kn676FYywteSTEUk1VK0MDmlQ",
-	"KYNGjyYpVF8m3npQ1dK0ddnLUCfbuqZmCV5LwZP32cB5K9JC4suIM+oj3ykSs331P3t/e/X235/dfv4v",
-	"g3y3w/ANPTnUjiFJwc2p0syfdmRKBTjDolKQsI6EtMFptjXMAtTkYZAXbKEayINHdefYf/eXt//+Qm7i",
-	"dZP4G4p5C+NJh+TXyNhXPeA5kwWebO2cnvV8flACrePR9M3ku1EwgT5vtSjsSg+Z4eUjiqix5gI83vm3",
-	"Z3tXfqNVvNI5BXrq+feFpsG3bvbf+UVyMZjjKKiXwzgZh+Cjfii4OwR+0NdCxQNRP5zCLfIIK2xePf5x",
-	"PseATKGyOxZ42+SjDqWv1JVs0GztzCXTb2aMGdpnOMtlF2fBnTEOAQQNeB2zGyRX0Uh38NR8gs4xOV0j",
-	"eOh8ykGteKn/2ov6YPFQooZv8g2l5/ff+mvvxY+2r/6x/9qL/TfeR4zL810iz5vXe+99rD4mF9qgtSOo",
-	"RArPdCFX3YyueSX5gGKvC6mAe0O9pebhtq7e1O3mq9xNTJky1SdQuA3a3FCbTr5d6SVOdYpHCW00cwEq",
-	"mvrJiNsNiLQWOYmbTZOXNQmsJBYyzbIppYe4aRiFmogTGK19jjB4XUwXB5OnkqYQXIZe2QXJ5e9SSUSD",
-	"rjHnagYIHsVMQBGLCDO4Y/KUKmCTBufR400InLQQRG0sBAnUfMkmDmMsbfAClS4RBtjOROfmpg5jiYKY",
-	"rBqULd5qx9Am4Bt5Zf1safRvXlaZaj7/UlWvYYu3EmsSSjtzqNNfPkWvlLF4lOBAmdPGTFQ7XBIWnMQ5",
-	"6KqZ0G5j5XaRkDQMoSBGUHg/rRt9nMrmuPE8ot4UELnDhBnSONTE/IrB7mg9RGy7AlHmh3HxVfomiQrW",
-	"xkWtTqJ2ZMorTRwYVixcpAJw3PLQ1cn1QxySkVc7QuJIVsNLFJK32/n63CkNCawMHqq3595PMRYkGMOE",
-	"UEM8blsBmMy5xFWB9YC4hBwAPkwlhJdUkU63R4arXXqbkdst7tLVZa8C6SlIilpY/gwtxgzURciFhm4D",
-	"HSDgLB+tY1z5UJd8xYhyXi2JfysKY6sCIDOmXsARzuo0au12JZjta9dvX39PmV+qddC6+lc/7b34Uf/F",
-	"17duXN7+8M9IezBXUEBCCjkEVCg5gDDTgTRWqTJtgFoFFCpVHEJ/NEmlGO1X3W04luw5kc9msAUEwu5x",
-	"3n/j0zu/fzVDD+29Op/codkfzF1aAg16HiwH529dKcD5wZLe/cahtnmJCnV6K3qQgOKBlLmU6+wMzxpQ",
-	"yB25zqZw9nJG0lMNTmIcBIfRoo4h3vtzOK82R96pUuJ4zh/sZG5YK9ede91xotuZV6mLXDdQC3xMUiBo",
-	"A62rRuY1N/k0IAkVd69EFcCQ9W592n/rjxrMz0EnMz8HhHXdHQevge7OuqWkTzLs6vInIIzuhfSBjT6p",
-	"lNdSotoFwtDwMo3kD9JFRtqVWJ9qrvOQ4CDnNlmdqKJdAI/Oip1UrNhBFRsf3XjsiZrtPGkv6dM0Y8ad",
-	"s/MyNLXeOLc4FZ772VNP6PJUT11c8pYeyilOlU0Bd8X9gJegKlNNDoNV5HxIwbrYcFmBNiERCqhONNQn",
-	"YVUPxC4gSo3m+2l575ydNlXn3RgXvocOHdCZXXM+FsSFrzB5JYPV1RbnHsJz9acu5pZVK+Rct0bCoBpG",
-	"fQ33ZK8TIGYEdSIuiVNuYwUl+TdJhKyH7rz1TP/jn6vfLCi8e4rkYcbn6lFU+BFpY+Z3K/uBUtwqpd3o",
-	"ebCwa6CrTFlTA4EOhaA73IBbpXg4Q16ewioaE1epsF9WzD04F2GfnOUdUCrKA+7hbgFMPAmDIudVihLt",
-	"mSoyNILag7Yujq3182QtIm2CJQmerJn6+JruBi0sqTqYguhx5pMJEB4mqzNhvpwKpZPQykGWP6+Y0OF7",
-	"52+LxZ0xhUfYdTgMTVRmUeWe/NoMAeRz2VBGs/b5MirZfnsujt2tPlVBDApqMKE6mAvWkfUWYolaXEgN",
-	"FA/bJQ6JrvmczdJdPrjojQnYTfXmqhqxBuIw3xeSYRLzYiwJ5mujp7JrI7fmZc5RxoVGrdb13x1blxGi",
-	"cf3sPgUF0qspuzf3SHKjqqoeSfpggTIV60R2iNLNOtwG5AC2hHNJPwDjkF/G+V/WTp+y5/MmDmOSFvBI",
-	"7iyUlic1ginrgvDNvYHXjs8Juuhgp4/cpkHG5KNGW0yBJ9OQVF398Em9dZ/o3fxd79XLT81DMO6TtfEw",
-	"dbqzZD6eIV0e68BiHkv9nRX4vqhICexuytAjrBFS0axCDiC0OUkQZZIDydd50PU0QX4ak6gLR++TNQ89",
-	"qdS/pvlTv6DBzsxP+ZkRcV5K5pqODIND3dZSU/OwF0brEd8oqATzs+ZoOhxpUkaEia8B9kGwCxVfQlSx",
-	"1RnKL6wpX/KzJmzb3IWFkgI7N513o/6ZzXkWR8tjP3b3CaNtJ58jc3pI2trtQmng06l2vUMnLvg7XsFL",
-	"gNTLhKvsVeGxBDy9BGR6sT/rtJPZKGLR1oeOB6VoW/ASXEyTTa6hdbKZtAWpTaColK24XBwCOa7umJtU",
-	"X4wzOrauR1q7SN9cPdzNPZ8NeaBGXpSEllCZrUeFfUk3yXhJYSJPLKV2rZbZQHHXhEQJ11rGydn37j4b",
-	"rKmUJAOlRCrjPY5lk0f0ZzqZpf/rF/tvP4ckh9rx5AL2JSS4gFqhTGAb6pvEkVs5mZTXG3Qclq+6V1w1",
-	"cWBlnOK70Hyh8N6dRMfifMZKdctH5BPuXqLdiO1Slqb5yWoTcpeTZAY9zGfXZloOOocbpmoXQr9TneRd",
-	"mF9BvtLWl19vX/1g68bfjMT1UP/Nn/eefSuV0h7qX/2094d3rKg+7IRLYV0PYmUovjDNEnrxo/5bf0wi",
-	"C12Ee99gFCU9ZWII09SdUdGDjxIc6mvJCuuW5gQkZbw2clofxB3XX+UR+NFMTPVA5O8v/7r9i0+3bt5E",
-	"GtbJQ/1/vqb+5FEDMyqwBdBP3EfwGtR9Sl/Infzxo8PdLS0/iCLMAt5C61QKD+1fnsy5vH+5gnP5OFvn",
-	"F0qlaO4cE5fm+2XL1J/UmPw2ot0E1eTffSVyfFiLxWLskIEe59SL6gMqCwpGygvjj6VzF9TBNMCLpt4j",
-	"KD+6+fQMgPGls/NS9F/VWx77Jqu35zIw5ZOpCsB0OSbILrHxo1DNXkAxe/QIhUBStzYQ1LzUTnBl8OIW",
-	"yYkezd7/5bmuZBwZZ07G96Jb3pdfCqAg8FBH3xmsZTe8Zu+D8KCGVF42ZGqaOZjGjMM9pUjKCpU3ISNT",
-	"pHrkrlfvAEJ7XmZGSDAYImoEAyR3b1JzCT8Azz3sGlHKuOQoilkWVlO7wChrrGhU2TLOLrczM3EvW7YH",
-	"JpgS3zJG/o4IqG9LgFcE8C0Iua9TlkDD5TxmvEWZ7bGEnTFZiAFThlyFXsDPNrx2j/KOrlFmgrjVjqxH",
-	"vGVzypwqMQWFzHN4/wyWzcTn5taxodKU18ltL2Y6EMrqBwAwnEXdHjSwMjlBMSkMzNURAxExruMmZQ01",
-	"bWgOdcmAoODxejhCSiT1CCbMGtDWdU64B6MmcyjWvbeSuuEuV2VY0C5suhojN0FVGGssTtfLe9BKZ40k",
-	"QeJYadYTZIpUPYytDBhXasIesDDvZEK5JBUiJoPZxFXEy0RJ2zvLadTpi7mZjeMiM1ac5Mt9UIENCZ0M",
-	"GRF7/2Oc+7ovz7jCMWpi0TTZsjQgTFLZRXoLIRxyZtzoRt40CETIphmWqlV9kJcODNGeQJpbLuE/n+1/",
-	"9Envymceihn9aUyQTV9KcoarxWIPuByz2MnezhInPbS8hPwmjrAvdVWaamPLJlkODq3kx/r4qfjxDhM0",
-	"S2Vk5iRhpvw9mH+pmGE8xoDZ1cHk23oSMy9JAM0RnFyaNEQTpWKz7ObzI4nZRkHoebov9wn0r2eROoOQ",
-	"jyMA1IX9p3Qpgyj1ZO1/PFlLL7OE2YUYKWbPLaplT58K6AM7sgpNbwMWn6GAS9G8NXaKZlZNIomEXDO1",
-	"48qdiBu5npJVpH7XNRNx1IKbUMwAVBPQR/NXF1ftvB3iPFTr4ywgFzI3c6p/qKlnfpQRIRMcytKYtaO1",
-	"e2PR68GZjzyHts5MC1ZvWg7MgrKbe2e9n+CNs05pjR3fFOx+mfn8OvEn0jK/SiHgHNJOmx4S2QLyA6C6",
-	"aT5uWly/sJDiqB4VvwIDT8C0pnJk9ANS4lZiqFC9+3W2bH1+vPZJSLEhu56OdeuT/ivPoritZLyH7vzy",
-	"cv/1j7b/drX33mUUkRZmGX+0fg1MBvWoVGDeSZsblJ/yMGkyw8ggKODq4fvnNmHClKXJGKkrqNPkJpSX",
-	"Sg+sPg/RJB429SqMc1dV2xMl61/qQe4TyMeMM+rjEK13JTE4LKCDQjBIWldg+JCt4gOCv0fHJ/2sSVgj",
-	"pJgtmHvUOTgOFpbyfUClT2v17jmaV2njSJMLwqwy44dUB68FCI7sVM0BL1nZVO6hssYw8wGXkXEjGUXB",
-	"jG9kvc9TRs4PzCCOBE/wnZUoR23cSOLHLCIPFjmgNEWXCoqlTWntCQCBHBhVW8kJpAsSRMqQgCMXNTjP",
-	"zfEvEewDK1MaFHvykB2dfshL9zR5kEzMnKoNebciQ7HHA7EVbiCFE15hKOVMZbCvPD47HUuft8gP2Qbj",
-	"HVYZHKTQeFgVSOnDFUwFC8TtIEZJjtaN3R8cBi4yJXZdeQq+fIF4LM37CejXsN7RJlFBxS3wGkqO2jwM",
-	"50egF1Ua8zhv9oQGSLYFd1p5K3wG0+gorprucQSHIQS6yA53C6trqI9AG4ED5ieXOaGLJ3SqwnrXrXaO",
-	"Q7pBSpYS33kmyGkWdks6qrNJA+W+KcoB2XliRYWBdzCVuRgDpxmZU0QPPDjqFLtqWw/u0DQ+SBOLJAyy",
-	"ajn2URkRwBED0xlYlkGSpzPJ5eUklLECKz+KwzpUu1rRlwv/9dJ7SKIn48XF/T6SfJiR1VvlDV3JJwQK",
-	"hG7g+9ypRnw9rAzGfPbYEfTQgYMPoLb+HAVEYhrmlKEvk8VqxpDomtBWgZOHCqX9sobOYaJK0xQEWC6b",
-	"p0FFcQS3yGVffaWH/aat0FgNsNW6W3KM6YLi7oAR/7TPWT2kvnzaS5M+EzUavkQBJzpQH5JPILhSGqwF",
-	"SQrLyccWdUMbhgczUM8HFvO9Gza4YfjyU+CWQyK1rEXHjk/ykBRP4RYResms7mbS0Iy7b59AIW/MFyHp",
-	"FQa/D40p2SNxRMffw6qn2bALgNA0TOjZmyw7rxF7yGoo1gSlzCKmxQzHskmYhLM70GNcp0EAriDG5XlA",
-	"ZgGlSjZ5cF79BItNNOAaFVLfDGpege3Mz4c4ahBoXsTtNo8kCc6DVnbezCrCkpyHIAFoBy7sGHiJY4Y3",
-	"MdUXf3k3jWcizusPxyzIYwd4iKAUV2JdzbXVjwtLHhIEKq7w+tw6fD+vt8n8TwRn8+i4FMYkhCh5aybO",
-	"1waEll5DMJ3zif6vNtC7gth6WFFZKL7zld4xLK3axOowFT0sbRKdpCzO2+Z3/u03/Q+vpflkuo9JXI9c",
-	"ak2+0neD/A6NeHam7sjzqHwW08nAiPA6jyfwMxB1grOiWt0WEFXZA3D/fFgbg3UebUD4OQ/DdexvIBx2",
-	"IIeP17UWYtz8Q5AUDx3KPSMacZQX7pLgKAlCWHrmqF/IhTZA7hzW4S+64iOUhR3o82CJm6UywW+wJvbm",
-	"0wlSKHVg6cg5A0qXIi0dXMwJyYmLDoQ00UgRQGcaHQaBDo7/wXgEvRBDKzD+8jHWzJi7GuD6glrSkCO+",
-	"Al17CJgPFsh8jVp4Q/ti4TJin0B0EJ9kuSr6lfHxa0ZPx5mkOVk2yt1WiVOxwpaa2BM5wv2oOIH5NKSp",
-	"M36vLhysgTjV2wbN6au+T4SoTO5qm0p3cpy1YzlUP3g0glnuxZ8YMR8bG5EUY3CdgC3SWtc36Ra7zvnn",
-	"+RQSybCp+o/zq3EDOZBcQ8/OJ4UDzN/gPk/ydhzYLfuiBR+C/ya/pv4Er6a71Jcd6h9w4pj/pv05N6uZ",
-	"v/LeOE/zY8xT2Tc9sBfKAnJhpyd3ZpF1i/kcoktwmBoKD2PpNyeL2xG5jiibCy2N3IW690q3rwCKOljd",
-	"oQrYny48MjSyHxDShor1CAtdr8U1AEcW1RkKXTOzH0XdAZyn6iGXk6E6DQT6XP269/I1U9UIqs1u3bi1",
-	"ff2aruE8PHsXBKpalA2bNMKGTRpdE+ciwJcsEP1gtvkHvV0BqRrFDyd41UCL9N56wCO6vHbG0XCRfm9Q",
-	"WTl4cHx8UvbSd8B2Bk16jnEJdUXgRbRBukiSC3JQZV1arqYZ5d4c51MPzondSRnUeFgkOF5wx2Ofn8im",
-	"gjibw68Gyz2NAnlO+ZWSNUuaOLJX74mEHR6iUJpxi0qp83ZF3G6HREkcfZsw8Xjd6/ucsPFBEL4KdSxJ",
-	"BuekFC1SaJS9XaTiJNpBvMzyqRA8vS4tNVdzvTo80bxKlDssejmiRuckOe67kIJrGD4fVcnNJ89PtPVN",
-	"hF2ScGuo7xbXSfnPc0M7HKkzIGIGgKTTZN+xMJIjU3o1vISZ0zx63KQcJD7itOC2ibEYkLPTCizLyPYp",
-	"23wOMwyDp372j/6VV7duvpdKQFum7/a19/t/+xOKiIwjlhTZe2P71RcQ9n3S1oX3NL6qBo+FHwB2FeFG",
-	"RKCp5z7ovfiC+VHpcWH3vH2WgLSiiNRjAT/dfOn29evIABSr5i5fuf3Rc0jfrptBaKA+izINnw0l+vZe",
-	"fmf71u+QH3Jot//b93p/eCetau7GRiUT1/XzYLKKe80cE2hc/SuM3SQiJXOBL+sW49wMPgkKIA6bm6ZN",
-	"drAeXs2rJQMrMNJEHMpz1uFZCdZK4rOp5V7mXtWFUhydoWBfzLrcSvQRwXxKgGYlXSTfpF15mcnlc76k",
-	"EcnUut4rF5NX6+AcvXKwhmSmgKTLg4MVHEsF6On5tfKKGXZwd3Sg3VmAGt+RVWwQ7UfqhPDSgCI0+uRS",
-	"w3IDDp163KNB3vXGnQBmWc/EGw23nKHXJLx0L1OgxMyPFgai3nnmzdtf/xLhdjviSvKa+qx6OBlMBP1G",
-	"ImXzRR3Pc7D3f3d568u3kHaR8chDSclZXbQafrh9/RrCcUDhhe3r1+CgClqU6RgMW6yozrWia9J4TIG8",
-	"zEDVR4lHjg9UxzZdKB1Gt5g/jzicWuUugOefqk6xRqSt5TMBzuLpek5Q11Fbn5DHEnV4tIGwQD/60Y9+",
-	"NHfy5NzRox7CwteoGYdRh5ANwgKN/N/CXbROUEiFsdbySmwsLY4sqrH/0KECiFaRBAwOeAxIpsYU41Lx",
-	"UgeLtABxWYebV9MVqvPvlXTLA5t6qeAMslmzOVUMZRwBudRWWItZWjQBwJB5BJXUEhrvJh27RHOJU2U7",
-	"E3yx9NDieHcvNOIl7JPJEDbkK2DUpHhFBVDEnZeqKIBDXdzrEhRZv+LiqOIT5RFbC+pJ7KyKhFdznTO7",
-	"5u/KA4tw8etycOL3BCUi638bUbkEouO0sYGdlNqBwU7kwNuDUO/d8QmeMwiQpmSIiaxvRwQSD5NArp34",
-	"CSePXi1T4DnXr+iNSNeBfEsTkblP5GRFDS31KEfhyKyTpPoSuLO3br63dev/9m8837v8WglcRmO8inzY",
-	"CF6XKVautXNH1NXZRQel2CAB6G5ww8YBwgEFUFIm2C13ZbbLR4BWMQuJEMafAVgqYPibH/Ij7UcUBTqt",
-	"szXqsdBRXuVdoFVzJQxG0siVzNSlytTwwwKZBvKXd/Iw6zIgozqzBdQTQLZG2fJNQ7CFRdgT2QbzZzKB",
-	"R9VLfUZV0GaHclAGWDwMDdIlTpk9MvUqApT5OuzmaJcFV7d5SKETZ7MMQn66hEg9x2O8w/DuKFdx4nku",
-	"5zN2xJbD9yU8yWuu9xjpS+Ptq/+8/ffP5gcVlB2WcA8g79KF1NKlRfTltFpxjb5VlK9lo2mrXVRXxjfO",
-	"C1LmdUSZ5nDKmWbRIvugTDxfJrxhXHxDSKQkUcmTD7fbIdUQxEh/iPRq9n755datT+eH4TSG00eqwjan",
-	"4Mt52JO9t272f/93bygMcijYLk9TrwbeLIgfR1R2TxIs8gM2e9df6j3/Qf/Xf+2//mUJJ9EQ0snABG/+",
-	"6s61z7e/eH0o4CAfBiWDxDxuGWJBiqrqaVe/ra1X0dNFh1GUE9DkBB456bwSUnKGU3OWY5wFNC1vUcbq",
-	"mq7XyFZGyNnIGjEOYSkjuh5LYoUxYOOsoCXUf+Pd/tvXtm59qh94aBn133op+9N+tHXj8tbNF/Xfjktv",
-	"yVv29j+VW/1LvTG3iSMI2lLT+OHAeXck89cpLmEaQe0pNaNc1D0NdmhdhsJoqRpOKSQ42KcLeUt4DVCS",
-	"uiY7zDkebM0CJTlwJLs5xT3apKDelC6jv+pXPa2UkQLOT4NHsQlQ5WidNCkLELaXqbyOdGJITlI992M1",
-	"/FM8R/y88M/e9Tf7r/9y6/M/9658VjXe2KuRep3AzVkuICS3WDYDmarlq4OP8aSMGZ3WWSY5pwe98SkN",
-	"BxQgp4ssNfJ2GxR82lOBkpaU2okU8WrC5+2xGvhqHFC5Bm8OZ//ztivJCwUQDPgEZRui4sY4g2VT5+U2",
-	"qXABmQZ9UBCwWxBeprHvrKoCr2bLAjjpAQXmDiQSFQTJyZA3dNpRFn4i2wfjpmvkK0VZGKC1EeBO44Lp",
-	"DSyTHloStFxIfsUvFXNnDObLWi4szJoBMcLMTkzqam8wO5cMLC3YPkTp4kjkpUKfYOUakt5diJqGYNn6",
-	"o1g0M5+udyUpAgkot+/1NioNA6bTAfRtfZlYbmfcXpYDvJTn9GgLWM0Fr63CbVEDpG/FADW/iSkrBJDV",
-	"2dZ+fiifHxHr18nJ8TL2dbRPoJNrZ9Dxo7nblbCAR4JEFUdNiyvg5n+fi/ByLsF12SfKn7b5WaxPJlPR",
-	"taGgeHlDF4aCi7bEt2PR00yxKNVcLmkg6xRswnzMjCdrj62eOH5Ud3fysSNHzp99ZPXo+SOnTx07cfzI",
-	"OfX7fz3z57yWOxGVpJr+TcbDkQa2q5QzDOFdLnN4yqyX57BuMjaXM4ZIkb9xYlFZbVTfGOkrnBxYqX7X",
-	"yEKDCCYjN0sTM0bCgpjZBBOjgpoSC0mC0RVyLc/m11CK4tb40Exb/67KFrxUkOdraZBd8qSHZFBZihQu",
-	"aGb2FeN88FnO85Jfzjxy0tMFeRwcFoL9ZjW39oQZILyRj94Gj04Xg+Dd22W/LbHdWSSTzV3dC3l1MqZS",
-	"c/kxB/C1Aj9pEIA0W0+pVE+NdWXrr/Io8BgkVfiTJGxapOvh06zFjQ1u7+WQaBO8IXQqbfkzbr3adWkG",
-	"JXbIWT0Me7RP6NsNEPbzVRRRfwDuttTwNKmzWLk5EfbW5W2Q+po8DLQTWVrVnPkkYgLhJNfmMMJOoXeL",
-	"1k4FAnysSjObHiB50UWWAeJQe/6wRvrzMWNcnofrFcjMHoV1Nd5bXwWVb5NEAc3LF++/8W7/n6/1371x",
-	"56+vZAbogV/ttRc1opcOuLZhq1C/SAeCv/exeseUL/KGaiSp5rpEnjeN9N/6a/+lr3ovfoQSeA/XoeX2",
-	"b/WUTMEkWyZJw4MkDWfgQsqEzD5myDEkX8zvehXKgMHnbYaKJyuJZHEd9ixU/DDu/oSo8BoirVKNTI2S",
-	"Xt1ehe9OFZ+q6QsFZ6t+4Yf5J6wFp7FeznLpYMkn+TEp2DcyKq3cWEn46CGtUQPZUd4QKqzNmgV0HwPZ",
-	"vtug7IZDvXLo7AmcvrNuA6s8wBUDiO4Jb2ah3B2alsFzfxxLv0mCMimoeUFJIREobiPJNTx2h0QE1Qk0",
-	"CaEnppqtoELCgWXzyYz5kwOik0KK5RyUAJcsLPZTB3cR451MqR57GgaciAK45FyEmNM2qAq6L6mzVOF1",
-	"447bSRK/QU+2JMpdTrCaq8bah6QoKG6jwGwoKCajmMJg9urrsyGE6wxl8/1qg1ApgBxta76YwRbNXRI2",
-	"CeDQJFUJSnryYDS7D+U/igCJX/3eoIAezlRJMEmKzt5RAEajs9KmS4YJsw72jhLJgKZMhonzkPaSFM6g",
-	"7go5Nqu7t/aeHEnG77TJ4cR930sEscOaLkmmWt7nXqiMM4IYE/uC944WA875qZFCF6y+V6iQls+eLgHu",
-	"LcE5UCl9aqSoDlq0dzQYLAs0VUIM4RDdCxQZAtCYHjmqJxDupaDUWYdJzu/UyDCUrXcvkGMomHWvyeEE",
-	"Wq+p9vQEJd8gOTcBqwwS+4RA8EISQJbe2c6j44kPqM4juE+NeAiXOTBe8F4QHIFjzYylKWW7dukSxATV",
-	"eT56u1veGQWcRzavMMASz5kCzeaKZh6Bk0XYu640jFLX5JxHj0A+GYkiHiEqEE6B7k2sIvqOxcD/rnaJ",
-	"YTUrew0yj4zuZ0ASfc4kplD4O4SiYbpcExW68CAW6H8tH0PwQhvLpu2/DdVC0qQgbMgq8QbRoV4mFuQk",
-	"ZXPATt5gzIi+/NGNOGDrqBULiZp4k9iUPCoR9m0NVP2RDjIjOAqpIhLQytPpm25YoFPZ77Ah5UGUprbT",
-	"zLUiFejg4v55iGXyCdOJBOauYrWN/SaZW55frHm1OArNyouVhYVOpzOP4fE8jxoL5luxcOL4kUdOrT0C",
-	"36T49bUf25AMO8Y0lqC2UluaX9Sv8zZhuE1rK7X984vz+/UlcRMYfAFQD9S/GkQWZDfiBjGXfYwDmx0G",
-	"KooNkaVP4jI1q2fXwgAroAbdJDYuMQFFVdu6ttbkHYgD1fg7uEWgSGqR1z99ZeEEZo0YN/R9ZUREmyt6",
-	"qYksLy46IJ+wmckFudCULYhASWtqDfr0LnkFRIDUoQPLDxXJoaT7hbNYkhMGj/6SVzuohzL6m+MWtd4V",
-	"RbWVJ57yaiJutXDUNYTS3l+1KJBIpokrlBTBDQh0B6ACv/aUakivr/7/874GBzYrnV2C7xOpI3FlV+Pl",
-	"lqClaa8iKes0vBdI+X2iuVOoCSeZypOQ9SclqAo0KEnWn+BNrIn2DaAuDK8yeUO6SX42iqon6CZhRIjx",
-	"JHVyxxZ+Yu71U5qOvGAlOJTNPEIflyiKmZgfvVdxN5WB7YiDvqA+cyadzEuYibeIjKg/kqFOmlfKMVM7",
-	"xJRNwEdmIPNjV9m8aG+6zkS8RWSTxAIwVlES+VY4ZXM6zdvFKZr3aXOK7XDFB/W+odmrflbPHFfayr+s",
-	"nT51z2wm0C/TgY6gaERw0B25fc4SHNC7un+ojtDRwI0HF/ePJ9UPnVou4/Zdp0kghthVBbVmZnE5kB9H",
-	"AO+tVeVR5NxcuBiR+qWRSlJI2YZWbG1F7pDgQKAmiYhGr4T62zbySemSjEvzh9KPMQ1swUldg1KfTVjG",
-	"6mEXwpok5/m605EMYnw1DeoMls1V1tVVMiroW+Pfhaj+PdbL3BhVKpKSnbCmh9MzByhomYIC95m6hmpz",
-	"7+qIgBMg6VCpyxEBFHmfDA5GcNP3gd3s243MYxyJ2G+6JCoaxN5Lt2SP78JMT5nACR8ztE701oHgiuHJ",
-	"eTVtOQLnnSUy6s4BInJuj2kww6VyOjhoLLpHsEGzhRtyFZvNpQXtOZhzkDXbPC8H/mgsu1Zxsoh182g1",
-	"DE3ikyktZYrt2uLbAaQ+KQYPdalIi3MShvA+DlpUCLoeknl0LmOvKvOMJfVsuvB2EEdg7NsqdBnvQ8gb",
-	"Jg7yydoZYPSVpI73kzUNzqeUvYiEBAsDOAA4GLyOGhEOCNqvQ2/WAWAQuk7TvTJ72cn7as2jVUMC41Zo",
-	"YMpQg0glJIWhRER8QttyHp3jHLUw6yZUMxURYX4Hlh/yEEbr2N8IeUONy1ZmshY8EGmdB12LR/cgOkkf",
-	"HhbDmQoslWUwUM/ISvB5PcyDbomD2FR/ztRxeeJiDUJWlheXD80t7p9bXDq3+ODK4uLK4uKPdYmUEEas",
-	"/jG3mP3fErwgCNQNqQ2k1K/U9i8+sLi4fwHefGAYfmRlyUnyqGldLUVsqvl0E0rNOUi0LkhJgtdTq5PA",
-	"X8cPPfjAoYMH9i8vLS4uLe8/cPDQAw8+hNf9AOI4TR7CE7X+i5/1rnxWeyqb5Vvr/fubvb/c2v79rdvX",
-	"P+q/fW3rq1+5uI8rNd6eW3J+0eiUNT8k0YYLnbJSa/OQQoBaAgiRbRvibJPctSM8Vou1lKyjjfSs2bEP",
-	"zqXs34miFugoz7zlnV9ahiW2AniXOwdo3xrfGIBPWKktLe3fr3hiroWjiGIo1mfqRCWMJLpCv5y8A0X0",
-	"y2mSmc11KevilVGs4dozOsbSrmmxSYKjEici7zw6qoXkwGlzJjn651ZV5yQHicpKSyP7TOR6G76MSHAY",
-	"pLYr7aV6DUShLgKcSMvEr5x/hKZazrgDW4dfw/tLpXTyTMVH+K6ELn8sqQuZ6kCjvzjF5TGIBocPSugr",
-	"R2wRSfXBUokxneP8BFSahA8Olpl8Uo/yJAkoBgSMKatTFU2mRIk5wRvmCoMIF60uwBJr2wzO7MDRY/Tr",
-	"RXrMwsVUN7i0cBGSfS+N9Iu5icOTGC2Z0IJSXxyHDOQSFslOpYUJlcpX0jXBXMvjG7En7wOm/z6RANIH",
-	"quPwnd0+YW/1dJm2HTD+QgLokOsxWEWDyA6gwwrpIoTqo8GpkeTovSmIjPNml0h9iWfr5w5rqcm+O2NQ",
-	"He6pbbcjhyXQ8Ru3qyqfdPfJNlR8TpkfxspwQAm6CU4u1pN7+8JdGOKoJUY65RzUpToNpTZzO03egn7U",
-	"97BfbOpndqucoEKu6j6qbpNj0Fm1jaK/sTiU4/1wANFc4sUjcSR4tMeHniITwJzludOZe3s6ra15P6hg",
-	"VIl5y2FDbO6VcAslVRGw9qloT7fI8U6k9a2rMvPxgLTaXBLmd39AujvzUZhq2YknIC2DXXMqCa/UdCGg",
-	"/uuf99966fb1j3pfvvbfX7yicTX7r39+55mvtm4803/j/f4b7+qnNVtMusYZOS9oYCr3pB4RF6AntekN",
-	"9M5BmBREg2UaSGoyF/hKytuvKfmnbL1mMo1yducRCAQCsOdLXm15cXk8R5+Opc9b5IcMLi9qM9NyZlpm",
-	"5Bowe3LCjj3BFy7SYLShOJHYgmstzfV7efSN21/nbC32KWum31TrrRJXLWigMLEA5djG37TgBNszwRgn",
-	"ODjsglI5KqW9KRnQJJPvhk/hI2oYO2Znb6pHdp1C3Rh1KL97o//H93sfv7P9z1vbt/5455eXe+9d3rrx",
-	"cv/l9//7i1d6n/3j9rX3b1//qPyp6JCj1Km4ODsVZ6fi/XoqArOXkl8ab6DYd5RckGpfj1NCW0mwkDfS",
-	"qDOfM8EjSeNWUtmzwNA1nU7D0r23TFeY+Mx2ncR2ddAxgPcS36kYxd4QOAsvFXF4joWrXZ+6Bj0JgMmd",
-	"aB81mM5wiFU9N9Yc2F21ekIPdO9YK+kkh7NWwxAoda87LO8DXlzDXdTkHVTHEcAUAnd0sLAgZBreRfEH",
-	"/KoxpcYxaER8znwa0gR/riyrHganPPSiVERzr2aDECOICmTc4MJrFsiLJVGdkwnDSbRUPmODGEp7H4/Y",
-	"WI3SXxyLeOso4D2W/OAcr/T6GpEyBLa6v46Vs1n2uWeOltk9IOhiPDYgkD4OQzi8QHC0MQXLz4FeBdkR",
-	"4C5a72oRss4lSBiIyq0oRhaguykLE3XeHaXCj0gbM5+SmTi5/8RJun7de0tVncmTjDasxQmYX5wRJGhA",
-	"ABbUxuLqqFadFAvx/TQgAgW0Xs9kIOTLEsklnrr0OKc63ZEacsSJIC29US1gxh5etZ4x8ZwVhEca81he",
-	"BuJKXcQ2Ob9082FY/m3IBq8gjk/beNnSXyTQYRUEfhVpv8fOALVtzultVuDL15twJmTvltIGOhhGMsK+",
-	"zV0Y722QtmJSeXfD4wXiEhu7HX0HihOpv787kPfP6/CWo0TC/bwyTzEkMFAtbCGg19qoh7UU7lBBbNO8",
-	"w76bH6XGO0y14CFGOkRInfHgJUgEOg3G7h0NIh55SQ6Jh3QsN6i2PAp0ceIBsa8oNhP7M7F/r4j90mOP",
-	"Spoo95R+r0u63cda/X1wfgCNUafJUSxIYJTwAEusky/U/++CSIxZQCLzHHKSRpwvvkEJLU7YV7bBkeSt",
-	"yvAm9xKX2mnMbkt2YB9qRlDneodHG4D/DdndDNV55Lt5ow2+qQbAfFIyGlCXINWFPufRGpE6zRF1iVI9",
-	"IEmyBYhKWCkOyAAFHXZKxRvbNYoZ2iCkbZSVICbwTo55uEYS5r6rgYWKhqfrdUU2nRe3NAe5jMkfy7Wn",
-	"TFqfMFXaDaCZ4HEEAYi9P3zZe/nand//W+/ld3rPf9j79fO95/+5dfPXqone55/cee6D3osv3H75571n",
-	"f9l/4/3e9Zf6v/7t9pu/uPPMm9t/fL/m1dRyqmFkxnBAdavoX1tRv5UOjXDpenciBrPdz8IjZuERe3uJ",
-	"Z3ICMkIRAhpg9xRIxeQUBltjYR0qRIgFyLjXhTHHS02b66vsqkyWvTLPbJXGQAN26JqiWRF4Rndm7B0N",
-	"5343RSEg8SlKDSZru38/WCuffOtYcuIuBWppqs4k0UwSTUESwZY3pWKWFxeRkS6IMBlRouE8NaYHcLRS",
-	"3TjLVCZ3xJX5uFhW2aiWXRBWOt8hlVWHEUYmfNMA0igNT02jCx4pytCC2aViYf+CaOKIJEXxKwBf6Anc",
-	"QwJQT0kjYawLU6C31rtxY+vLK1s3b/au/EmDN2x9fa3/7N9rXs0PsRBOtcGafqtmq1gOydIgll0NbdB/",
-	"8bPtjy9vX7+2/eoLbsEYjX6h/zyn8xdhrCl0xcVaSDZJWFtZtoV5LZiFVxOECSrpJkn1VLU6uqHlBDD2",
-	"CJiGppn9STNbX17pvf1Mthld4bqolQH4jCdq/T++2rvxc6UHP/9x/7WP+pev957/eOvmf2gsje0PP+xd",
-	"frb/9jWNuzHQvSZJQlzeJixhK53po37So9jv1dokEkolP4olrq3UGoSRCIcOCsfpep2Cit7/x63e9Zc0",
-	"rbf/8hvnFV1LrLa0dGC/Ts45tLS8vHzgwAkI8GokNYJr+w8uKnGvfg2VXD5iTsunDG3cgfZefmf71Rf6",
-	"b31457kP7rzxwdbNX9259nn/jU9r5t2Tusl2iKVa5/N6ybMk1rAXmlU0U2m66BjqmleL2wGW5EjXh+yj",
-	"ANNQs38Q4bp0ijKVDDvJ2Yt3x36YHdmzI3tqGUeG7Ucc2js9pDcp6ZQ7om0Kibn1MdjfcOqmR3VAfBqM",
-	"sirOQiv3nVGhNrtPDf40bivxTGBulBnhX0GWDVFgZnzMJNk3W5IdBbmAONt1UWa+ro6X4Jod82iVaVEG",
-	"F92bJApiuFMRBEUxY8rSSL3JqIkFamMhirJOnMJik8clTnQJXDmWcS3R6nYfy8HcXGpqVrgEbmLWIIEu",
-	"oFr+MpVcuP+ydNwKdLPbp4lwJliABMGR3xyUJ7nCw5vYFyEQRmC7GJjdDdKWSWSK1o1QzCQNzfPEwzrW",
-	"s6BBtaoKiaNgR005aXbmdZh5He4/r0PlCwG9He7W/aRblHSmnM+U8+m5GXDmDNWFoZDPo4j4cFXISAWN",
-	"fOGikvYjEVB2dACewbKpozCngIMyblcCZL8pvKBdIjNYlF0BtcwwZHXuS5FSwKjYwWWUWmETWZQENSEh",
-	"NSC/0fwgFAo6AgwD7SYK0hunfUKX0LDWJ5bNfTnBR9oA2qXNMVMQZwriTEG8ewri4kxBnCmI34zQEUY6",
-	"yHCyLnaHTEAaCXbtnG7haGPOOGBLAJux5IRGUJAlRTnDrOv4fXXRFkBOSep6Dh+8J3G0YbaX9VpO/eCd",
-	"CY8ZTvWe23sp1np6s6s2kPpLn5Cm8FPGHEyvRnawwXccwzomUPUu6cuzbTvbttM5hbELGJbdoAMRnDvY",
-	"pUarndPCYOLN6kFeWkSU3iMQlR4gRWSyeuyZrV+tUxbkl9I+q0dkdsIP9bjuF7M4Ihh+rPXfutl/5xf9",
-	"q5/fefvf//uLV24/+8rtT/7Ue/G3t7/8sEoECbQ2Mz9m5se3w/yQONKaihODAQYIs9oKrhv/tfa+8ToK",
-	"Yll0CVxWBEoa7cRj+H1OWQPxej2kjKCtG7/avvm1LkEFEi84rEEfTLUb15SC8p8dKptBhDsM9X/73p2r",
-	"z8CMyWYeqsFZGOp96TBMJKMWhbc/eq7/2ic1r9bBauUN8aqIxiFKzMTkTEx+K8TkObxBhq/wjPjhUSJQ",
-	"EJU7EovlQ4YHVLzDw1j0mHXREAC9EnQda5yqNhCVgoR1K2aFLjzuylLPGLJKMdaC0XM1YS85GCLUcMWy",
-	"h+o8DHnHVE9XjQDd9gmoUT4ugPn+krVOCHNEZByxTATz7b9/dvva+73nn09vHm59OmFY80zyziTvt0jy",
-	"ruqb3rz4Cb3RdiZydSjhDjRRUKBFNotjn6NM5+BfQJczl9pMTHw7XGo6sree3CFNsFubVEgedUfURhUS",
-	"oGewRC0cKGlh40kE7gpjDEqjqQS5NU4N0z5qutrLLXkvxsnbed87gGLfZNBfxa4i5x7IQzwMEnjGCXaK",
-	"YXuxcNH861LhpnnMvArJhbTViqWtSF+0N8wXe7o31Lu2nymeVUmX+fGHhpizHbA7kYdWOA9vAAjj06tb",
-	"hvkvKK22kMPXZERwS4Bnr2v0xuRmVmerCWUEb5IVhAU6emT13NzqGbQfUYb+Ze30qbkTR+FWBQt0ZO0x",
-	"MPLhUwb8hkPk8zBuMQ2UAXluBtEVOlmPCN5Qm7yurGnKFKVCkmf3PgLTMJxYeXfpr4/paL1ZOlvZdLZq",
-	"siUMvjcsXkzQITdIrJc8XY3cF5sT1CI3PK24o0lwQDQ+pImHmztKRZsLagvLZD8/BUAthqmBv0b0Pct0",
-	"ywgkvXsM0qLdgGMFD5Bm5O3tqsaZVrLD3ilT1kAdHoeBhl0GxGeDtSMQwP/7RAdTAfwy3F00KWvMo2Pm",
-	"eqKLIp53RD9mhjMQRDkLNp4FG8+Cje+5YGPYrVTm2lqn9JZXGkMn4kpgKElBJWK8c89XEJg5O3dar6BJ",
-	"/I0kDjjNgPZ5BIhsY1ydJJJaGE+K2UCFiPMuwQF4wW19erALpVXIe8upkhJrhj0wiZPEz3JbwvPpzyUR",
-	"BzRLZ1z2Z0mdRASULRoo8tQpiUDv8s3+Cwg4RcCV2CQROWzSz5KnYNDpKhvG5OMs7HpIcG37YRSRNpFw",
-	"IhpweM4Icnzxcz8gXX3LWgdseSwQuUCFVPre0P47ribh8NS9gJV4lDaIIn7twYfwuh+Q+uLS8v4DBw89",
-	"UPVvZfDwMCDRDyhTk9V6TfLrGg4lCbQmsAtdCRJRHNZWAG8bVJ4l/WtSsEOpQ/tBHZqLiFAcoiHWu21i",
-	"lKGlpaVF+7+l/fv3P/j44tKSeUXZYo8wuMw236I2iVpacpvnP24qLenj57e+vHL778/WvNqm1QhWLtbq",
-	"EW+Z4c0t7p9bXDq3uLgC//dj1QTXzx4YenaptPYzxE1TzsaH/oOhAczuiGZXyXt6sADfIeyeLYVHS45K",
-	"tXAxIvXROfc7kNBnsGwqITcVn/forXeuaXGBZ/7uXcq0TwluKFud8dwoMb5RMng20X5sbEJu0BXfILvC",
-	"ulMOueJ+rGyJU+pI7D3/Ye+Ff/b+9oY6N7c//HBJ+4NIvU58STfJqhw4Ux9Mz1TXg5Mey/03f3772iuJ",
-	"32bpwf7b18D/gUXiFQHyBucpO0+iCIpfla3VIbGMxap/1xKdZ4fv7PCdcmKkEjMDslDaAvt6I2mXV9id",
-	"QDj+NJpvs0ah1+O4RMqaMNggELyKQso2MvUPU/vOM6W8TP6AkDwqihpJh/KvZ8+c+v5eCs+TPIjDUpg8",
-	"tIUbZMEQJBUMiZN9nTKsU8nL3Ey1qS/jaEJHxd6zpmIz4scR2E/gkM6cvmpl//WsNtv1fbPDgFggvWgT",
-	"8JvYvNv8tvbY9/dSz9RcJDYb37vQCmecNJaT9HKM5qQmpmykCQEv7KVnUnVwnNV54T20emHmlMzR43Xg",
-	"lkngl5ZUFv1C389mau62SaZEu178LC8srIfc3xhdCvJh/cp9XQcS5jBzhU/iCtccki3cXI6rFi6yuLVO",
-	"opFOC1iZiY6RU9D4FPimSFTBLGc+it3xUQREHWyBJuo4/nKA5MXCRRoUR5muhnAnQlDCeEhy1OZhCCV0",
-	"9SNtO+pDFWJflCYUa1PyMDqweMABAXS6Ntcw2DJCjr50LoN4X53Hz104fnQKHO4Os4DZnXnPWH53Wb6g",
-	"LEKW8Z3a/CNP66POe/f1kZ1OZHZuTxrn7zBNojRyJngkadyqWrf5HAR4RkIiH4chKJxJbKEYTOg9jEIs",
-	"9bWzjvCH4RRVfi7E0XdCNu52LaHaSq3NQwqXsWrwSYhfS7Q1WBU8Pbl2pqZD6uAa9oz9hCUXr89/2Lv+",
-	"Uu/jZ2peLS6Mf6tcP80Nbrkr6OaDA5i5dGcu3WlhmweumBhVdrkR4ewBOkFFIYumpyRp3CqKV/u+7ule",
-	"LhB0xExgzxIqJsuPAMrddyF3MOqZpjKJptKwW8XuXNHE4MYd2LaDlt6QtaU5ZxI7a6+tLHNGGtbOt7Bg",
-	"kjPbandsq4ZhhTIs5YQ2KHlYAps4A3QzeDY4Cq5Bs0l0YxGLNmFQRZOF3fR33bHI04PVg53x9V1C/epd",
-	"+c32rz+6/enzt195rveHT7a+/Hr76gf3CRJi4T6dqbEzNXbX1Vi1xRF2hMOEwqtcXFZ54VUQqzWTRjNp",
-	"NJNG3/Q4KRAxCTBpVWFkZNmeSqM13cdMHM3E0UwcfWPL08Aer2rQDQN25fsKdoK2VU563Hs+qkc277kr",
-	"tW801hbZtNdvhokLQbaGWJqydX6hGF4ItjRa76IgJijAEuI4sa5hzzgjKMRC5oYlHIeGK9+oqa/O8nBv",
-	"IHXuqZ0CUz0uSWvm0Z2E7zs6sJ5KYcH8TcQMKHRU5F/Y5PB/oCbPo+Ibm0ew39Qgi03eQZJDflOrHUuC",
-	"qNTIzyEJGnBV7fMoEAX7IeloT5kq6aXABZxOeMZXBRGwKYmsdWDYBipDYInH3ACGvDE6gOaEeuG+jpw5",
-	"wRszsTXpce1UYMK+T4RAoWYIy1T615LwD5l4bB3rAiWDQw4YO5j5Ta66shD1DPER0TAnJoDn203zlUe0",
-	"QdUUf9YkrBFSzObNU7WtFpLwmE0SAaiF6nD0y9974EESLOJDB763epYdPdg9du5fHj6xfPrYYyePLD/y",
-	"+P4fLZx88NH9wfr//peT339QPiB+/L+XNurdx6pHxyjK3Z2wmKTnma08s5WnEw8zoGEpyZNIsjxB5pyM",
-	"CxfT7y4tQIZYm1NWjHF6ZHntDJIhb8ylL8+jVdZV9kcLd1EHS1/Dlhp0ySHl6wRvHEk7msQUd8Nlxh+s",
-	"AJLZDk0mVEWYTEEbjASIcQ2k6kJlYr9J5o5wJiMejml5or37zTGSxyS5hVgq8zhlqByzYV91bpY0JCle",
-	"dRvL5qUSbK2+EhqAyewiY0ion1qChJtEzCP3zMdxQHOrmWpef0SPYMeMXg7L+hwtl7LrnnPcl0TOCUAv",
-	"3pW8S0N0DxFlremCbso2DAlryCZAWXU4Wu9KIua/aefafRMxsx6zIIQkGLNcu7jrLgLY6KWKu674HDmM",
-	"mlg0iUABh4xlSSCfx2Tzh7xRVGXhBG/AjpjO5jsBEKv3007VZPXQ/mW9HWHHzg66PTjoMFI8rvaYYeUJ",
-	"dls74rwuFi5uUBZcGhsdeUa9PRHnAzJeSTbWFcirx1MmVuIczOp71YwtmNvDIMEKszXh6exiY7cccbBM",
-	"zqmBWTfranUYV0NQpIxrPBBTCcQ/a/v6VofiT6m2wf0Zuw+lJQyfzDynk3hOAT0dRelWG77TKeMutTs5",
-	"g5erq1OEIYmQ3+RcmFoTNEBYogizgLcGkW8V/XSWYlmIW7P6wAl3N9XQYsPnFjCgaqx1Evjr+KEHHzh0",
-	"8MD+5aXFQbhZp1iBLU0AeP9SibNdhM1tk4jyYEegsV6tHUdtLtRce//+Zu8vt3SJh/67N+789ZWaV/tp",
-	"zCXs3zaJjuJubWVpcRF6PklZLEltZXlRdSBxCI8WHa3rJMEijpS0qG3d+N32za+3vnj39le/++8vXtm6",
-	"8butmzdN0FUh+m4LRxHFDTK6bkAsSILd504AgPsqIPI5IqhSXYBdd1i7I5l5rmee62kUWRUbECcwcH07",
-	"FA9gz5expo5l33s4FWzcNtMouPB4ZrPsjocro6SU5rMkpllZ3225m+XRHQtHmqrnjCP1WzdFp3GrpGOx",
-	"4VRIh/kEKGa+rX6DwxBQ/SHOTMeG5ZUAXoWZ7HST3LUK52YhvDScuvw5m5363Qmgnp2wsxN22icssD0k",
-	"ma1r3rJysKiSeVmhCOVHKhcwT/DA0WojIoSyhoc6Ta7EF49AAoZdD7XwhjH2dDaKDfjCLWX+5cg1GMx9",
-	"K9f0tIusN6fM21O7ZHsNGVcHs7bVUmpbHQTTKhG4W7eev/P7V3tfP3/7z8/eufZ5BfmbWaKZ/J3J32+H",
-	"/NVVmnasg/oh+EouTuZLW0m1yljAZR+ChGOoMiw5wvaUAJcZDocl7BHV//0lYFOZBf6e7Vu/67/9x/sk",
-	"1W4mqWaSato1INUOBxEwqYjirE6j1sRCKkfo6BbvW73OUmQig3Vg8jM5NJND3w45pPneZFGEFODteYQE",
-	"7upIr8ESxdUlldqiAZkjFyRhwlS2vwuuPYE4yymqfhRG90gyuPtO7NmM7QmE3uDcZ1JvJvW+FVJPMz7i",
-	"DGGGiLP3K4s2kJiV/XLFSthR3eL9poTpg2P3oh4qiLAMvWYSbCbBviVZaD6PgozaNoH4oqINHuhdsyGP",
-	"6hbvU9dV/1e/3b719varL2xf/Xjrxq+3vnq7f/n61o3L2x/+eebJmkmimSTK1aX0lk/d2UhDkXAdCo3M",
-	"1WVl4QRqWbCDK08I7YlDgihDdR75JAUwaSnbscOjDcoaKFC/YhagTpMLLecIywnnADspuM80M9wVtZWD",
-	"jnV4561n+u/e6P398/5rH/UvX+9d+VPvq1+Ul25ZIsyE3EzIfatCJ1s8IkjSFoF7PJBs+lYPb5CJnGMt",
-	"HG3MGVFZAsaTJbqXDigp8oZ5tl4llQI1sCQd3B2WaCdxtGH2kU1cmbJYmwmK+1tQ3E+WEtbZoC2CQjUa",
-	"61DW4VlNLFAbC0GCCfawkmZlzag98mujNRoS5hPkY8a4ROsExe0mCXPCt07q4d6393wRaWEWuB7v3s2r",
-	"vS9/d+eXl/uvf7T9t6u99y6XV2gGqDHTaGYazbfJBY6RdQJVFntq7iFpmT2wg6zDdR50bdKxlcdYICqR",
-	"aPI4DNA6OQyKDA2S3GQsm/u01QZN62w+XbRdSNwVeTjmdrj3l+SbZSrOMhWrZCrODqfZ4XT/49FbWQ26",
-	"sYwjlqZSVD+pOlQ2gwh3dvGi43HT5P0apHvjzd7L13pXXu9/+uLsamMmhmZiKE8M2U3u+AlSa1wa/18V",
-	"j0GJghmGw79lJTPMrGdFM+5e0QzDqeXLZkRxSEZjvJ+FN+5rkHc1hRlW0aT8FRAchJTpe1iRXMQW1Q7w",
-	"yvtPDcj7GpGSsgaE8W1qLD+48sUNTJlJbMWIkQ7aJJGgnB12PMBCS/MoZmiDkLZqnkZ5ngMCnHxX8Ypg",
-	"duD8hAbOJ7fq+pr8JL4A17z6L3Vu1VZqilS1bE5rrX/1697L18zd7/Mfb938D22Ybn/44dbNV3qXn926",
-	"8VL/7WvqM9iGK0uL5U1WQ6e7A6iTdj3TC2d64d6ap4BzkhFuY8qhyCgWciQMo8aBxRExDk3GGfVxqARm",
-	"S8spW+5BoDZl6DvKTOWRpHFrXu2X7+YC8Z6DfvfwfNQdFADr6LobE4JN7z0flMBIh3Wz83AdBJryI7A3",
-	"YbW6CxcjUi9GYl4NO7grdFySzbYBmbOiw6lIBHd6rtHB7d1f0LCxB+ppeu0HeO6And/xoPiJYpyA+hJJ",
-	"zoeZ5DEY5xESSVoHOTSRyXGW1PdWD4Nhmk+L2M3M8z5ktzUn2wrWX6vkfmZVynCaxiou5LcUZVXsgxoL",
-	"WMYRERCrZ65f4LIcM8BCQkJiGYt5pJkEwaV5HWQeZIM9naAJa+HUfTpXCDnMNTk48gQcdm9jHX9r6kwM",
-	"IRiP5etsoxdrkm8QpppXDCBItGn5Jo7C2kptARjDNDOC5XPlN8MtUltxD21leQ6vtb1iNOXPUEQEjyMf",
-	"7FvThnklpwELjgwbS1dQTT+zhvXwZ6tpZSx71UkjXfgi/dyglQ9//UhIfBkpNcIluDteZxmGP3clLlrv",
-	"IgxFAtKvzXIVUKuJKfNQQHwegIPMdql+z/nmUYJD2YRJOg+c8F6YY9JMImJE7dJTl/7/AAAA//8=",
+	"7L17lxzFlS/6VeLWOWcJlrOfegCtP+5tWghk6zVqGc4YuCI6M6oq3FkZ5YyobhVaOksYgwGDhWfAzPCy",
+	"ZcOYY2MZDANC4vFdzu2qbv01X+Gu2DsiH1WRVZnVD0m4Z80y6srMeO7YsZ+/fanmi1ZbRCxSsrZwqdam",
+	"MW0xxWL4azHqLir9j4BJP+ZtxUVUW6gtSlIXMZlZm5tZYzGvd2cuxax++ShRTUbatMGIpF1JpCDrTRYR",
+	"rgiXJBIRm655Na5b+FmHxd2aV4toi9UWalTVvJr0m6xFdW+q29a/ShXzqFG77NUuTjXElP51Sq7y9pSA",
+	"gdBwqi14pFhcW6jTULLLXs05WtKmUpGWaLFIESWIbDO6SuiK6CiywiQPmFwg87PzR6Zm56YOzp2ffXBh",
+	"dnZhdvYnHhExoSSgXUIl4VHmJY+sN7nfJC1GI0m4koRFgX7lYcZ/yqMGUbxVdrotevEkixqqWVs4NOvV",
+	"Wjyyf85521iLpU4sRTy8Hs9E7KJ6hoh6ul0rrC7iwuH62FDBkA/Pze/cmI/FtO7Ywh8x1tZkRKXeDv0O",
+	"2Xrt5c2PvisaMryTG3HA6rQTKtNVMsYVIUJGo0qDfORiW8TquIhbFMbqGkAdn3q1mP2sw2MW1BZU3GHZ",
+	"EbGo06otPFkLfKqmaLvm1Xy5Vnt6aPkue7XjPFQsXqJhWNSfT8PwRFC0R0cO7dwW2bFIVjwWyc6xetFg",
+	"5mdnd340ioaisSSCEYNKX9m7VWrSqMGCZR75bJiqz0Rhl6w3qSLrVJL1mCvFIkIVcJ26YjFRTS5HchI/",
+	"20F2Wob+FmoBVWxKN1HbgemISHZazMFTzjcZCVibxgqZrJ4Ulat4T2g2E1BFCydhm81O4L/HrF5bqP23",
+	"mfR+msGncuZY0hNsZ/WJpA0UkUs6mb0b1fFYtIaXVp96SVo0YNVIo65b23WS0GM+RrvDwz7OY6n01enp",
+	"W3FRcjqzrIm1SfmoEeu2Cgc9NN7McLcziUdjWkwJDf1wgLWOIoMTxyYYwZk2i6ly3dZnJesEIuq27IUt",
+	"zKtFq2if7yH7PRMHLqbwcBcI1A5cX1FHScTWmVQoGNIVySJVOBFo1XVjYhs1rybCQP/j6RF0MWVawzFO",
+	"MLc1FgcdB/fW1/kCEQkPpzjZkLe4Ik0qtdQpWQAccKVLIrFeOFHThUMEnkQ8wXGfjcUaD8ry6ja+Lcfy",
+	"6rZtds+44tlO3BbFwkbbPC6m9h0n93NMgiTpHlCMT/dMxlhm8Rr32QnFWkVDkplX9o4rLDOlQi34Ditk",
+	"ImJTWu8KgCkkl1typ+lrLqT6muOSrFOueNTwSCQUaXEpedQ4mmUgntYLQhE1CG0I/W9NxA2q2Drt6gZ8",
+	"EdV5oxOzQGt/urki6pZmyLt+bS43aczOQyMFW5a8UPagpU1OMBylb9ehjVpWQi+a1E/1luh/dGTh4im8",
+	"onddsTVj7qz8lPmFx1Di473VQ86ziw7t9SyNlb0E9ehAiFuRKqZ+ISUq3dIeDlyMFDzRPjBe5lRi94/O",
+	"eeGUN0/SquKmEndE2Hwi5qrEtcwjst4UkpFQNIByYuaLOCC88PytY8N7cDGfCFirLRSL/O6PmGMvTtMW",
+	"kygVaYIRZIWRQEQM9mZO/zA3/yBZ45KvhIwsLi+dOEH8JtXngcVymizrBaANyiMtOenJS31sMqtDo4DE",
+	"ImRe+lTFNJLU10NAc6MicSfCZhbgNRrJdbxS9F91UFBExA7IaaIXf5V1ScdKbDQSqsli/Vx/ELO6fpQs",
+	"fZNRFILM2mdWZEovScHJnZt/cPDktqlSLNZt/r9P/l9T/+vpH/z3bZ2RE9GKuHhOhGPMDVxZ1VxPToSF",
+	"J1o/K01S0G+V0Z6kUaNDG47BPtvUXJJFR8mi77O2mrKvkoD5IKnC/qxzWTj0kMKh3Qmz8kkt1Dt4Dmxj",
+	"1pJ6lByeLaPbgJbgtk8e1sydXuQtretYVo9/pYxej69RUZ85JYKOiy6e4AFOgpIWvKJPaZtfZKE8Sh4s",
+	"Mxv8zD2dBzOzOTi/Y5M5LZwmtYPzJBTrLJ7yqWSkyS5STS4tGpKAN7iSHgliug5GtphGgWhZBkPlKitU",
+	"qSMxaF7bQQPAWaqaiyGNW9Vnk4y3TVUzHS4PRtqdx43djinqauFpWCxgseJ17muZMGZ1FrPIZwUjiUH6",
+	"Kh5KVqg5fGSMUGPGZY28g8IKmHeJLwJ2FPwxMqSyqXm3hAtDkv8xf7xgmD4ahUuNc6wCZ4bpMDHmO81Z",
+	"GCfbrcEr3HR94lhBlztDGCeigF10MUNaJ1w/0/xDn6lQNIooFJoYNZZEFOOROnKoluEbs8N8wwzsRzwK",
+	"Cma+qh9NOvdzIHlB67ark2yNha41WGOhvQ8U1/LJLNyzoV6cJpVNVnRoQ2hxDBHiCjxQajVOcum4slCF",
+	"gy0kM2Tu4NzsA/MFA+JSlRvP3Hy5EZ3utFacdsJQ+KskgqcFq4MPd5xiBm1L+U5T09JkdLMMa237sH0i",
+	"NeEZHdYAUNfWoiia+UFQA0n1qdr/eqrmATWxi7TVDhlpi5D77H/NPWBEVkIjvynio4RW4X5juEIlxTOZ",
+	"4y5fHCVZ1XnuEniQ+jOnVK/P0vzyWaJC0ZjSv6A7jknCVX7JL87Ozs1cnD94aGb2yAMQHzB75IHp9syD",
+	"KEBpfsxpqNWGaXLC3kJMEhqzZCtUU29vXDR381epHTk0m9Mg7rv45OzUQ09fOnh55v5Ls96hy/bP+56c",
+	"fro9c9+Tc1MPPY2/zXrzl++///92aBt27S7uxj0CrSZddNvMfZ1v/e25zRf+tPnprd77v9q49cfN3z/n",
+	"XitlWxg1nqyKNTv10OLUT56+NOcdOXS5ePKPs1jCSIZUW2BElnjW8DWP1GPRInMFG2reKslMZ+H/RgvK",
+	"epRwhIYHeO74Enlg/tDsUcMMWLBgFV+U5C2XIL7QA8vYFuQ0OQNKbzs5nki4vBHphgq1XzOWUVxjct1r",
+	"mT/rIJCQxg2GVyv8S7dUaJjULeyEInhZ76Bsi0gyCI9aElE95GiD9EWkjLBH2+1Qszkuopl2LFZC1vrB",
+	"TyVSU7lTcha/ql3WXQ4wL7Cp0DBmNOiajWMBue8ZdpFLJZ+530tsF1mLyLqIwGhCScTWiT4QrbYiLdol",
+	"suP7jAXAy1JaOCDJM3AXPUMCwdCcQsNQrBOuyH3P+Gbmz9w/rdfvuIhXeBCwaC9X4rzxKbL4gMzahkQM",
+	"Fg2YnB52INDMcd8zdTtMM+wTenMjGu71qK1vok55CHvHzUCeuR9NUT7tSLA78QgkAK3ZdKKA4Q6pmPqM",
+	"8MDMYY2GPNjrKWhOxqQiPo1IxNZYbOkIIuWUlmOiQMLUYHxmxU8LdVx0oj0frmryqAHG9yClZzgx5L5n",
+	"IqEu1PWozCDPdJQvWuzH0Wok1keRdLUhDjRbNNLsoaVWfosCoAOBTVj7JjREukxNk2MCfpEQhWiMp0e1",
+	"gBhmgga4iDSPRPYNHOykwKm4nBapZSv5migBbU6PYqeXvdo5puLu1GLdaeheZr7QtGF8cda5oNvlUcPZ",
+	"dHrxQetUMbDIsb2lIyFIi0ZdS/uaumOq2IUQx6KpJ7e4VVahxLTPC3FS33V7fXZWRABuVLhoNQfSIoS+",
+	"CoB1KSEuwBNzeH4c0Y5qskiBoL+nG3RaECVWWQRXmYgYhjYA77ccNzn7+uiQ+57p5Ec7tIVPPPHE1GLm",
+	"jfw4Bwn/Ms5/jfKQroR7vlEhC/QG+TTSM1zRTJr6TRbAzS4EqbP1zD0pjVjoAXfRIoNmkZlIxKPgp/R9",
+	"JqUVEDNtW+kSjD28xbAZCB9hivIQQ8AxSFrLkEEn1muCa25XaLePzI8j2Wm3RaxYcIoFnFqP+504PiCK",
+	"MD+kMV6SgxcJrEwy3AstPd4LelZwsC7buWJcPvhEziEfglkEAUeZ9WysubXiWkI1oc7tzE96TX3u1m16",
+	"V9/afP1F2PK28sjtK1d677y/de3D/l//SGKmOjHcHjYIC18DpUY/KhWEtdRk/uoxOwAQp6l0DeWcUZRQ",
+	"Z8EeUAHJKb8OzeJyVst6Mp1tOjyBcQOXPVhGKR+JVNytuIjc2kArWZ28Wsho/TEqm7lPV7rK6RjHQzeO",
+	"/HASaFUamr41tCb9Jq0Wr8eJqN0ZT1SDvkVGtMgq6gQiVwIIIiNb17+7/db1zTf/ffOtN6fJCQUSmD4K",
+	"pM1iidJIfmGpw2b5hKYBG0FIfKoFIPi0XHyBCY0fZic40JUuWRGqSSAPBAaUMRcsTv2ETj07O/XQ1NOX",
+	"5o4U2Ay8JOJ9+Ei98v7GrS82v/5t7+qXmL3QtvGcA8Ts1pL9fGB7tUAy83HGljHa+eY3aRS5zNqPifUk",
+	"MJCsG0dgwgfaXC8JXHherc5DVpIVYGe630xYebWIhYDHzLfy68hPkxcve0lEbyk/HleshUfe/iOb+1Ii",
+	"EqdFL57AT5NYRPN3+jaNY9pF/tCg4cNUcjm8Cxvfvtd/7bqVyTvo+B7HDr00Hrg4tLgUKdp2bHDB2A/a",
+	"mQjUatvaTs3yQ6GcBVxySXQiB+s4pinWCi/Za6Qi3zYi/zHeMBfuwEl0jEq2RRSwYLGIoXFM+0AhjAVH",
+	"SZy58yDYSgtwshOCwUeslmR4JYxZKu6wjCmr0qRM4Gt+Pk/VxOpTNUyWg0gZGuo/6pSHnZiBT3aAxEpw",
+	"L5mPax1LbpmAv2FWT0PFgtTr4GWd6aWoX3alGcigLwH3RCvH+A5qHWCYGhRY5soILAmn8tKkrjQHIZ/G",
+	"NMDhLbfysmHameya1KGV4TPeYHgwztTLJhLkzn7+yA2ejSG6Su8Vr2Yy4oCKigWQc8xnvF1VrrUKidte",
+	"rH+1rNPYv3GfBo3gR0nUCUOUOyOtRIJGRLWCT+qYdVHMO+a8mv4alT808Q/wkgqG71RuGaJGXtEFvw0p",
+	"ddi7cOShI/OpQ9tDUx+NA7JCJTtyKNdfkWjbjkWLS+c+NSIG6iizoTmhaByQZJV1p2vjDk9yYBxyr+3S",
+	"y1PKWDKUFekwznw2yCvQmhYHqQfJel5qGUmjlLQPJ+TyoAQxsB7JWEbO0igZFcT9Rdx/M4fUpnBAWoOB",
+	"ITyXcF9Vah8lbY8TmEvIxBXkYNrmHgFJF643jmGTw33cOXl2aCzwbJn9zBXcD1H9uIXwmrWXYcwxxlkG",
+	"BLW04VUaFoyHOh8t3Q69HopGwwpM5YgkK9uOFVh3R0AdJ48Osd4SwuU4abLc4gzLdyMEumGBp9hbOiCZ",
+	"jZHERohSo5m5GYE3TiRKSHwvpKNMbvt4OSmXg7JtoSmhAC/NMUuOjJPB26hSGoZn6rWFJ0eT+SmmaO2y",
+	"d2mQaa8INAdVOyJMr7CJ0R0iAUzHkgXPokD/0xGnrJrGoGx0Jz8UUmtOrNVWXf0oBF9V5OTKvKTCv2qi",
+	"CEfewnplMSAQqYlF7nAuv0l5pPUfAkApnAUpk7UrRHwRqZgG3AebvBFPM3PIJIEacSHHdseHLmoCdLDj",
+	"uFPAGCXeF8OcSto8sbGLgxllKTMYf9whqMjEaSLNpR+bsaaEk65EhtKSrfDSXDRgC5akhg/J096Qag6p",
+	"vNZfZMLqOgFX+sYXnSjwSCdSPCQmy3eFsYgEjIaKrHPVnE4Ono1GHTCU1gnV1+sC6b30Yu/qy1qnWPVI",
+	"7533+7feJrEIwxXqr3qk/+Yn/deu9957a/Prm70PPrV5jxcwqHTr+ie9b97c+sNf+m98RQwGxAUWqbjr",
+	"kdtvvN27/vbmn/7W+/WvEhq7oFvVMhk5UzeJOcrKnguk99qbW99+hY0SEbELkJvpkd7VV/u//Wrjxmsb",
+	"N65s/fLzDKFC0NPWJ89vvvFR7+uf927cIJ2oIzs0vGDsUtY6qKend8tMDFSPdCaGzyWjz+ymHbHmqnZE",
+	"yK/TIdS8WqZbB3SK2QobClvFwD8k3Ywi+SfQY4YM13HSIpMXOKqN0/qdoUNhbixooJDHF6Rv9t/9c++D",
+	"X2x+cx2Yokd6X/7d/I2MM7tP+g29vPDAvZLAlrZ9nfhN5q+CrlsQAJsqgF4mKDP9rEDk7kQuleucMf2J",
+	"OmHUbxo5V3LNdiFnJ2ZrXHRkhumW2nBAjMC73LHdIuYNHrmF0vVoIoHTjNMaN6qaL4VQTg1gUHEfvgom",
+	"6XCAiHHOybJ4NiAPRjUwNy9LIMm+lmDciyT9EGNxMXHSXLZazhOx4p2W8W8yDJ9Cqt4zBoFnaG85BBiY",
+	"jxV7fV9/tf+Lq4Q2YsY8cvv5j/TFhL9pKgy7Htm48Zr5BfMgc+4f/R14zfS7cDHXC5kxDGX7buuR0kd+",
+	"ullFdQCgBszVNmAbpoHhg1HYzfGBbfp7qrh4Ere3Epmldo2kFK5FOpQ510jaLOYiKM/Rz+L7w2dv3FKW",
+	"Nnn+rCMULT+gf4LXd3E8Y8MTcvu0o6EJWuQ8KRoVDXNPDEU8rUZiXSJDzNnp3Aa6kTb0RyIVc8CIsWYi",
+	"KpW1pgtjcDYxSGBWn8D0DKI2q0CUi/iBXirHpQBpqxmHmr4TbHI4owHRDypRRJBL66t2iRs1pPytcVI0",
+	"jhvVxXFltETMjmeaHJKlYgaRVy2EbqCwQZK5Fct1qvxmlXV/Aj8Yue6D17ArEA869ojs+E0MHZZErEcV",
+	"9mToVGXSKnP0nNmAgcUbdQDlrsoFyTF37K/0RZuVamAZ3hy2nwmAj8GBFM5x2XYzYOsOwwV7ZJB/hGE2",
+	"evCo3qYF3FQXY0nkgzCsgdjrlgj0CM4LRcOq67zSPVfgjV7EOCGguTSyh6CpjKBESYTWAHiEWkFiYCwt",
+	"/2PfMHDX1gVU0XOpqWZETILlpV0Ss5BRWRCd4DIaFzS/mIvYLNXasNfImFay8/DSJS+kJeQH1a6sR9ZY",
+	"3CWg/pNOG/B5+bPodgUWTaMgNZ5BXLtUGTeuHL7FJHOZ45IoMs2QdOtwe+l3NR2AU658TNlOqEU2LUmP",
+	"1r2iqiliLpMA/W3p3SuFbhcuZWcinTQRH8sIjcXC1Jm6xU92a6BjjZFpRKriawx4T1BgxFCZjEPnw9O0",
+	"xR6JRj7+SbOEMRPX1MsmKGa+z/Xlmb1JVjQ1X5olw0UooQSfZErmBD0CA8Fg+G4b3H1+Jg0X0yxv/+G5",
+	"3tXf9H/9Uv+956eHKG/PdOMcue+timy6ZieSo1DlJnLrchCRT9eJiEkg/E6KtdjgaxZoMYvCqO/RjuoO",
+	"RyON1/P26gRnT0+1YK780aqIZZY/eFXz0XfsWLoo52EtvaaCSAWq8UXApBNaX9NHXhIZ61gPEhfvgIXv",
+	"scWp+cNHrJefoQJ3gOD70iM/FTzCGOiIrYc8wgjoYR7sNjCfQanQNGv9cLyOAk3A63UWlwjagZVImZ6Z",
+	"jHO5Q+GvVjUcUUVtMNPQxJrOKKeBZcP8lKGYwaHGogTfYtRxgjkYKIyMZbdwiGAQjx2kcmr5LDlxTBqY",
+	"OBBgWCyNAb0a/WSSDsvz7fPpR2MDkRL8jqYNxsrM2kv3KJ3uwKAKqeExzEXfp4mdpYlt71/hhu26PIFM",
+	"Yk8FiOz+VdQK8qiS+IFtMXvCKsokllFWoDqV76300R9YLOw635xrzZZoyKKAbt+jGNCuPFOvuxTtrgSn",
+	"vOgosg5+dip9BkafavwRAoYkLL3Dzfr2z3vX314gkqkUKJWRSCjuox7b7qyEXDZZ4La9SdGJXWB255NW",
+	"nKxlrWxej566XiRXXLzqxPoRaNnLnQj+jdUbYgZrhhme7CL66cnWJ89vfP2biReyy2jszNbM0xC85mWA",
+	"U+weZyaTrFt+e8rEeIh4lUcNApPtffnhxjfv9t/6EK2VuufpLHnulfqTHIc9ZVy2VxOrV2GSa6MiaCfb",
+	"ZvcAk4g+OamEPWrZsGG3SDpyPGkCcWXvDLNw+7FNCDYOmpghSU8T9GJK0qRrjDCwkNU5C4NpYgKUYtbg",
+	"UhlUhlZHKnyVa/U/7oSZoguIi2hyvPFnMNkmA/OIFObMhyGxNnICQBNKNJhqohQ/GBaIANaDCLezDs+X",
+	"vuNEiwPmTDeT4BBSKdEU4fRMb3x3rf/c37b+8xf9m6/3Xnpx89NbHqnHjBHFLsI6gm1uTH5NUd9O2Kls",
+	"jwns1MisqILmtSbvzETaeu7Vrc//ONN/7/mtz/+4cfNXt699NfEc6kkFqnwfdR4yItsxo4FsMqYgb3OF",
+	"SkZ4C4qzqZjRFpEsrF/AL1c0O8REzklmiwOxyfUDt+Pvv+59fRWRvOAyNpkpsPl5bDVfrh0F1J4Vhqrk",
+	"9ITjqcaAzZGGAN9x/vuCDkv59CGlyBeRZRdExIjZAnnIox39lVz7hYN0YlaaSMOXXty8+Scy93+u/Osh",
+	"rLQAyLMG7SPqEt3cAWl2BIWNhx4aK9k6hoH5vyPP+uuvbf7pk4mPhWizaMku87j90C9r4scyEXZrrCkj",
+	"hzE9IZfTPbiPRu/rK/03vsWjsUDmSP+t3/ffu7Zx6wt84JF50n/35fxPB8nGjdc2br6Ef+/AdmAiPg2P",
+	"UUUdxPHFy72rr2zc+PPGzZu4RQuYFddgEYtpSCSLJDdm9xzVllwdexOeqde5SwbuX31949t3+r/9qvfi",
+	"C7ef/0j//1sfjeQSFSjFdv5j6fsjusabwCObt363cePK5gffbnz99sZ31zbf+Mh1R8yV7l7f4SIqAEC8",
+	"9mr/je96r97svfQvHnn04ZnzZH7+yKxHjhjs5wlZY8xCqliw5LY+9l74bOu5N7L3n6clhgRlzlj6iniV",
+	"M2l4En4KLLH0Gd6lgwuDOOXcnXZIlb70LmAyWPIn3LzJX7TNSYvykLRYwDutCXdMZkvFDG7Xpxs3/+Ji",
+	"IPAgz0DMTwkDgb93gIFgHoxT2EGOsfnZrc1bv/OS/PbJz2unHVDFlrq+C9WVxzFrdEIak5jREKoIBZSH",
+	"XbLO2GrYJS0RqWbYJT/r0FixOOySJg3rF7QOEnaJ+Q/QzUQbdblYWUgBZrYVOJ2qHCWkGaugYDqi/mea",
+	"BjY6sRDeggQeVhSjDZ5zeL5gqrHKzkqLK2voILQNmRgGccFkKBBRr4c8gl95zCw9XMBdJS0ar14wpdCc",
+	"9g7dayEuqx5WkzeaTCqLyqrFzJiZginDOqpo86iwKZhhzNY4Wwd4yXURB4mDwxh58LFzqG1WkMN0PgWN",
+	"NYCO2IpJXqJ2qbgkpo2jZDbPzYZnMnkeY5FL/ommFvhIQ2jNNAbIl2T39N8U7WpQS8HJcguyIlkwcgPN",
+	"ykgTBwKKqhY2QLW1MTNGs+WxjRNzxcboNS1/4pbQYvy0G+gSiUAeyNb3s9tldi/dLj2gQQiACuGm2NdY",
+	"YHGO2yddeb15hOL0qLqXqlRGl+EpSU4XntidWV9LvAdkdn0R/JymnIMEHWUkj4mXd62I9s7UbY6AMqWX",
+	"6iJGq+sYFOas0SiTVZpsZNaGaf2blpEPcmabrYaMN8/vhg9QymRSVpYJGDFHINmrEmZRW0IDQ7E237ne",
+	"++bN/nvXNt+5Pj14me2dUTRzge6xYRR6foxLJaqjw01if1hWrH1H5mjzuCsYMrOoN7obgpLe7WtfDRsK",
+	"S5sdds60MJixUU7OTjTZ4fKr1UXzRYspgxbdA/KogUkOhZDWroIYltuctHL2v0ROk38mx8h5cpKcIo+S",
+	"h8kJcnyB9P761ubH/0H6b37Su/I12fr8T70bz5H+Wx/23/2d+U//rS9uv/U5uX3l1ta3vyG9D37Z/+wj",
+	"cvvK25tvfER6V1/d/Pu3vZu6gc977/+K9P/z+ubPv5pI9R8hLxekM2LFfxQ4PdL79oX+Zx/1Xny1d/1a",
+	"//c3SMwaFwxHhExHfGjs5CxmgQW03Pjuev+Nr+D9mOmeIdP12xd6V3/Tu/G8aa3dWcm0lnmCbcDzzNdf",
+	"/h3fST19+qt/67/zuWkP77G0yY0bv9q8+Z15aCSr3PDxBfsIZ/QvH9x+44qRnnPJm7AkwPSTNcC/zNTN",
+	"IztgwDpYybyZnQ3+iZNI0nMz7w4MNv0FkUCB+bgiL7NcrqIfB4bgipXKBANboRplcw/9KVKxNno2sMKs",
+	"fat0mPdxzsIAi/i7WDOzil3lq2yAVdvkZzvVEdw6I0DfU+rk5EpKST93sTSWimBFoleZ/NKI8FargwYf",
+	"S21AZX5WbjogrRg5TZ4AJYErA+QPMqX5s50pCQvfLRCIm/CIungCY94xDA788MlbBySKYmkI7w7kYxec",
+	"LozLtyhAWDfKI1hxHUsSlT5GWAip+ByVpcV02hl6nDT4daT+n6r+Xk6Tsjl747T+cltiCkTFoi0kDR1E",
+	"dxoxo2EHukxVylQbGTffkRUWG4eZfrqIXt8qc1x0nqmHWZMb0PB2zCBlDHs4agpO2rpWsMcepAlYfEks",
+	"ZhKzdkh9yO6stjjQzTI3ADUlkz46kFrjglI9Z5ElNbUAvoYZmTRCXsm45JRBmV3KDzW9IbJKX8nkgBQi",
+	"/oDM2FJoRFjIfBWLiPu57IDNN/6z99fXMUdgkO9MHvhcMlbZhCgncQxp1/pIRvo211JHgbGpXl79QtSf",
+	"oeS75JA4Q57RPqHy9TpSICLMNCofAg0Dzuz5iBBoBxOcMAgFiY60O5AOl83exWst7cgUpcmQBleShXV9",
+	"Wk2InW1NH8umviQcISO6ARcQd5bO+r//5dbfXnRCfDSZv6qZd2FU7JBkMpLAcMBTBm/EXtqunnE+PyqB",
+	"C/VY+mby3ShAWl+0WhxuJY+Y4bmxq/RYnVDCJncHVLfS2Ws4dbfX0zT47s3++79I3JuuE1buXFk2OIZl",
+	"DhxxFNp5ykULMsPG4NCltS4dYJxKkhWuLFAqLskBaS4gEnKp5AL8h7hqZnrwcfbJ/zBPcir93JEHHnhg",
+	"fu7wuLR3Va0S3o6mrnk1qNDEVbdsJtAw99I3E57ukrk1GRLMHbDsqcnQfWaMQ4h8A0bUPJ/IU8EYhpoF",
+	"SUnh7cGVBdotfOJUbtM2JrCmbb7wp9vv/SExoQ3xTYdZa65E2tQaDTuO7yqmTEHntrEx67dnZuGM/rO3",
+	"FtMhoXjYJ//tC9aGBHI9CzzjcUfOSlKzUf/dl/tvvkSAsj3Sf/vn/Zf/SGRHtiF/1SNbf/hL/53vNm7p",
+	"H9sslgx+TcxAa2IV7Eyvv6L/TvxxHul/9pH+xaeRz8KQBVh8VAlAme+/++feS59svvG7/psv9d/6kERC",
+	"XegydQFGAdd374NP9bDYxTaEWNQFlP2DCpdYMLWVAwCy00xOCPwTi9JpmdlMB/5tZ4EOCj3+mldLRg7w",
+	"mmbMeheyI9Md4oDcB7BJeXQiqosJbEsG6neozQzYQWkCTdXMxxhvNJ3oYE18MsJxB6YA6UDNaJqk+Ekw",
+	"valUafpcKdUtm19ViPGRyXjAOsUweMLTgU6G45Hin5r1ym+I83Rqzs+C46bobyUyYP5qgbSvz7GoJ2jP",
+	"pcjgrP4EhuMigAJAqvMY2e3HLGARIBcFXAIgX3l48MGLyMUdRQXP+OMAvGACtAvQMh1wQ5FYL5TqkFIg",
+	"QpnRVUkA63NHUJnORIxgiEKdPBI1Qi6bBZh2BdlzxzLF0TCDTr9KVSdmErSa0vswbG5yKZjM4giVN6Xg",
+	"J4U7wbqZXL8qjvHAlLEd8mIN6oJY522FAajKgr7a+i+9vvmXX5EVGlyAo+LhmVmDwl2plQFr0q7yKEji",
+	"CbPXCFaWuwAnEXKvTWsZ13fBtTL+JsldPPYaGb5gkjqgpQoYaTbzuFm4y9h3k4WBu3pSy4ZQQ3HUFrDy",
+	"NWaXcXo8JovdooT6nQywVHr0IFpOJuwCDmjciSSUUIxpBFZPj4goCb+ZJk80ISXEAuC2qZQs0AyfaSGR",
+	"KhuWiZZuewsMMFyTd1TEBoMOWzQYz6LV7kCbgK5blg9m8ppc+fK6ebflFy+xlkjxGriE6okhVaw8QEwS",
+	"PTeaS9BAM6xH1owtm11ULApOUYe+mktaMz6tLpGKhyGUYwyCXHph5ubHRp/gqjluPI/oNyXEJEfSDGkc",
+	"Zr+mm9Gj9Qiz7UrCIz/sFA7VhP+Nq5mUxCOrlFaaNDCkWLhJBaVZyhdOSi6gDhz94vw3qWisqqH1SyXa",
+	"bbeN5zQWpDHOJH08d3+KHcmCMUSoXyGdtpUAkzmX4GY2xCm7kAOw+ymHsESWPR45qs6utxm5PeLZdc2S",
+	"VwH3lCzFzC8vPRYj1mvy1AQLtwp69UTkxoqsopMX45l7tSSyvyhAvwp86ZhqdUsiqvO4tdN1SDevXd+6",
+	"/gHxsXWtJ/+5/8YXvZc+6b/0240br21+/B9GiV4gAQs5+CkBPYcRGmFEbiJVYBsjrDeu0oT40SR1SlH/",
+	"3Wkw0Pw94SYzOAKS0Ox13n/ri9v//npeygJf9YUkPND+YMIEk8IUiSBm/8Y6dZkf7NJnv8mstnmJS317",
+	"6/VgAacDYAAp1dkZnjMlCbbl0t6Du1dELL3V4CamQXCUzGJ21O7fw67KkM6Y+fHXs3uwkwVdWL6eRlyM",
+	"Zd2ZeZVC+c4GYYPfSUkCbRCAa5pGavJ5wAajJHYea9plOs5HFoxL5KzGBQZmBT7Yu3ZqE7lhy98+bg9q",
+	"iQVMDtfO1c0GbPTerS/67/4OKwxkINPNzwGLullGDK/BgKNuqUspGXb1aylgEd+NSwn4/6SXP14e1aLI",
+	"hoaXa8Q9yCxc8zYD5gJW3ewTMho4Aoo1qct2Qc22qNiRFxU78TrGnTsebK1mO0/aS/o0zZhxOxhybk2t",
+	"xzJbMZtOPfv0k1gz++lLc97cQ46K2XnMo6wUMGA9r0pUk2NzFxnlUwTxaLjWYZuxmAQckTVQQKpqmd8B",
+	"mOvRdL9XPrnMSdtTl9yYaA+PHDmEUAZTPpUsi9dmEqkHS77PTj1Ep+pPX3LWei+k3GzhxkHpnPuIQW1N",
+	"4pA2QNZjoVimBugCSRLOk6Qoj9x+90r/05/r32ylugHf21AhO6d4zaUfszaN/G5l82AKpq2FXpxHFHYN",
+	"njYYCkVk6rKBf3BdGMTtNPppyPhXWNpz4tKZ9suKybbnY+qzc2IdZM3yVQBot6B2HQuDIptmWrrKM6Vt",
+	"eUw037UxKLYA8VO1mLUZVSx4qoach+K6GwhzxPUJQ0TD9jDz0iB1mLy5pAp33SLqW1z2iqBnk5XHNF/u",
+	"yV4MwUDb3i9oMs2cjMzftoRYzoYywiBAw9AkPxYVHHaXlAwA4sAm/hnqcHOx5IDuOsPOMoM9ZdUgwgYT",
+	"CoxO/Lq8mZkq0hJSYfwtHKhOyAgNQ7GeB66ZPzzrjcHMSyXrqjIzYtON8NJMrICMXYKibGg7lR0bubVL",
+	"OC47IbHYlpaaaJQxkkSMYTkCe05BxPRqkYjc1aKyyTdVLy28eiC6cIWpdaalt3WRJpiLejbicwDZrK6Y",
+	"I8T7h8tnTtsbHKKhcuG+6OzSciCiDtCoC4VXnA5otJhP0MU6zfThbBp4jLvYlYXZeirNW3yqpq/vp/Do",
+	"Ptm7+a+91197ehoyNp+qjQ9bxs6S+Xhm6VykA5t5PDWUV6D7otqqcLp5NNLVX7AcsNDmJiE8AqwBRlZE",
+	"0PVwQX7WYXEXLuenah55SguITfMnvoD4v+YndxB6x4VSsowJRHDt2xLweh7W07gSi9WCArbPNkevw1KT",
+	"R0yaYG0gHyKxBIBJPbVSRfmNNVVXn23CsXVuLFRC3L5yvRNl2y0MkDxWHg69e0AaeTz5nJjbwwa67aCQ",
+	"Clafan7BsmWLJyjHXhX+f3fqpSc130pUehtZRCRJ0sLgEAnQljGTnRa8BBENbE1gMFMey6UgiwQElRMl",
+	"N6A432pcmHoWZ6oYen9sOdK05DK6PB/uOu/nNMLUrghg/Kp8GW2spVIicymoZVdqx0qw52O80yXKFElB",
+	"wnGc++w5GywFnVZUSRapjNsBC4Q8i4gHWCmFKEE6kulr1VcmtkfUQUm2GaFJurHlk1gxdmHYtGh+LlH3",
+	"yda9HyvOpQXysflC5p14FXfG6TZEwZkRl8kXKRBWkwM2Wm7f7nEpu6Z5qJbhej2VqAsT1SHSDnqYzu/N",
+	"XpnwMtSwp3oh9Lunk7wD8ysAtdj45rvNNz7auPFXw3EhD6D33LvZPID+G1/03nnfsuqjmTg7imUsF4ai",
+	"+lMoiZc+6b/7OxvMnyvMZ6tluWMpU3yHUXH3jzEaqqo+yDS3Mqk+vupofbBcGn7lWuDHcgl6A/lTv/zz",
+	"5i++2Lh5kyDSqUf6n72p/xRxg0am3FTOpgqvQbnq9AXn5E8cG+5ubv5BEtMoEC2ywpX0yMH5yczPB+cr",
+	"mJ9PRCviYqnMo+2XieBuy+1qifRILCVo0yNNNJbbO5bw8WEplsqxQ4b1OK9f1B9wFRY0dXH8tXT+or6Y",
+	"BmhxFVPVQPjB5tM7AMaXzs5LC2Lo3lzkm+zervPAlE72lAGm2zFBqnKC+7dOuZKkLuJp8ggHk3eu0h3U",
+	"fAYzuVZ4aYs5wo7zHkKX6QrwKsGYk7O9YMsH3HmoBRGrGLZpyo9k47J2P3oTSl+zMRkOSZmPSIAnUybV",
+	"kMurkLEIx0pb5/Q7kHbhym8NGQVFRI9gYMmzvlbnwg9UrBk2jUDdQ0HiTpRHmkcTGI8aC1hooYyxK9uZ",
+	"mbiXrzYME0wX3xKG+0QE3KdKxBPUtChIVqvzKEFLdjyORItHtscSesZkQQiRVuQq9AJ2NnfKBJRWN9H/",
+	"+kRCAqIBKMgUty1AGnXQ/lmqmonNLVt+lytTFdjZXifCCDorH0DNjXwhmkEFy5GD64zoZilGLYmEavKo",
+	"oacNzVm8l5RRiM5KOIJLJCW6Jsy3Q+3aERAScZUkAGd3OE9VORK0G5vuxshDULWyC5Vn6uUtaKXzLZPs",
+	"Aqol6wlyLKtexpYHjKu+Zi9YmHcyIeeSStnZRuBjeQQNi5WqbIi7wdFgoWRQbn+anAf43hhNI5WiLLaN",
+	"uYHwGk7kjXHhIAt5OAixHhGJYB1xAlhh/AXYl2es65Q0qWwaRB0OKZyqS/BUEhqKyFjmDQtrYKneFAFE",
+	"t4qyQZV1KsgltYi2aS6pdTCYfcItOmuKP0CFGHwFIV0G0jrTzcxRyHbSUtNIzyPj0gy2gyGSYEgneEyI",
+	"y/j/XXmud+uLzVt/PQoJeR2pyArDVPxKGhnad7mzLtx/Ptf/5PPe1S890on4zzosWVWkrqMYwJwMDGNs",
+	"6hYOK2AINoUJl6bgRcjqiph82Wp5HQNW6MEquiMrZY9DJPHI/BzxmzSmvsLandupDuwEUqXZ6tAg3ssU",
+	"PnXyYsK729c2cVVKAak4sFNS7pcZQpnbYpKA8iwwV/mrb/Ca2k7od24EhdMMJr8VJ7GSJCg0DrlDKIPG",
+	"kYfdcvsaEw7uuI6PTf3wifPkvnPHl8hDD83O3Z9AW4EzQis86TWVQOpZjTS5lh1JI9FqQZZR2t4BSf7p",
+	"HNFSI/FpDFVh4HoDZEsMQ3uq9t+eqqXuZ2kuOUo0LyqYL8qLFe6TbdlxTG8DNhqzAtlNLEVWkxyfiSxw",
+	"7jv/BBITFP11wealYYbgrSt9eeM8i6xGE6+9FWrHm8fS/quzpqI40+zxHHPoCs/HpKhoo+GzStHeSdGY",
+	"LJgG0tuXGcbUlNOfVp129UWEctDibkjjFsTNWJCHdREHhSVcqnUOspGL1gN2MRfHofuX/NlEElQxYxOo",
+	"cMoYQUfbgoz9FwdnPvIya5uZacHu7ZW766Ro7K2t96RonMvUJt22X1nEvMHddiixHk1U9EYIh257kkpF",
+	"aOQ34WLW74A+52mFKApoHJAVKtmRQwNFgFLcI/y2AHDmWTauR02vQMATEO0aoPSw+EeshA8bV82zC5v/",
+	"2ozVLJI7/+cUZPKyHc/6vvV5/9XnSKet5QuP3P7la/3ffrL51zd6H7xGYtaiUc57ia+BgUk/KhXGfcqm",
+	"ILtT6CZNjhsZMgtUPayet1kkTV3fnElzgaw3hUkN4coDG6GnL26TX5HaoMc5N6qdiZKgvDjIA5L4NBIR",
+	"92lIVrpatABNFnRbCB1MCzMO35FVPAbw9+ho1mebLGqEnEYzJupmCq6DmTm3x6C0tKLfPc9dpUqXmkKy",
+	"yKRwED/kGOocEB/xx+wT8KmURYwZdHbjzAccDMbpYIRUM76RaMGnDZ8fmEEnliKRETUrJ23aSKKNrVZC",
+	"pQMPt8gFrUkaIUMmwSJGFgrhNLYUNnAXIplSIUNlpiGEE0qoRGgo7EzpulqTB3giyoEo3dPkIZWdKFP2",
+	"0uVDH8pUGYjEy4bdZYLxzEplpjLYl4vOznSUL1rsx9FqJNajSdD33LryoiRaHq6sGo/6rkB9Mp8A3j+j",
+	"fjNnSwSaXNH63Q6pTW4d+4zDiinIirFHB0fhCBBeH0QeB7e1JFqtx/cTQ+aw0NRmcUG9dXCQKUHaIgyn",
+	"R6A+VxrzOMfthNpjvoXstFzkeZby+Bitmvu4RMMQAejXRcYZLREOLaDdYWa0IpTDrngS8/ZWukQ/N9mR",
+	"NOSrbmHPGdq+zbTIM1HYLemTzefHlfumKCFy+zmEFQa+Trly4jCdidiUXvQAbelgJQFFFcJFEEOtSWUS",
+	"8T+2r+JaM0PJf0ARA9MZ2JbBJU9n4qTlJGq/Aik/RsM61DpfQD/6/3n5A6LIU53Z2YM+UWKYkPVb5bV0",
+	"Jcq+O5hooruB751TjcVKWBlOG8yhhw4/QNr4OQmYojyUDtGhBKSDGUMiKENbBdZRLrXoHjXQ0sa1mCwZ",
+	"kFw+JZHL4mQl6cY1hegVfSsZ7K9qJaysragIh9QxHy3QP+OLqB5yXz3jpQgIiQ4AX5JAMMxJgzxLyCOw",
+	"fkTlzqtIwz+ThMzDudJ3h2bdphkbxzcc5yNpK7NEeluLrh2fuSpQnAYfD2yZFTyNsdQ4QA9Imz9dEBJV",
+	"kOc1NKbkjHRiPj7kSD/NRxhieRAkQs8Gbdh5jThDVryy+jOPLOppJ6Id1dSClL67AxzjCg8CsGOlmKha",
+	"IlRNEVzQP8FmGzhVLhUGwSCtwHEWF0IaNxg0LzvttogVCy6ASHnBzCqmil2AeDhoB2JTtHgJI1qjHGNc",
+	"XEE1gK78cCcKXORwNkFrTlXDKUCSnZnziGQM8ZynVuD7aTwm0z+VIpomUBMC9FlICLM67nRtgGnhHoLe",
+	"X7joFv+5migsUI52VJynUnqkTnkIllZ3WqgpFeUkU6DqovCwsinCSSNeMtKR1g8sbZX19JXM5x2I9/FV",
+	"uRJji74qDb6KX5h0hwIcM+q71ep/sjlrFa6lh/UpAieMr+XK4duozayMWtH812bxKR51XGz89h9+0//4",
+	"Wpoaj31MYhcXCvWsSt8N8jNoxLMzzY7ctcrnKJ8MkBMgxauLnExLaJFfdMeYQkH6VEMo3VHUCusiXoVM",
+	"OhGGK9RfJTRcBzgCUUcp0/g/h/C3HjrilAEandgV6pJgiUrGolSm0L+wi22AnTyKkbyZkJ6BPg+XiFko",
+	"E8cPe2IjrjLxlqUEEkwCMMDMqdP/8Kwj8KdTdOGnOdN6ATBp+ihc2OCVGgytxI0Y2oHxQTMdJEbnboBd",
+	"Vt/AEgBxFqBrD/HsYYPM16RFV9FRAJ6yA5LwoHIwidsBhYSejjPJ2LZk5DxWCbOvcKQmNpOPuB00JUQ+",
+	"D3nqKdotb5g1AOypKwwpfRGKBlZe7mqHCjs5EbU7Kn+skoI/pXEUi+N1M+k7GUkyZ6FusdYKRoBZ/ObM",
+	"Py+ksKCGTPV/Mr8aG2UGlnbo2QV7Ndu/TX0iI7ZnoGftixZpEf6b/Jrai7wadomeOP0PuHHMf5MP0hKN",
+	"mdiT3F8XsDIBiBUX+EC9qZSnpPxv79DtuK2Btp3bO7fRvLCe1jlTdtpUDp4opgyDTN1xrRbaRRneqzkt",
+	"xOhVKA4wWNO4Cug1FtseGtmPGNSaZi1CJdYozyr5IwvJD0Xim9mPWt0BYMvqGSSTwVgORLi+8V3vlWum",
+	"kv8Ln27c/MvGjVub16/dfv6j2299NDz7LOpltQjRNBulYghmmqtS8cOOszri5q3fbdy4svnBtxtfv73x",
+	"3bXNNz5KavJlq6w9mG/+QW9HUDlH0cNJUTUSKA2sGLB6zy+fzUi5BN8bFFgOHx4f/ZqPShiwj4A0PRUJ",
+	"BdW04UWyyrpEsYuDobaH5+arSUfO0Ab36sFdsTMICAgAyoITBU5I+/xkPrM1czj8avW5sNyLA08gKU4L",
+	"l9e0I2eodCZhpjR3ySJFTRrb2JCEww4PUWrpuMWVQhgS2Wm3Q6hthOaLicebjS9xZMENog4X120ZfpKD",
+	"bSu1FinS2+5uUjEmyCBufPnMTpH680vN1fj/HZWpMDQk5+Pf1mxHQIRMBtmzA4gihuDdIJFZeBw3bohv",
+	"YmAT/BCz+tmC4Cn9ednYowzXGWAxAwVVUuySsbjZIxFKEC3LBhGTJ0wGZeIHwArlUA8Kg4AG+OxeRT7m",
+	"ePse630ZYhhGi//y7/2rr2/c/CDlgB65feVK7533t6592P/rH0nMVCeOoLbnl3/vXX1r8/UXCfV91oZX",
+	"DaA8FlHAAqCv9n9xldBGzKCp5z/qvfSi+VHLcWH3gn2WoNIjQCz8dPPlrevXiSnUoZt77erWJ88TDP8w",
+	"g0BkYlttBT4bwi3pvfL+5q1/JVCwEMuU9t55Py1Lmg3eSyYOJI+TBWsrzjEpEYG/wthNXnUyF/iybmv9",
+	"mMEnUSssQ+amaQN2gsPL1YpzK2myE6rz1uhZCaVT0XOp9l7Gd57Fjh4N3GpfzJvdSvQRJ5X6xwQ1Jl0k",
+	"36RdebnJuSlf8ZgZ/SpF/90NM5NXW6cOuXLjxq82b35HRL0e8ohlquXqgWVp0LyBFMhjViqCFOfXcrkM",
+	"1ml3tC/kHJTc2ZZWbCo7jZQJ4aUBQWj0zaWHVVDjY3SxIzy4E9SVwJmMqdaRW69JaOluXoESMz9WGCl9",
+	"+8rbW9/9kpjK5PbyMMPJQTxlapfrZ25WJ1xG9v6/vrbxzbsEzWQi9ogpao2Foxj+sHX9GqGdgMMLm9ev",
+	"wUUVtHiEcTa2JqxNRDMpqIQrycJ6bqD6o8QqJ7DMFHakmTd2oWUYbNE9j064ZwXIoUzVnsoUy0zZmpYT",
+	"wEafqTsC947RrkyyAddFvEqoJP/8z//8z1OnTk0dO+YRKn0EATtK1hlbZVGAFbBsLjKXRltzlZqbmx1Z",
+	"XO7gkSMFiPMyiWgdsBiwXLHpSChNS+tUknZnJeSymXN8jzS4eTUpOnGRow9bHjjUcwV3kAUBGR4uVZ0Y",
+	"lksfheVOlBYPg+oPIobq7cka7+Q6dhlSSRJf89BDuQCbuYdmx5t7oREvIZ8c4IlZvgJCTYq4VcB43n7J",
+	"tgJ099ndLsU2vg5WUoStPAB9QTzC9qqpebWscWbH7F0u7KssHK+jMM6ugF7l7W8jKvhBBCQqGzQD5zEw",
+	"2IkMeLuQi7AzNsHzBtDalM5LYSYgKzsJ1tuOnXDyCGVVJlzHZVf0RuSTQTK6ibo9IB1pe0NbPcpQODIt",
+	"KqlCCubsjZsfbNz6t/6NF3qvvVkCZtoor9KNgiXqKo3xsnruiPqSO2iglKssANkNPGwCEKmyIWY7Ya7M",
+	"d/kIrFUnCpmUxp4B0HCg+Jsf3HnFI4pjnqmn9XCqgdtVTeYxkI8jdzJXnzVXy5pKYhpwb+/kofRlMNMx",
+	"9QrEEyjUQfJlTIdQmIugtPINumcygUXVS21GVcDzh5KkBkg8DA1WBk2JPTYFugKS+zrsOqTLAtetC/h8",
+	"4nSrQQTz7EKkluMx1mF4d5SpOLE8l7MZZ9hWhu5LWJKXs9Zjgk7jzTc+2/rbl9ODAspSxvU0QUphAInB",
+	"WYRQrKWGzmm94wgmWpRQaCOmqzmqK5drcAWiizrhEVI4F1GK1OLSD8rE9OXCG8bFN4RMKRaXvPloux1y",
+	"rKhA8EOCu9n75Tcbt75wwFQNpwhVrUKR1pJwQWn33r3Z//e/eUOhkEMBd7PedmtRSOZ3Yq66pxiV7qDN",
+	"3vWXey981P/1n/u//aaEkWgIpWtggjd/dfvaV5tf/3Yo4MAN4ZUrLDFuGzqSFVWXRlO/rTFd0dLFh4tC",
+	"JDUgkmoPSeeVCj/kKNWxHeM0oL2yFuW0rr21GtlCT46DjAC4hCoV85WOYpYZA67bApkj/bd+33/v2sat",
+	"L/CBR+ZJ/92X8z8dJBs3Xtu4+RL+nTHpzXnz3sGnneVO9RtTazSGoC09jR8P3HdLub9OCwXTCGpP6xk5",
+	"QYQRu9maDKWRUhcMuBYNDkjImlDwGiA0dk0GYOZ6sAiJmnPQWHUdtcrarKDAJogpE0RjVUMy9Zs0ipgb",
+	"lAiTdJxa6Y4htkfCRMePgO0awOlRw1gRVEKQTw7sWasXMAO3zJngQIxIJnOj7/04UjycMDkxAWGw6+7l",
+	"gN9xNezKZ9KzDExrpv9kgZyHNEldqSbpaAUXDOcGbGcNqvaQFdbkUUCodcSLOsGRORBDhN/RRHtaOK6u",
+	"Fz/rXX+7/9tfbnz1H72rX1YHP2T1OgOvqxMbXViQuIFM9rJ4GWOtcGNGh/LuJDLeoCcnXcMB4TnTRX41",
+	"iolgomqHZyJmdtiYl3O5+FrHbPA15gCMMWlVJeO60gSrYVMBIguirQDz/j2oO2vL0FIgSIN02jKKYYWA",
+	"H1SRF52JGElhblR6ckp1eWqS3Jn4kzSvT5aiq0wS3MmjKbJ/pB96uWS8jJWkZPcJGysJe4jbgYqxj0Cx",
+	"Y+BxIV0oAZvlajzifcLQcHFyG1FMw0kw5YBD8e2f91/+oy1r45He1d9sffdvJGYAhZlx1K+JVeaR3uuv",
+	"6D9tlIZH+p99pH/waeSzMB9MAi1iwILCOpTYSibKA2RQ/WXh7d2RWhxcymGKVCo5+jBX2KKrtWlyIikQ",
+	"iolkR03JUH08hQDzD8BoiCjCCAyApactRlYcOBP/D1gaUGwsb9BKEVOW08Sm8YdeT8V+UCxOmASJ4nFU",
+	"GSncnccNBsHwtdcSqcQGlTs1s5FtRlcx/ar8wdu2kJDshC0Hg9nNSbpIOpMBiWB4M4rPVHYHqhZP9UXA",
+	"Aqvq5Jey4+nViwyyXScOMcLv0Z+cOGsV/LmDc7MPzJtaRmkU5wrHhYekUk3QwJYiNV1cwrKA551N1fnx",
+	"lGhfztBUCe3TbEm+Py+3NMVLjynME/CDQfHLpiuaIjYGSwE1lsK7eRdTnrFHIatZVO03D3fLgbiNSKzO",
+	"NZYbzYjdSKklqceR1PRMapnJoopdUGF+V1X+tIb9dvR8rfKI9thDsdgJuFqGN4d1F9HO2loKTQQw4JM8",
+	"WpUVKfwsVU1ER8oWChgmZEyrK0gAwWIb1pgIr+brkGaSeAscEgDnUJDGokLRQPCHPIJhvo9ImK6JL9ZY",
+	"XCAcZZXccSmvBlUah5akFhYuv6aXinYDAxu67EQWXTY4uFo0xYkB7zGzyy5DhIVonCtdnCs4V+i1z9p5",
+	"Smds7HVeI6Sz1R+jspn7dKWrWBEcerlzj8eoNIo5Ju2iiaVMtmVm3F6eAryU5nC0BaSWrZZVhdriBui4",
+	"FVNI/CblUWHFKsS88lURArf1vDqQGIwHLD4gyanls+TEMedxZVEgYsniiqMukFYwAtj1vRMk9HwCDXpA",
+	"lpdG3VhCTyVTwWL0vojqvIGV6CEULvG+WgBuU51eNzddKPXCnemGXXyq9vjiyRPHsLtTjy8tXTj3yOKx",
+	"C0tnTh8/eWLpvP79/1z5D1fL6zGvUgjiCf36+PpHGSnOUoZZ+CyVZWjK7JeXId1kbFnKGFoK98HpyMrG",
+	"Of2N4b4yg0Sk9O8ITjsIgjnysIyw/GaQCSuIKR2pWJDJInacBEuz7qLtcac1PnnK5O9XOoKXC9CWUits",
+	"dsuTHpJB5VekcENzs68YiU/PCeFKTz/7yCkPK4BnLHCMDqCGjmecE+Vo+3HoGNJStgJEojAvLdpywh45",
+	"+8gp8j8Pzz5Els6dhMEmpUK0mmKlgfKjD0XDDUQOj84U47knueEj0r+rFCO0Kdw7kXvtJZuenUUyWSeV",
+	"XXQVCB5Xf6xSAbAiMObHM4WHKtA1QsKlupUW7Z4eG/SCX7lW4HEWB9wFn9N/6/f9z97s//7G7T+/Snwa",
+	"RUJdgFAYD1yMb76EALZQDDtjNbTZaFlTocmSy5sLI3wvazIMzZtbf/hL/53vNm7pRtsslsy22vvgU92x",
+	"qXbtDZXU1mPsMnXBjuzdP/df/rb30ickgcjLWiWzk7K3TGGt7TQXzZopQ4Zv2xFmynAjJl8ykhxGn0vn",
+	"fRxy4P1JMHasd3KEAc6GUaL1TVY1v61Ui27NFcIZckMMIxEfkBiMBjd/JZ+DP1AtqtTwcKnzpaYcCdGW",
+	"CRvk/6YIA4z5UVZPi3wWR5LQBBohrd5kvKVQK5RLAnjblWa2d+Uwi+IODTamZrymBl72tACY1ij46fHB",
+	"VarJouq7dkq03GAFCfQaUBdAulrrJ5wCDB4Eyh/cpwgccJX2p0qJgrWUwY6ZIbw2xLnN756pQTS+vqiL",
+	"wnewKBONGq4wqkcguNo41Yw51SMiDJhUaJAujf2T87M6Ra+BCqg7VpkU4dCr2FpTj0pFqwh8d7pYZkpf",
+	"KJCc8IUfu+Wn7RXk5KkTcgQ68OJOuabPN3NREYNJD51qZxM/OWGtTqPZH768bB3LJR3BJb25zrUd7d3N",
+	"1/QcU4RzTN3MnS51mVQ/K1XzMnGuZeh0gKoHTsFAnczkLGYGnt+wlBsN8oQ8FYxikuZCqQgT203Bwo2A",
+	"IGlXkkisHzWxBkmkmuWIIVUshrTMGMCmV6i/6rDEq2qRZg1W9Qhatuo4hVSRJg1QGlN0lUVJHIW5MDOJ",
+	"ObA7lc7lNu9BMC/YNlw7+gRVfpMFZUC2XGlXIZOk0yZKYIW6dRYzUmfQJIbGxOD4l1wqW6Ez4xBxQQWn",
+	"wPgOUQUqliXlHtdpF4knH24HAmQgiriwOxzmjE0bg+5LivlV+KtxZ2wHptAUMLNL5NxOsDpWRRMIWVHa",
+	"32qBuaOg+r8mClM2CwOEh4rM5VbW7ZcYBISF4m22SL8ZbNHcFYsmgVWepFZpSU8IjGbnK7mOWoDEL3l3",
+	"rAAOZ2+XIFvn+u5Zidyo9nRB9qqAb7mFgNEgENHeLsOEQBO7txLJgPZ4GSaGntnNpcgM6k4sRya3/W5a",
+	"EDusvV2SPS0pfzeURi+3GHcXHx0c2J1gqRO7GndvWQZ8v3u2FI8CHvvdsgo4mr1fgBRy+K5ZhRQpc8+W",
+	"ojpq9e6twWDh8j1diCEg6rthRYYQVPduOaojSO0mo0TYqQT0bc+WYQiu6W5YjqFs5t1ejkym/bJuDyeo",
+	"xCpz+BYXI0B2kpLAC0l8choSBKk4xkRWFzGE68QiBIMjjBeMO4zGYGE2Y2kq1a5dvgwhp3XhLtGYdnFA",
+	"kkCI2AJLBVTRKWnyrdGmO03ABiWt9zzNhfRFq8XVNEGfF4tjEUOaUFrN0iQckvtsocv70WJI9aysY3Wa",
+	"GMHYVMnwRaQoj/RLIZVNzxSU55JIdGGS/zF/nMALbaqatv82lAROUWGoWVZMhdPjNaGGp3g0BeTkDYYk",
+	"ojs5DT2yqJCtjlSkSdeYNf1yRaivJGZt40cYw8xoHHK9SLBWHuJ3ZaPOCSQeQujjUbOUh0mKbchzgQpc",
+	"ksOzB6chVNZnESYTGHzXxTb1m2xqfnq25tU6cWh2Xi7MzKyvr09TeDwt4saM+VbOnDyx9Mjp5Ufgm7RI",
+	"Ze0nNuLPjjENVast1OamZ/F10WYRbfPaQu3g9Oz0QYz9aQKBzwDspf5Xg6kCeCvaYCZ8IBJAZpBVBtAm",
+	"ufVJLMpm9+xeGGRNSBC1XqOkMo4+1rXlpliHNAMEYKYtpiCitsAfkL4yc5JGjQ417oCYybbQ66UnMj87",
+	"m6nyAoeZXVQzTdWCAMfCbO/Ll72CRQDsmEPzDxXxoaT7mXNUsZOm6ORlr3YYhzL6mxO2NGWWFdUWnnza",
+	"q8lOq0XjrlkoNI7rTYFUWFxcqbkIbQDSASBV+rWndUO4v/i/0z5WiDI7nd+CR5nCRA/VxaJJJdbStFdx",
+	"Kes8vBuW8lGG1Cn1hBOoukmW9aclVhXWoOSy/pSuUVy078HqwvAqL2/I19izo1b1JF9jEZNy/JJmwINm",
+	"fmoihdI1HRlZwWiomq6FPqFI3Ink9OizSrspD2zHAuQF/Vlm0sm8pJl4i6mY+yMJ6pR5pRwxtUPKowno",
+	"yAxkeuwumxetI/BsLFpMNVkH8TdIElhdOGVzO03bzSma9xlzi21zxwflvqHZ634Wz57Q0soPl8+cvmsO",
+	"E8iX6UBHrGjMaNAdeXzOMRrwO3p+OMb8YeWOw7MHxy/VjzMFm8edu/UmgxSVrCiIkpkFZiV+J4b6bigq",
+	"j1rOtZlLMatfHikkhTxaRcH2n86BMAyIQJI0WcywfAlbQ7EQYikJxLwr84eWjykPiIgSLnnU3E2Q0wuh",
+	"GVq+FMItOy3lqgVWk6DOUtVcjLpYKrWCvDX+XUgaK/HeYtRdVLstwGXDmLi0S42bfzS9nGCpLfUgdgLE",
+	"7iAX2NERAckAPJWWq2Mbd+UhbZA2lYoEtDs4OCnMWA7t5FiyQcKRILLjN7NLVjSI3WeLCXPYgZmeNgEp",
+	"Po3ICsMzB0Erw5PzaqhyAiWeYyruTkEtLWePaZDI5XLCO4g62CMor/lqn06JaG1uBk0OU5maLG3hAlw4",
+	"1lFdK3HZWgfTZDEMTUKuKTwPoKCBgVpA9N0IzkYoGg0AJkWE3DCE92nQ4lLylZBNk/M5RReAf5JqyF14",
+	"O+jEYCUAqSBnGTkAHZiQ7KdqZ4HwF4jNNH2qhmUdtJQYs5BRaaAqAUFV1EkjpgEjBzGkaQVKU0DXaRpy",
+	"7mxn8pFb02TRLIGxRzQoj0iDKQk4QrgSMfMZb6tpcl4I0qJRN1m1dcoVgNnFjByaf8gjFGLgQtHQ47J1",
+	"va3qD4u0IoKurWTwIDnFHx7m37n6vZWZN6ye4Z1gLHtYBN0SNzi7SFttNH8m9PQkRu/V5mfnj0zNHpya",
+	"nTs/++DC7OzC7OxPsMBuCCPW/5iazf/fHLwgGVScrQ2AMS7UDs4+MDt7cAbefGAYuHZhLpN8WEMhL8X6",
+	"rvl8DcBMMjWMsvC2CdJzrc4Cf4U+9OADRw4fOjg/Nzs7N3/w0OEjDzz4EF3xA4g+N/HbT9b6L33Zu/pl",
+	"7ek8xlet97/f7v3p1ua/39q6/kn/vWsb3/4qWzFkoSbaU3OZX7CuSc0PWbyaBd1dqLVFyCHEM4ESzbcN",
+	"aUlJTvWS6OjNmkv20caG1+zYB+dS9u9EwjPYVq7tnZ6bhy22DHiHO4eiUDWxOgC8uVCbmzt4UNPEVIvG",
+	"MddiRVJlPCEk2ZX4cvLO5adzaH3jkQXN4bqctw2ruIO4XzmZY27HxN8k8V6zE+m6j44hkxy4bc4mosDU",
+	"ou6cORAPLbfMA4K14cuYBUeBa2e5PSDwACtkAVnpptwyMUi7r9BU6hl3YWOeGLw/V0qY7+gxKbj0zHcl",
+	"lIDjIl7hQcCijAw0+ovTQh2HtDX4oIS8siSiesjRRXJorsSYzgtxksaY6XFo7nCZyctOuy1ixYJTLOAU",
+	"sFP3WJyqqGslQsxJ0TC+Dyaz4dQBVRSVOrizg4wcg68XyTEzl1LZ4PLMJQChuDzSoJYFtJhE28nFJJT6",
+	"AqPwS2go2+UWJuLKLaTjgmU1ke/FmbwHiP5RpgBZEkTHYWffAWndgVjkfxuEP5MADTlNDYtkEHEIZFip",
+	"srVl8GrIVNfOyL0p/HDmzS5DkEDiG9Y3LKUm5+6sQRu6q47dtiydsI7fu1NV+aa7R44hpO5EftgBGNYE",
+	"dYsmHvnE4V94CkMat+RIa14Gr7vOQ4Vq7npTtKAf/T2cF5uFnj8qJ7lUi9hH1WNyHDqrdlDwG1vBZLwB",
+	"D4p7lXhxqRNLEe/ypaeXCaARXXb4KOt23aujeS+IYFyzeUthQ2TulTALJfU0KdpU0EQuHdYJyiXDxJmq",
+	"xHwiYK22UCzyuz9i3e3ZKOCoZSwB1tiCKmKdN7AyRg1LSPd/+1X/3Ze3rn/S++bN//r6VazI0v/tV7ev",
+	"fLtx40r/rQ/7b/0en1qw9YWaiNgFyS1mRmoRyQLHpTq9gYQ7DJOCMLJcA9KiqBbYSsrrr+ny77H2msvg",
+	"cpzOJYgggjJhl73a/Oz8eIo+01G+aLEfR+D1qO2rlvuqZY6vAbEnN+zYG3zmEg9GK4oTsS3whyHV7+bV",
+	"N+58gYldP9xjyfT7qr1VoqoZBLCUM1DIf7ynhSYYy0l1OkaDo1mwxIxIuZ7A/eckyeS74Vt4SQ9j2+Ts",
+	"7emVXedQcVhfyr+/0f/dh71P39/87Nbmrd/d/uVrvQ9e27jxSv+VD//r61d7X/5969qHW9c/KX8rZpaj",
+	"1K04u38r7t+K9+qtCMRein8hjkOx7ShxkKKtJzEPIQcLRSMNV/NFJEWseMeWMGZBgaJrOt0LTffuUl1h",
+	"4vu66yS6awZ1BGgvsZ3KUeQNEbfwUhGFOzRcNH02uFTg+dJEnon+0YNZH47NqjuD1IHcdasncaC7R1pJ",
+	"Jw7KWgxDWKm73WB5D9DiMu2SplgndRoDIi1QxzqVFg8RYXPWLS6frcA2mkBj5ovI5yFP8C7KkurRtD6d",
+	"FhGNX81GL8YQThgJU1EQScAVS6I7ZxOGkyBXPmuDGEpbH5dsrEbpL47HonUMwPBKfnBeVHp9mSkVAlnd",
+	"W9fKuTz53DVXy74fEGQx0TF4tD4NQ7i8gHG0KQfNLwMJDrwjoF2yYqDWVoQCDgPhvBXZyAx0t8fMRN93",
+	"x7j0Y9amkc/ZPju599hJun/du0tU3ecnOWkY2QmoXyJiRPKAAUKxjcXFqFbMpoXEAB4wSQJer+dSF9y8",
+	"RAlF95x7nNedbksMWcpEkJY+qBZpYxddrWl5uNLMI415LM8DaaUuksKJpZsPw/JvQxp5BXZ8xsbLlv4i",
+	"gcupwPCrcPtdNgboY3Mej1mBLR8P4T6TvVNC2zoWLVYx9W3uwnhrg7KV/MqbG54oYJfU6O3kPiiap/++",
+	"fwAwQNThrYwQCf55rZ4iLDxHZgsBvVZHPYpceJ1LZpsW69H97ig1sR7pFjwSsfUE1dxLIAwwDcaeHaxn",
+	"EHtJDolHMJYbRFsRB1hRcoDt6xXbZ/v7bP9uYfulxx6XVFHuKvkeS43ew1L9PXB/wBqT9aYgHckCI4QH",
+	"VFFMvtD/2wWW2IkCFpvnkJM04n7xDdhocaY/lPZO3qqMi3I3Uamdxr63ZBv6IRIC1NgX8SrgqkNaeETq",
+	"IvazeaMNsaYHEPmsZDRgyGhwQEKGZzRNlpnCNEfSZVr0gCTJFkAxUS04EIMwdJQo3mIk1MtjdNe4E5FV",
+	"xtpGWAk6DN5xqIfLLCHuOxpYqNfwTL2ulw3z4uamIJcx+WO+9rRJ65OAiZYgoUnRiSEAsffON71Xrt3+",
+	"9z/0Xnm/98LHvV+/0Hvhs42bv9ZN9L76/PbzH/VeenHrlZ/3nvtl/60Pe9df7v/6Xzbf/sXtK29v/u7D",
+	"mlfT26mHkRvDId2tXv/agv6tdGhEdl3vTMRgvvv98Ij98IjddeKZnIAcU4SABjg9BVwxuYVB15hZgcob",
+	"cgYy7rFg83iuaXN9tV6Vy7LX6pmtHhyQTHXLPAs8i50ZfQfRjO8kKwQIP71Sg8na2b8frJVPvs1ocvIO",
+	"BWrhqu5zon1OtAecCI68KcEzPztLDHchLFIxZ4gDipgeQNFadBMRIypTMT1lV+bjYl5lo1p2gFlhvkPK",
+	"q44SSkz4pgGo0RKenkYXLFI8IjPmlMqZgzOySWO2JCKEja0AfIETuIsYIE4JkTBWpCkcX+vduLHxzdWN",
+	"mzd7V/+I4A0b313rP/e3mlfzQyplpvBpDd+q2erKQ7w06KguQhv0X/py89PXNq9f23z9xWwhHkS/wD/P",
+	"Y/4ijDWFrrhUC9kaC2sL87ZgvAWz8GqSRZIrvsZSOVXvDjY0nyDNLoFqaJo5mDSz8c3V3ntX8s1oTl3c",
+	"ygB8xpO1/u9e7934uZaDX/i0/+Yn/deu9174dOPmXxBLY/Pjj3uvPdd/7xribgx0j0uSLK5osyghK8z0",
+	"0T/hKA56tTaLpRbJj1FFawu1BotYTMMMCseZep2DiN7/+63e9ZdxrTf/9JvMK1h9sDY3d+ggJuccmZuf",
+	"nz906CQEeDWS2vW1g4dnNbvXv4aaLy+Z2/JpszbZgfZeeX/z9Rf77358+/mPbr/10cbNX92+9lX/rS9q",
+	"5t1T2GQ7pErv8wXc8vwSI+wFkgoSFa4LxlDXvFqnHVDFlro+ZB8FlIdI/kFM6ypT7Kpk2InjLN4Z/WH/",
+	"yt6/svcs48iQ/YhLe7uX9Bpn6+WuaJtCYrw+BjQcbt30qrbFGAu1inPQyj2nVOjD7nMDXE3bmj0zmBuP",
+	"DPOvwMuGVmBf+djnZN9vTnYM+AIR0Y6zMvN1dbyErNoxTRYjZGXg6F5jcdABn4pkJO5EkdY0UmsyaVJJ",
+	"2lTKoqyTTH2yyeMSJ3ICV45lXE6kup3HcjCeS1zNCk5gKKAbYAni8s5UdvHey9LJFrLb9z5NhDMRBUQy",
+	"GvvNQX7iZB7exLYISSgB3cXA7q6ytkoiU1A2Ip1I8dA8TyysYy0LCKpVlUkcAz1qj5Nm960O+1aHe8/q",
+	"UNkhgMfhTvkns7VN94XzfeF878wMNHeHYkUp4os4Zj64CiNWQSKfuaS5/UgElG1dgGepamIU5h7goIw7",
+	"lQDhbyo2oElkHxZlR0AtcwRZnfpSpBRQKrbhjNI7bCKLkqAmIhUC8hvJD0KhoCPAMEAzUZB6nA5IrL1h",
+	"tU+qmgccwUeoAO3Q4dgXEPcFxH0B8c4JiLP7AuK+gPj9CB2J2DoxlIxV8ogJSGPBjt3TLRqvThkDbAlg",
+	"syi5oQkUZElRzmjUzdh9sWgLIKckBUGHL95TNF41x8taLff84t1nHvs41buu76VY66lnVx8g/RfekKbw",
+	"U04dTF0j2zjg245hHROoeofk5f1ju39s9+YWplnAsPwBHYjg3MYpNVLtFDKDiQ+rB3lpMdNyjyRcQfHA",
+	"fFaPvbPx1TqPAncN7nM4InMSfozjulfU4phR+LHWf/dm//1f9N/46vZ7//u/vn5167lXtz7/Y++lf9n6",
+	"5uMqESTQ2r76sa9+/GOoH4rGKKlkYjBAAYmstELrxn6N1jdRJ0FHFTmBy7JAxePtWAwfFTxqEFGvhzxi",
+	"ZOPGrzZvfoclqIDjBUcR9MFUu8mqUlD+c52rZhDT9Yj0/+WD229cgRmzNReqwTkY6j1pMEw4I7LCrU+e",
+	"77/5ec2rrVO982bxqrDGoZXYZ5P7bPIfgk2ep6ts2IVn2I+IE4ZCuNoWWywfMjwg4h0dxqKnUZcMAdBr",
+	"RrdulVPdBuFKsrBu2azEiuVZXuoZRVYLxsgYvawk7CUXQ0waWbbskboIQ7Fuyq7rRmDdDkgobj4ugPne",
+	"4rWZEOaYqU4c5SKYt/725da1D3svvJB6Hm59MWFY8z7n3ee8/0CcdxE9va74CTxo22O5GEq4DUkUBGiZ",
+	"z+I4kBGmHfgX0OW+SW2fTfxjmNQwsree+JAmOK1NLpWIuyNqo0oF0DNUkRYNNLew8SSSdqVRBpWRVAJn",
+	"jVNDtI+ZrnbzSN6NcfJ23ncPoNj3GfRXk6t0+IE8IsIggWec4KQYspczl8y/LhcemsfNq5BcyFutjrIV",
+	"6YvOhvliV8+Gftf2s4d3VdKlO/7QLOb+CdiZyEPLnIcPAITx4e6WIf6LWqotpPBlFTPakmDZ6xq5MfHM",
+	"Yraa1ErwGlsgVJJjS4vnpxbPkoOER+SHy2dOT508Bl4VKsnS8uOg5MOnEdAbDYkvwk4rQqAMyHMziK7Q",
+	"yUrM6Ko+5HWtTfNIr1TIXHrvIzANQ4mVTxd+fRyj9fbT2cqms1XjLWHwg2H2YoIOhUFivexhNXJfrk1Q",
+	"i9zQtKaOJqMBQ3xIEw83dYzLtpDcFpbJf34agFoMUQN9jeh7P9Mtx5Dw9BikRXsAxzIeWJqR3ttFxJnW",
+	"vMP6lHnUIOuiEwYIuwyIzwZrRxKA//cZBlMB/DL4Lpo8akyT48Y90SWxcF3Rj5vhDARR7gcb7wcb7wcb",
+	"33XBxnBauXLqWqfxyGuJYT0WmmFoTsEVicT6XV9BYN/Yud16BU3mryZxwGkGtC9iQGQbY+pksUJmPClm",
+	"A5ey43KCA/BCtvW9g10oLULeXUaVdLH2sQcmMZL4eWpLaD79uSTiAJJ0xmR/NGert69J2sqdC/hMasZ7",
+	"n3UVIP7S/Zhyhs2SVkcqssKIXmgRc8kCMHRCPE23zabJOVZnMQPBjgd6K+qcxR5W4MWENS3vgXchpD7T",
+	"mifah6jqSKhSivYZsGo2WcymyRN4I7CW9LT2HDNol4bkvuVjUz984vz9AJHAGxEL4AvowVD1Md5gEry7",
+	"XEkSwF/T5CSPVofGlGkYDEQRFhUxGq6Iwq5HpEBVl5KYtZkCAcBg4YuIkYzrYepHrItO5TpA6VNJ2EUu",
+	"FYi3MKOYwQogI8rss+VNEbuosoaDpGIWwFR0tDTEAtwyqLKOUBGwTw6D7wn9e+aU3g3ok7g5tYXagw/R",
+	"FT9g9dm5+YOHDh95oOrfWoUUYcDiH/FITxYlxeTXZRoqFqBstQNdSRZzGtYWAMEchMg5/DUpgaIFzIMg",
+	"YE7FTOpzgKD13TYz4uXc3Nys/b+5gwcPPvjE7NyceUVrt49EEB5gviVtFrfwLjTPf9LUcuenL2x8c3Xr",
+	"b8/VvNqalbEWLtXqsWiZ4U3NHpyanTs/O7sA//8T3YTAZw8MPbtcWp4coqY9xjeA/oOhAex73fad87t6",
+	"VZ+NRRtK1OcYdh3qzMt8Kkvu4nYIrIibOMKekuAiVgUvzvSSQhhnez44gyysNHzx4HG/C7AWc6L/k5f2",
+	"kv+ndhljx+j96V97r7+GTLgDP3z9+40bL4Nsbl8BVt179xO0t9gX0Xqi//fVm/3fvb715d/mele/hKX5",
+	"Ht8yT098z9wRsN6hy2Yf7HL/xtnrGycDdZlhfWNwLsfeQTaKU5YLCEt0S6tNTpNHqN8kUHsRwXqpJCtd",
+	"klchj4LlvxSkL2J73lVXzTiwXt10Hda7zgJ/hT704ANHDh86OD83O3iHVKgnUrAOdygKdp/17bO+uwTn",
+	"dweZ36WY1UdDim3DXHKWqqaWOPckpGe0Hny+aTWH/XCeHQISyyh/uLLVCW8mf0dOfAEvkpj9lEFbJGIs",
+	"kAhkAtdTift1csL27qpbePKb9c5fqvv36f59uqf3acJKTEBi1mAENieb/qFVjyCTCM2VNK6abTA8025F",
+	"jmfdWQuk//bP+y//kciObLMo8Ejv6m+2vvs3EjOpRMw8m+IcszWxysh9XBHZFJ0wgNToJl1jZIWxyHhK",
+	"7vdI7/VX9PtJSuN9lLRZREPVvd8j/c8+0g99GvksnCYnELA/EoTV68xXZIXVhSmCP87FhoxeTpMzUQLt",
+	"uE71kmK5ft5yVU7ExcpwC4wBvFf4NoRUXaoFwu/oRTgtagu13gsf9178rPfXt+Zn549sfvzxHMYy4Yry",
+	"NbaoBuxKD6Z2pWz0UWqa6r/9861rryYxR3MP9t+7BooZlUlED+73BR5dYHEMhdtrbA0mUUNSKX+HFG7K",
+	"/lWyf5X8g/lBkrshd48c2MY90Y55pKbbQb0wpmfkBeERE/BuoPnQcY6nH5zlSTjBNFk85KVR7ibEQP/z",
+	"n85hXAB8GjIaSK2Aalbdpg2WCx3gkR92AhZ4aWBDLEQdIpMJVYr6TRbgxSHCQBIbxQhl9V38nkd3QvE0",
+	"y53ynSRAdYVHFGEYy0R1W0Y/vZ+yeG9oswge3WYx0Ts+dJAnOL8/i6fbUaPw8CYnAXoGXAUS8mg1Cf9D",
+	"5Gt7wDyy3uRoY9byG8h4BQmN6VD+6dzZ04/upoh0SgSdsBRcPG/RBpsxC7Lt49XmvurEE8bQ7T5Faupi",
+	"ficGFyHESg/RmmWtg4RGqCS4aRPQm1y70/S2/Piju8mqkYrkWuMHF1vhPiWNpSTcjtGU1KQ8Gmn+hRd2",
+	"M2hWd3AiqovCFCn9wn68bMGtBaA6VgyEpbLAzJg6lKreB7TYxeIsRcDe5mlhZiUU/qosJImTXKqH8ZWq",
+	"J/2uitWGOexHaU8SpY0U4pGIrTuT1oupauZS1GmtsHikwwl2ZqJr5DQ0vgd0U8SqYJb7/qWd8S8FTF9s",
+	"AS7qOPrKuD/lzCUeFAMgLIYQv85IQnhaq22LMMQIcniElh+8VCEtU0tCHTQEHSWHZg9l6tNkusaUb0It",
+	"ITjkpfM5P211Gj9/8cSxPaDw7DALiD0z732S31mSL3Dm5wk/vdlH39bHMu/d01d2OpH9e3tSCJoM0SRC",
+	"o4ikiBXvtDK01hBruu/IH5VxdR6wB2KpiE/DEATOJO1dDmJNHiUhVZgihMlNMJxhbEsatHhUXOI1k014",
+	"p8vc1xZqbRFyiDfWg0+yz1uyjWZMeHpq+WwNs70h0vis/SRKYotf+Lh3/eXep1dqXq1TmJpdATdyaKXu",
+	"TOHNwQHsO2T2HTJ7VXYzyLIJJ1Mzt2gjpvkLdIJi97bQi+aknVZRKvWj2NPdXLt+yUxg17B+JoPugZW7",
+	"57LBYdT7ksokkkrDHhV7cmWTghl34NgOanpD2hZSziR61m5rWeaONKTt1rBgkvu61c7oVg1DCmVIKoPN",
+	"rvlhibJ5Q3FP2bshI+AaoPVENjbxW1ALOuymv2PH0iUH6wfbo+s7VJCid/U3m7/+ZOuLF7Zefb73zucb",
+	"33y3+cZH90iRnsJzui/G7ouxOy7G6iNOaIY5TMi8IKBvB5mXq3aDWN3nRvvcaJ8bfX+5EUSQGwEqqZlV",
+	"lRkZXrar3GgZ+9hnR/vsaJ8dfW8rp8MZr6rQDdeScNsKtlMIohz3uPtsVI+s3XUute91GQhIuDF1IIBG",
+	"C+s/DJE0j1bExWLkezjSZKVLgg4jAWSyQREUzNaKGAmpVM6whBPQcGWPmv7qnAh3B+39rjopMNUTirX2",
+	"LbqT0D2QIeb5mTqzJmIGBDqATnE4bBz0H+jJi7jYYwNYLFD/pynWiRKQm95qdxQjXGFRwpAFDXBV+yIO",
+	"ZMF5SDraVaJKeikwAacT3qerggjYdImSnFMkGyhaTBUd4wHE3KltYSd7mVBcCtmbWlcB043bF3jC9LmP",
+	"qDz6gCwahF34dp/zTsZ5ud/MEnCLdk3eOz5S3TZEOpbJd/JK1qjNh51jSA9ZJPVODKVpIVwIkyYNzC9t",
+	"MZN1uEIll9aj3mYxF44zZOmC4UG6o6FAK6PysGseplzH2WAhnNUQfOBcAXzgweFnl3cT4bC00WFwF+5M",
+	"mFGOR+xbIfatEHtRn9ZSfi7UCNKjgbPSSlw1L4jMXEpbvDxzyZ7z1JRayow6khM/gdK4BUo34O1caRGm",
+	"KwkQsaNgWRTgQc+fuElMJdUkGIh7t+zuThlot557devzP/Ze+petbz7e+uVnvRs/7717c/Od32xev9b7",
+	"9Mo9Yqnd55X7vHLPa61FAej7WdJLOOU4nhiKxujshpP6hXs6reGkaOxrNpPaUm26AQsI9X0mJQmRICxV",
+	"4a8lVRfXXanV/1BAbS4a+U2huwIrkl42IkakKpycoKznTl5dIuYNrqf4bJNFjZDTaNo81cdqJlFH1lgM",
+	"BWp0h6Nf/sEDD7Jglh459IPFc9Gxw93j53/48Mn5M8cfP7U0/8gTB/955tSDjx0MVv7nD089+qB6QP7k",
+	"f86t1ruPV09d0Ct3Z5SJpOf9a3H/WtybZIUB87fmPAknczGyzM2YVxUAvqMteFRcG3lpfvksUaFoTKUv",
+	"T5PFqCsiBoahdap8BIIyVWmHLOMnRWMp7Wi7wv/4ixWK67ZDA1NRsbyuKYgVCSzAnC2xS/0mm1oSkYpF",
+	"OKblic7u98eDOQaBJKSKSUVSgnL4dA5Up2bFQ5bWuW9T1bxcgqz1VxKLvZlTZLw8+qeWZOEak9Mke+fT",
+	"TsCViIto/REcwV5pubwcnlL2nhO+YmpKQtXzHQHFMYvuEUb9JqF1cHcoSUIWNVQTasKtC7LSVUx+7wDO",
+	"7pl0hpVOFIRgYTLbtYOn7hIUKb5c8dQV3yNHSZPKJpMkEAAnpRiALRgbVCgajQJwqZOiASdibw7fSSjN",
+	"fC+dVFxWjxycx+MIJ3b/otuFi44STeP6jBlSnuC0ASSmnLm0yqPg8tjUtbP67YkoH+p/lSTjc3A7Vk92",
+	"S7TEKZjVD6opWzC3h4GDFULpwNP9qLMdQ7cEPNb01qBRNx8HkyFcxAdMCddYIPYkS/qc7esfOk+6QpTc",
+	"P15i9XKTxszQyb7ldBLLqWxiIc3kqA0H3JUxl9qTnMGdRnupT8OQxcRvCiFNhAcPCFXk/2fv6nrbOK72",
+	"XxnsjROAluTXMF5AvlLlpPWF2iAq6ovASIa7I3LM3Rl2Zlc0axhIirpNXKs2IjVA3Bq1myD9iOs6KNAo",
+	"Umr/GZKyrvoXijln9oPiklpSX2G4V4a13J2d2TnPPOfMmfMoKjwZHJSQNuOHOSFDtKJzQqzw6jATzrYO",
+	"DMrx20SMiwv/v7BwcR7yMEAk07zroYJoqZim0/vw6+79r53rFcdnoYGzYxSHHpJ1Mo5oZcVpRgplK5zu",
+	"3x52/7K79+nuq2fPe4+39/9+z6k4P49kCPbbZOoKbTuLFxYWoOUVLqKQOYv/t2AaCKkPlxYyrGuFUR0p",
+	"gxZOZ3tzb+dl59vHr15s/vfbe53tzc7Ojj0RM1T9M6BKcQqaEDC9V2yFHp+Ghl2/S5sc6uuwRDch2wFM",
+	"1ikcqM5C0LKdLGcTsM6+SRm5LiPXp5H8ohuQxH0gt3YgWTteXw51deLp+x2u03GYmaG8HFwufZbjiXD1",
+	"kZTC8yzJkjLedzMsniiV0ZO7PHgO1bhL2UQvVNMgQhLzt3ZaOjRT8Y5Q3dA22Ypr7I9HIuFK4XHzFtT3",
+	"2+YKHALCgzs853jOEvTkqEZydkp1+CEqaSrVGBmmfV0/m5ypcoUtV9jTXmFh2kMFkCrOrRgHiVREsTBS",
+	"gvBJQFHoFlPFQDGO2/QLbdYUY1zUKqRVlwa+pAIE9NsVEtCGdfawVEBWAS4vn3QJXmZqcQ27Pcx7SwXa",
+	"3rl+TL7XgHN1qd+3upD6VpfAtUoAt7N7Z//TB92Xd1598cH+k2/GwN++T1Tib4m/s4G/MO2PzkFdv7DE",
+	"Z04sbTFllZGGzT48UgjypKEkNF4lIGRG/UGEXTbtTxfAppgF8Z693c3eoz9NSXZ9iVQlUp0yUoGFAwRM",
+	"ClFSrHEVTAxSOaCDT5xaXhePyEQO64HOlzhU4tBs4BDOe3uKwuegPSYV0bSNmV5ck5aSohYrz46PVKgc",
+	"fp7dDJlAUz2T0J4mUuRIlKOu/BvJy00d7MXltCYAvYN9L1GvRL2ZQD2c+EQKQgVhGdsfG9oAMceOyw0n",
+	"YVfwidNGwnDhOL6shzEgrG+8SgQrEWxGTqG5Unl9tG0C+OK6CRHoY/Mhr+ATpzR01fvtx3u7j/Ye/Hpv",
+	"66vO9u86Lx71Np51tjf2nn5RRrJKJCqRKJdLocmn4WyCdSIlpkITu3U5NjgBLfOOsOUJqT2RzwgXZE0q",
+	"l6XVJQPjO7akanBRI575KxUeadWlRpxjIiedA/wkb8qYGW1rZ/FSxjvc/+P7vcfb3X9+0/v9897Gs+79",
+	"z7ovflUc3foHoQS5EuRmKnUykIqRkAcM9vEA2XBXjzbYRMGxgKrGeQuVBTQWRMK9MKFkWDSsAoAm1+D8",
+	"b42GrEXbg4i2QlXD2lF8cOWUYa0EiukGimnylCieBg0Y8c3bxAFlTM+qU02aVGvmTWDDBs2KulEnFNcm",
+	"q9yHIqEuFUKGpMpI1KwzPyd9awVfd2r3+RQLqPCyEe/uzlb3P5v7v9noffJ87x9b3c83ihOaA6NRMpqS",
+	"0cxSCJySOAg0NuyZvvsssDZwhFOHVem140PHMR5TDWVN6zLyPVJll4HIcC85m0zD+jn02uDReJqPuNJj",
+	"WAs1T2Qqft3pQr7ypGJ5UnGck4rl4lQuTtMvFhZjNXDjMFIiPUox/krV4mHdU7R1jBsd1+wjpzVJd/th",
+	"9+6T7v1Pev/+sNzaKGGohKE8GIqNPBMnSL3x0Mb/xokYFFAztDN8xvQMba9LRcOzUzS0M7W4pqGKfDa6",
+	"xvvb8IupLvJuulDWKpp0fnmMej4XuA+rk43YYcJuleLxU1vkfZWFIRc1SONbx1p+sOVLa5QLe7CVEsFa",
+	"ZJ0pzaW4nIkAa0RzFQnSYKxpHs9VXuSAwUw+03pF0DsIfsID3k121XGbfIXehG1e/J9Zt5xFxwyV03+m",
+	"1eltvezefWL3fu981dn5Eh3TvadPOzv3uhsfdLY/6j16Ym4DM1y8sFDcZbXjdDYFddKmS15Y8sKTdU+h",
+	"zkkfuB2iValDGkb6vM+BCvbpRNl41+35W+bq8Kq9S+TaxWXyAx5i2VeyCo8kgLWvrV+YW3h9kUjBSJVb",
+	"sX/q1rMqVhVimGuoCb7LVeGxm9mCbrGaBHGpwKLgGF5lvk+EhBgt6g7CdtNVuwVlWldsXaLlEkoukIBR",
+	"YaEV3On0FQxx7n38+f7W+xXSfXAX/u3966/w76s/f9n7w8vO7mdEKigvLNg61KLUEfMqULw6bk+DlLgG",
+	"ORqg48DIew9/2fsI7jbcvM1CggdPPCKtGkjV9N6YNBGMg54hrAUCdtKNZ4u75uxmk6t2QvIDKWpQhDy3",
+	"0jF+BWAIp1Ps+C0bHi1aGxm4y3gMad0dsyxsOgjLinkG0IyZ5RdbMl9wQsI0IwWL0T5xqgMz7ytVnDEn",
+	"PaL0a6giHY6s+4qFp6lidgdFSMFd6hvsCNCuYkTQpMkFec2VQksV8iiYM9Pj9Vx7+Cm0e4KEHBsYMrlQ",
+	"6GfC6vYnP10KiDLAd4v7kY1I4siP+OLwtdrDQ5wHd9rWuOHJGtFzjlwFEAXcZx7yZyDxPMkfOqcPvJ0B",
+	"SwORDdYML5NWXQJie5IhcrYoKiviTdknYTPQNJwqfC+pSo1zrv2egXEL+VUlWxpK2CQJplzjeuVx17Qg",
+	"c84ymwbexBL0xTj3EWu8n144dBk/EXQuxwwSicg1g4OTWcL3jfCNsLtlJDq2zDbYhFTETZexwwxu/pZi",
+	"ayNYm9+ibY2Zx/F5WvAqFjFhminI2smGFWWc3ePV4uxCczVN7ImNVMhWZdAWgOrEf+CWiCV50kxDdqB5",
+	"FbDWQMIui3mKBsOvysg0ornHclzhn0Gfl/u0UcdnPW+ztSL8ZSk82dgOdMbeOmxFsQM5hSvKauYEN8w4",
+	"JBP5uraj5jbqHwyd4SmF1edAt4mGkWIa8v9tSgck4JnVInU/5ghOJQKJeGvgRw1ZC+bINXOBEiGNqcTy",
+	"P7qBW3QtMJc2NI0mEWeFoE27VIHMSl6Fxh+yMDOXJ1duKDihfyyhyvv3SbFhZtSyBnQYCllSwslyY+Sr",
+	"ddky6zgsQuPHyamoRbRWyBVc5b9ghUXb6mHgT6DZlobCzxb36rJlc8RqdmG1dJPC+p73rYYFnt+UKuaf",
+	"GuDJLI74A40LLTAGu3AbHjyCiv5EvIXJQ6fymYdx3iDyQ24Qe97w2vNQC7rvWzeVef+Q4xSBEStEgrMc",
+	"+B2873ryK1m9wdwJE5iOOicvQyZhQsBKbnxc3BgWWm3MrX9gjVdJYehH4+I8IMYNPWo7HFnCKnxWp9hU",
+	"uUHXKc6DCSaM6eXcdyccgK+X0HcYQxhZfcjQHmANRUaZM7Uivcj6zLM1zk0la4r2x700TnzYtqTxMpA7",
+	"7P0N3HJC2WDCNGWgWDO1HkN9pHxn0ZkHiLaPGUGnc8M/ggZmdDObDGZdGBzgOCVarkG9f6KYlpFyYeLY",
+	"Z9if5DwgFnMCC4cCQ5nb4kSAwduWUiXvmIRzhUKd6e1WXW3w7jd85oZKCu4eDHLG75shXIO3Z705Um0T",
+	"CqKG6d32cw0ZrTrlokI85koPEnriJs3fc+75EaO+8UmERzIXMseRoY/JYxKD087t67f/FwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -1,7 +1,6 @@
 package chaincode
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -62,13 +61,13 @@ func (t *transaction) changeEntries(codes []string, rule func(string, *domain.Ca
 		return nil, err
 	}
 	changes := make([]domain.CatalogChange, len(codes))
-	var found refusals
+	var found domain.Refusals
 	for i, code := range codes {
-		if changes[i], err = rule(code, entries[i], call); err != nil && !found.add(fmt.Sprintf("codes[%d]", i), err) {
+		if changes[i], err = rule(code, entries[i], call); err != nil && !found.Add(fmt.Sprintf("codes[%d]", i), err) {
 			return nil, err
 		}
 	}
-	if err := found.err(); err != nil {
+	if err := found.Err(); err != nil {
 		return nil, err
 	}
 	return t.putBatch(changes)
@@ -78,10 +77,10 @@ func (t *transaction) changeEntries(codes []string, rule func(string, *domain.Ca
 func (t *transaction) putBatch(changes []domain.CatalogChange) (any, error) {
 	result := domain.BatchResult{State: changes[0].Entry.State}
 	var digests []string
+	if err := t.putCatalog(changes...); err != nil {
+		return nil, err
+	}
 	for _, change := range changes {
-		if err := t.putCatalog(change); err != nil {
-			return nil, err
-		}
 		if change.Entry.State != result.State {
 			result.State = ""
 		}
@@ -90,35 +89,4 @@ func (t *transaction) putBatch(changes []domain.CatalogChange) (any, error) {
 	}
 	result.Digest = domain.Digest([]byte(strings.Join(digests, "\n")))
 	return result, nil
-}
-
-// refusals collects why parts of a batch are refused.
-type refusals struct {
-	kind domain.Kind // of the first
-	list []string
-}
-
-// add reports false for an error that is no refusal.
-func (r *refusals) add(at string, err error) bool {
-	var refusal *domain.Error
-	if !errors.As(err, &refusal) {
-		return false
-	}
-	if r.kind == "" {
-		r.kind = refusal.Kind
-	}
-	r.list = append(r.list, at+": "+refusal.Msg)
-	return true
-}
-
-// err is nil when nothing was refused. Its kind is that of the first refusal.
-func (r *refusals) err() error {
-	if len(r.list) == 0 {
-		return nil
-	}
-	list := r.list
-	if more := len(list) - domain.MaxFindings; more > 0 {
-		list = append(list[:domain.MaxFindings:domain.MaxFindings], fmt.Sprintf("%d more findings", more))
-	}
-	return &domain.Error{Kind: r.kind, Msg: strings.Join(list, "; ")}
 }

@@ -1,6 +1,7 @@
 package chaincode_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,7 +15,13 @@ import (
 func BenchmarkTransactions(b *testing.B) {
 	w := founded(b)
 	w.published()
-	w.must("police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(b)})
+	w.issued()
+	certificates := certificateContents(b, 201)
+	w.must("police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: certificates[1:]})
+	unissued := slices.Clone(certificates[1:])
+	for i := range unissued {
+		unissued[i].Ref, unissued[i].CertID, unissued[i].StatusIndex = strings.Repeat("f", 29)+strconv.Itoa(100+i), composed(b, strconv.Itoa(30_000_000+i), "001"), 5000+i
+	}
 	wide := content()
 	wide.Code, wide.Name = "307003/000018", "水情信息宽表"
 	for i := range 98 {
@@ -27,6 +34,9 @@ func BenchmarkTransactions(b *testing.B) {
 		{"register 100 items", "police operator", "catalog:Register", domain.RegisterCatalogArgs{Content: wide}},
 		{"register 1", "police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(1)}},
 		{"register 200", "police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(200)}},
+		{"issue 1", "police operator", "certificate:Issue", domain.IssueArgs{Content: certificates[0]}},
+		{"issue 200", "police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: unissued}},
+		{"decide 200", "police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: refsOf(certificates[1:]), Decision: domain.ApproveCertificate}},
 		{"request", "civil operator", "sharing:Request", request()},
 		{"attest", "civil gateway", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: otherID}},
 	} {

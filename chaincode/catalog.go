@@ -179,16 +179,38 @@ func (t *transaction) registered(contents ...domain.CatalogContent) (known known
 	return known, call, err
 }
 
-// putCatalog writes a change of a catalog entry. All its records are the
-// provider's own: none of them changes without its peer.
-func (t *transaction) putCatalog(change domain.CatalogChange) error {
-	entry, event := change.Entry, change.Event
+// putCatalog writes changes of different catalog entries. All their records are
+// the provider's own: none of them changes without its peer.
+func (t *transaction) putCatalog(changes ...domain.CatalogChange) error {
+	for _, change := range changes {
+		if err := t.putEntry(change); err != nil {
+			return err
+		}
+	}
+	events, err := domain.CatalogEvents(domain.Call{Who: t.who, Tx: t.tx}, changes...)
+	if err != nil {
+		return err
+	}
+	for _, event := range events {
+		own, err := t.endorsedBy(event.Provider)
+		if err != nil {
+			return err
+		}
+		if err := t.create(domain.KindCatalogEvent, domain.CatalogEventID(event.TxID, event.Provider), event, own); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *transaction) putEntry(change domain.CatalogChange) error {
+	entry := change.Entry
 	own, err := t.endorsedBy(entry.Provider)
 	if err != nil {
 		return err
 	}
 	code := entry.Content.Code
-	if event.Seq == 1 {
+	if entry.Seq == 1 {
 		err = t.create(domain.KindCatalogEntry, code, entry, own)
 	} else {
 		err = t.put(domain.KindCatalogEntry, code, entry)
@@ -196,12 +218,13 @@ func (t *transaction) putCatalog(change domain.CatalogChange) error {
 	if err != nil {
 		return err
 	}
-	if err := t.create(domain.KindCatalogEvent, domain.EventID(code, event.Seq), event, own); err != nil {
-		return err
-	}
-	if v := change.Version; v != nil {
+	named := entry.Content.Name
+	for _, v := range change.Versions {
 		if err := t.create(domain.KindCatalogVersion, domain.VersionID(code, v.Version), v, own); err != nil {
 			return err
+		}
+		if v.Version == entry.LastVersion {
+			named = v.Content.Name // of the change that is to be reviewed
 		}
 	}
 	if change.FreedName != "" {
@@ -212,9 +235,5 @@ func (t *transaction) putCatalog(change domain.CatalogChange) error {
 	if change.Name == nil {
 		return nil
 	}
-	content := entry.Content
-	if change.Version != nil {
-		content = change.Version.Content
-	}
-	return t.create(domain.KindCatalogName, domain.CatalogNameID(entry.Provider, content.Name), change.Name, own)
+	return t.create(domain.KindCatalogName, domain.CatalogNameID(entry.Provider, named), change.Name, own)
 }

@@ -17,7 +17,8 @@
 //
 // The channel asks for a majority of the departments. A department's own records
 // change only with its own peer in that majority, a grant only with the
-// provider's or the lead's: see putCatalog, putGrant and keyPolicy.
+// provider's or the lead's: see putCatalog, putGrant, putCertificate and
+// keyPolicy.
 //
 // # Determinism
 //
@@ -92,9 +93,15 @@ var transactions = []transactionInfo{
 	{name: "catalog:Review"},
 	{name: "catalog:ReviewBatch", batch: true},
 	{name: "catalog:Submit"},
+	{name: "certificate:Authorise"},
+	{name: "certificate:Decide"},
+	{name: "certificate:DecideBatch", batch: true},
+	{name: "certificate:EndAuthorisation"},
 	{name: "certificate:Get", reads: true},
+	{name: "certificate:GetAuthorisation", reads: true},
 	{name: "certificate:Issue"},
-	{name: "certificate:Revoke"},
+	{name: "certificate:IssueBatch", batch: true},
+	{name: "certificate:Propose"},
 	{name: "evidence:Attest", reads: true},
 	{name: "governance:GetCalendar", reads: true},
 	{name: "governance:GetRule", reads: true},

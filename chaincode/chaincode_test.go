@@ -61,22 +61,16 @@ func governanceCases() []transactionCase {
 
 func catalogCases() []transactionCase {
 	byCode := always(domain.CodeArgs{Code: code})
-	event := func(n int) string { return fmt.Sprintf("create cate~%s~%d by police+1", code, n) }
-	steps := func(n int) []string { return []string{"put cat~" + code, event(n)} }
+	const event = "create cate~tx~police by police+1"
+	step := []string{"put cat~" + code, event}
 	operators := []string{"civil operator", "bigdata operator", "police reviewer", "police admin"}
 	batch := several(3)
-	batched := func(n int) []string {
-		var list []string
-		for _, c := range batch {
-			if n > 1 {
-				list = append(list, "put cat~"+c.Code, fmt.Sprintf("create cate~%s~%d by police+1", c.Code, n))
-				continue
-			}
-			list = append(list, "create cat~"+c.Code+" by police+1", "create cate~"+c.Code+"~1 by police+1",
-				"create catv~"+c.Code+"~1 by police+1", "create "+nameKey(c.Name)+" by police+1")
-		}
-		return list
+	var registered, batched []string
+	for _, c := range batch {
+		registered = append(registered, "create cat~"+c.Code+" by police+1", "create "+nameKey(c.Name)+" by police+1")
+		batched = append(batched, "put cat~"+c.Code)
 	}
+	registered, batched = append(registered, event), append(batched, event)
 	registerBatch := func(w *world) {
 		w.must("police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: batch})
 	}
@@ -84,47 +78,50 @@ func catalogCases() []transactionCase {
 		{
 			"catalog:Register", nil, always(domain.RegisterCatalogArgs{Content: content()}), "police operator",
 			[]string{"police reviewer", "police auditor", "police admin", "police gateway"},
-			[]string{"create cat~" + code + " by police+1", event(1), "create catv~" + code + "~1 by police+1", "create " + nameKey(content().Name) + " by police+1"},
+			[]string{"create cat~" + code + " by police+1", "create " + nameKey(content().Name) + " by police+1", event},
 			domain.WrongState,
 		},
 		{
 			"catalog:RegisterBatch", nil, always(domain.RegisterBatchArgs{Contents: batch}), "police operator",
 			[]string{"police reviewer", "police auditor", "police admin", "police gateway"},
-			batched(1), domain.WrongState,
+			registered, domain.WrongState,
 		},
-		{"catalog:Submit", (*world).drafted, byCode, "police operator", operators, steps(2), domain.WrongState},
+		{"catalog:Submit", (*world).drafted, byCode, "police operator", operators, step, domain.WrongState},
 		{
 			"catalog:Review", (*world).submitted,
 			always(domain.ReviewCatalogArgs{Code: code, Decision: domain.Return, Opinion: "缺少共享条件"}), "bigdata reviewer",
 			[]string{"police reviewer", "civil reviewer", "police operator", "bigdata operator", "bigdata admin"},
-			steps(2), domain.WrongState,
+			step, domain.WrongState,
 		},
 		{
 			"catalog:ReviewBatch", registerBatch, always(domain.ReviewBatchArgs{Codes: codesOf(batch), Decision: domain.Approve}), "bigdata reviewer",
 			[]string{"police reviewer", "civil reviewer", "police operator", "bigdata operator", "bigdata admin"},
-			batched(2), domain.WrongState,
+			batched, domain.WrongState,
 		},
-		{"catalog:Publish", (*world).approved, byCode, "police operator", operators, steps(3), domain.WrongState},
+		{"catalog:Publish", (*world).approved, byCode, "police operator", operators, step, domain.WrongState},
 		{
 			"catalog:PublishBatch",
 			func(w *world) {
 				registerBatch(w)
 				w.must("bigdata reviewer", "catalog:ReviewBatch", domain.ReviewBatchArgs{Codes: codesOf(batch), Decision: domain.Approve})
 			},
-			always(domain.CodesArgs{Codes: codesOf(batch)}), "police operator", operators, batched(3), domain.WrongState,
+			always(domain.CodesArgs{Codes: codesOf(batch)}), "police operator", operators, batched, domain.WrongState,
 		},
 		{
 			"catalog:Change", (*world).published, always(domain.ChangeCatalogArgs{Content: changed()}), "police operator",
 			[]string{"police reviewer", "police admin"},
-			append(steps(5), "create catv~"+code+"~2 by police+1", "create "+nameKey(changed().Name)+" by police+1"), domain.WrongState,
+			[]string{
+				"put cat~" + code, "create catv~" + code + "~1 by police+1", "create catv~" + code + "~2 by police+1",
+				"create " + nameKey(changed().Name) + " by police+1", event,
+			}, domain.WrongState,
 		},
 		{
 			"catalog:Retire", (*world).published,
-			always(domain.RetireCatalogArgs{Code: code, Way: domain.TakeOffline, Reason: "系统停用"}), "police operator", operators, steps(5), domain.WrongState,
+			always(domain.RetireCatalogArgs{Code: code, Way: domain.TakeOffline, Reason: "系统停用"}), "police operator", operators, step, domain.WrongState,
 		},
 		{
 			"catalog:RequireUpdate", (*world).published, always(domain.RequireUpdateArgs{Code: code, Reason: "职责划转"}), "police operator",
-			[]string{"civil operator", "civil reviewer", "police reviewer", "police admin"}, steps(5), domain.Invalid,
+			[]string{"civil operator", "civil reviewer", "police reviewer", "police admin"}, step, domain.Invalid,
 		},
 		{
 			"catalog:MarkOverdue",
@@ -132,7 +129,7 @@ func catalogCases() []transactionCase {
 				w.submitted()
 				w.overdue()
 			},
-			byCode, "civil gateway", []string{"civil auditor", "bigdata admin"}, steps(2), domain.Invalid,
+			byCode, "civil gateway", []string{"civil auditor", "bigdata admin"}, step, domain.Invalid,
 		},
 		{"catalog:Get", (*world).submitted, byCode, "civil auditor", nil, nil, ""},
 	}
@@ -217,8 +214,6 @@ func sharingCases() []transactionCase {
 func otherCases() []transactionCase {
 	log := func(w *world) any { return domain.RegisterLogArgs{Origin: origin, VerifierKey: w.verifier} }
 	forkID := domain.AlarmID(domain.AlarmFork, "police", "7")
-	issue := func(w *world) any { return domain.IssueArgs{Content: certificateContent(w.TB)} }
-	issued := func(w *world) { w.must("police operator", "certificate:Issue", issue(w)) }
 	return []transactionCase{
 		{
 			"access:RegisterLog", nil, log, "police admin", []string{"police operator", "police gateway"},
@@ -244,21 +239,12 @@ func otherCases() []transactionCase {
 			[]string{"put alarm~" + alarmID, "put alarme~" + alarmID + "~2"}, domain.WrongState,
 		},
 		{"access:GetAlarm", (*world).alarmed, always(domain.IDArgs{ID: alarmID}), "civil auditor", nil, nil, ""},
-		{
-			"certificate:Issue", nil, issue, "police operator", []string{"police reviewer", "police admin"},
-			[]string{"create cert~" + id + " by police+1", "create certid~" + certID + " by police+1", "create certe~" + id + "~1 by police+1"}, domain.Exists,
-		},
-		{
-			"certificate:Revoke", issued, always(revocation()), "police reviewer", []string{"civil reviewer", "bigdata reviewer", "police operator"},
-			[]string{"put cert~" + id, "create certe~" + id + "~2 by police+1"}, domain.WrongState,
-		},
-		{"certificate:Get", issued, always(domain.RefArgs{Ref: id}), "civil gateway", nil, nil, ""},
-		{"evidence:Attest", issued, always(domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: otherID}), "civil gateway", nil, nil, ""},
+		{"evidence:Attest", (*world).issued, always(domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: otherID}), "civil gateway", nil, nil, ""},
 	}
 }
 
 func cases() []transactionCase {
-	return slices.Concat(governanceCases(), catalogCases(), sharingCases(), otherCases())
+	return slices.Concat(governanceCases(), catalogCases(), sharingCases(), certificateCases(), otherCases())
 }
 
 // prepared is a world in which the transaction may run.
@@ -367,7 +353,8 @@ func TestNotFound(t *testing.T) {
 	// Of the transactions that change one record, each names what it misses.
 	creating := []string{
 		"governance:RegisterDepartment", "governance:SetCalendar", "governance:SetRule", "governance:GetCalendar", "governance:GetRule",
-		"catalog:Register", "catalog:RegisterBatch", "access:RegisterLog", "access:Anchor", "access:RaiseAlarm", "certificate:Issue", "evidence:Attest",
+		"catalog:Register", "catalog:RegisterBatch", "access:RegisterLog", "access:Anchor", "access:RaiseAlarm",
+		"certificate:Authorise", "certificate:Issue", "certificate:IssueBatch", "evidence:Attest",
 	}
 	for _, tc := range cases() {
 		if !slices.Contains(creating, tc.name) {
@@ -415,16 +402,16 @@ func TestReturnedEntryIsRegisteredAgain(t *testing.T) {
 
 	// The same name is kept, another one is taken and the old one freed.
 	r := w.must("police operator", "catalog:Register", domain.RegisterCatalogArgs{Content: content(), Draft: true})
-	version := func(seq, n int) []string {
-		return []string{
-			"put cat~" + code, fmt.Sprintf("create cate~%s~%d by police+1", code, seq), fmt.Sprintf("create catv~%s~%d by police+1", code, n),
-		}
-	}
-	if diff := cmp.Diff(version(3, 2), changes(t, r)); diff != "" {
+	// The version that the entry no longer holds is recorded.
+	const event = "create cate~tx~police by police+1"
+	if diff := cmp.Diff([]string{"put cat~" + code, "create catv~" + code + "~1 by police+1", event}, changes(t, r)); diff != "" {
 		t.Error(diff)
 	}
 	r = w.must("police operator", "catalog:Register", domain.RegisterCatalogArgs{Content: changed()})
-	want := append(version(4, 3), "delete "+nameKey(content().Name), "create "+nameKey(changed().Name)+" by police+1")
+	want := []string{
+		"put cat~" + code, "create catv~" + code + "~2 by police+1", "delete " + nameKey(content().Name),
+		"create " + nameKey(changed().Name) + " by police+1", event,
+	}
 	if diff := cmp.Diff(want, changes(t, r)); diff != "" {
 		t.Error(diff)
 	}
@@ -446,7 +433,7 @@ func TestReviewedChangeFreesAName(t *testing.T) {
 			w := founded(t)
 			w.changing()
 			r := w.must("bigdata reviewer", "catalog:Review", domain.ReviewCatalogArgs{Code: code, Decision: tc.decision, Opinion: "已核"})
-			want := []string{"put cat~" + code, "create cate~" + code + "~6 by police+1", "delete " + nameKey(tc.freed)}
+			want := []string{"put cat~" + code, "delete " + nameKey(tc.freed), "create cate~tx~police by police+1"}
 			if diff := cmp.Diff(want, changes(t, r)); diff != "" {
 				t.Errorf("changes (-want +got):\n%s", diff)
 			}
@@ -482,34 +469,6 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("changes (-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestIdentifierIsIssuedOnce(t *testing.T) {
-	w := founded(t)
-	args, again := domain.IssueArgs{Content: certificateContent(t)}, domain.IssueArgs{Content: certificateContent(t)}
-	again.Content.Ref = otherID
-
-	// At the same time: each reads the key that the other writes, so that the
-	// peers let only the first of them commit.
-	first, second := w.run(w.proposal("police operator", "certificate:Issue", args)), w.run(w.proposal("police operator", "certificate:Issue", again))
-	for _, r := range []chaincodetest.Result{first, second} {
-		if !r.OK() || !slices.Contains(r.Reads, "certid~"+certID) || !slices.Contains(changes(t, r), "create certid~"+certID+" by police+1") {
-			t.Errorf("%q reads %q and writes %q, both should have the identifier's key", r.Message, r.Reads, changes(t, r))
-		}
-	}
-	w.ledger.Commit(first)
-
-	w.refused("police operator", "certificate:Issue", again, domain.Exists, certID+" is already issued as "+id)
-	w.must("police reviewer", "certificate:Revoke", revocation())
-	w.refused("police operator", "certificate:Issue", again, domain.Exists, certID+" is already issued as "+id)
-	bound := decode[domain.IssuedID](t, w.ledger.State("certid~"+certID))
-	if bound.CertID != certID || bound.Ref != id || bound.Department != "police" || !domain.DigestHolds(&bound) {
-		t.Errorf("identifier %+v", bound)
-	}
-	s := decode[domain.Statement](t, w.must("civil gateway", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificateID, ID: certID, Nonce: otherID}).Payload)
-	if !s.Found || s.Status != "" || s.Record != string(w.ledger.State("certid~"+certID)) {
-		t.Errorf("statement %+v", s)
 	}
 }
 
@@ -659,12 +618,17 @@ func TestAttest(t *testing.T) {
 			t.Errorf("%s: %+v", kind, s)
 		}
 	}
-	w.must("police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)})
+	w.issued()
 	s := ask(domain.KindCertificate, id)
 	if !s.Found || s.Status != "valid" || s.Record != string(w.ledger.State("cert~"+id)) || s.ValidUntil.Sub(s.AsOf) != domain.StatementLife {
 		t.Errorf("statement %+v", s)
 	}
-	w.must("police reviewer", "certificate:Revoke", revocation())
+	effective := noon.Add(time.Duration(w.proposals) * time.Second)
+	w.must("police operator", "certificate:Propose", proposal(domain.RevokeCertificate, effective))
+	if s := ask(domain.KindCertificate, id); s.Status != "valid" {
+		t.Errorf("a proposal is a statement of %s", s.Status)
+	}
+	w.must("police reviewer", "certificate:Decide", approvalOf(id))
 	if s := ask(domain.KindCertificate, id); s.Status != "revoked" {
 		t.Errorf("statement %+v", s)
 	}
@@ -674,9 +638,9 @@ func TestAttest(t *testing.T) {
 
 	// Status is evaluated at the transaction's time.
 	p := w.proposal("civil gateway", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: otherID})
-	p.Time = noon.Add(-30 * time.Minute)
+	p.Time = effective.Add(-time.Millisecond)
 	if s := decode[domain.Statement](t, w.run(p).Payload); s.Status != "valid" {
-		t.Errorf("half an hour before the revocation: %+v", s)
+		t.Errorf("before the revocation took effect: %+v", s)
 	}
 }
 
@@ -711,7 +675,15 @@ func TestDamagedState(t *testing.T) {
 		{"alarm~" + alarmID, "bigdata reviewer", "access:GetAlarm", domain.IDArgs{ID: alarmID}},
 		{"cert~" + id, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
 		{"certid~" + certID, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
-		{"cert~" + id, "police reviewer", "certificate:Revoke", revocation()},
+		{"certbit~police~17", "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
+		{"issuer~police~" + typeCode, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
+		{"issuer~police~" + typeCode, "police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: certificateContents(t, 2)}},
+		{"issuer~police~" + typeCode, "bigdata admin", "certificate:Authorise", authorisation()},
+		{"dept~police", "bigdata admin", "certificate:Authorise", authorisation()},
+		{"issuer~police~" + typeCode, "civil auditor", "certificate:GetAuthorisation", domain.AuthorisationArgs{Issuer: "police", TypeCode: typeCode}},
+		{"cert~" + id, "police operator", "certificate:Propose", proposal(domain.RevokeCertificate, noon)},
+		{"cert~" + id, "police reviewer", "certificate:Decide", approvalOf(id)},
+		{"cert~" + id, "police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: []string{id}, Decision: domain.ApproveCertificate}},
 		{"cert~" + id, "police operator", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: otherID}},
 		{"dept~zzz", "bigdata admin", "governance:RegisterDepartment", departments[0]},
 		{"dept~police", "police operator", "catalog:Get", domain.CodeArgs{Code: code}},
@@ -779,6 +751,7 @@ func FuzzArguments(f *testing.F) {
 	w.anchored()
 	w.grow(6)
 	w.alarmed()
+	w.issued()
 	for i, tc := range cases() {
 		f.Add(i, canonical(f, tc.arg(w)))
 	}

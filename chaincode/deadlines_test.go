@@ -65,7 +65,7 @@ func TestReadsOnlyWhatItNeeds(t *testing.T) {
 	}
 	for _, tc := range cases() {
 		switch tc.name {
-		case "sharing:Withdraw", "sharing:Close", "sharing:Suspend", "certificate:Issue", "access:RegisterLog", "catalog:MarkOverdue":
+		case "sharing:Withdraw", "sharing:Close", "sharing:Suspend", "certificate:Issue", "certificate:DecideBatch", "access:RegisterLog", "catalog:MarkOverdue":
 			w := tc.prepared(t)
 			if r := w.run(w.proposal(tc.who, tc.name, tc.arg(w))); !r.OK() || timed(r.Reads) {
 				t.Errorf("%s: %q reads %q", tc.name, r.Message, r.Reads)

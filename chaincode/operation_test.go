@@ -143,7 +143,7 @@ func TestReadOnly(t *testing.T) {
 			reads++
 		}
 	}
-	if reads != 8 || chaincode.ReadOnly("catalog:get") || chaincode.ReadOnly("") || chaincode.ReadOnly("zzz") {
+	if reads != 9 || chaincode.ReadOnly("catalog:get") || chaincode.ReadOnly("") || chaincode.ReadOnly("zzz") {
 		t.Errorf("%d reads, or an unknown transaction is one", reads)
 	}
 }

@@ -144,13 +144,28 @@ func changeAgreed[A argument](t *transaction, arg string, id func(A) string, rul
 		var version *domain.CatalogVersion
 		if existing != nil {
 			var err error
-			of := domain.VersionID(existing.Content.CatalogCode, existing.CatalogVersion)
-			if version, err = load[domain.CatalogVersion](t, domain.KindCatalogVersion, of); err != nil {
+			if version, err = t.catalogVersion(existing.Content.CatalogCode, existing.CatalogVersion); err != nil {
 				return domain.SharingChange{}, err
 			}
 		}
 		return rule(existing, version, call, args)
 	})
+}
+
+// catalogVersion reads a version of a catalog entry, which the entry itself holds
+// while it is in force; nil when there is none.
+func (t *transaction) catalogVersion(code string, version int) (*domain.CatalogVersion, error) {
+	id := domain.VersionID(code, version)
+	t.want(domain.KindCatalogVersion, id)
+	entry, err := load[domain.CatalogEntry](t, domain.KindCatalogEntry, code)
+	if err != nil {
+		return nil, err
+	}
+	if entry != nil && entry.Version == version {
+		inForce := entry.InForce()
+		return &inForce, nil
+	}
+	return load[domain.CatalogVersion](t, domain.KindCatalogVersion, id)
 }
 
 // request reads a request, nil when there is none.

@@ -204,7 +204,7 @@ func TestShim(t *testing.T) {
 	}
 	w := founded(t)
 	full := w.proposal("police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(domain.MaxBatch)})
-	if r := compare(w, full); len(r.Writes) != 4*domain.MaxBatch || len(r.Policies) != 4*domain.MaxBatch {
+	if r := compare(w, full); len(r.Writes) != 2*domain.MaxBatch+1 || len(r.Policies) != 2*domain.MaxBatch+1 {
 		t.Errorf("full batch: %q, %d writes", r.Message, len(r.Writes))
 	}
 }

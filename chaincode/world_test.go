@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -222,7 +223,8 @@ func (w *world) refused(who, function string, arg any, kind domain.Kind, msg str
 }
 
 // changes lists what a result writes in the order put: "put cat~x", "create cat~x
-// by police+1" with who must endorse later changes, "delete catn~x".
+// by police+1" with who must endorse later changes, "delete catn~x". The number
+// of the transaction, in keys of catalog events, is "tx".
 func changes(t testing.TB, r chaincodetest.Result) []string {
 	t.Helper()
 	policies := make(map[string]string)
@@ -231,17 +233,20 @@ func changes(t testing.TB, r chaincodetest.Result) []string {
 	}
 	var list []string
 	for _, w := range r.Writes {
+		key := eventKey.ReplaceAllString(w.Key, "cate~tx~")
 		switch by, created := policies[w.Key]; {
 		case w.Delete:
-			list = append(list, "delete "+w.Key)
+			list = append(list, "delete "+key)
 		case created:
-			list = append(list, "create "+w.Key+" by "+by)
+			list = append(list, "create "+key+" by "+by)
 		default:
-			list = append(list, "put "+w.Key)
+			list = append(list, "put "+key)
 		}
 	}
 	return list
 }
+
+var eventKey = regexp.MustCompile(`^cate~[^~]+~`)
 
 // describe spells a policy: "police+1" is police's peer and that of one other,
 // "bigdata+1|police+1" one of two such.
@@ -333,23 +338,6 @@ func request() domain.ShareRequestContent {
 		ServiceItem: "A-1", ShareMode: "platform_table", Period: domain.Period{From: noon, To: noon.AddDate(1, 0, 0)},
 		Quota: domain.Quota{Total: 100, PerDay: 10, PerMinute: 5}, LetterDigest: domain.Digest(nil), SecurityMeasures: "专网访问",
 	}
-}
-
-func certificateContent(t testing.TB) domain.CertificateContent {
-	t.Helper()
-	const typeCode = "11100000MB0143028R001"
-	return domain.CertificateContent{
-		Ref: id, CertID: certID, TypeCode: typeCode, TypeNameZh: "营业执照", TypeNameEn: "Business Licence",
-		IssuerUSCC: departments[1].USCC, HolderKind: domain.HolderOrganisation, HolderRef: domain.HolderCommitment(id, "salted"),
-		IssuedAt: noon.Add(-time.Hour), Validity: domain.Period{From: noon.Add(-time.Hour), To: noon.AddDate(1, 0, 0)},
-		ContentDigest: domain.Digest(nil), CheckCodeHash: domain.CheckCodeHash(id, "2345678ABC"),
-	}
-}
-
-func revocation() domain.RevokeArgs {
-	return domain.RevokeArgs{Ref: id, Act: domain.StatusAct{
-		DocumentNo: "撤决〔2026〕1号", LegalBasis: "行政许可法第六十九条", ReasonCode: "issued_wrongly", EffectiveAt: noon,
-	}}
 }
 
 // What follows brings the sample records to their states, each from the one

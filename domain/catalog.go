@@ -84,22 +84,32 @@ type CatalogContent struct {
 // is what its events make of it; see [ReplayCatalog].
 type CatalogEntry struct {
 	Meta
-	Provider      DepartmentCode `json:"provider"`
-	Reviewer      Side           `json:"reviewer"` // whose reviewers decide: [SideLead], or [SidePeer] for what the lead itself provides
-	Version       int            `json:"version"`  // of Content: 1, 2, …
-	State         CatalogState   `json:"state"`
-	Content       CatalogContent `json:"content"`
-	ContentDigest string         `json:"contentDigest"` // SHA-256 of Content's canonical bytes
-	Seq           int            `json:"seq"`           // number of the last event
-	LastVersion   int            `json:"lastVersion"`   // the highest version recorded
-	Pending       int            `json:"pending"`       // the version under review while a change is pending; 0 otherwise
-	Opinion       string         `json:"opinion"`       // the last reviewer's words; "" before review and for an approval without any
-	Reason        string         `json:"reason"`        // why it must be updated, goes or went offline, or was retired; "" otherwise
-	Review        *Clock         `json:"review"`        // the reviewer's time limit while a review is pending; null otherwise
-	Update        *Clock         `json:"update"`        // the provider's time limit after a change of duties; null otherwise
+	Provider        DepartmentCode `json:"provider"`
+	Reviewer        Side           `json:"reviewer"` // whose reviewers decide: [SideLead], or [SidePeer] for what the lead itself provides
+	Version         int            `json:"version"`  // of Content: 1, 2, …
+	State           CatalogState   `json:"state"`
+	Content         CatalogContent `json:"content"`
+	ContentDigest   string         `json:"contentDigest"`   // SHA-256 of Content's canonical bytes
+	Seq             int            `json:"seq"`             // number of the last event
+	Event           string         `json:"event"`           // the last event: draft submit publish approve return change offline retire require_update mark_overdue
+	LastVersion     int            `json:"lastVersion"`     // the highest version there is
+	RecordedVersion int            `json:"recordedVersion"` // the versions up to this one have a [CatalogVersion]
+	Pending         int            `json:"pending"`         // the version under review while a change is pending; 0 otherwise
+	Opinion         string         `json:"opinion"`         // the last reviewer's words; "" before review and for an approval without any
+	Reason          string         `json:"reason"`          // why it must be updated, goes or went offline, or was retired; "" otherwise
+	Review          *Clock         `json:"review"`          // the reviewer's time limit while a review is pending; null otherwise
+	Update          *Clock         `json:"update"`          // the provider's time limit after a change of duties; null otherwise
 }
 
-// CatalogVersion is one immutable version of a catalog entry's content.
+// InForce is the version that the entry itself holds.
+func (e CatalogEntry) InForce() CatalogVersion {
+	return CatalogVersion{Meta: e.Meta, Provider: e.Provider, Version: e.Version, Content: e.Content, ContentDigest: e.ContentDigest}
+}
+
+// CatalogVersion is one immutable version of a catalog entry's content. It is
+// recorded when the entry itself does not hold it: while it is under review, and
+// from when another one takes its place. Content is by far the largest part of a
+// record, and most entries never have a second version.
 type CatalogVersion struct {
 	Meta
 	Provider      DepartmentCode `json:"provider"`
@@ -108,22 +118,29 @@ type CatalogVersion struct {
 	ContentDigest string         `json:"contentDigest"`
 }
 
-// CatalogEvent is one step of a catalog entry.
+// CatalogEvent is what one transaction did to entries of one provider. Every
+// entry says in txId and seq which event it comes from.
 type CatalogEvent struct {
 	Meta
-	Code        string         `json:"code"`
-	Seq         int            `json:"seq"` // 1, 2, …
-	Event       string         `json:"event"`
-	State       CatalogState   `json:"state"`       // after the event
-	Provider    DepartmentCode `json:"provider"`    // with the first event; "" after it
-	Reviewer    Side           `json:"reviewer"`    // with the first event; "" after it
-	Version     int            `json:"version"`     // in force after the event
-	LastVersion int            `json:"lastVersion"` // after the event
-	Pending     int            `json:"pending"`     // after the event
-	Opinion     string         `json:"opinion"`     // after the event
-	Reason      string         `json:"reason"`      // after the event
-	Review      *Clock         `json:"review"`      // after the event
-	Update      *Clock         `json:"update"`      // after the event
+	Provider DepartmentCode `json:"provider"`
+	Reviewer Side           `json:"reviewer"`
+	Event    string         `json:"event"`
+	Review   *Clock         `json:"review"`  // after the event, of every entry
+	Entries  []CatalogStep  `json:"entries"` // as the transaction names them
+}
+
+// CatalogStep is an entry after an event; see [CatalogEntry] for the fields.
+type CatalogStep struct {
+	Code            string       `json:"code"`
+	Seq             int          `json:"seq"` // 1, 2, …
+	State           CatalogState `json:"state"`
+	Version         int          `json:"version"`
+	LastVersion     int          `json:"lastVersion"`
+	RecordedVersion int          `json:"recordedVersion,omitempty"`
+	Pending         int          `json:"pending,omitempty"`
+	Opinion         string       `json:"opinion,omitempty"`
+	Reason          string       `json:"reason,omitempty"`
+	Update          *Clock       `json:"update,omitempty"`
 }
 
 // CatalogName says that a provider has a resource of this name: names are told
@@ -137,10 +154,9 @@ type CatalogName struct {
 // CatalogChange is what a catalog transaction writes.
 type CatalogChange struct {
 	Entry     CatalogEntry
-	Event     CatalogEvent
-	Version   *CatalogVersion // a new version; nil when there is none
-	Name      *CatalogName    // a name that is taken from now on; nil when there is none
-	FreedName string          // the [CatalogNameID] of a name that is free from now on; "" when there is none
+	Versions  []CatalogVersion // that are recorded from now on
+	Name      *CatalogName     // a name that is taken from now on; nil when there is none
+	FreedName string           // the [CatalogNameID] of a name that is free from now on; "" when there is none
 }
 
 // RegisterCatalogArgs are the argument of catalog:Register. A draft is kept

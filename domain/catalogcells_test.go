@@ -294,11 +294,21 @@ func checkCatalogChange(t *testing.T, name string, before *CatalogEntry, c Catal
 	if before != nil {
 		seq = before.Seq + 1
 	}
-	if c.Event.Event != event || c.Event.Seq != seq || c.Entry.Seq != seq || c.Event.Code != someCode || c.Event.State != c.Entry.State {
-		t.Errorf("%s: event %+v", name, c.Event)
+	events, err := CatalogEvents(callBehind(c.Entry), c)
+	if err != nil || len(events) != 1 || len(events[0].Entries) != 1 {
+		t.Fatalf("%s: events %+v: %v", name, events, err)
 	}
-	if !DigestHolds(&c.Entry) || !DigestHolds(&c.Event) || c.Version != nil && !DigestHolds(c.Version) || c.Name != nil && !DigestHolds(c.Name) {
+	e := events[0]
+	if step := e.Entries[0]; e.Event != event || c.Entry.Event != event || step.Seq != seq || c.Entry.Seq != seq || step.Code != someCode || step.State != c.Entry.State {
+		t.Errorf("%s: event %+v", name, e)
+	}
+	if !DigestHolds(&c.Entry) || !DigestHolds(&e) || c.Name != nil && !DigestHolds(c.Name) {
 		t.Errorf("%s: a digest does not hold", name)
+	}
+	for _, v := range c.Versions {
+		if !DigestHolds(&v) {
+			t.Errorf("%s: the digest of version %d does not hold", name, v.Version)
+		}
 	}
 	pending := strings.HasSuffix(string(c.Entry.State), "_pending")
 	if (c.Entry.Review != nil) != pending {

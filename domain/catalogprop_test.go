@@ -16,7 +16,7 @@ type catalogLedger struct {
 	entries  map[string]CatalogEntry
 	events   map[string][]CatalogEvent
 	versions map[string][]CatalogVersion
-	bytes    map[string]string // of every version, as first written
+	contents map[string]string // digests of every version, as first seen
 	names    map[string]CatalogName
 	now      time.Time
 	reached  map[CatalogState]int // over all cases
@@ -47,6 +47,15 @@ func (l *catalogLedger) step(t *rapid.T) {
 			t.Fatalf("%s: %v is of no kind", way, err)
 		}
 		return
+	}
+	events, err := CatalogEvents(call, changes...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, event := range events {
+		for _, step := range event.Entries {
+			l.events[step.Code] = append(l.events[step.Code], event)
+		}
 	}
 	for _, change := range changes {
 		l.put(t, change)
@@ -113,7 +122,7 @@ func (l *catalogLedger) run(t *rapid.T, existing *CatalogEntry, call Call, way, 
 	case "approve", "return":
 		var pending *CatalogVersion
 		if existing != nil && existing.Pending > 0 {
-			pending = &l.versions[code][existing.Pending-1]
+			pending = recordedVersion(l.versions[code], existing.Pending)
 		}
 		return one(ReviewCatalog(existing, pending, call, ReviewCatalogArgs{code, ReviewDecision(way), "意见"}))
 	case "require":
@@ -142,16 +151,18 @@ func (l *catalogLedger) put(t *rapid.T, change CatalogChange) {
 		t.Fatalf("state %q is not declared", e.State)
 	}
 	l.reached[e.State]++
-	if v := change.Version; v != nil {
-		if v.Version != len(l.versions[code])+1 || v.Version != e.LastVersion {
-			t.Fatalf("version %d after %d of %s", v.Version, len(l.versions[code]), code)
+	for _, v := range change.Versions {
+		if recordedVersion(l.versions[code], v.Version) != nil {
+			t.Fatalf("version %d of %s is recorded twice", v.Version, code)
 		}
-		l.versions[code] = append(l.versions[code], *v)
-		data, _ := Canonical(v)
-		l.bytes[VersionID(code, v.Version)] = string(data)
+		l.versions[code] = append(l.versions[code], v)
+	}
+	for _, v := range append(slices.Clone(change.Versions), e.InForce()) {
+		if l.contents[VersionID(code, v.Version)] == "" {
+			l.contents[VersionID(code, v.Version)] = v.ContentDigest
+		}
 	}
 	l.entries[code] = e
-	l.events[code] = append(l.events[code], change.Event)
 	if change.FreedName != "" {
 		if _, ok := l.names[change.FreedName]; !ok {
 			t.Fatalf("a name is freed that nobody has")
@@ -159,22 +170,14 @@ func (l *catalogLedger) put(t *rapid.T, change CatalogChange) {
 		delete(l.names, change.FreedName)
 	}
 	if change.Name != nil {
-		id := CatalogNameID(e.Provider, change.Version.Content.Name)
+		id := CatalogNameID(e.Provider, l.newest(e).Content.Name)
 		if _, ok := l.names[id]; ok {
 			t.Fatalf("a name is taken twice")
 		}
 		l.names[id] = *change.Name
 	}
-	for _, v := range l.versions[code] {
-		if data, _ := Canonical(v); l.bytes[VersionID(code, v.Version)] != string(data) {
-			t.Fatalf("version %d of %s changed", v.Version, code)
-		}
-	}
-	content, _ := Canonical(e.Content)
-	if in := l.versions[code][e.Version-1]; e.ContentDigest != Digest(content) || in.ContentDigest != e.ContentDigest {
-		t.Fatalf("the entry's content is not that of version %d", e.Version)
-	}
-	again, err := ReplayCatalog(l.events[code], l.versions[code])
+	l.checkVersions(t, e)
+	again, err := ReplayCatalog(code, l.events[code], append(slices.Clone(l.versions[code]), e.InForce()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +199,41 @@ func (l *catalogLedger) put(t *rapid.T, change CatalogChange) {
 	}
 }
 
+// newest is the last version of the entry, which a change that waits has not put
+// into force.
+func (l *catalogLedger) newest(e CatalogEntry) CatalogVersion {
+	if v := recordedVersion(l.versions[e.Content.Code], e.LastVersion); v != nil {
+		return *v
+	}
+	return e.InForce()
+}
+
+// checkVersions checks that every version there ever was is recorded, or is the
+// one that the entry holds, with the content that it first had.
+func (l *catalogLedger) checkVersions(t *rapid.T, e CatalogEntry) {
+	code := e.Content.Code
+	for n := 1; n <= e.LastVersion; n++ {
+		v := recordedVersion(l.versions[code], n)
+		if (v != nil) != (n <= e.RecordedVersion) {
+			t.Fatalf("version %d of %s with %d recorded: %v", n, code, e.RecordedVersion, v)
+		}
+		if n == e.Version {
+			inForce := e.InForce()
+			v = &inForce
+		}
+		if v == nil {
+			t.Fatalf("version %d of %s is nowhere", n, code)
+		}
+		content, _ := Canonical(v.Content)
+		if v.Version != n || v.ContentDigest != Digest(content) || v.ContentDigest != l.contents[VersionID(code, n)] {
+			t.Fatalf("version %d of %s changed", n, code)
+		}
+	}
+	if len(l.versions[code]) != e.RecordedVersion {
+		t.Fatalf("%d versions of %s are recorded, %d by the entry", len(l.versions[code]), code, e.RecordedVersion)
+	}
+}
+
 // checkNames compares the names taken with those that entries and pending
 // changes bear.
 func (l *catalogLedger) checkNames(t *rapid.T) {
@@ -206,7 +244,7 @@ func (l *catalogLedger) checkNames(t *rapid.T) {
 		}
 		want[e.nameID()] = code
 		if e.Pending > 0 {
-			want[CatalogNameID(e.Provider, l.versions[code][e.Pending-1].Content.Name)] = code
+			want[CatalogNameID(e.Provider, l.newest(e).Content.Name)] = code
 		}
 	}
 	got := map[string]string{}
@@ -230,7 +268,7 @@ func TestCatalogProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := catalogLedger{
 			entries: map[string]CatalogEntry{}, events: map[string][]CatalogEvent{}, versions: map[string][]CatalogVersion{},
-			bytes: map[string]string{}, names: map[string]CatalogName{}, now: noon, reached: reached,
+			contents: map[string]string{}, names: map[string]CatalogName{}, now: noon, reached: reached,
 		}
 		for range rapid.IntRange(1, 14).Draw(t, "steps") {
 			l.step(t)

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,7 +73,7 @@ func registerCatalog(f *findings, all []registration, missing []string, call Cal
 	if draft {
 		name = "draft"
 	}
-	events := make([]CatalogEvent, len(all))
+	events := make([]catalogEvent, len(all))
 	if len(f.list) == 0 {
 		for i, r := range all {
 			var err error
@@ -92,9 +93,9 @@ func registerCatalog(f *findings, all []registration, missing []string, call Cal
 	for i, r := range all {
 		event := events[i]
 		if r.existing == nil {
-			event.Provider, event.Reviewer = call.Who.Department, SideLead
+			event.provider, event.reviewer = call.Who.Department, SideLead
 			if call.Dept.Lead {
-				event.Reviewer = SidePeer
+				event.reviewer = SidePeer
 			}
 		}
 		event.LastVersion++
@@ -102,15 +103,20 @@ func registerCatalog(f *findings, all []registration, missing []string, call Cal
 		if err := event.startReview(call); err != nil {
 			return nil, err
 		}
-		version, err := newVersion(call, event.LastVersion, r.content)
+		inForce, err := newVersion(call, event.LastVersion, r.content)
 		if err != nil {
 			return nil, err
 		}
-		change, err := recordCatalog(r.existing, call, event, version)
+		replaced, err := event.keepInForce(r.existing, call)
 		if err != nil {
 			return nil, err
 		}
-		if changes[i], err = change.takeName(r.existing, version, call); err != nil {
+		change, err := recordCatalog(r.existing, call, event, inForce)
+		if err != nil {
+			return nil, err
+		}
+		change.Versions = replaced
+		if changes[i], err = change.takeName(r.existing, r.content, call); err != nil {
 			return nil, err
 		}
 		if r.existing != nil && changes[i].Name != nil {
@@ -171,7 +177,7 @@ func ReviewCatalog(existing *CatalogEntry, pending *CatalogVersion, call Call, a
 	if err != nil {
 		return CatalogChange{}, err
 	}
-	event.Opinion, event.Review = args.Opinion, nil
+	event.Opinion, event.review = args.Opinion, nil
 	switch {
 	case existing.State == CatalogChangePending:
 		return reviewChange(existing, pending, call, event, args.Decision)
@@ -188,7 +194,7 @@ func ReviewCatalog(existing *CatalogEntry, pending *CatalogVersion, call Call, a
 
 // reviewChange ends the review of a change. One of two names becomes free when
 // the change gave the resource another one.
-func reviewChange(existing *CatalogEntry, pending *CatalogVersion, call Call, event CatalogEvent, decision ReviewDecision) (CatalogChange, error) {
+func reviewChange(existing *CatalogEntry, pending *CatalogVersion, call Call, event catalogEvent, decision ReviewDecision) (CatalogChange, error) {
 	if pending == nil || pending.Version != existing.Pending || pending.Content.Code != existing.Content.Code {
 		return CatalogChange{}, refuse(NotFound, "version %d of catalog entry %s is not recorded", existing.Pending, existing.Content.Code)
 	}
@@ -217,7 +223,7 @@ func reviewChange(existing *CatalogEntry, pending *CatalogVersion, call Call, ev
 func ChangeCatalog(existing *CatalogEntry, taken *CatalogName, missing []string, call Call, args ChangeCatalogArgs) (CatalogChange, error) {
 	var f findings
 	args.check(&f)
-	var event CatalogEvent
+	var event catalogEvent
 	if len(f.list) == 0 {
 		var err error
 		if event, err = nextCatalogEvent(existing, call, catalogMove{"catalog:Change", "", "change", args.Content.Code}); err != nil {
@@ -231,15 +237,23 @@ func ChangeCatalog(existing *CatalogEntry, taken *CatalogName, missing []string,
 	}
 	event.LastVersion++
 	event.Pending = event.LastVersion
-	version, err := newVersion(call, event.Pending, args.Content)
+	pending, err := newVersion(call, event.Pending, args.Content)
 	if err != nil {
 		return CatalogChange{}, err
 	}
-	if version.ContentDigest == existing.ContentDigest {
+	if pending.ContentDigest == existing.ContentDigest {
 		f.prefix = ""
 		f.add("content", "does not differ from the version in force")
 		return CatalogChange{}, f.err()
 	}
+	versions, err := event.keepInForce(existing, call)
+	if err != nil {
+		return CatalogChange{}, err
+	}
+	if err := seal(pending, SchemaCatalogVersion, call.Who, call.Tx); err != nil {
+		return CatalogChange{}, err
+	}
+	event.RecordedVersion = pending.Version
 	if err := event.startReview(call); err != nil {
 		return CatalogChange{}, err
 	}
@@ -250,7 +264,8 @@ func ChangeCatalog(existing *CatalogEntry, taken *CatalogName, missing []string,
 	if err != nil {
 		return CatalogChange{}, err
 	}
-	return change.takeName(existing, version, call)
+	change.Versions = append(versions, *pending)
+	return change.takeName(existing, args.Content, call)
 }
 
 // RetireCatalog takes an entry offline after review, or withdraws it.
@@ -315,8 +330,8 @@ func MarkCatalogOverdue(existing *CatalogEntry, call Call, args CodeArgs) (Catal
 	}
 	unmarked := func(c *Clock) bool { return c.Overdue(call.Tx.Time) && c.OverdueAt == nil }
 	switch {
-	case unmarked(event.Review):
-		event.Review, err = event.Review.Mark(call.Tx.Time)
+	case unmarked(event.review):
+		event.review, err = event.review.Mark(call.Tx.Time)
 	case unmarked(event.Update):
 		event.Update, err = event.Update.Mark(call.Tx.Time)
 	default:
@@ -336,9 +351,18 @@ type catalogMove struct {
 	code        string
 }
 
+// catalogEvent is an event of one entry.
+type catalogEvent struct {
+	CatalogStep
+	name     string
+	provider DepartmentCode
+	reviewer Side
+	review   *Clock
+}
+
 // nextCatalogEvent is the event of an entry's next step, as far as the state
 // machine tells: every value that the step does not change is that of before.
-func nextCatalogEvent(existing *CatalogEntry, call Call, step catalogMove) (CatalogEvent, error) {
+func nextCatalogEvent(existing *CatalogEntry, call Call, step catalogMove) (catalogEvent, error) {
 	what := "catalog entry " + step.code
 	to, err := move{
 		who: call.Who, kind: KindCatalogEntry, what: what,
@@ -346,20 +370,27 @@ func nextCatalogEvent(existing *CatalogEntry, call Call, step catalogMove) (Cata
 		acts: func(s Side) bool { return existing.acts(s, step.transaction, call) },
 	}.next()
 	if err != nil {
-		return CatalogEvent{}, err
+		return catalogEvent{}, err
 	}
-	event := CatalogEvent{Code: step.code, Seq: 1, Event: step.name, State: CatalogState(to)}
 	if existing == nil {
-		return event, nil
+		return catalogEvent{CatalogStep: CatalogStep{Code: step.code, Seq: 1, State: CatalogState(to)}, name: step.name}, nil
 	}
 	if err := notBefore(what, existing.Meta, call.Tx); err != nil {
-		return CatalogEvent{}, err
+		return catalogEvent{}, err
 	}
-	event.Seq = existing.Seq + 1
-	event.Version, event.LastVersion, event.Pending = existing.Version, existing.LastVersion, existing.Pending
-	event.Opinion, event.Reason = existing.Opinion, existing.Reason
-	event.Review, event.Update = existing.Review, existing.Update
+	event := catalogEvent{existing.step(), step.name, existing.Provider, existing.Reviewer, existing.Review}
+	event.Seq++
+	event.State = CatalogState(to)
 	return event, nil
+}
+
+// step is the entry as an event left it.
+func (e CatalogEntry) step() CatalogStep {
+	return CatalogStep{
+		Code: e.Content.Code, Seq: e.Seq, State: e.State,
+		Version: e.Version, LastVersion: e.LastVersion, RecordedVersion: e.RecordedVersion, Pending: e.Pending,
+		Opinion: e.Opinion, Reason: e.Reason, Update: e.Update,
+	}
 }
 
 // acts reports whether the caller acts for a side of the entry, which may be nil.
@@ -386,18 +417,18 @@ func (e *CatalogEntry) acts(s Side, transaction string, call Call) bool {
 
 // startReview starts the reviewer's time limit when the event leaves the entry
 // under review: for the decision to come, there is no opinion yet.
-func (e *CatalogEvent) startReview(call Call) (err error) {
+func (e *catalogEvent) startReview(call Call) (err error) {
 	switch e.State {
 	case CatalogRegPending, CatalogPubPending, CatalogChangePending, CatalogOfflinePending:
 		e.Opinion = ""
-		e.Review, err = call.Deadlines.Start(DeadlineCatalogReview, call.Tx.Time)
+		e.review, err = call.Deadlines.Start(DeadlineCatalogReview, call.Tx.Time)
 	case CatalogDraft, CatalogRegistered, CatalogRegRejected, CatalogPubRejected, CatalogPublished, CatalogOffline, CatalogRetired:
 	}
 	return err
 }
 
 // stopUpdate stops the provider's time limit while others have to decide.
-func (e *CatalogEvent) stopUpdate(call Call) (err error) {
+func (e *catalogEvent) stopUpdate(call Call) (err error) {
 	if e.Update != nil {
 		e.Update, err = call.Deadlines.Stop(e.Update, call.Tx.Time)
 	}
@@ -405,7 +436,7 @@ func (e *CatalogEvent) stopUpdate(call Call) (err error) {
 }
 
 // resumeUpdate lets the provider's time limit run on.
-func (e *CatalogEvent) resumeUpdate(call Call) (err error) {
+func (e *catalogEvent) resumeUpdate(call Call) (err error) {
 	if e.Update != nil {
 		e.Update, err = call.Deadlines.Resume(e.Update, call.Tx.Time)
 	}
@@ -415,7 +446,7 @@ func (e *CatalogEvent) resumeUpdate(call Call) (err error) {
 // nameID is the id under which the entry has its name.
 func (e *CatalogEntry) nameID() string { return CatalogNameID(e.Provider, e.Content.Name) }
 
-// newVersion is a version of the caller's content.
+// newVersion is a version of the caller's content, not recorded yet.
 func newVersion(call Call, number int, content CatalogContent) (*CatalogVersion, error) {
 	content.Items = orEmpty(content.Items)
 	content.LegalBasis = orEmpty(content.LegalBasis)
@@ -424,37 +455,45 @@ func newVersion(call Call, number int, content CatalogContent) (*CatalogVersion,
 	if err != nil {
 		return nil, err
 	}
-	v := &CatalogVersion{Provider: call.Who.Department, Version: number, Content: content, ContentDigest: Digest(data)}
-	return v, seal(v, SchemaCatalogVersion, call.Who, call.Tx)
+	return &CatalogVersion{Provider: call.Who.Department, Version: number, Content: content, ContentDigest: Digest(data)}, nil
 }
 
-// takeName adds a new version to the change, and its name unless existing, the
-// entry before, has it already.
-func (c CatalogChange) takeName(existing *CatalogEntry, version *CatalogVersion, call Call) (CatalogChange, error) {
-	c.Version = version
-	if existing != nil && existing.nameID() == CatalogNameID(existing.Provider, version.Content.Name) {
+// keepInForce records the version that existing holds unless it is recorded:
+// another one is about to take its place.
+func (e *catalogEvent) keepInForce(existing *CatalogEntry, call Call) ([]CatalogVersion, error) {
+	if existing == nil || existing.Version <= existing.RecordedVersion {
+		return nil, nil
+	}
+	v := existing.InForce()
+	if err := seal(&v, SchemaCatalogVersion, call.Who, call.Tx); err != nil {
+		return nil, err
+	}
+	e.RecordedVersion = v.Version
+	return []CatalogVersion{v}, nil
+}
+
+// takeName adds the name of new content to the change unless existing, the entry
+// before, has it already.
+func (c CatalogChange) takeName(existing *CatalogEntry, content CatalogContent, call Call) (CatalogChange, error) {
+	if existing != nil && existing.nameID() == CatalogNameID(existing.Provider, content.Name) {
 		return c, nil
 	}
-	c.Name = &CatalogName{Provider: c.Entry.Provider, Code: version.Content.Code}
+	c.Name = &CatalogName{Provider: c.Entry.Provider, Code: content.Code}
 	return c, seal(c.Name, SchemaCatalogName, call.Who, call.Tx)
 }
 
-// recordCatalog seals an event and applies it. inForce is the version that comes
-// into force with it, nil when the one in force stays.
-func recordCatalog(existing *CatalogEntry, call Call, event CatalogEvent, inForce *CatalogVersion) (CatalogChange, error) {
-	if err := seal(&event, SchemaCatalogEvent, call.Who, call.Tx); err != nil {
-		return CatalogChange{}, err
-	}
-	entry, err := applyCatalog(existing, event, inForce)
-	return CatalogChange{Entry: entry, Event: event}, err
+// recordCatalog applies an event. inForce is the version that comes into force
+// with it, nil when the one in force stays.
+func recordCatalog(existing *CatalogEntry, call Call, event catalogEvent, inForce *CatalogVersion) (CatalogChange, error) {
+	entry, err := applyCatalog(existing, event, inForce, call.Who, call.Tx)
+	return CatalogChange{Entry: entry}, err
 }
 
 // applyCatalog is the entry after an event: the one place where entries are made.
 // before is nil for the first event.
-func applyCatalog(before *CatalogEntry, event CatalogEvent, inForce *CatalogVersion) (CatalogEntry, error) {
-	e := CatalogEntry{Provider: event.Provider, Reviewer: event.Reviewer}
+func applyCatalog(before *CatalogEntry, event catalogEvent, inForce *CatalogVersion, who Caller, tx Tx) (CatalogEntry, error) {
+	e := CatalogEntry{Provider: event.provider, Reviewer: event.reviewer, Event: event.name}
 	if before != nil {
-		e.Provider, e.Reviewer = before.Provider, before.Reviewer
 		e.Content, e.ContentDigest = before.Content, before.ContentDigest
 	}
 	if before == nil || before.Version != event.Version {
@@ -463,31 +502,58 @@ func applyCatalog(before *CatalogEntry, event CatalogEvent, inForce *CatalogVers
 		}
 		e.Content, e.ContentDigest = inForce.Content, inForce.ContentDigest
 	}
-	e.Version, e.LastVersion, e.Pending = event.Version, event.LastVersion, event.Pending
+	e.Version, e.LastVersion, e.RecordedVersion, e.Pending = event.Version, event.LastVersion, event.RecordedVersion, event.Pending
 	e.State, e.Seq = event.State, event.Seq
 	e.Opinion, e.Reason = event.Opinion, event.Reason
-	e.Review, e.Update = event.Review, event.Update
-	who := Caller{Department: event.Department, Role: event.Role}
-	return e, seal(&e, SchemaCatalogEntry, who, Tx{ID: event.TxID, Time: event.TxTime})
+	e.Review, e.Update = event.review, event.Update
+	return e, seal(&e, SchemaCatalogEntry, who, tx)
 }
 
-// ReplayCatalog computes an entry from its events, in order, and its versions.
-func ReplayCatalog(events []CatalogEvent, versions []CatalogVersion) (CatalogEntry, error) {
+// CatalogEvents are the events that the changes of one transaction make up, one
+// for each provider, in the order in which the changes name them.
+func CatalogEvents(call Call, changes ...CatalogChange) ([]CatalogEvent, error) {
+	var events []CatalogEvent
+	for _, change := range changes {
+		e := change.Entry
+		at := slices.IndexFunc(events, func(known CatalogEvent) bool { return known.Provider == e.Provider })
+		if at < 0 {
+			at = len(events)
+			events = append(events, CatalogEvent{Provider: e.Provider, Reviewer: e.Reviewer, Event: e.Event, Review: e.Review})
+		}
+		if known := events[at]; known.Event != e.Event || !reflect.DeepEqual(known.Review, e.Review) {
+			return nil, fmt.Errorf("internal: %s and %s do not have one event", known.Entries[0].Code, e.Content.Code)
+		}
+		events[at].Entries = append(events[at].Entries, e.step())
+	}
+	for i := range events {
+		if err := seal(&events[i], SchemaCatalogEvent, call.Who, call.Tx); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
+// ReplayCatalog computes an entry from the events that name it, in order, and its
+// versions.
+func ReplayCatalog(code string, events []CatalogEvent, versions []CatalogVersion) (CatalogEntry, error) {
 	if len(events) == 0 {
 		return CatalogEntry{}, refuse(Invalid, "events: required")
 	}
 	var entry *CatalogEntry
 	for i, event := range events {
-		if event.Seq != i+1 || event.Code != events[0].Code {
-			return CatalogEntry{}, refuse(Invalid, "events[%d]: not event %d of catalog entry %s", i, i+1, events[0].Code)
+		at := slices.IndexFunc(event.Entries, func(s CatalogStep) bool { return s.Code == code && s.Seq == i+1 })
+		if at < 0 {
+			return CatalogEntry{}, refuse(Invalid, "events[%d]: not event %d of catalog entry %s", i, i+1, code)
 		}
+		step := event.Entries[at]
 		var inForce *CatalogVersion
-		if at := slices.IndexFunc(versions, func(v CatalogVersion) bool { return v.Version == event.Version }); at >= 0 {
+		if at := slices.IndexFunc(versions, func(v CatalogVersion) bool { return v.Version == step.Version }); at >= 0 {
 			inForce = &versions[at]
 		}
-		after, err := applyCatalog(entry, event, inForce)
+		after, err := applyCatalog(entry, catalogEvent{step, event.Event, event.Provider, event.Reviewer, event.Review}, inForce,
+			Caller{Department: event.Department, Role: event.Role}, Tx{ID: event.TxID, Time: event.TxTime})
 		if err != nil {
-			return CatalogEntry{}, fmt.Errorf("event %d: %w", event.Seq, err)
+			return CatalogEntry{}, fmt.Errorf("event %d: %w", step.Seq, err)
 		}
 		entry = &after
 	}

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,11 +26,13 @@ func (l *catalogLife) do(c CatalogChange, err error) CatalogChange {
 		l.t.Fatal(err)
 	}
 	l.entry, l.last = &c.Entry, c
-	l.events = append(l.events, c.Event)
-	if c.Version != nil {
-		l.versions = append(l.versions, *c.Version)
+	events, err := CatalogEvents(callBehind(c.Entry), c)
+	if err != nil || len(events) != 1 {
+		l.t.Fatalf("%d events: %v", len(events), err)
 	}
-	again, err := ReplayCatalog(l.events, l.versions)
+	l.events = append(l.events, events...)
+	l.versions = append(l.versions, c.Versions...)
+	again, err := ReplayCatalog(c.Entry.Content.Code, l.events, append(l.versions[:len(l.versions):len(l.versions)], c.Entry.InForce()))
 	if diff := cmp.Diff(c.Entry, again); diff != "" || err != nil {
 		l.t.Fatalf("replay: %v (-stored +replayed):\n%s", err, diff)
 	}
@@ -37,10 +40,20 @@ func (l *catalogLife) do(c CatalogChange, err error) CatalogChange {
 }
 
 func (l *catalogLife) pending() *CatalogVersion {
-	if l.entry.Pending == 0 {
-		return nil
+	return recordedVersion(l.versions, l.entry.Pending)
+}
+
+// recordedVersion is version n of versions, nil if it is not among them.
+func recordedVersion(versions []CatalogVersion, n int) *CatalogVersion {
+	if at := slices.IndexFunc(versions, func(v CatalogVersion) bool { return v.Version == n }); at >= 0 {
+		return &versions[at]
 	}
-	return &l.versions[l.entry.Pending-1]
+	return nil
+}
+
+// callBehind is who wrote an entry, and when.
+func callBehind(e CatalogEntry) Call {
+	return Call{Who: Caller{Department: e.Department, Role: e.Role}, Tx: Tx{ID: e.TxID, Time: e.TxTime}}
 }
 
 // published is the life of an entry until it is published, at noon.
@@ -77,7 +90,7 @@ func TestCatalogDraftAndRegistration(t *testing.T) {
 		t.Errorf("a name that differs by a space is taken anew: %+v", c)
 	}
 	c = l.do(SubmitCatalog(l.entry, operator, CodeArgs{someCode}))
-	if c.Entry.State != CatalogRegPending || c.Version != nil || c.Entry.Review == nil || c.Entry.Review.Event != DeadlineCatalogReview {
+	if c.Entry.State != CatalogRegPending || c.Versions != nil || c.Entry.Review == nil || c.Entry.Review.Event != DeadlineCatalogReview {
 		t.Errorf("submitted %+v", c.Entry)
 	}
 	reviewer := callOf(leadDept, RoleReviewer, day(1))
@@ -91,7 +104,8 @@ func TestCatalogDraftAndRegistration(t *testing.T) {
 	if c.Entry.State != CatalogRegPending || c.Entry.Version != 3 || c.Entry.Opinion != "" || c.Name == nil || c.FreedName != CatalogNameID("police", someContent().Name) {
 		t.Errorf("registered again %+v", c)
 	}
-	if len(l.versions) != 3 || !DigestHolds(&l.versions[0]) {
+	// The two drafts are kept; the third version is the entry's own.
+	if len(l.versions) != 2 || !DigestHolds(&l.versions[0]) || c.Entry.RecordedVersion != 2 {
 		t.Errorf("%d versions", len(l.versions))
 	}
 	_, err := ReviewCatalog(l.entry, nil, callOf(leadDept, RoleReviewer, day(1)), ReviewCatalogArgs{someCode, Approve, ""})
@@ -132,7 +146,7 @@ func TestRegisterCatalogBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, c := range changes {
-		if c.Entry.Content.Code != contents[i].Code || c.Entry.State != CatalogRegPending || c.Entry.Reviewer != SidePeer || c.Version == nil || c.Name == nil {
+		if c.Entry.Content.Code != contents[i].Code || c.Entry.State != CatalogRegPending || c.Entry.Reviewer != SidePeer || c.Versions != nil || c.Entry.RecordedVersion != 0 || c.Name == nil {
 			t.Errorf("entry %d: %+v", i, c)
 		}
 	}
@@ -180,7 +194,7 @@ func TestCatalogChange(t *testing.T) {
 
 	c := l.do(ChangeCatalog(l.entry, nil, nil, operator(day(2)), ChangeCatalogArgs{renamed}))
 	if c.Entry.State != CatalogChangePending || c.Entry.Version != 1 || c.Entry.Pending != 2 || c.Entry.Content.Name != someContent().Name ||
-		c.Version.Content.Name != renamed.Name || c.Name == nil || c.FreedName != "" || c.Entry.Update.StoppedAt == nil {
+		l.pending().Content.Name != renamed.Name || c.Name == nil || c.FreedName != "" || c.Entry.Update.StoppedAt == nil {
 		t.Errorf("change %+v", c)
 	}
 	_, err = ReviewCatalog(l.entry, nil, reviewer(day(3)), ReviewCatalogArgs{someCode, Approve, ""})
@@ -193,7 +207,7 @@ func TestCatalogChange(t *testing.T) {
 	l.do(ChangeCatalog(l.entry, nil, nil, operator(day(4)), ChangeCatalogArgs{renamed}))
 	c = l.do(ReviewCatalog(l.entry, l.pending(), reviewer(day(5)), ReviewCatalogArgs{someCode, Approve, ""}))
 	if c.Entry.State != CatalogPublished || c.Entry.Version != 3 || c.Entry.LastVersion != 3 || c.FreedName != oldName || c.Entry.Update != nil ||
-		c.Entry.Reason != "" || c.Entry.Content.Name != renamed.Name || c.Version != nil || c.Name != nil {
+		c.Entry.Reason != "" || c.Entry.Content.Name != renamed.Name || c.Versions != nil || c.Name != nil {
 		t.Errorf("approved %+v", c)
 	}
 }
@@ -239,7 +253,7 @@ func TestMarkCatalogOverdue(t *testing.T) {
 	_, err := MarkCatalogOverdue(l.entry, anybody(before), CodeArgs{someCode})
 	wantKind(t, err, Invalid, nothing)
 	c := l.do(MarkCatalogOverdue(l.entry, anybody(at), CodeArgs{someCode}))
-	if c.Entry.Review.OverdueAt == nil || !c.Entry.Review.OverdueAt.Equal(due) || c.Event.Review.OverdueAt == nil || c.Entry.Department != "civil" {
+	if c.Entry.Review.OverdueAt == nil || !c.Entry.Review.OverdueAt.Equal(due) || l.events[len(l.events)-1].Review.OverdueAt == nil || c.Entry.Department != "civil" {
 		t.Errorf("marked %+v", c.Entry)
 	}
 	_, err = MarkCatalogOverdue(l.entry, anybody(at), CodeArgs{someCode})
@@ -343,11 +357,11 @@ func TestCatalogNeedsACanonicalTime(t *testing.T) {
 
 func TestReplayCatalogRefusesGaps(t *testing.T) {
 	l := published(t)
-	_, err := ReplayCatalog(nil, l.versions)
+	_, err := ReplayCatalog(someCode, nil, l.versions)
 	wantKind(t, err, Invalid, "events: required")
-	_, err = ReplayCatalog(append(l.events[:1:1], l.events[2:]...), l.versions)
+	_, err = ReplayCatalog(someCode, append(l.events[:1:1], l.events[2:]...), []CatalogVersion{l.entry.InForce()})
 	wantKind(t, err, Invalid, "events[1]: not event 2 of catalog entry "+someCode)
-	_, err = ReplayCatalog(l.events, nil)
+	_, err = ReplayCatalog(someCode, l.events, nil)
 	wantKind(t, err, NotFound, "version 1 of catalog entry "+someCode)
 }
 
@@ -366,5 +380,36 @@ func TestCatalogArgumentsAreChecked(t *testing.T) {
 		if KindOf(err) != Invalid || !strings.Contains(err.Error(), "code: "+catalogCodeRule) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestCatalogEventsOfOneTransaction(t *testing.T) {
+	lead := callOf(leadDept, RoleReviewer, someTx)
+	other := someEntry(CatalogRegPending)
+	other.Provider, other.Content.Code = civilDept.Code, "307003/000099"
+	third := someEntry(CatalogRegPending)
+	third.Content.Code, third.Seq = "307003/000098", 7
+	var changes []CatalogChange
+	for _, e := range []*CatalogEntry{someEntry(CatalogRegPending), other, third} {
+		c, err := ReviewCatalog(e, nil, lead, ReviewCatalogArgs{e.Content.Code, Approve, "同意"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		changes = append(changes, c)
+	}
+	events, err := CatalogEvents(lead, changes...)
+	if err != nil || len(events) != 2 {
+		t.Fatalf("%d events: %v", len(events), err)
+	}
+	if e := events[0]; e.Provider != "police" || len(e.Entries) != 2 || e.Entries[0].Code != someCode || e.Entries[1].Seq != 8 || e.Event != "approve" || !DigestHolds(&e) {
+		t.Errorf("first event %+v", e)
+	}
+	if e := events[1]; e.Provider != "civil" || len(e.Entries) != 1 || e.Entries[0].Opinion != "同意" {
+		t.Errorf("second event %+v", e)
+	}
+	// Two entries of one provider that did not go through the same thing.
+	changes[2].Entry.Event = "return"
+	if _, err := CatalogEvents(lead, changes...); err == nil {
+		t.Error("one event of two kinds")
 	}
 }

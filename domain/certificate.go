@@ -2,20 +2,63 @@ package domain
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
 // CertificateStatus is the status of an electronic certificate 电子证照.
 type CertificateStatus string
 
-// The statuses. Valid and revoked are stored; not yet valid and expired follow
-// from the validity period when [Certificate.StatusAt] is asked.
+// The statuses. The last two are never stored: they follow from the validity
+// period, and from when the certificate was issued, when [Certificate.StatusAt] is
+// asked. 撤销, 吊销 and 注销 are different acts in law and are never merged.
 const (
+	CertificateProposed    CertificateStatus = "proposed"      // 待审核, waits for the reviewer
+	CertificateRejected    CertificateStatus = "rejected"      // 不予颁发, was never issued
 	CertificateValid       CertificateStatus = "valid"         // 有效
-	CertificateRevoked     CertificateStatus = "revoked"       // 撤销
+	CertificateSuspended   CertificateStatus = "suspended"     // 暂扣
+	CertificateSuperseded  CertificateStatus = "superseded"    // 已被替代, by a later version
+	CertificateRevoked     CertificateStatus = "revoked"       // 撤销, issued wrongly
+	CertificateWithdrawn   CertificateStatus = "withdrawn"     // 吊销, a penalty
+	CertificateCancelled   CertificateStatus = "cancelled"     // 注销, by the holder or by procedure
 	CertificateNotYetValid CertificateStatus = "not_yet_valid" // 未到生效日
 	CertificateExpired     CertificateStatus = "expired"       // 失效
 )
+
+// StatusEvent is a change of a certificate's status that an operator proposes.
+type StatusEvent string
+
+// The changes that may be proposed. A replacement 变更、延续 is proposed with the
+// certificate that replaces.
+const (
+	SuspendCertificate  StatusEvent = "suspend"  // 暂扣
+	RestoreCertificate  StatusEvent = "restore"  // 暂扣发还
+	RevokeCertificate   StatusEvent = "revoke"   // 撤销
+	WithdrawCertificate StatusEvent = "withdraw" // 吊销
+	CancelCertificate   StatusEvent = "cancel"   // 注销
+)
+
+// CertificateDecision is what a reviewer decides on an issue or a change.
+type CertificateDecision string
+
+// The decisions.
+const (
+	ApproveCertificate CertificateDecision = "approve"
+	RejectCertificate  CertificateDecision = "reject"
+)
+
+// Each certificate has a bit of its own in its issuer's status lists, at its
+// status index; index / StatusListLength is the list's number, index %
+// StatusListLength the bit's place in it. The length is the smallest that W3C
+// Bitstring Status List allows, so that whoever reads a list hides among as many.
+const (
+	StatusListLength = 131_072
+	MaxStatusIndex   = 1<<24 - 1
+)
+
+// MaxStatusChanges is how many changes of status a certificate remembers. The
+// last ones are kept for what ends it.
+const MaxStatusChanges = 64
 
 // CertificateContent is what the issuing department puts on the ledger of a
 // certificate. The certificate itself stays with the issuer and the holder.
@@ -31,8 +74,10 @@ type CertificateContent struct {
 	IssuedAt      time.Time `json:"issuedAt"`   // 颁发日期
 	Validity      Period    `json:"validity"`
 	ServiceItem   string    `json:"serviceItem"`
-	ContentDigest string    `json:"contentDigest"` // SHA-256 of the issuer-signed content, hexadecimal
-	CheckCodeHash string    `json:"checkCodeHash"` // see [CheckCodeHash]
+	ContentDigest string    `json:"contentDigest"`      // SHA-256 of the issuer-signed content, hexadecimal
+	CheckCodeHash string    `json:"checkCodeHash"`      // see [CheckCodeHash]
+	Replaces      string    `json:"replaces,omitempty"` // reference of the certificate that it replaces 关联证照
+	StatusIndex   int       `json:"statusIndex"`        // its bit in the issuer's status lists, 0 to [MaxStatusIndex]
 }
 
 // StatusAct is the administrative act behind a change of status.
@@ -43,34 +88,65 @@ type StatusAct struct {
 	EffectiveAt time.Time `json:"effectiveAt"` // not after the transaction time
 }
 
-// Certificate is the ledger's record of a certificate.
+// StatusChange is one status that a certificate was given.
+type StatusChange struct {
+	Status     CertificateStatus `json:"status"`
+	Since      time.Time         `json:"since"`               // when the act takes effect; without an act, when it was decided
+	RecordedAt time.Time         `json:"recordedAt"`          // transaction time of the decision
+	Act        *StatusAct        `json:"act,omitempty"`       // nil for an issue, its refusal and a replacement
+	Successor  string            `json:"successor,omitempty"` // reference of what replaces it
+}
+
+// StatusProposal is a change of status that waits for the reviewer.
+type StatusProposal struct {
+	Event      StatusEvent `json:"event"`
+	Act        StatusAct   `json:"act"`
+	ProposedBy Role        `json:"proposedBy"`
+	ProposedAt time.Time   `json:"proposedAt"` // transaction time
+}
+
+// Certificate is the ledger's record of a certificate. Status, StatusSince,
+// StatusAct and Successor repeat the last of Changes; before the first decision
+// the certificate is proposed, since the proposal.
 type Certificate struct {
 	Meta
 	Issuer      DepartmentCode     `json:"issuer"`
 	Content     CertificateContent `json:"content"`
-	Status      CertificateStatus  `json:"status"` // valid or revoked
+	Status      CertificateStatus  `json:"status"`
 	StatusSince time.Time          `json:"statusSince"`
-	StatusAct   *StatusAct         `json:"statusAct,omitempty"` // nil while valid
-	Seq         int                `json:"seq"`
-}
-
-// CertificateEvent is one step in the life of a certificate.
-type CertificateEvent struct {
-	Meta
-	Ref    string            `json:"ref"`
-	Seq    int               `json:"seq"`   // 1 is the issue
-	Event  string            `json:"event"` // issue, revoke
-	Status CertificateStatus `json:"status"`
-	Act    *StatusAct        `json:"act,omitempty"`
+	StatusAct   *StatusAct         `json:"statusAct,omitempty"`
+	Changes     []StatusChange     `json:"changes"`             // every decided status, oldest first, at most [MaxStatusChanges]
+	Pending     *StatusProposal    `json:"pending,omitempty"`   // not decided yet
+	Successor   string             `json:"successor,omitempty"` // reference of what replaces it
+	Opinion     string             `json:"opinion"`             // the reviewer's, of the last decision
+	Seq         int                `json:"seq"`                 // transactions that changed the record, 1 is the proposal
 }
 
 // IssuedID says which certificate bears an identifier 电子证照标识. It is written
-// with the certificate and never again: the identifier belongs to that
-// certificate for ever, revoked or not.
+// with the certificate and belongs to it for ever, revoked or not; only the
+// refusal of the issue frees it, because nothing was issued then.
 type IssuedID struct {
 	Meta
 	CertID string `json:"certId"`
 	Ref    string `json:"ref"`
+}
+
+// StatusIndex says whose certificate has a bit of the issuer's status lists. It is
+// never freed: a content that was signed, and then not issued, names it too.
+type StatusIndex struct {
+	Meta
+	Issuer DepartmentCode `json:"issuer"`
+	Index  int            `json:"index"`
+	Ref    string         `json:"ref"`
+}
+
+// CertificateChange is what a transaction on a certificate writes.
+type CertificateChange struct {
+	Certificate Certificate
+	ID          *IssuedID    // taken with a new certificate
+	Index       *StatusIndex // taken with a new certificate
+	Predecessor *Certificate // superseded by the certificate
+	FreedID     string       // the identifier that is free again; "" for none
 }
 
 // IssueArgs are the argument of certificate:Issue.
@@ -78,10 +154,39 @@ type IssueArgs struct {
 	Content CertificateContent `json:"content"`
 }
 
-// RevokeArgs are the argument of certificate:Revoke (撤销, issued wrongly).
-type RevokeArgs struct {
-	Ref string    `json:"ref"`
-	Act StatusAct `json:"act"`
+// IssueBatchArgs are the argument of certificate:IssueBatch.
+type IssueBatchArgs struct {
+	Contents []CertificateContent `json:"contents"` // 1 to [MaxBatch], of different references, identifiers and status indexes
+}
+
+// ProposeArgs are the argument of certificate:Propose.
+type ProposeArgs struct {
+	Ref   string      `json:"ref"`
+	Event StatusEvent `json:"event"`
+	Act   StatusAct   `json:"act"`
+}
+
+// DecideArgs are the argument of certificate:Decide. A rejection needs an
+// opinion.
+type DecideArgs struct {
+	Ref      string              `json:"ref"`
+	Decision CertificateDecision `json:"decision"`
+	Opinion  string              `json:"opinion"`
+}
+
+// DecideBatchArgs are the argument of certificate:DecideBatch.
+type DecideBatchArgs struct {
+	Refs     []string            `json:"refs"` // 1 to [MaxBatch]
+	Decision CertificateDecision `json:"decision"`
+	Opinion  string              `json:"opinion"`
+}
+
+// CertificateBatchResult is what a batch of certificates answers: the whole
+// records would be the larger part of a block.
+type CertificateBatchResult struct {
+	Refs   []string          `json:"refs"`
+	Status CertificateStatus `json:"status"` // of all after the transaction; "" when they differ
+	Digest string            `json:"digest"` // SHA-256 of the digests of the certificates, one a line
 }
 
 // RefArgs name a certificate: the argument of certificate:Get.
@@ -94,6 +199,9 @@ const (
 	HolderPerson       = "person"       // 自然人
 	HolderOrganisation = "organisation" // 法人
 )
+
+// firstVersion is the version of an identifier that replaces no other.
+const firstVersion = "001"
 
 // Validate reports everything that is wrong with the content.
 func (c CertificateContent) Validate() error {
@@ -116,6 +224,9 @@ func (c CertificateContent) check(f *findings) {
 		if id.IssuerCode != c.IssuerUSCC {
 			f.add("certId", "names another issuer than issuerUscc")
 		}
+		if c.Replaces == "" && id.Version != firstVersion {
+			f.add("certId", "the version must be 001 unless the certificate replaces another")
+		}
 	}
 	if !validTypeCode(c.TypeCode) {
 		f.add("typeCode", typeCodeRule)
@@ -132,6 +243,15 @@ func (c CertificateContent) check(f *findings) {
 	}
 	f.match("contentDigest", c.ContentDigest, hex64Shape, hex64Rule)
 	f.match("checkCodeHash", c.CheckCodeHash, hex64Shape, hex64Rule)
+	if c.Replaces != "" {
+		f.match("replaces", c.Replaces, hex32Shape, hex32Rule)
+		if c.Replaces == c.Ref {
+			f.add("replaces", "is the certificate itself")
+		}
+	}
+	if c.StatusIndex < 0 || c.StatusIndex > MaxStatusIndex {
+		f.add("statusIndex", fmt.Sprintf("must be 0 to %d", MaxStatusIndex))
+	}
 }
 
 // Validate reports everything that is wrong with the argument.
@@ -141,10 +261,44 @@ func (a IssueArgs) Validate() error {
 	return f.err()
 }
 
+// Validate reports everything that is wrong with the argument: of every
+// certificate, and what no two of them may have in common.
+func (a IssueBatchArgs) Validate() error {
+	var f findings
+	a.check(&f)
+	return f.err()
+}
+
+// check reports whether the number of certificates is right; it does not look at
+// them otherwise.
+func (a IssueBatchArgs) check(f *findings) bool {
+	if !f.batch("contents", len(a.Contents)) {
+		return false
+	}
+	n := len(a.Contents)
+	refs, ids, indexes := make(map[string]bool, n), make(map[string]bool, n), make(map[int]bool, n)
+	for i, content := range a.Contents {
+		f.prefix = contentsPrefix(i)
+		content.check(f)
+		for _, each := range []struct {
+			field    string
+			repeated bool
+		}{{"ref", refs[content.Ref]}, {"certId", ids[content.CertID]}, {"statusIndex", indexes[content.StatusIndex]}} {
+			if each.repeated {
+				f.add(each.field, "repeats that of an earlier entry")
+			}
+		}
+		refs[content.Ref], ids[content.CertID], indexes[content.StatusIndex] = true, true, true
+	}
+	f.prefix = ""
+	return true
+}
+
 // Validate reports everything that is wrong with the argument.
-func (a RevokeArgs) Validate() error {
+func (a ProposeArgs) Validate() error {
 	var f findings
 	f.match("ref", a.Ref, hex32Shape, hex32Rule)
+	oneOf(&f, "event", a.Event, SuspendCertificate, RestoreCertificate, RevokeCertificate, WithdrawCertificate, CancelCertificate)
 	f.prefix = "act."
 	f.required("documentNo", a.Act.DocumentNo, MaxName)
 	f.required("legalBasis", a.Act.LegalBasis, MaxText)
@@ -154,121 +308,76 @@ func (a RevokeArgs) Validate() error {
 }
 
 // Validate reports everything that is wrong with the argument.
+func (a DecideArgs) Validate() error {
+	var f findings
+	f.match("ref", a.Ref, hex32Shape, hex32Rule)
+	checkCertificateDecision(&f, a.Decision, a.Opinion)
+	return f.err()
+}
+
+// Validate reports everything that is wrong with the argument.
+func (a DecideBatchArgs) Validate() error {
+	var f findings
+	if f.batch("refs", len(a.Refs)) {
+		seen := make(map[string]bool, len(a.Refs))
+		for i, ref := range a.Refs {
+			at := fmt.Sprintf("refs[%d]", i)
+			f.match(at, ref, hex32Shape, hex32Rule)
+			if seen[ref] {
+				f.add(at, "repeats an earlier entry")
+			}
+			seen[ref] = true
+		}
+	}
+	checkCertificateDecision(&f, a.Decision, a.Opinion)
+	return f.err()
+}
+
+func checkCertificateDecision(f *findings, decision CertificateDecision, opinion string) {
+	oneOf(f, "decision", decision, ApproveCertificate, RejectCertificate)
+	if decision == RejectCertificate {
+		f.required("opinion", opinion, MaxText)
+	} else {
+		f.text("opinion", opinion, MaxText)
+	}
+}
+
+// Validate reports everything that is wrong with the argument.
 func (a RefArgs) Validate() error {
 	var f findings
 	f.match("ref", a.Ref, hex32Shape, hex32Rule)
 	return f.err()
 }
 
-func certificateState(c *Certificate) string {
-	if c == nil {
-		return Absent
-	}
-	return string(c.Status)
-}
-
-// IssueCertificate records a certificate of the caller's department, dept.
-// existing is the certificate under the same reference, issued what is recorded
-// of its identifier. A reference is fresh at every attempt, so it is the
-// identifier, with the issuer's own serial in it, that keeps an issue repeated
-// after a lost answer from making a second certificate; the refusal names the
-// reference of the first.
-func IssueCertificate(existing *Certificate, issued *IssuedID, who Caller, dept Department, tx Tx, args IssueArgs) (Certificate, CertificateEvent, IssuedID, error) {
-	fail := func(err error) (Certificate, CertificateEvent, IssuedID, error) {
-		return Certificate{}, CertificateEvent{}, IssuedID{}, err
-	}
-	if err := args.Validate(); err != nil {
-		return fail(err)
-	}
-	to, err := move{
-		who: who, kind: KindCertificate, what: "certificate " + args.Content.Ref,
-		transaction: "certificate:Issue", from: certificateState(existing),
-		acts: func(s Side) bool { return s == SideAny },
-	}.next()
-	if err != nil {
-		return fail(err)
-	}
-	if args.Content.IssuerUSCC != dept.USCC {
-		return fail(refuse(Invalid, "content.issuerUscc: not the code of department %s", dept.Code))
-	}
-	// After the issuer: only the department whose code is in the identifier learns
-	// the reference.
-	if issued != nil {
-		return fail(refuse(Exists, "certificate id %s is already issued as %s", issued.CertID, issued.Ref))
-	}
-	if after(args.Content.IssuedAt, tx) {
-		return fail(refuse(Invalid, "content.issuedAt: after the transaction's time"))
-	}
-	c := Certificate{
-		Issuer: who.Department, Content: args.Content,
-		Status: CertificateStatus(to), StatusSince: tx.Time, Seq: 1,
-	}
-	e := CertificateEvent{Ref: args.Content.Ref, Seq: 1, Event: "issue", Status: c.Status}
-	id := IssuedID{CertID: args.Content.CertID, Ref: args.Content.Ref}
-	if err := seal(&c, SchemaCertificate, who, tx); err != nil {
-		return fail(err)
-	}
-	if err := seal(&e, SchemaCertificateEvent, who, tx); err != nil {
-		return fail(err)
-	}
-	if err := seal(&id, SchemaCertificateID, who, tx); err != nil {
-		return fail(err)
-	}
-	return c, e, id, nil
-}
-
-// RevokeCertificate records that the issuer revokes 撤销 a certificate.
-func RevokeCertificate(existing *Certificate, who Caller, tx Tx, args RevokeArgs) (Certificate, CertificateEvent, error) {
-	fail := func(err error) (Certificate, CertificateEvent, error) { return Certificate{}, CertificateEvent{}, err }
-	if err := args.Validate(); err != nil {
-		return fail(err)
-	}
-	what := "certificate " + args.Ref
-	to, err := move{
-		who: who, kind: KindCertificate, what: what,
-		transaction: "certificate:Revoke", from: certificateState(existing),
-		acts: func(s Side) bool { return s == SideOwner && existing != nil && existing.Issuer == who.Department },
-	}.next()
-	if err != nil {
-		return fail(err)
-	}
-	if err := notBefore(what, existing.Meta, tx); err != nil {
-		return fail(err)
-	}
-	switch {
-	case after(args.Act.EffectiveAt, tx):
-		return fail(refuse(Invalid, "act.effectiveAt: after the transaction's time"))
-	case args.Act.EffectiveAt.Before(existing.Content.IssuedAt):
-		return fail(refuse(Invalid, "act.effectiveAt: before the certificate was issued"))
-	}
-	c := *existing
-	act := args.Act
-	c.Status, c.StatusSince, c.StatusAct, c.Seq = CertificateStatus(to), act.EffectiveAt, &act, existing.Seq+1
-	e := CertificateEvent{Ref: args.Ref, Seq: c.Seq, Event: "revoke", Status: c.Status, Act: &act}
-	if err := seal(&c, SchemaCertificate, who, tx); err != nil {
-		return fail(err)
-	}
-	if err := seal(&e, SchemaCertificateEvent, who, tx); err != nil {
-		return fail(err)
-	}
-	return c, e, nil
-}
-
-// after reports whether t lies after the transaction's time, to the millisecond
-// that a transaction's time has: a gateway takes both from one clock.
-func after(t time.Time, tx Tx) bool { return t.Truncate(time.Millisecond).After(tx.Time) }
-
-// StatusAt is the status of the certificate at t, as far as this record tells.
-// A revocation counts from the day it takes effect and outlasts the validity
-// period.
+// StatusAt is the status in force at t, as far as this record tells: that of the
+// last change that had taken effect by then. Before the issue the certificate was
+// not yet valid, and only a valid one expires. A certificate that nobody has
+// decided on, or that was refused, is that at every time.
 func (c Certificate) StatusAt(t time.Time) CertificateStatus {
-	switch {
-	case c.Status != CertificateValid && !t.Before(c.StatusSince):
+	if c.Status == CertificateProposed || c.Status == CertificateRejected {
 		return c.Status
+	}
+	change, changed := c.ChangeAt(t)
+	switch {
+	case !changed:
+		return CertificateNotYetValid
+	case change.Status != CertificateValid:
+		return change.Status
 	case t.Before(c.Content.Validity.From):
 		return CertificateNotYetValid
 	case !t.Before(c.Content.Validity.To):
 		return CertificateExpired
 	}
 	return CertificateValid
+}
+
+// ChangeAt is the last change of status that had taken effect at t. It reports
+// false before the first one.
+func (c Certificate) ChangeAt(t time.Time) (StatusChange, bool) {
+	for i := len(c.Changes) - 1; i >= 0; i-- {
+		if !t.Before(c.Changes[i].Since) {
+			return c.Changes[i], true
+		}
+	}
+	return StatusChange{}, false
 }

@@ -43,13 +43,20 @@ type CertificateID struct {
 var (
 	typeNumberShape = regexp.MustCompile(`^[0-9]{3}$`)
 	serialShape     = regexp.MustCompile(`^[0-9A-Z]{1,64}$`)
+	checkShape      = regexp.MustCompile(`^[0-9A-Z]$`)
+	oidRootShape    = regexp.MustCompile(`^[0-2](\.[0-9]{1,9})+\.`)
 )
 
 func (c CertificateID) check(f *findings) {
-	if !validTypeCode(c.TypeCode) {
+	if len(c.TypeCode) != 21 || !typeNumberShape.MatchString(c.TypeCode[18:]) {
 		f.add("typeCode", typeCodeRule)
+	} else {
+		f.typedUSCC("typeCode", c.TypeCode[:18])
 	}
-	if !ValidUSCC(c.IssuerCode) && !regionShape.MatchString(c.IssuerCode) {
+	switch {
+	case len(c.IssuerCode) == 18:
+		f.typedUSCC("issuerCode", c.IssuerCode)
+	case !regionShape.MatchString(c.IssuerCode):
 		f.add("issuerCode", "neither a unified social credit code nor a region code")
 	}
 	f.match("serial", c.Serial, serialShape, "must be 1 to 64 characters of 0-9 A-Z")
@@ -60,6 +67,23 @@ func (c CertificateID) check(f *findings) {
 		f.add("serial", personalRule)
 	}
 	f.match("version", c.Version, typeNumberShape, "must be 3 digits")
+}
+
+// typedUSCC says what exactly is wrong with 18 bytes that somebody typed as a
+// unified social credit code.
+func (f *findings) typedUSCC(field, s string) {
+	unknown := func(r rune) bool { return !strings.ContainsRune(usccAlphabet, r) }
+	switch {
+	case ValidUSCC(s):
+	case !strings.ContainsFunc(s, unknown):
+		f.add(field, "wrong check character of the unified social credit code (GB 32100)")
+	case strings.ContainsAny(s, "abcdefghijklmnopqrstuvwxyz"):
+		f.add(field, "has lower-case letters, a unified social credit code has capitals only")
+	case strings.ContainsAny(s, "IOSVZ"):
+		f.add(field, "has I, O, S, V or Z, which no unified social credit code has")
+	default:
+		f.add(field, usccRule)
+	}
 }
 
 const typeCodeRule = "must be the defining authority's unified social credit code and 3 digits"
@@ -81,12 +105,20 @@ func (c CertificateID) Compose() (string, error) {
 }
 
 // ParseCertificateID splits an identifier and checks its parts and its check
-// character. Its error is an [*Error] of kind [Invalid].
+// character. Its error is an [*Error] of kind [Invalid] that names the rule it
+// breaks, for somebody who mistyped it.
 func ParseCertificateID(s string) (CertificateID, error) {
 	rest, ok := strings.CutPrefix(s, CertificateOIDRoot+".")
 	parts := strings.Split(rest, ".")
-	if !ok || len(parts) != 5 {
-		return CertificateID{}, &Error{Kind: Invalid, Msg: "certificate identifier: must be " + CertificateOIDRoot + ".TYPE.ISSUER.SERIAL.VERSION.CHECK"}
+	switch {
+	case ok && len(parts) != 5:
+		return CertificateID{}, refuse(Invalid, "certificate identifier: must have 5 parts after "+CertificateOIDRoot+": type, issuer, serial, version and check character")
+	case !ok && oidRootShape.MatchString(s):
+		return CertificateID{}, refuse(Invalid, "certificate identifier: has another OID root than "+CertificateOIDRoot)
+	case !ok:
+		return CertificateID{}, refuse(Invalid, "certificate identifier: must be "+CertificateOIDRoot+".TYPE.ISSUER.SERIAL.VERSION.CHECK")
+	case !checkShape.MatchString(parts[4]):
+		return CertificateID{}, refuse(Invalid, "certificate identifier: the check character must be one of 0-9 A-Z")
 	}
 	c := CertificateID{TypeCode: parts[0], IssuerCode: parts[1], Serial: parts[2], Version: parts[3]}
 	again, err := c.Compose()
@@ -94,7 +126,7 @@ func ParseCertificateID(s string) (CertificateID, error) {
 		return CertificateID{}, err
 	}
 	if again != s {
-		return CertificateID{}, &Error{Kind: Invalid, Msg: "certificate identifier: wrong check character (ISO 7064 MOD 37,36)"}
+		return CertificateID{}, refuse(Invalid, "certificate identifier: wrong check character (ISO 7064 MOD 37,36)")
 	}
 	return c, nil
 }

@@ -75,12 +75,25 @@ func TestCertificateID(t *testing.T) {
 	const good = "1.2.156.3005.2.11100000000013338W011.11430000006122244L.20230000403.001.U"
 	for _, tc := range []struct{ name, id, want string }{
 		{"check character", good[:len(good)-1] + "V", "wrong check character"},
-		{"no check character", good[:len(good)-1], "wrong check character"},
-		{"other root", strings.Replace(good, "3005", "3003", 1), "must be 1.2.156.3005.2.TYPE.ISSUER.SERIAL.VERSION.CHECK"},
-		{"part missing", strings.Replace(good, ".001.", ".", 1), "must be 1.2.156"},
-		{"type", strings.Replace(good, "3338W011", "3338X011", 1), "typeCode: "},
+		{"no check character", good[:len(good)-1], "the check character must be one of 0-9 A-Z"},
+		{"two check characters", good + "U", "the check character must be one of 0-9 A-Z"},
+		{"lower-case check character", good[:len(good)-1] + "u", "the check character must be one of 0-9 A-Z"},
+		{"check character of another serial", strings.Replace(good, "20230000403", "20230000404", 1), "wrong check character (ISO 7064"},
+		{"two digits swapped", strings.Replace(good, "20230000403", "20230000430", 1), "wrong check character (ISO 7064"},
+		{"other root", strings.Replace(good, "3005", "3003", 1), "has another OID root than 1.2.156.3005.2"},
+		{"no root", strings.TrimPrefix(good, CertificateOIDRoot+"."), "must be 1.2.156.3005.2.TYPE.ISSUER.SERIAL.VERSION.CHECK"},
+		{"nothing", "", "must be 1.2.156.3005.2.TYPE.ISSUER.SERIAL.VERSION.CHECK"},
+		{"space before", " " + good, "must be 1.2.156.3005.2.TYPE.ISSUER.SERIAL.VERSION.CHECK"},
+		{"part missing", strings.Replace(good, ".001.", ".", 1), "must have 5 parts after 1.2.156.3005.2"},
+		{"part too many", good + ".U", "must have 5 parts after 1.2.156.3005.2"},
+		{"type", strings.Replace(good, "3338W011", "3338X011", 1), "typeCode: wrong check character of the unified social credit code"},
+		{"O for 0 in the type", strings.Replace(good, "3338W011", "3338WO11", 1), "typeCode: must be the defining authority's"},
+		{"O for 0 in the issuer", strings.Replace(good, "11430000006122244L", "1143000000612224OL", 1), "issuerCode: has I, O, S, V or Z"},
+		{"lower case", strings.Replace(good, "2244L", "2244l", 1), "issuerCode: has lower-case letters"},
+		{"sign in the issuer", strings.Replace(good, "2244L", "224-L", 1), "issuerCode: " + usccRule},
+		{"region of five digits", strings.Replace(good, "11430000006122244L", "34010", 1), "issuerCode: neither a unified social credit code nor a region code"},
 		{"type number", strings.Replace(good, "W011", "W01", 1), "typeCode: "},
-		{"issuer", strings.Replace(good, "2244L", "2244M", 1), "issuerCode: "},
+		{"issuer", strings.Replace(good, "2244L", "2244M", 1), "issuerCode: wrong check character of the unified social credit code"},
 		{"serial", strings.Replace(good, "20230000403", "2023_0403", 1), "serial: "},
 		{"serial missing", strings.Replace(good, "20230000403", "", 1), "serial: "},
 		{"version", strings.Replace(good, ".001.", ".1.", 1), "version: "},
@@ -90,6 +103,11 @@ func TestCertificateID(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := ParseCertificateID(tc.id)
 			wantKind(t, err, Invalid, tc.want)
+			for _, finding := range Findings(err) {
+				if finding.Rule == RuleOther {
+					t.Errorf("no rule: %+v", finding)
+				}
+			}
 		})
 	}
 }

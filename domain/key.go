@@ -29,9 +29,10 @@ var keyPrefixes = [...]struct {
 	{KindAnchor, "anchor"},
 	{KindAlarm, "alarm"},
 	{KindAlarmEvent, "alarme"},
+	{KindIssuer, "issuer"},
 	{KindCertificate, "cert"},
-	{KindCertificateEvent, "certe"},
 	{KindCertificateID, "certid"},
+	{KindStatusIndex, "certbit"},
 }
 
 // KeyOf returns the state key of a record, or "" for an unknown kind. id is the
@@ -65,13 +66,28 @@ func ParseKey(key string) (kind RecordKind, id string, ok bool) {
 // of a deadline rule (by event).
 func VersionID(of string, version int) string { return of + "~" + strconv.Itoa(version) }
 
-// EventID is the id of the event seq of a catalog entry, a request, a grant, an
-// alarm or a certificate.
+// CatalogEventID is the id of what a transaction did to entries of a provider.
+func CatalogEventID(tx TxID, provider DepartmentCode) string {
+	return string(tx) + "~" + string(provider)
+}
+
+// EventID is the id of the event seq of a request, a grant or an alarm.
 func EventID(id string, seq int) string { return id + "~" + strconv.Itoa(seq) }
 
 // AnchorID is the id of the anchor of a department's log at size.
 func AnchorID(department DepartmentCode, size uint64) string {
 	return string(department) + "~" + strconv.FormatUint(size, 10)
+}
+
+// AuthorisationID is the id of a department's authorisation to issue certificates
+// of a type.
+func AuthorisationID(issuer DepartmentCode, typeCode string) string {
+	return string(issuer) + "~" + typeCode
+}
+
+// StatusIndexID is the id of a place in a department's status lists.
+func StatusIndexID(issuer DepartmentCode, index int) string {
+	return string(issuer) + "~" + strconv.Itoa(index)
 }
 
 // MembersID is the id of the one [Members] record.

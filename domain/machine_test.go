@@ -61,53 +61,6 @@ func testCells(t *testing.T, role Role, states []string, want grid, run func(who
 // row is a grid row with one outcome for all departments.
 func row(o Kind) [3]outcome { return [3]outcome{outcome(o), outcome(o), outcome(o)} }
 
-var certificateStates = []string{Absent, string(CertificateValid), string(CertificateRevoked)}
-
-func certificateIn(t *testing.T, state string) *Certificate {
-	if state == Absent {
-		return nil
-	}
-	return &Certificate{
-		Meta: Meta{TxTime: noon}, Issuer: policeDept.Code, Content: someCertificateContent(t),
-		Status: CertificateStatus(state), StatusSince: noon, Seq: 1,
-	}
-}
-
-func TestIssueCertificateCells(t *testing.T) {
-	testCells(t, RoleOperator, certificateStates, grid{
-		Absent:                     {ok, ok, ok},
-		string(CertificateValid):   row(Exists),
-		string(CertificateRevoked): row(Exists),
-	}, func(who Caller, dept Department, state string) (string, error) {
-		c := someCertificateContent(t)
-		c.IssuerUSCC = dept.USCC
-		var err error
-		if c.CertID, err = (CertificateID{c.TypeCode, dept.USCC, "1", "001"}).Compose(); err != nil {
-			return "", err
-		}
-		got, _, _, err := IssueCertificate(certificateIn(t, state), nil, who, dept, someTx, IssueArgs{c})
-		return string(got.Status), err
-	}, string(CertificateValid))
-}
-
-func TestRevokeCertificateCells(t *testing.T) {
-	forbidden := outcome(Forbidden)
-	testCells(t, RoleReviewer, certificateStates, grid{
-		Absent:                     row(NotFound),
-		string(CertificateValid):   {ok, forbidden, forbidden},
-		string(CertificateRevoked): {outcome(WrongState), forbidden, forbidden},
-	}, func(who Caller, _ Department, state string) (string, error) {
-		got, _, err := RevokeCertificate(certificateIn(t, state), who, someTx, someRevocation())
-		return string(got.Status), err
-	}, string(CertificateRevoked))
-}
-
-func someRevocation() RevokeArgs {
-	return RevokeArgs{Ref: someID, Act: StatusAct{
-		DocumentNo: "撤决〔2026〕1号", LegalBasis: "行政许可法第六十九条", ReasonCode: "issued_wrongly", EffectiveAt: noon,
-	}}
-}
-
 var logStates = []string{Absent, stateRegistered}
 
 func TestRegisterLogCells(t *testing.T) {
@@ -188,7 +141,11 @@ func TestRegisterDepartmentCells(t *testing.T) {
 
 func TestTimesOfOneRecordGrow(t *testing.T) {
 	early := later(-time.Second)
-	_, _, err := RevokeCertificate(certificateIn(t, string(CertificateValid)), as(policeDept, RoleReviewer), early, someRevocation())
+	_, err := ProposeStatus(certificateIn(t, "valid"), callOf(policeDept, RoleOperator, early), someProposal())
+	wantKind(t, err, Conflict, "later time")
+	_, err = DecideCertificate(DecideRecords{Existing: certificateIn(t, "valid+revoke")}, callOf(policeDept, RoleReviewer, early), someDecision(ApproveCertificate))
+	wantKind(t, err, Conflict, "later time")
+	_, err = EndAuthorisation(authorisationIn("active"), callOf(leadDept, RoleAdmin, early), EndAuthorisationArgs{policeDept.Code, someTypeCode, "职责划转"})
 	wantKind(t, err, Conflict, "later time")
 	_, _, err = AnchorLog(logIn(stateRegistered), as(policeDept, RoleGateway), early, AnchorArgs{Checkpoint: "x"}, headOf(5))
 	wantKind(t, err, Conflict, "later time")
@@ -228,11 +185,21 @@ which becomes the owner · *owner* the department that the record belongs to · 
 share (every department but the provider may ask) · *peer* any department that is no party, where the lead is one itself:
 whose reviewers decide is settled when the record is made.
 
-Expiry is never stored: grants are pending, active or expired, and certificates not_yet_valid, valid or expired, by the time
-asked about. A revocation counts from the day it takes effect.
+Expiry is never stored: grants and authorisations are pending, active or expired, and certificates not_yet_valid, valid or
+expired, by the time asked about.
 
-A certificate's identifier 电子证照标识 is issued once. certificate:Issue writes ` + "`certid~…`" + ` beside the certificate, never
-to change; whoever issues the same identifier again, under any reference, is refused (exists, with the first reference).
+Two persons act on a certificate 电子证照. The issuer's operator proposes its issue, or a change of its status with the act
+behind it (决定文书号, legal basis, reason, effective time), one change at a time; the issuer's reviewer decides. A change counts
+from the day its act takes effect, an issue and a replacement from the decision. The record keeps every status it had, so that
+one signed read answers what it was at any time. A proposal leaves the status as it is; rejecting it is the event keep.
+
+A certificate that replaces another 变更、延续 has the next version of its identifier. Approving its issue supersedes the
+other one (event supersede) in the same transaction, and needs that one in force, with no change proposed.
+
+An identifier is issued once. certificate:Issue writes ` + "`certid~…`" + ` beside the certificate; whoever issues the same identifier
+again, under any reference, is refused (exists, with the first reference). Only the refusal of the issue frees it. The place
+in the issuer's status lists, ` + "`certbit~…`" + `, is taken once and never freed. A department issues the types it is authorised for,
+both when the issue is proposed and when it is decided.
 
 An alarm 告警 is raised once: its identifier follows from its kind, the department it is about and its subject, so that several
 who see the same thing raise one alarm, and a closed one is not raised again. The lead's reviewer closes it, a reviewer of

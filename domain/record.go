@@ -20,9 +20,9 @@ type Role string
 
 // The roles.
 const (
-	RoleAdmin    Role = "admin"    // 管理: departments, logs
-	RoleOperator Role = "operator" // 操作: registers, requests, issues
-	RoleReviewer Role = "reviewer" // 审核: reviews, answers, revokes
+	RoleAdmin    Role = "admin"    // 管理: departments, logs, who may issue
+	RoleOperator Role = "operator" // 操作: registers, requests, proposes certificates
+	RoleReviewer Role = "reviewer" // 审核: reviews, answers, decides on certificates
 	RoleAuditor  Role = "auditor"  // 审计: reads everything, changes nothing
 	RoleGateway  Role = "gateway"  // the department's gateway service: anchors its log
 )
@@ -59,28 +59,29 @@ type RecordKind string
 
 // The kinds of records and, beside each, its state key.
 const (
-	KindDepartment       RecordKind = "department"        // dept~{code}
-	KindMembers          RecordKind = "members"           // members~all
-	KindCalendar         RecordKind = "calendar"          // cal~{year}
-	KindCalendarVersion  RecordKind = "calendar_version"  // calv~{year}~{version}
-	KindRule             RecordKind = "rule"              // rule~{event}
-	KindRuleVersion      RecordKind = "rule_version"      // rulev~{event}~{version}
-	KindCatalogEntry     RecordKind = "catalog"           // cat~{code}
-	KindCatalogVersion   RecordKind = "catalog_version"   // catv~{code}~{version}
-	KindCatalogEvent     RecordKind = "catalog_event"     // cate~{code}~{seq}
-	KindCatalogName      RecordKind = "catalog_name"      // catn~{provider}~{digest of the plain name}
-	KindRequest          RecordKind = "request"           // req~{id}
-	KindRequestEvent     RecordKind = "request_event"     // reqe~{id}~{seq}
-	KindGrant            RecordKind = "grant"             // grant~{id}
-	KindGrantEvent       RecordKind = "grant_event"       // grante~{id}~{seq}
-	KindOperation        RecordKind = "operation"         // op~{department}~{operation}
-	KindLog              RecordKind = "log"               // log~{department}
-	KindAnchor           RecordKind = "anchor"            // anchor~{department}~{size}
-	KindAlarm            RecordKind = "alarm"             // alarm~{id}
-	KindAlarmEvent       RecordKind = "alarm_event"       // alarme~{id}~{seq}
-	KindCertificate      RecordKind = "certificate"       // cert~{ref}
-	KindCertificateEvent RecordKind = "certificate_event" // certe~{ref}~{seq}
-	KindCertificateID    RecordKind = "certificate_id"    // certid~{certId}
+	KindDepartment      RecordKind = "department"       // dept~{code}
+	KindMembers         RecordKind = "members"          // members~all
+	KindCalendar        RecordKind = "calendar"         // cal~{year}
+	KindCalendarVersion RecordKind = "calendar_version" // calv~{year}~{version}
+	KindRule            RecordKind = "rule"             // rule~{event}
+	KindRuleVersion     RecordKind = "rule_version"     // rulev~{event}~{version}
+	KindCatalogEntry    RecordKind = "catalog"          // cat~{code}
+	KindCatalogVersion  RecordKind = "catalog_version"  // catv~{code}~{version}
+	KindCatalogEvent    RecordKind = "catalog_event"    // cate~{txId}~{provider}
+	KindCatalogName     RecordKind = "catalog_name"     // catn~{provider}~{digest of the plain name}
+	KindRequest         RecordKind = "request"          // req~{id}
+	KindRequestEvent    RecordKind = "request_event"    // reqe~{id}~{seq}
+	KindGrant           RecordKind = "grant"            // grant~{id}
+	KindGrantEvent      RecordKind = "grant_event"      // grante~{id}~{seq}
+	KindOperation       RecordKind = "operation"        // op~{department}~{operation}
+	KindLog             RecordKind = "log"              // log~{department}
+	KindAnchor          RecordKind = "anchor"           // anchor~{department}~{size}
+	KindAlarm           RecordKind = "alarm"            // alarm~{id}
+	KindAlarmEvent      RecordKind = "alarm_event"      // alarme~{id}~{seq}
+	KindIssuer          RecordKind = "issuer"           // issuer~{department}~{typeCode}
+	KindCertificate     RecordKind = "certificate"      // cert~{ref}
+	KindCertificateID   RecordKind = "certificate_id"   // certid~{certId}
+	KindStatusIndex     RecordKind = "status_index"     // certbit~{department}~{index}
 )
 
 // RecordKinds lists every RecordKind.
@@ -88,7 +89,7 @@ var RecordKinds = []RecordKind{
 	KindDepartment, KindMembers, KindCalendar, KindCalendarVersion, KindRule, KindRuleVersion,
 	KindCatalogEntry, KindCatalogVersion, KindCatalogEvent, KindCatalogName,
 	KindRequest, KindRequestEvent, KindGrant, KindGrantEvent, KindOperation,
-	KindLog, KindAnchor, KindAlarm, KindAlarmEvent, KindCertificate, KindCertificateEvent, KindCertificateID,
+	KindLog, KindAnchor, KindAlarm, KindAlarmEvent, KindIssuer, KindCertificate, KindCertificateID, KindStatusIndex,
 }
 
 // Statement is what evidence:Attest answers and departments sign: what the

@@ -13,132 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestCertificateContentValidate(t *testing.T) {
-	valid := func() CertificateContent { return someCertificateContent(t) }
-	checkInvalid(t, valid, []invalidCase[CertificateContent]{
-		{"no service item", func(c *CertificateContent) { c.ServiceItem = "" }, ""},
-		{"ref", func(c *CertificateContent) { c.Ref = "" }, "ref: " + hex32Rule},
-		{
-			"identifier", func(c *CertificateContent) { c.CertID = c.CertID[:len(c.CertID)-1] + "*" },
-			"certId: certificate identifier: wrong check character (ISO 7064 MOD 37,36)",
-		},
-		{"other type", func(c *CertificateContent) { c.TypeCode = "11100000MB0143028R002" }, "certId: names another type than typeCode"},
-		{"other issuer", func(c *CertificateContent) { c.IssuerUSCC = civilDept.USCC }, "certId: names another issuer than issuerUscc"},
-		{"type code", func(c *CertificateContent) { c.TypeCode = "1" }, "certId: names another type than typeCode; typeCode: " + typeCodeRule},
-		{"names", func(c *CertificateContent) { c.TypeNameZh, c.TypeNameEn = "", "" }, "typeNameZh: required; typeNameEn: required"},
-		{"holder kind", func(c *CertificateContent) { c.HolderKind = "dog" }, "holderKind: not one of person, organisation"},
-		{"a holder in the clear", func(c *CertificateContent) { c.HolderRef = "999999199001011234" }, "holderRef: " + hex64Rule},
-		{"issued", func(c *CertificateContent) { c.IssuedAt = time.Time{} }, "issuedAt: required"},
-		{"validity", func(c *CertificateContent) { c.Validity.To = c.Validity.From }, "validity.to: not after from"},
-		{"service item", func(c *CertificateContent) { c.ServiceItem = "a b" }, "serviceItem: " + serviceItemRule},
-		{"digests", func(c *CertificateContent) { c.ContentDigest, c.CheckCodeHash = "", "2345" }, "contentDigest: " + hex64Rule + "; checkCodeHash: " + hex64Rule},
-	})
-}
-
-func TestRevokeArgsValidate(t *testing.T) {
-	checkInvalid(t, someRevocation, []invalidCase[RevokeArgs]{
-		{"ref", func(a *RevokeArgs) { a.Ref = "" }, "ref: " + hex32Rule},
-		{
-			"act", func(a *RevokeArgs) { a.Act = StatusAct{} },
-			"act.documentNo: required; act.legalBasis: required; act.reasonCode: must be 1 to 40 characters of a-z 0-9 _, a letter first; act.effectiveAt: required",
-		},
-	})
-}
-
-func TestCertificateLife(t *testing.T) {
-	c, e, _, err := IssueCertificate(nil, nil, as(policeDept, RoleOperator), policeDept, someTx, IssueArgs{someCertificateContent(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.Issuer != "police" || c.StatusAct != nil || c.Seq != 1 || e.Seq != 1 || e.Event != "issue" || !DigestHolds(&c) || !DigestHolds(&e) {
-		t.Errorf("certificate %+v, event %+v", c, e)
-	}
-	args := someRevocation()
-	args.Act.EffectiveAt = noon.Add(time.Hour)
-	revoked, e, err := RevokeCertificate(&c, as(policeDept, RoleReviewer), later(2*time.Hour), args)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if revoked.Seq != 2 || e.Seq != 2 || revoked.StatusAct.DocumentNo != args.Act.DocumentNo || e.Act == nil || !DigestHolds(&revoked) || !DigestHolds(&e) {
-		t.Errorf("certificate %+v, event %+v", revoked, e)
-	}
-	if c.Status != CertificateValid {
-		t.Error("the rule changed its argument")
-	}
-	from, to := c.Content.Validity.From, c.Content.Validity.To
-	for _, tc := range []struct {
-		name string
-		c    Certificate
-		at   time.Time
-		want CertificateStatus
-	}{
-		{"before validity", c, from.Add(-1), CertificateNotYetValid},
-		{"first moment", c, from, CertificateValid},
-		{"last moment", c, to.Add(-1), CertificateValid},
-		{"after validity", c, to, CertificateExpired},
-		{"before revocation", revoked, args.Act.EffectiveAt.Add(-1), CertificateValid},
-		{"at revocation", revoked, args.Act.EffectiveAt, CertificateRevoked},
-		{"revoked and past", revoked, to, CertificateRevoked},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			if got := tc.c.StatusAt(tc.at); got != tc.want {
-				t.Errorf("StatusAt = %s, want %s", got, tc.want)
-			}
-		})
-	}
-}
-
-func TestCertificateRefusals(t *testing.T) {
-	operator, reviewer := as(policeDept, RoleOperator), as(policeDept, RoleReviewer)
-	content := someCertificateContent(t)
-	_, _, _, err := IssueCertificate(nil, nil, as(civilDept, RoleOperator), civilDept, someTx, IssueArgs{content})
-	wantKind(t, err, Invalid, "content.issuerUscc: not the code of department civil")
-	content.IssuedAt = noon.Add(time.Millisecond)
-	_, _, _, err = IssueCertificate(nil, nil, operator, policeDept, someTx, IssueArgs{content})
-	wantKind(t, err, Invalid, "content.issuedAt: after the transaction's time")
-	content.IssuedAt = noon.Add(time.Millisecond - 1)
-	if _, _, _, err := IssueCertificate(nil, nil, operator, policeDept, someTx, IssueArgs{content}); err != nil {
-		t.Errorf("within the transaction's millisecond: %v", err)
-	}
-	_, _, _, err = IssueCertificate(nil, nil, operator, policeDept, someTx, IssueArgs{})
-	wantKind(t, err, Invalid, "content.ref: ")
-
-	args := someRevocation()
-	args.Act.EffectiveAt = noon.Add(time.Second)
-	_, _, err = RevokeCertificate(certificateIn(t, "valid"), reviewer, someTx, args)
-	wantKind(t, err, Invalid, "act.effectiveAt: after the transaction's time")
-	args.Act.EffectiveAt = noon.Add(-2 * time.Hour)
-	_, _, err = RevokeCertificate(certificateIn(t, "valid"), reviewer, someTx, args)
-	wantKind(t, err, Invalid, "act.effectiveAt: before the certificate was issued")
-	_, _, err = RevokeCertificate(certificateIn(t, "valid"), reviewer, someTx, RevokeArgs{})
-	wantKind(t, err, Invalid, "ref: ")
-}
-
-// TestIdentifierIsIssuedOnce checks what a client meets that repeats an issue
-// under a fresh reference because it never saw the first answer.
-func TestIdentifierIsIssuedOnce(t *testing.T) {
-	operator := as(policeDept, RoleOperator)
-	first, _, id, err := IssueCertificate(nil, nil, operator, policeDept, someTx, IssueArgs{someCertificateContent(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := IssuedID{Meta: first.Meta, CertID: first.Content.CertID, Ref: someID}
-	want.Schema, want.Digest = SchemaCertificateID, id.Digest
-	if diff := cmp.Diff(want, id); diff != "" || !DigestHolds(&id) {
-		t.Errorf("identifier (-want +got):\n%s", diff)
-	}
-
-	again := someCertificateContent(t)
-	again.Ref = otherID
-	_, _, _, err = IssueCertificate(nil, &id, operator, policeDept, later(time.Hour), IssueArgs{again})
-	wantKind(t, err, Exists, "certificate id "+id.CertID+" is already issued as "+someID)
-	// Nobody but the issuer learns the reference.
-	_, _, _, err = IssueCertificate(nil, &id, as(policeDept, RoleReviewer), policeDept, someTx, IssueArgs{again})
-	wantKind(t, err, Forbidden, "role operator")
-	_, _, _, err = IssueCertificate(nil, &id, as(civilDept, RoleOperator), civilDept, someTx, IssueArgs{again})
-	wantKind(t, err, Invalid, "not the code of department civil")
-}
-
 // verifierKey is the text of a note verifier key; the key bytes are made up.
 func verifierKey(name string) string {
 	key := append([]byte{1}, make([]byte, 32)...)
@@ -408,7 +282,7 @@ func TestKeys(t *testing.T) {
 		{KindCalendarVersion, VersionID("2026", 2), "calv~2026~2"},
 		{KindRule, string(DeadlineMediation), "rule~mediation"},
 		{KindRuleVersion, VersionID(string(DeadlineMediation), 1), "rulev~mediation~1"},
-		{KindCatalogEvent, EventID(someCode, 1), "cate~" + someCode + "~1"},
+		{KindCatalogEvent, CatalogEventID(someTx.ID, "police"), "cate~" + string(someTx.ID) + "~police"},
 		{KindCatalogName, CatalogNameID("police", "库 名"), "catn~police~" + Digest([]byte(PlainName("库名")))},
 		{KindOperation, OperationID("police", someID), "op~police~" + someID},
 		{KindLog, "police", "log~police"},
@@ -416,7 +290,8 @@ func TestKeys(t *testing.T) {
 		{KindAlarm, someID, "alarm~" + someID},
 		{KindAlarmEvent, EventID(someID, 1), "alarme~" + someID + "~1"},
 		{KindCertificate, someID, "cert~" + someID},
-		{KindCertificateEvent, EventID(someID, 1), "certe~" + someID + "~1"},
+		{KindIssuer, AuthorisationID("police", someTypeCode), "issuer~police~" + someTypeCode},
+		{KindStatusIndex, StatusIndexID("police", 17), "certbit~police~17"},
 		{KindCertificateID, someCertificateContent(t).CertID, "certid~" + someCertificateContent(t).CertID},
 	} {
 		if got := KeyOf(tc.kind, tc.id); got != tc.key {
@@ -470,6 +345,9 @@ func TestAttest(t *testing.T) {
 		{"alarm", KindAlarm, canonical(alarmIn(string(AlarmOpen), civilDept.Code)), "open"},
 		{"certificate", KindCertificate, canonical(certificateIn(t, "valid")), "valid"},
 		{"revoked certificate", KindCertificate, canonical(certificateIn(t, "revoked")), "revoked"},
+		{"proposed certificate", KindCertificate, canonical(certificateIn(t, "proposed")), "proposed"},
+		{"authorisation", KindIssuer, canonical(authorisationIn("active")), "active"},
+		{"status index", KindStatusIndex, canonical(StatusIndex{Issuer: "police"}), ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := Attest(tc.record, tx, AttestArgs{tc.kind, someID, otherID})
@@ -487,7 +365,7 @@ func TestAttest(t *testing.T) {
 	}
 	_, err := Attest(nil, tx, AttestArgs{})
 	wantKind(t, err, Invalid, "kind: ")
-	for _, kind := range []RecordKind{KindCatalogEntry, KindRequest, KindGrant, KindCertificate} {
+	for _, kind := range []RecordKind{KindCatalogEntry, KindRequest, KindGrant, KindCertificate, KindIssuer} {
 		if _, err := Attest([]byte("{}"), tx, AttestArgs{kind, someID, otherID}); err == nil {
 			t.Errorf("Attest of a damaged %s succeeds", kind)
 		}
@@ -563,7 +441,6 @@ func fuzzRecord[T any](t *testing.T, data []byte) {
 }
 
 func FuzzCanonicalRecords(f *testing.F) {
-	cert := Certificate{Content: someCertificateContent(f), StatusAct: &StatusAct{EffectiveAt: noon}}
 	for _, v := range []any{
 		policeDept, *someEntry(CatalogPublished), *someVersion(), *someRequest(RequestSubmitted),
 		RequestEvent{},
@@ -576,9 +453,12 @@ func FuzzCanonicalRecords(f *testing.F) {
 		*alarmIn(string(AlarmOpen), civilDept.Code),
 		AlarmEvent{},
 		someAlarmArgs(),
-		cert,
-		CertificateEvent{},
+		*certificateIn(f, "proposed"),
+		*certificateIn(f, "suspended+revoke"),
+		*certificateIn(f, "superseded"),
 		IssuedID{},
+		StatusIndex{},
+		*authorisationIn("ended"),
 		Statement{},
 		someAccessRecord(),
 	} {
@@ -604,8 +484,9 @@ func FuzzCanonicalRecords(f *testing.F) {
 		fuzzRecord[AlarmEvent](t, data)
 		fuzzRecord[RaiseAlarmArgs](t, data)
 		fuzzRecord[Certificate](t, data)
-		fuzzRecord[CertificateEvent](t, data)
 		fuzzRecord[IssuedID](t, data)
+		fuzzRecord[StatusIndex](t, data)
+		fuzzRecord[Authorisation](t, data)
 		fuzzRecord[Statement](t, data)
 		fuzzRecord[AccessRecord](t, data)
 	})

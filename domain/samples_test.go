@@ -26,6 +26,8 @@ const (
 	someCode = "307003/000017"
 	someID   = "00112233445566778899aabbccddeeff"
 	otherID  = "ffeeddccbbaa99887766554433221100"
+
+	someTypeCode = "11100000MB0143028R001"
 )
 
 var someDigest = Digest([]byte("x"))
@@ -127,10 +129,11 @@ func someVersion() *CatalogVersion {
 func someCertificateContent(t testing.TB) CertificateContent {
 	t.Helper()
 	c := CertificateContent{
-		Ref: someID, TypeCode: "11100000MB0143028R001", TypeNameZh: "营业执照", TypeNameEn: "Business Licence",
+		Ref: someID, TypeCode: someTypeCode, TypeNameZh: "营业执照", TypeNameEn: "Business Licence",
 		IssuerUSCC: policeDept.USCC, HolderKind: HolderOrganisation, HolderRef: someDigest,
 		IssuedAt: noon.Add(-time.Hour), Validity: Period{From: noon.Add(-time.Hour), To: noon.AddDate(5, 0, 0)},
 		ServiceItem: "A-1", ContentDigest: someDigest, CheckCodeHash: CheckCodeHash(someID, "2345678ABC"),
+		StatusIndex: 17,
 	}
 	id, err := CertificateID{c.TypeCode, c.IssuerUSCC, "20260001", "001"}.Compose()
 	if err != nil {

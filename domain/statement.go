@@ -12,9 +12,9 @@ func (a AttestArgs) Validate() error {
 }
 
 // StatementStatus is the status at t of the record of a kind with these stored
-// bytes: a catalog entry's, request's or alarm's state, a grant's or certificate's
-// status at that time, "" for kinds that have none. It fails on bytes that are not a
-// record of the kind.
+// bytes: a catalog entry's, request's or alarm's state, a grant's, certificate's or
+// authorisation's status at that time, "" for kinds that have none. It fails on
+// bytes that are not a record of the kind.
 func StatementStatus(kind RecordKind, record []byte, t time.Time) (string, error) {
 	switch kind {
 	case KindCatalogEntry:
@@ -33,12 +33,16 @@ func StatementStatus(kind RecordKind, record []byte, t time.Time) (string, error
 		var a Alarm
 		err := ParseCanonical(record, &a)
 		return string(a.State), err
+	case KindIssuer:
+		var a Authorisation
+		err := ParseCanonical(record, &a)
+		return string(a.StatusAt(t)), err
 	case KindCertificate:
 		var c Certificate
 		err := ParseCanonical(record, &c)
 		return string(c.StatusAt(t)), err
 	case KindDepartment, KindMembers, KindCalendar, KindCalendarVersion, KindRule, KindRuleVersion, KindCatalogVersion, KindCatalogEvent, KindCatalogName,
-		KindRequestEvent, KindGrantEvent, KindOperation, KindLog, KindAnchor, KindAlarmEvent, KindCertificateEvent, KindCertificateID: // have none
+		KindRequestEvent, KindGrantEvent, KindOperation, KindLog, KindAnchor, KindAlarmEvent, KindCertificateID, KindStatusIndex: // have none
 	}
 	return "", nil
 }

@@ -102,6 +102,19 @@ func (r ShareRequest) Tasks() []Task {
 	return nil
 }
 
+// Task is the first of [Certificate.Tasks]; nil when the certificate waits for
+// nothing.
+func (c Certificate) Task() *Task { return firstTask(c.Tasks()) }
+
+// Tasks are what the certificate waits for, at most one thing: the decision of its
+// issuer's reviewer, on the issue or on a change of status.
+func (c Certificate) Tasks() []Task {
+	if c.Status != CertificateProposed && c.Pending == nil {
+		return nil
+	}
+	return []Task{{Department: c.Issuer, Role: RoleReviewer, Transaction: "certificate:Decide"}}
+}
+
 func firstTask(tasks []Task) *Task {
 	if len(tasks) == 0 {
 		return nil

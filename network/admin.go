@@ -2,7 +2,9 @@ package network
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strconv"
 	"strings"
@@ -98,10 +100,19 @@ func connectionProfile(l Layout, def *Definition) ([]byte, error) {
 			"grpcOptions": dict{"keep-alive-time": "0s", "keep-alive-timeout": "20s", "keep-alive-permit": false, "fail-fast": false, "allow-insecure": false},
 		}, nil
 	}
+	organization := def.Lead
 	for _, dept := range def.Departments {
 		peer, err := node(dept, dept.Ports.Peer)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its folder is gone, until it is restored
+		}
 		if err != nil {
 			return nil, err
+		}
+		if organizations[organization] == nil && dept.Code != def.Lead {
+			if _, err := l.tlsRoot(def.Lead); err != nil {
+				organization = dept.Code
+			}
 		}
 		orderer, err := node(dept, dept.Ports.Orderer)
 		if err != nil {
@@ -110,20 +121,21 @@ func connectionProfile(l Layout, def *Definition) ([]byte, error) {
 		peers[peerName(dept.Code)], orderers[ordererName(dept.Code)] = peer, orderer
 		channelPeers[peerName(dept.Code)] = dict{"endorsingPeer": true, "chaincodeQuery": true, "ledgerQuery": true, "eventSource": true}
 		channelOrderers = append(channelOrderers, ordererName(dept.Code))
-		organizations[dept.Code] = dict{
-			"mspid": dept.MSPID,
-			"peers": []string{peerName(dept.Code)},
-			"users": dict{"admin": dict{
-				"cert": dict{"path": l.Department(dept.Code, "users", "admin", "cert.pem")},
+		users := dict{}
+		// On a host of one department only its own admin is there.
+		if cert := l.Department(dept.Code, "users", "admin", "cert.pem"); exists(cert) {
+			users["admin"] = dict{
+				"cert": dict{"path": cert},
 				"key":  dict{"path": l.Department(dept.Code, "users", "admin", "key.pem")},
-			}},
+			}
 		}
+		organizations[dept.Code] = dict{"mspid": dept.MSPID, "peers": []string{peerName(dept.Code)}, "users": users}
 	}
 	retries := dict{"attempts": 8, "initialBackoff": "200ms", "maxBackoff": "2s", "backoffFactor": 1.5}
 	data, err := yaml.Marshal(dict{
 		"version": "1.0.0",
 		"client": dict{
-			"organization": def.Lead,
+			"organization": organization,
 			"logging":      dict{"level": "critical"},
 			"BCCSP": dict{"security": dict{
 				"enabled": true, "default": dict{"provider": "SW"},

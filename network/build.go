@@ -24,15 +24,15 @@ type program struct {
 	cgo     bool
 }
 
-// programs lists all of them. Those of network/tools are rebuilt only when the versions
-// in its go.mod change, ours when a source file does.
+// programs lists all of them. Those of network/tools and network/tools/ca are rebuilt only
+// when the versions in their go.mod change, ours when a source file does.
 var programs = []program{
 	{name: "peer", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/peer", sources: []string{"network/tools/go.mod"}},
 	{name: "orderer", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/orderer", sources: []string{"network/tools/go.mod"}},
 	{name: "configtxgen", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/configtxgen", sources: []string{"network/tools/go.mod"}},
 	{name: "osnadmin", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/osnadmin", sources: []string{"network/tools/go.mod"}},
-	{name: "fabric-ca-server", module: "network/tools", pkg: "github.com/hyperledger/fabric-ca/cmd/fabric-ca-server", sources: []string{"network/tools/go.mod"}, cgo: true},
-	{name: "fabric-ca-client", module: "network/tools", pkg: "github.com/hyperledger/fabric-ca/cmd/fabric-ca-client", sources: []string{"network/tools/go.mod"}, cgo: true},
+	{name: "fabric-ca-server", module: "network/tools/ca", pkg: "github.com/hyperledger/fabric-ca/cmd/fabric-ca-server", sources: []string{"network/tools/ca/go.mod"}, cgo: true},
+	{name: "fabric-ca-client", module: "network/tools/ca", pkg: "github.com/hyperledger/fabric-ca/cmd/fabric-ca-client", sources: []string{"network/tools/ca/go.mod"}, cgo: true},
 	{name: "process-compose", module: "network/tools", pkg: "github.com/f1bonacc1/process-compose/src", sources: []string{"network/tools/go.mod"}},
 	{name: "zhenglian-chaincode", module: ".", pkg: "./cmd/zhenglian-chaincode", sources: []string{"go.mod", "domain", "proof", "chaincode", "cmd/zhenglian-chaincode"}},
 	{name: "zhenglian", module: ".", pkg: "./cmd/zhenglian", sources: []string{"go.mod", "api", "domain", "proof", "gateway", "cmd/zhenglian"}},

@@ -47,7 +47,7 @@ func joinOrderers(ctx context.Context, l Layout, def *Definition) (int, error) {
 	for i, dept := range def.Departments {
 		group.Go(func() error {
 			var err error
-			joined[i], err = joinOrderer(ctx, l, def, dept)
+			joined[i], err = joinOrderer(ctx, l, def, dept, l.GenesisBlock())
 			if err != nil {
 				return &Problem{
 					Cause:  fmt.Sprintf("orderer-%s does not join channel %s: %v", dept.Code, def.Channel, err),
@@ -61,7 +61,9 @@ func joinOrderers(ctx context.Context, l Layout, def *Definition) (int, error) {
 	return count(joined), err
 }
 
-func joinOrderer(ctx context.Context, l Layout, def *Definition, dept Department) (bool, error) {
+// joinOrderer makes an orderer take part in the channel, which it learns of from a
+// configuration block.
+func joinOrderer(ctx context.Context, l Layout, def *Definition, dept Department, block string) (bool, error) {
 	// Joining twice is refused with a status of its own, so ask first.
 	out, err := osnadmin(ctx, l, dept, "list", "--channelID", def.Channel)
 	if err != nil {
@@ -70,7 +72,7 @@ func joinOrderer(ctx context.Context, l Layout, def *Definition, dept Department
 	if strings.Contains(out, "Status: 200") {
 		return false, nil
 	}
-	out, err = osnadmin(ctx, l, dept, "join", "--channelID", def.Channel, "--config-block", l.GenesisBlock())
+	out, err = osnadmin(ctx, l, dept, "join", "--channelID", def.Channel, "--config-block", block)
 	if err != nil {
 		return false, err
 	}

@@ -89,6 +89,8 @@ type Department struct {
 	Listen    string `yaml:"listen,omitempty" json:"listen"`                 // what its programs bind to; 127.0.0.1 if empty
 	PublicURL string `yaml:"publicUrl,omitempty" json:"publicUrl,omitempty"` // of its gateway; from host and port if empty
 	Ports     Ports  `yaml:"ports" json:"ports"`
+
+	slot int // where its chaincode process is; see State.Slot
 }
 
 // Ports are the TCP ports of one department's programs.
@@ -103,6 +105,7 @@ type Ports struct {
 	OrdererAdmin      int `yaml:"ordererAdmin" json:"ordererAdmin"`
 	OrdererOperations int `yaml:"ordererOperations" json:"ordererOperations"`
 	Chaincode         int `yaml:"chaincode" json:"chaincode"`
+	ChaincodeNext     int `yaml:"chaincodeNext,omitempty" json:"chaincodeNext,omitempty"` // of every second upgrade; the one after chaincode if absent
 }
 
 // Listener is one port of a department and the program that binds it.
@@ -125,7 +128,33 @@ func (d Department) Listeners() []Listener {
 		{"ordererCluster", "orderer-" + d.Code, d.Listen, d.Ports.OrdererCluster},
 		{"ordererAdmin", "orderer-" + d.Code, d.Listen, d.Ports.OrdererAdmin},
 		{"ordererOperations", "orderer-" + d.Code, d.Listen, d.Ports.OrdererOperations},
-		{"chaincode", "chaincode-" + d.Code, d.Listen, d.Ports.Chaincode},
+		{"chaincode", d.process("chaincode"), d.Listen, d.chaincodePort(d.slot)},
+	}
+}
+
+// process is the supervised process of a kind.
+func (d Department) process(kind string) string {
+	if kind == "chaincode" {
+		kind = chaincodeKinds[d.slot]
+	}
+	return kind + "-" + d.Code
+}
+
+// chaincodePort is the port of the chaincode process in one of the two slots.
+func (d Department) chaincodePort(slot int) int {
+	switch {
+	case slot == 0:
+		return d.Ports.Chaincode
+	case d.Ports.ChaincodeNext != 0:
+		return d.Ports.ChaincodeNext
+	}
+	return d.Ports.Chaincode + 1
+}
+
+// setSlot says where the chaincode processes are.
+func (d *Definition) setSlot(slot int) {
+	for i := range d.Departments {
+		d.Departments[i].slot = slot
 	}
 }
 
@@ -340,6 +369,14 @@ func (d *Definition) validateDepartments() error {
 			if err := claim(field, "port", net.JoinHostPort(l.Host, strconv.Itoa(l.Port))); err != nil {
 				return err
 			}
+		}
+		// The port of the next upgrade, which nothing listens on until then.
+		next := at + ".ports.chaincodeNext"
+		if port := dept.chaincodePort(1); port < 1024 || port > 65535 {
+			return fmt.Errorf("%s must be between 1024 and 65535", next)
+		}
+		if err := claim(next, "port", net.JoinHostPort(dept.Listen, strconv.Itoa(dept.chaincodePort(1)))); err != nil {
+			return err
 		}
 	}
 	return nil

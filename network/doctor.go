@@ -6,9 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,6 +31,10 @@ const (
 	certificateWarnDays = 30
 	certificateFailDays = 7
 )
+
+// warnFreeBytes is the disk space below which somebody should look: what is left above
+// minFreeBytes is the time there is to do something.
+const warnFreeBytes = 3 * minFreeBytes
 
 // Doctor runs every check that up would, and those that only time can fail. It changes
 // nothing.
@@ -45,7 +55,8 @@ func (c *Consortium) Doctor(ctx context.Context) ([]Finding, error) {
 		add("definition", "fail", "%v", err)
 		return findings, nil
 	}
-	_, err = checkDefinition(c.Layout, def, c.DefinitionPath)
+	state, err := checkDefinition(c.Layout, def, c.DefinitionPath)
+	def.setSlot(state.Slot)
 	verdict("definition", err, fmt.Sprintf("%s, %d departments, quorum %d", c.DefinitionPath, len(def.Departments), def.Quorum()))
 
 	repo := c.sourceTree()
@@ -55,7 +66,11 @@ func (c *Consortium) Doctor(ctx context.Context) ([]Finding, error) {
 	}
 	verdict("programs", err, fmt.Sprintf("%d of %d to build", len(stale), len(programs)))
 	add("versions", "ok", "%s", versions(c.Layout))
-	verdict("disk", checkFreeSpace(c.Layout.State, minFreeBytes), "enough space")
+	if err := checkFreeSpace(c.Layout.State, warnFreeBytes); err != nil && checkFreeSpace(c.Layout.State, minFreeBytes) == nil {
+		add("disk", "warn", "%v", err)
+	} else {
+		verdict("disk", checkFreeSpace(c.Layout.State, minFreeBytes), "enough space")
+	}
 	verdict("address", checkAddress(), "a non-loopback IPv4 address")
 	running, err := c.Layout.processes()
 	if err == nil {
@@ -76,6 +91,11 @@ func (c *Consortium) Doctor(ctx context.Context) ([]Finding, error) {
 		return findings, nil
 	case "running":
 		add("processes", "ok", "%d running", len(st.Processes))
+		for _, p := range st.Processes {
+			if p.Restarts > 0 {
+				add("processes", "warn", "%s was restarted %d times, last %s ago; see %s", p.Name, p.Restarts, since(p.Seconds), c.Layout.Log(p.Name))
+			}
+		}
 	default:
 		for _, p := range st.Processes {
 			if !p.Running {
@@ -83,23 +103,111 @@ func (c *Consortium) Doctor(ctx context.Context) ([]Finding, error) {
 			}
 		}
 	}
+	for _, p := range running {
+		if p.Stale && p.Name != supervisorName {
+			add("versions", "warn", "%s runs a program that was rebuilt since; make up replaces it", p.Name)
+		}
+	}
 	findHeights(st, add)
+	if len(st.Gateways) > 0 {
+		limit := time.Minute // the gateways' own
+		if def.Evidence != nil {
+			limit = time.Duration(def.Evidence.MaxLag)
+		}
+		var highest uint64
+		for _, h := range st.Heights {
+			highest = max(highest, h.Height)
+		}
+		all := c.vitals(ctx, def)
+		findClocks(all, add)
+		findGateways(all, limit, time.Duration(def.AnchorInterval), highest, add)
+	}
+	c.findApprovals(ctx, st, add)
 	return findings, nil
+}
+
+// vitals asks every gateway how it is.
+func (c *Consortium) vitals(ctx context.Context, def *Definition) []vitals {
+	all := make([]vitals, len(def.Departments))
+	client := &http.Client{Timeout: 4 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	var group errgroup.Group
+	for i, dept := range def.Departments {
+		group.Go(func() error {
+			base := "http://" + net.JoinHostPort(dept.Listen, strconv.Itoa(dept.Ports.Gateway))
+			all[i] = readVitals(ctx, client, base, time.Now)
+			all[i].Department = dept.Code
+			return nil
+		})
+	}
+	_ = group.Wait() // the answers carry the failures
+	return all
+}
+
+// findApprovals names departments that do not endorse, because they never approved the
+// chaincode that the channel has.
+func (c *Consortium) findApprovals(ctx context.Context, st *Status, add func(check, result, format string, args ...any)) {
+	if st.Chaincode == nil {
+		return
+	}
+	def, err := c.Definition()
+	if err != nil {
+		add("chaincode", "fail", "%v", err)
+		return
+	}
+	_, packageID, err := loadPackage(c.Layout, def.Chaincode)
+	if err != nil {
+		add("chaincode", "fail", "%v", err)
+		return
+	}
+	admins, err := connectAdministrators(c.Layout, def)
+	if err != nil {
+		add("chaincode", "fail", "%v", err)
+		return
+	}
+	defer admins.close()
+	fine := st.Chaincode.Version == def.Chaincode.Version
+	if !fine {
+		add("chaincode", "fail", "the channel has version %s and the definition says %s; run zhenglian-network upgrade", st.Chaincode.Version, def.Chaincode.Version)
+	}
+	for _, h := range st.Heights {
+		if h.Error != "" {
+			continue // reported with the heights
+		}
+		approved, err := admins.approved(ctx, h.Department, st.Chaincode.Sequence)
+		switch {
+		case err != nil:
+			fine = false
+			add("chaincode", "warn", "%s has not approved sequence %d, so its peer endorses nothing; run zhenglian-network upgrade", h.Department, st.Chaincode.Sequence)
+		case approved.PackageID != packageID:
+			fine = false
+			add("chaincode", "warn", "%s runs the package %s and the others %s", h.Department, shortID(approved.PackageID), shortID(packageID))
+		}
+	}
+	if fine {
+		add("chaincode", "ok", "%s %s, sequence %d, the same package everywhere", st.Chaincode.Name, st.Chaincode.Version, st.Chaincode.Sequence)
+	}
 }
 
 func findCertificates(st *Status, add func(check, result, format string, args ...any)) {
 	if len(st.Certificates) == 0 {
 		return
 	}
-	first := st.Certificates[0]
-	result := "ok"
-	switch {
-	case first.DaysLeft < certificateFailDays:
-		result = "fail"
-	case first.DaysLeft < certificateWarnDays:
-		result = "warn"
+	for _, cert := range st.Certificates {
+		code, _, _ := strings.Cut(strings.TrimPrefix(filepath.ToSlash(cert.File), "departments/"), "/")
+		result, ends := "warn", fmt.Sprintf("ends in %d days", cert.DaysLeft)
+		switch {
+		case cert.DaysLeft < 0:
+			result, ends = "fail", "has ended"
+		case cert.DaysLeft < certificateFailDays:
+			result = "fail"
+		case cert.DaysLeft >= certificateWarnDays:
+			continue
+		}
+		add("certificates", result, "%s %s; run zhenglian-network rotate --department %s", cert.File, ends, code)
 	}
-	add("certificates", result, "%d, the first ends in %d days (%s)", len(st.Certificates), first.DaysLeft, first.File)
+	if first := st.Certificates[0]; first.DaysLeft >= certificateWarnDays {
+		add("certificates", "ok", "%d, the first ends in %d days (%s)", len(st.Certificates), first.DaysLeft, first.File)
+	}
 }
 
 func findHeights(st *Status, add func(check, result, format string, args ...any)) {
@@ -168,12 +276,23 @@ func versions(l Layout) string {
 	return text
 }
 
-// PrintFindings writes the findings for people and reports whether none failed.
-func PrintFindings(out io.Writer, findings []Finding) bool {
-	healthy := true
+// PrintFindings writes the findings for people.
+func PrintFindings(out io.Writer, findings []Finding) {
 	for _, f := range findings {
 		fmt.Fprintf(out, "%-5s %-13s %s\n", f.Result, f.Check, f.Detail)
-		healthy = healthy && f.Result != "fail"
 	}
-	return healthy
+}
+
+// Worst is the result of the finding that matters most: fail, warn or ok.
+func Worst(findings []Finding) string {
+	worst := "ok"
+	for _, f := range findings {
+		if f.Result == "fail" {
+			return "fail"
+		}
+		if f.Result == "warn" {
+			worst = "warn"
+		}
+	}
+	return worst
 }

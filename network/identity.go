@@ -30,10 +30,15 @@ const (
 	tlsCA       = "tlsca"
 )
 
+// registrar is the identity that revokes. Registries made before Fabric CA was built as
+// it is now have one of another name, whose attributes are of no use; the authority adds
+// this one at its next start.
+const registrar = "ca-registrar"
+
 // identity is one certificate of a department.
 type identity struct {
 	Name   string // in the registry of its CA
-	Type   string // becomes the organisational unit: peer, orderer, client or admin
+	Type   string // becomes the organisational unit: peer, orderer, client, admin or issuing
 	Role   string // certificate attribute zhenglian.role, empty for nodes
 	CA     string
 	Secret string
@@ -47,6 +52,9 @@ func identities() []identity {
 		{Name: "peer", Type: "peer", CA: enrolmentCA, Cert: "peer/msp/signcerts/cert.pem", Key: "peer/msp/keystore/key.pem"},
 		{Name: "orderer", Type: "orderer", CA: enrolmentCA, Cert: "orderer/msp/signcerts/cert.pem", Key: "orderer/msp/keystore/key.pem"},
 		{Name: "gateway", Type: "client", Role: "gateway", CA: enrolmentCA, Cert: "gateway/identity/cert.pem", Key: "gateway/identity/key.pem"},
+		// A unit that no MSP knows: this key signs certificates for citizens, and the
+		// channel must refuse it.
+		{Name: "issuing", Type: "issuing", CA: enrolmentCA, Cert: "gateway/issuing/cert.pem", Key: "gateway/issuing/key.pem"},
 		{Name: "peer-tls", Type: "peer", CA: tlsCA, Cert: "peer/tls/server.pem", Key: "peer/tls/server.key"},
 		{Name: "orderer-tls", Type: "orderer", CA: tlsCA, Cert: "orderer/tls/server.pem", Key: "orderer/tls/server.key"},
 		{Name: "chaincode-tls", Type: "client", CA: tlsCA, Cert: "chaincode/server.pem", Key: "chaincode/server.key"},
@@ -80,7 +88,7 @@ func (l Layout) loadSecrets(code string) (secrets, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the enrolment secrets of %s: %w", code, err)
 	}
-	names := []string{"registrar"}
+	names := []string{registrar}
 	for _, id := range identities() {
 		names = append(names, id.Name)
 	}

@@ -52,7 +52,8 @@ func (l Layout) GenesisBlock() string { return filepath.Join(l.State, "channel",
 // Trust is the file of trust anchors.
 func (l Layout) Trust() string { return filepath.Join(l.State, "trust", "consortium.json") }
 
-// DefinitionCopy is the definition as it was at the first up.
+// DefinitionCopy is the definition as it was at the first up, or at the last command that
+// accepted a change of it.
 func (l Layout) DefinitionCopy() string { return filepath.Join(l.State, "consortium.yaml") }
 
 func (l Layout) stateFile() string { return filepath.Join(l.State, "state.json") }
@@ -63,8 +64,13 @@ const stateFormat = "zhenglian-network/1"
 // State is what state.json remembers between commands.
 type State struct {
 	Format     string `json:"format"`
-	Definition string `json:"definition"` // digest of the definition at the first up
+	Definition string `json:"definition"` // digest of the definition as it was accepted last
 	Complete   bool   `json:"complete"`   // an up reached its end once
+	// Slot is where the chaincode processes run, 0 or 1. An upgrade starts those of the
+	// new version in the other slot, beside the old ones.
+	Slot int `json:"slot,omitempty"`
+	// Versions are the chaincode's earlier versions, which proofs still name.
+	Versions []string `json:"versions,omitempty"`
 }
 
 // LoadState reads the state file. It returns an error wrapping [fs.ErrNotExist] if no
@@ -80,6 +86,9 @@ func (l Layout) LoadState() (State, error) {
 	}
 	if s.Format != stateFormat {
 		return State{}, fmt.Errorf("read the state %s: its format is %q and this program knows %q", l.stateFile(), s.Format, stateFormat)
+	}
+	if s.Slot < 0 || s.Slot >= len(chaincodeKinds) {
+		return State{}, fmt.Errorf("read the state %s: there is no slot %d", l.stateFile(), s.Slot)
 	}
 	return s, nil
 }

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,8 +97,9 @@ func (a *administrators) committed(ctx context.Context, code string) (resmgmt.Li
 
 // agree approves the chaincode definition for every department and commits it, unless
 // the channel already has it. Departments approve at the same time: each approval waits
-// for a block of its own.
-func agree(ctx context.Context, l Layout, admins *administrators, packageID string) (string, error) {
+// for a block of its own. It requires need of them; those that cannot approve now are
+// named in the result.
+func agree(ctx context.Context, l Layout, admins *administrators, packageID string, need int) (string, error) {
 	def := admins.def
 	lead := def.Lead
 	current, ok, err := admins.committed(ctx, lead)
@@ -108,35 +110,58 @@ func agree(ctx context.Context, l Layout, admins *administrators, packageID stri
 	if ok && current.Version == def.Chaincode.Version {
 		sequence = current.Sequence
 	}
-	approvals := make([]bool, len(def.Departments))
-	group, groupCtx := errgroup.WithContext(ctx)
+	fresh, failed := make([]bool, len(def.Departments)), make([]error, len(def.Departments))
+	var group errgroup.Group
 	for i, dept := range def.Departments {
 		group.Go(func() error {
 			var err error
-			approvals[i], err = admins.approve(groupCtx, dept.Code, packageID, sequence)
+			fresh[i], err = admins.approve(ctx, dept.Code, packageID, sequence)
 			if err != nil {
-				return &Problem{
+				failed[i] = &Problem{
 					Cause:  fmt.Sprintf("%s does not approve %s: %v", dept.Code, shortID(packageID), err),
-					Remedy: "see " + l.Log("peer-"+dept.Code) + " and " + l.Log("orderer-"+dept.Code) + ", then run up again", Err: err,
+					Remedy: "see " + l.Log("peer-"+dept.Code) + " and " + l.Log("orderer-"+dept.Code) + ", then run the command again", Err: err,
 				}
 			}
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return "", err
+	_ = group.Wait() // failed carries the failures
+	var approved, late []string
+	for i, dept := range def.Departments {
+		if failed[i] == nil {
+			approved = append(approved, dept.Code)
+		} else {
+			late = append(late, dept.Code)
+		}
 	}
-	result := fmt.Sprintf("%d approved", count(approvals))
+	if len(approved) < need {
+		return "", errors.Join(failed...)
+	}
+	result := fmt.Sprintf("%d approved", count(fresh))
+	if len(late) > 0 {
+		result += " (not " + strings.Join(late, ", ") + ")"
+	}
 	if ok && current.Version == def.Chaincode.Version {
 		return fmt.Sprintf("%s, sequence %d was committed before", result, sequence), nil
 	}
-	if err := admins.commit(ctx, sequence); err != nil {
+	if err := admins.commit(ctx, sequence, approved); err != nil {
 		return "", &Problem{
 			Cause:  fmt.Sprintf("channel %s does not commit %s: %v", def.Channel, shortID(packageID), err),
-			Remedy: "see " + l.Log("peer-"+lead) + " and run up again", Err: err,
+			Remedy: "see " + l.Log("peer-"+lead) + " and run the command again", Err: err,
 		}
 	}
 	return fmt.Sprintf("%s, committed as sequence %d", result, sequence), nil
+}
+
+// approved is what a department approved as the sequence.
+func (a *administrators) approved(ctx context.Context, code string, sequence int64) (resmgmt.LifecycleApprovedChaincodeDefinition, error) {
+	client, err := a.resources(code)
+	if err != nil {
+		return resmgmt.LifecycleApprovedChaincodeDefinition{}, err
+	}
+	return client.LifecycleQueryApprovedCC(a.def.Channel, resmgmt.LifecycleQueryApprovedCCRequest{
+		Name: a.def.Chaincode.Name, Sequence: sequence,
+	}, resmgmt.WithTargetEndpoints(peerName(code)), resmgmt.WithParentContext(ctx))
 }
 
 // approve approves the definition for a department, unless it did so before.
@@ -146,9 +171,7 @@ func (a *administrators) approve(ctx context.Context, code, packageID string, se
 		return false, err
 	}
 	peer := resmgmt.WithTargetEndpoints(peerName(code))
-	approved, err := client.LifecycleQueryApprovedCC(a.def.Channel, resmgmt.LifecycleQueryApprovedCCRequest{
-		Name: a.def.Chaincode.Name, Sequence: sequence,
-	}, peer, resmgmt.WithParentContext(ctx))
+	approved, err := a.approved(ctx, code, sequence)
 	if err == nil && approved.PackageID == packageID && approved.Version == a.def.Chaincode.Version {
 		return false, nil
 	}
@@ -165,8 +188,9 @@ func (a *administrators) approve(ctx context.Context, code, packageID string, se
 // endorsementPolicy is the channel's policy for writes: a majority of the departments.
 const endorsementPolicy = "/Channel/Application/Endorsement"
 
-// commit commits the definition as the lead once enough departments approved it.
-func (a *administrators) commit(ctx context.Context, sequence int64) error {
+// commit commits the definition as the lead once its peer knows that all of approved
+// approved it. Their peers endorse.
+func (a *administrators) commit(ctx context.Context, sequence int64, approved []string) error {
 	client, err := a.resources(a.def.Lead)
 	if err != nil {
 		return err
@@ -187,20 +211,20 @@ func (a *administrators) commit(ctx context.Context, sequence int64) error {
 				given++
 			}
 		}
-		if given == len(a.def.Departments) {
+		if given >= len(approved) {
 			break
 		}
 		// Approvals are on the ledger, but not all of them at the lead's peer yet.
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d departments approved", given, len(a.def.Departments))
+			return fmt.Errorf("%d of %d departments approved", given, len(approved))
 		}
 		if err := sleep(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	peers := make([]string, 0, len(a.def.Departments))
-	for _, dept := range a.def.Departments {
-		peers = append(peers, peerName(dept.Code))
+	peers := make([]string, 0, len(approved))
+	for _, code := range approved {
+		peers = append(peers, peerName(code))
 	}
 	_, err = client.LifecycleCommitCC(a.def.Channel, resmgmt.LifecycleCommitCCRequest{
 		Name: a.def.Chaincode.Name, Version: a.def.Chaincode.Version, Sequence: sequence,

@@ -177,8 +177,14 @@ func checkDefinition(l Layout, def *Definition, path string) (State, error) {
 		return State{}, err
 	}
 	if state.Definition != def.Digest() {
-		return state, problem(fmt.Sprintf("restore it (cp %s %s) or delete the consortium with make reset", l.DefinitionCopy(), path),
-			"%s was edited after the first up", path)
+		restore := fmt.Sprintf("restore it (cp %s %s) or delete the consortium with make reset", l.DefinitionCopy(), path)
+		if before, err := LoadDefinition(l.DefinitionCopy()); err == nil {
+			if c := before.changeTo(def); c.command != "" {
+				return state, problem(fmt.Sprintf("run zhenglian-network %s, or restore it (cp %s %s)", c.command, l.DefinitionCopy(), path),
+					"%s was edited: %s", path, c.what)
+			}
+		}
+		return state, problem(restore, "%s was edited after the first up", path)
 	}
 	return state, nil
 }

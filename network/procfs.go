@@ -78,11 +78,13 @@ func (l Layout) processes() ([]process, error) {
 
 // nodePrograms says which program runs in which folder of a department.
 var nodePrograms = map[string][]string{
-	"ca":        {"fabric-ca-server"},
-	"orderer":   {"orderer"},
-	"peer":      {"peer"},
-	"chaincode": {"zhenglian-chaincode"},
-	"gateway":   {"zhenglian"},
+	"ca":      {"fabric-ca-server"},
+	"orderer": {"orderer"},
+	"peer":    {"peer"},
+	"gateway": {"zhenglian"},
+
+	chaincodeKinds[0]: {"zhenglian-chaincode"},
+	chaincodeKinds[1]: {"zhenglian-chaincode"},
 }
 
 // stopProcesses ends the processes of the state folder: politely, and after patience by

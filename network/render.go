@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -70,9 +71,14 @@ func renderCA(l Layout, def *Definition, dept Department) error {
 			page
 			Name            string
 			Main            bool
+			Registrar       string
 			RegistrarSecret string
+			CRLExpiry       time.Duration
 			Identities      []identity
-		}{page: page{Def: def, Dept: dept}, Name: ca, Main: ca == enrolmentCA, RegistrarSecret: known["registrar"]}
+		}{
+			page: page{Def: def, Dept: dept}, Name: ca, Main: ca == enrolmentCA,
+			Registrar: registrar, RegistrarSecret: known[registrar], CRLExpiry: crlExpiry,
+		}
 		for _, id := range identities() {
 			if id.CA == ca {
 				id.Secret = known[id.Name]
@@ -170,7 +176,7 @@ func renderBuilder(l Layout, dept Department) error {
 		ClientCert         string `json:"client_cert"`
 		RootCert           string `json:"root_cert"`
 	}{
-		Address:     net.JoinHostPort(dept.Listen, strconv.Itoa(dept.Ports.Chaincode)),
+		Address:     net.JoinHostPort(dept.Listen, strconv.Itoa(dept.chaincodePort(dept.slot))),
 		DialTimeout: "10s", TLSRequired: true, ClientAuthRequired: true,
 		ClientKey:  read("peer", "tls", "server.key"),
 		ClientCert: read("peer", "tls", "server.pem"),
@@ -189,21 +195,28 @@ func renderChaincode(l Layout, dept Department, packageID string) error {
 		Key         string `json:"key"`
 		ClientRoots string `json:"clientRoots"`
 	}
-	return writeJSON(l.Department(dept.Code, "chaincode", "chaincode.json"), struct {
+	certificates := "" // both slots use the certificate in the first one's folder
+	if dept.slot != 0 {
+		certificates = "../" + chaincodeKinds[0] + "/"
+	}
+	return writeJSON(l.Department(dept.Code, chaincodeKinds[dept.slot], "chaincode.json"), struct {
 		Listen      string   `json:"listen"`
 		ChaincodeID string   `json:"chaincodeId"`
 		TLS         tlsFiles `json:"tls"`
 	}{
-		Listen:      net.JoinHostPort(dept.Listen, strconv.Itoa(dept.Ports.Chaincode)),
+		Listen:      net.JoinHostPort(dept.Listen, strconv.Itoa(dept.chaincodePort(dept.slot))),
 		ChaincodeID: packageID,
-		TLS:         tlsFiles{Certificate: "server.pem", Key: "server.key", ClientRoots: "peer-ca.pem"},
+		TLS:         tlsFiles{Certificate: certificates + "server.pem", Key: certificates + "server.key", ClientRoots: certificates + "peer-ca.pem"},
 	})
 }
+
+// tokens is the file of a department's access tokens.
+func (l Layout) tokens(code string) string { return filepath.Join(l.State, "tokens", code+".json") }
 
 // drawTokens answers the department's access tokens, one a role. It draws those that
 // there are not yet.
 func drawTokens(l Layout, code string) (map[string]string, error) {
-	plain := filepath.Join(l.State, "tokens", code+".json")
+	plain := l.tokens(code)
 	tokens := map[string]string{}
 	data, err := os.ReadFile(plain)
 	if err == nil {
@@ -274,6 +287,11 @@ type gatewayService struct {
 	Key         string `json:"key"`
 }
 
+type gatewayIssuing struct {
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
+}
+
 type gatewayUser struct {
 	Role        string `json:"role"`
 	Certificate string `json:"certificate"`
@@ -297,6 +315,7 @@ type gatewayConfig struct {
 	Trust          string         `json:"trust"`
 	Peers          []gatewayPeer  `json:"peers"` // the department's own first
 	Service        gatewayService `json:"service"`
+	Issuing        gatewayIssuing `json:"issuing"` // signs the certificates for citizens
 	Users          []gatewayUser  `json:"users"`
 	Tokens         string         `json:"tokens"`
 	Data           string         `json:"data"`
@@ -330,12 +349,17 @@ type auditedLog struct {
 func renderAudit(l Layout, def *Definition, lead Department) (*gatewayAudit, error) {
 	audit := &gatewayAudit{Trail: "data/trail.db"}
 	for _, dept := range def.Departments {
+		file := "audit/" + dept.Code + ".token"
+		path := l.Department(lead.Code, "gateway", filepath.FromSlash(file))
+		// On a host of its own the lead has the others' auditors' tokens here and nowhere else.
+		if dept.Code != lead.Code && exists(path) && !exists(l.tokens(dept.Code)) {
+			audit.Logs = append(audit.Logs, auditedLog{Department: dept.Code, URL: dept.URL(), TokenFile: file})
+			continue
+		}
 		tokens, err := drawTokens(l, dept.Code)
 		if err != nil {
 			return nil, err
 		}
-		file := "audit/" + dept.Code + ".token"
-		path := l.Department(lead.Code, "gateway", filepath.FromSlash(file))
 		if err := writeFile(path, []byte(tokens["auditor"]+"\n"), 0o600); err != nil {
 			return nil, err
 		}
@@ -354,6 +378,7 @@ func renderGateway(l Layout, def *Definition, dept Department) error {
 		Listen:    net.JoinHostPort(dept.Listen, strconv.Itoa(dept.Ports.Gateway)),
 		PublicURL: dept.URL(), Trust: "../../../trust/consortium.json",
 		Service: gatewayService{MSPID: dept.MSPID, Certificate: "identity/cert.pem", Key: "identity/key.pem"},
+		Issuing: gatewayIssuing{Certificate: "issuing/cert.pem", Key: "issuing/key.pem"},
 		Tokens:  "tokens.json", Data: "data",
 		Log:            gatewayLog{Origin: def.LogOrigin(dept.Code), Key: "log.key"},
 		AnchorInterval: def.AnchorInterval.String(), Redis: def.Redis, Limits: def.Limits,

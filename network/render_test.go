@@ -260,7 +260,8 @@ func TestGatewayConfiguration(t *testing.T) {
 		if len(config.Peers) != len(def.Departments) || config.Peers[0].Department != dept.Code {
 			t.Errorf("%s: peers are %v, want its own first and all of them", dept.Code, config.Peers)
 		}
-		paths := []string{config.Trust, config.Tokens, config.Data, config.Log.Key, config.Service.Certificate, config.Service.Key}
+		paths := []string{config.Trust, config.Tokens, config.Data, config.Log.Key, config.Service.Certificate, config.Service.Key,
+			config.Issuing.Certificate, config.Issuing.Key}
 		for _, p := range config.Peers {
 			paths = append(paths, p.TLSRoots)
 		}
@@ -288,6 +289,33 @@ func TestGatewayConfiguration(t *testing.T) {
 		if signer.Name() != config.Log.Origin || config.Log.Origin != "zhenglian.example/log/"+dept.Code {
 			t.Errorf("%s: log key is named %s and the origin is %s", dept.Code, signer.Name(), config.Log.Origin)
 		}
+	}
+}
+
+// The issuing key must be of no use on the channel: none of the units by which an MSP
+// knows a duty, and no role.
+func TestIssuingKeyIsForNothingElse(t *testing.T) {
+	found := false
+	for _, id := range identities() {
+		if id.Name != "issuing" {
+			continue
+		}
+		found = true
+		if id.Type != "issuing" || id.Role != "" || id.CA != enrolmentCA {
+			t.Errorf("the issuing key is enrolled as %+v", id)
+		}
+	}
+	if !found {
+		t.Error("no issuing key is enrolled")
+	}
+	l, def := rendered(t)
+	dept := def.Departments[0]
+	msp, err := os.ReadFile(l.Department(dept.Code, "msp", "config.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(msp), "issuing") {
+		t.Error("the MSP knows the issuing unit")
 	}
 }
 

@@ -115,7 +115,7 @@ func (c *Consortium) processStatus(ctx context.Context, def *Definition, st *Sta
 	names := []string{supervisorName}
 	for _, dept := range def.Departments {
 		for _, kind := range nodeKinds {
-			name := kind + "-" + dept.Code
+			name := dept.process(kind)
 			if kind == "gateway" && known[name].Status == "Disabled" {
 				continue // up --without-gateways
 			}
@@ -180,19 +180,7 @@ func (a *administrators) heights(ctx context.Context) ([]Height, bool) {
 	var group errgroup.Group
 	for i, dept := range a.def.Departments {
 		group.Go(func() error {
-			h := Height{Department: dept.Code}
-			client, err := a.ledger(dept.Code)
-			if err == nil {
-				var info *fab.BlockchainInfoResponse
-				info, err = client.QueryInfo(ledger.WithTargetEndpoints(peerName(dept.Code)), ledger.WithParentContext(ctx))
-				if err == nil {
-					h.Height, h.Hash = info.BCI.Height, hash64(info.BCI.CurrentBlockHash)
-				}
-			}
-			if err != nil {
-				h.Error = firstSentence(err.Error())
-			}
-			heights[i] = h
+			heights[i] = a.height(ctx, dept.Code)
 			return nil
 		})
 	}
@@ -203,6 +191,23 @@ func (a *administrators) heights(ctx context.Context) ([]Height, bool) {
 		}
 	}
 	return heights, true
+}
+
+// height asks one peer for its height.
+func (a *administrators) height(ctx context.Context, code string) Height {
+	h := Height{Department: code}
+	client, err := a.ledger(code)
+	if err == nil {
+		var info *fab.BlockchainInfoResponse
+		info, err = client.QueryInfo(ledger.WithTargetEndpoints(peerName(code)), ledger.WithParentContext(ctx))
+		if err == nil {
+			h.Height, h.Hash = info.BCI.Height, hash64(info.BCI.CurrentBlockHash)
+		}
+	}
+	if err != nil {
+		h.Error = firstSentence(err.Error())
+	}
+	return h
 }
 
 // firstSentence shortens the SDK's nested errors to what is on the first line.
@@ -260,7 +265,7 @@ func (s *Status) Print(out io.Writer, def *Definition) error {
 	for i, dept := range def.Departments {
 		row := []string{dept.Code}
 		for _, kind := range nodeKinds {
-			row = append(row, s.process(kind+"-"+dept.Code).cell())
+			row = append(row, s.process(dept.process(kind)).cell())
 		}
 		height, url := "–", "–"
 		if i < len(s.Heights) {
@@ -320,13 +325,13 @@ func (p *ProcessStatus) cell() string {
 	case !p.Running:
 		return "DOWN"
 	case p.Restarts > 0:
-		return fmt.Sprintf("up %s, %d restarts", age(p.Seconds), p.Restarts)
+		return fmt.Sprintf("up %s, %d restarts", since(p.Seconds), p.Restarts)
 	}
-	return "up " + age(p.Seconds)
+	return "up " + since(p.Seconds)
 }
 
-// age is a duration in one unit.
-func age(seconds int64) string {
+// since is a duration in one unit.
+func since(seconds int64) string {
 	switch {
 	case seconds < 120:
 		return fmt.Sprintf("%ds", seconds)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -88,9 +89,18 @@ type (
 // nodeKinds are the processes of a department in the order in which they start.
 var nodeKinds = []string{"ca", "orderer", "chaincode", "peer", "gateway"}
 
+// chaincodeKinds are the folders of the chaincode process in its two slots.
+var chaincodeKinds = []string{"chaincode", "chaincode2"}
+
 // renderSupervision writes the supervisor's file. Processes for which disabled is true
 // are known to the supervisor but wait to be started.
 func renderSupervision(l Layout, def *Definition, disabled func(kind string) bool) error {
+	return renderProcesses(l, def, nil, func(kind, _ string) bool { return disabled(kind) })
+}
+
+// renderProcesses is [renderSupervision] that may keep further chaincode processes, by
+// their slots, and disable single processes.
+func renderProcesses(l Layout, def *Definition, slots []int, disabled func(kind, process string) bool) error {
 	compose := composeFile{
 		Version: "0.5", IsStrict: true, DisableEnvExpansion: true, LogLevel: "info",
 		Processes: map[string]composeProcess{},
@@ -98,8 +108,14 @@ func renderSupervision(l Layout, def *Definition, disabled func(kind string) boo
 	for _, dept := range def.Departments {
 		for _, kind := range nodeKinds {
 			p := superviseNode(l, dept, kind)
-			p.Disabled = disabled(kind)
-			compose.Processes[kind+"-"+dept.Code] = p
+			p.Disabled = disabled(kind, dept.process(kind))
+			compose.Processes[dept.process(kind)] = p
+		}
+		for _, slot := range slots {
+			dept.slot = slot
+			p := superviseNode(l, dept, "chaincode")
+			p.Disabled = disabled("chaincode", dept.process("chaincode"))
+			compose.Processes[dept.process("chaincode")] = p
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(l.Log("x")), 0o700); err != nil {
@@ -119,10 +135,13 @@ const loggingSpec = "orderer.common.broadcast,orderer.consensus.smartbft.consens
 
 func superviseNode(l Layout, dept Department, kind string) composeProcess {
 	home := l.Department(dept.Code, kind)
+	if kind == "chaincode" {
+		home = l.Department(dept.Code, chaincodeKinds[dept.slot])
+	}
 	p := composeProcess{
 		Description: kind + " of " + dept.NameEn, Namespace: dept.Code, WorkingDir: home,
 		Availability: composeAvailability{Restart: "always", BackoffSeconds: 1},
-		LogLocation:  l.Log(kind + "-" + dept.Code),
+		LogLocation:  l.Log(dept.process(kind)),
 		Log: composeLog{
 			NoMetadata: true, DisableJSON: true, NoColor: true, FieldsOrder: []string{"message"}, FlushEachLine: true,
 			Rotation: composeRotated{MaxSizeMB: 20, MaxBackups: 3},
@@ -143,15 +162,14 @@ func superviseNode(l Layout, dept Department, kind string) composeProcess {
 		p.Readiness = listening(dept.Ports.Orderer)
 	case "chaincode":
 		p.Entrypoint = []string{l.Program("zhenglian-chaincode"), "--config", filepath.Join(home, "chaincode.json")}
-		p.Readiness = listening(dept.Ports.Chaincode)
+		p.Readiness = listening(dept.chaincodePort(dept.slot))
 	case "peer":
 		p.Entrypoint = []string{l.Program("peer"), "node", "start"}
 		p.Environment = append(p.Environment, fabric...)
 		p.Readiness = listening(dept.Ports.Peer)
-		p.DependsOn = map[string]composeCondition{
-			"orderer-" + dept.Code:   {"process_started"},
-			"chaincode-" + dept.Code: {"process_started"},
-		}
+		// Not on the chaincode, which the peer dials when it needs it and which changes
+		// its name with an upgrade.
+		p.DependsOn = map[string]composeCondition{"orderer-" + dept.Code: {"process_started"}}
 	case "gateway":
 		p.Entrypoint = []string{l.Program("zhenglian"), "gateway", "--config", filepath.Join(home, "gateway.json")}
 		// Alive, not ready: a gateway whose peer is down serves from its index and must
@@ -349,6 +367,87 @@ func (s *supervisor) start(ctx context.Context, listeners []Listener, patience t
 // restart stops and starts one process.
 func (s *supervisor) restart(ctx context.Context, name string) error {
 	return s.call(ctx, http.MethodPost, "/process/restart/"+url.PathEscape(name), nil)
+}
+
+// end stops those of the processes that are running, in their order, and returns when
+// they are gone.
+func (s *supervisor) end(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		known, err := s.list(ctx)
+		if err != nil {
+			return err
+		}
+		if !known[name].Running {
+			continue
+		}
+		if err := s.halt(ctx, name); err != nil {
+			return fmt.Errorf("stop %s: %w", name, err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			found, err := s.layout.processes()
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(found, func(p process) bool { return p.Name == name }) {
+				break
+			}
+			if time.Now().After(deadline) {
+				return problem("see "+s.layout.Log(name), "%s does not stop", name)
+			}
+			if err := sleep(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// halt stops a process, or the attempts to start it.
+func (s *supervisor) halt(ctx context.Context, name string) error {
+	return s.call(ctx, http.MethodPatch, "/process/stop/"+url.PathEscape(name), nil)
+}
+
+// supervise changes what the supervisor knows to the definition and further chaincode
+// slots. It starts nothing that did not run; processes that are no longer known are
+// stopped.
+func (s *supervisor) supervise(ctx context.Context, def *Definition, slots []int) error {
+	known, err := s.list(ctx)
+	if err != nil {
+		return err
+	}
+	// A process whose entry changes in any way is started anew, so each keeps the switch
+	// with which the supervisor was started; new ones wait to be started.
+	off := map[string]bool{}
+	for name := range known {
+		var entry struct {
+			Disabled bool `json:"disabled"`
+		}
+		if err := s.call(ctx, http.MethodGet, "/process/info/"+url.PathEscape(name), &entry); err != nil {
+			continue // removed before: the supervisor lists it for ever
+		}
+		off[name] = entry.Disabled
+	}
+	err = renderProcesses(s.layout, def, slots, func(_, process string) bool {
+		disabled, ok := off[process]
+		return disabled || !ok
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.call(ctx, http.MethodPost, "/project/configuration", nil); err != nil {
+		return fmt.Errorf("change the supervised processes: %w", err)
+	}
+	// An entry that another release of this program wrote may differ after all, and then
+	// its process was stopped.
+	var running []Listener
+	for _, dept := range def.Departments {
+		for _, lis := range dept.Listeners() {
+			if known[lis.Process].Running {
+				running = append(running, lis)
+			}
+		}
+	}
+	return s.start(ctx, running, 60*time.Second)
 }
 
 // stop asks the supervisor to end everything and itself.

@@ -15,9 +15,18 @@ import (
 // Anchors collects what a verifier must trust: the departments, the roots of their
 // enrolment CAs and the keys of their logs. It requires enrolled departments.
 func Anchors(l Layout, def *Definition) (*proof.Anchors, error) {
+	state, err := l.LoadState()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	anchors := &proof.Anchors{
 		Format: proof.TrustFormat, Channel: def.Channel, Chaincode: def.Chaincode.Name,
 		Versions: []string{def.Chaincode.Version}, Quorum: def.Quorum(),
+	}
+	for _, earlier := range state.Versions {
+		if !slices.Contains(anchors.Versions, earlier) {
+			anchors.Versions = append(anchors.Versions, earlier)
+		}
 	}
 	for _, dept := range def.Departments {
 		root, err := os.ReadFile(l.Department(dept.Code, "msp", "cacerts", "ca.pem"))
@@ -28,10 +37,14 @@ func Anchors(l Layout, def *Definition) (*proof.Anchors, error) {
 		if err != nil {
 			return nil, fmt.Errorf("trust anchors of %s: %w", dept.Code, err)
 		}
+		lists, err := l.revocationLists(dept.Code)
+		if err != nil {
+			return nil, fmt.Errorf("trust anchors of %s: %w", dept.Code, err)
+		}
 		anchors.Departments = append(anchors.Departments, proof.Department{
 			Code: domain.DepartmentCode(dept.Code), MSPID: domain.MSPID(dept.MSPID),
 			NameZh: dept.NameZh, NameEn: dept.NameEn, USCC: dept.USCC,
-			CARoots: []string{string(root)}, LogOrigin: def.LogOrigin(dept.Code), LogKey: key,
+			CARoots: []string{string(root)}, LogOrigin: def.LogOrigin(dept.Code), LogKey: key, CRLs: lists,
 		})
 	}
 	slices.SortFunc(anchors.Departments, func(a, b proof.Department) int {

@@ -33,7 +33,15 @@ func (c *Consortium) Definition() (*Definition, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return LoadDefinition(c.DefinitionPath)
 	}
-	return def, err
+	if err != nil {
+		return nil, err
+	}
+	state, err := c.Layout.LoadState()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	def.setSlot(state.Slot)
+	return def, nil
 }
 
 // UpResult is what an up found and did.
@@ -68,6 +76,7 @@ func (c *Consortium) Up(ctx context.Context) (*UpResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	def.setSlot(state.Slot)
 	u := &bringUp{Consortium: c, def: def, state: state, repo: c.sourceTree(), supervisor: newSupervisor(c.Layout)}
 	stale, err := outdated(c.Layout, u.repo, c.Gateways)
 	if err != nil {
@@ -134,7 +143,7 @@ func (u *bringUp) listeners(kinds ...string) []Listener {
 	for _, dept := range u.def.Departments {
 		for _, lis := range dept.Listeners() {
 			for _, kind := range kinds {
-				if lis.Process == kind+"-"+dept.Code && (kind != "gateway" || u.Gateways) {
+				if lis.Process == dept.process(kind) && (kind != "gateway" || u.Gateways) {
 					all = append(all, lis)
 				}
 			}
@@ -228,7 +237,9 @@ func (u *bringUp) run(ctx context.Context, stale []program) error {
 	if err != nil {
 		return err
 	}
-	err = u.Progress.Step("agree on the chaincode", func() (string, error) { return agree(ctx, u.Layout, admins, u.packageID) })
+	err = u.Progress.Step("agree on the chaincode", func() (string, error) {
+		return agree(ctx, u.Layout, admins, u.packageID, len(u.def.Departments))
+	})
 	if err != nil {
 		return err
 	}

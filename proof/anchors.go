@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -16,6 +17,7 @@ const (
 	maxTrustBytes  = 1 << 20
 	maxDepartments = 32 // as many as a bundle may hold endorsements
 	maxRoots       = 8  // per department: the present authority and past ones
+	maxCRLs        = 8  // per department
 	maxVersions    = 64
 	maxNameRunes   = 100
 )
@@ -63,6 +65,8 @@ type member struct {
 	mspID domain.MSPID
 	roots []*x509.Certificate
 	pool  *x509.CertPool
+
+	revoked map[revokedKey]time.Time // when, by the department's revocation lists
 }
 
 // members checks every field of the anchors and reads the roots. [Verify] calls
@@ -119,6 +123,8 @@ func (a *Anchors) check(i int, members []member) error {
 		return invalidf("%q is not a unified social credit code", d.USCC)
 	case len(d.CARoots) == 0 || len(d.CARoots) > maxRoots:
 		return invalidf("%d CA roots, 1 to %d are allowed", len(d.CARoots), maxRoots)
+	case len(d.CRLs) > maxCRLs:
+		return invalidf("%d revocation lists, at most %d are allowed", len(d.CRLs), maxCRLs)
 	case (d.LogOrigin == "") != (d.LogKey == ""):
 		return invalidf("a log needs both an origin and a key")
 	}
@@ -127,7 +133,7 @@ func (a *Anchors) check(i int, members []member) error {
 			return err
 		}
 	}
-	m := member{code: d.Code, mspID: d.MSPID, pool: x509.NewCertPool()}
+	m := member{code: d.Code, mspID: d.MSPID, pool: x509.NewCertPool(), revoked: map[revokedKey]time.Time{}}
 	for _, text := range d.CARoots {
 		root, err := parseCertificate([]byte(text))
 		if err != nil {
@@ -146,6 +152,11 @@ func (a *Anchors) check(i int, members []member) error {
 		}
 		m.roots = append(m.roots, root)
 		m.pool.AddCert(root)
+	}
+	for _, text := range d.CRLs {
+		if err := m.readCRL(text); err != nil {
+			return invalidf("%v", err)
+		}
 	}
 	for j, other := range members[:i] {
 		if other.mspID == d.MSPID {

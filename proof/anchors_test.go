@@ -167,22 +167,22 @@ func TestNewBundle(t *testing.T) {
 	wantInvalid(t, "too large", err)
 }
 
-// TestEveryKind checks that a record of each kind can be proven.
-func TestEveryKind(t *testing.T) {
-	c := prooftest.New()
-	anchors := c.Anchors()
+// kindRecord is a record of a kind, as the ledger stores it.
+type kindRecord struct {
+	kind  domain.RecordKind
+	id    string
+	bytes []byte
+}
+
+// recordsOfEveryKind are one record of each kind, some twice.
+func recordsOfEveryKind(c *prooftest.Consortium) []kindRecord {
 	at := prooftest.Epoch
 	meta := domain.Meta{Department: "police", Role: domain.RoleOperator, TxTime: at}
 	named := func(schema string) domain.Meta { m := meta; m.Schema = schema; return m }
 	id := strings.Repeat("a1", 16)
-	type record struct {
-		kind  domain.RecordKind
-		id    string
-		bytes []byte
-	}
-	var records []record
+	var records []kindRecord
 	add := func(kind domain.RecordKind, id string, value any, m *domain.Meta) {
-		records = append(records, record{kind, id, prooftest.Seal(value, m)})
+		records = append(records, kindRecord{kind, id, prooftest.Seal(value, m)})
 	}
 	department := domain.Department{Meta: named(domain.SchemaDepartment), Code: "police"}
 	add(domain.KindDepartment, "police", &department, &department.Meta)
@@ -200,8 +200,8 @@ func TestEveryKind(t *testing.T) {
 	version := domain.CatalogVersion{Meta: named(domain.SchemaCatalogVersion), Version: 2}
 	version.Content.Code = "307011/000001"
 	add(domain.KindCatalogVersion, "307011/000001~2", &version, &version.Meta)
-	step := domain.CatalogEvent{Meta: named(domain.SchemaCatalogEvent), Code: "307011/000001", Seq: 4}
-	add(domain.KindCatalogEvent, "307011/000001~4", &step, &step.Meta)
+	step := domain.CatalogEvent{Meta: named(domain.SchemaCatalogEvent), Provider: "police", Entries: []domain.CatalogStep{{Code: "307011/000001", Seq: 4}}}
+	add(domain.KindCatalogEvent, domain.CatalogEventID(step.TxID, "police"), &step, &step.Meta)
 	name := domain.CatalogName{Meta: named(domain.SchemaCatalogName), Provider: "police", Code: "307011/000001"}
 	add(domain.KindCatalogName, "police~"+domain.Digest([]byte("户籍信息")), &name, &name.Meta)
 	request := domain.ShareRequest{Meta: named(domain.SchemaRequest), State: domain.RequestAgreed}
@@ -223,15 +223,24 @@ func TestEveryKind(t *testing.T) {
 	add(domain.KindAlarm, id, &alarm, &alarm.Meta)
 	alarmEvent := domain.AlarmEvent{Meta: named(domain.SchemaAlarmEvent), AlarmID: id, Seq: 1}
 	add(domain.KindAlarmEvent, id+"~1", &alarmEvent, &alarmEvent.Meta)
+	authorisation := domain.Authorisation{Meta: named(domain.SchemaAuthorisation), Issuer: "police", TypeCode: "11100000MB0143028R001"}
+	add(domain.KindIssuer, "police~11100000MB0143028R001", &authorisation, &authorisation.Meta)
 	cert := c.Certificate()
 	add(domain.KindCertificate, prooftest.Ref, &cert, &cert.Meta)
-	certEvent := domain.CertificateEvent{Meta: named(domain.SchemaCertificateEvent), Ref: prooftest.Ref, Seq: 1}
-	add(domain.KindCertificateEvent, prooftest.Ref+"~1", &certEvent, &certEvent.Meta)
 	issuedID := domain.IssuedID{Meta: named(domain.SchemaCertificateID), CertID: cert.Content.CertID, Ref: prooftest.Ref}
 	add(domain.KindCertificateID, cert.Content.CertID, &issuedID, &issuedID.Meta)
+	statusIndex := domain.StatusIndex{Meta: named(domain.SchemaStatusIndex), Issuer: "police", Index: 17, Ref: prooftest.Ref}
+	add(domain.KindStatusIndex, "police~17", &statusIndex, &statusIndex.Meta)
+	return records
+}
 
+// TestEveryKind checks that a record of each kind can be proven.
+func TestEveryKind(t *testing.T) {
+	c := prooftest.New()
+	anchors := c.Anchors()
+	at := prooftest.Epoch
 	var kinds []domain.RecordKind
-	for _, r := range records {
+	for _, r := range recordsOfEveryKind(c) {
 		kinds = append(kinds, r.kind)
 		t.Run(string(r.kind), func(t *testing.T) {
 			status, err := domain.StatementStatus(r.kind, r.bytes, at)

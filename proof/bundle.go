@@ -24,8 +24,9 @@ const (
 )
 
 // Anchors are what a verifier trusts: the consortium's departments and their
-// certificate authorities, and how many of them must agree. They are published
-// as consortium.json in canonical form (see [domain.Canonical]).
+// certificate authorities, what these have revoked, and how many departments must
+// agree. They are published as consortium.json in canonical form (see
+// [domain.Canonical]).
 type Anchors struct {
 	Format      string       `json:"format"`
 	Channel     string       `json:"channel"`
@@ -44,7 +45,8 @@ type Department struct {
 	USCC      string                `json:"uscc"`
 	CARoots   []string              `json:"caRoots"` // PEM, one certificate each
 	LogOrigin string                `json:"logOrigin"`
-	LogKey    string                `json:"logKey"` // note verifier key text
+	LogKey    string                `json:"logKey"`         // note verifier key text
+	CRLs      []string              `json:"crls,omitempty"` // PEM, one revocation list of an authority in CARoots each
 }
 
 // Bundle is a proof file: a signed read. It is written in canonical form; binary

@@ -83,40 +83,86 @@ type rawRead struct {
 	endorsements       []RawEndorsement
 }
 
+// parseBundle reads a bundle along its canonical form, in which nothing but the
+// base64url differs between bundles: no JSON reader is asked what it tolerates.
 func parseBundle(data []byte) (Bundle, rawRead, error) {
 	if len(data) > MaxBundleBytes {
 		return Bundle{}, rawRead{}, invalidf("proof bundle: %d bytes, at most %d are allowed", len(data), MaxBundleBytes)
 	}
-	var bundle Bundle
-	if err := domain.ParseCanonical(data, &bundle); err != nil {
-		return Bundle{}, rawRead{}, fmt.Errorf("proof bundle: %w", err)
-	}
-	if bundle.Format != BundleFormat {
-		return Bundle{}, rawRead{}, invalidf("proof bundle: the format is not %q", BundleFormat)
-	}
-	if n := len(bundle.Read.Endorsements); n == 0 || n > maxEndorsements {
-		return Bundle{}, rawRead{}, invalidf("proof bundle: %d endorsements, 1 to %d are allowed", n, maxEndorsements)
-	}
+	r := bundleReader{rest: string(data)}
+	bundle := Bundle{Format: BundleFormat}
 	var raw rawRead
-	var err error
-	decode := func(name, text string) []byte {
-		value, failed := base64.RawURLEncoding.DecodeString(text)
-		// Go's decoder skips line breaks and ignores the unused bits of the last digit.
-		if err == nil && (failed != nil || len(value) == 0 || base64.RawURLEncoding.EncodeToString(value) != text) {
-			err = invalidf("proof bundle: %s is not base64url without padding", name)
+	r.expect(`{"format":"` + BundleFormat + `","read":{"proposal":"`)
+	bundle.Read.Proposal, raw.proposal = r.bytes("proposal")
+	r.expect(`,"response":"`)
+	bundle.Read.Response, raw.response = r.bytes("response")
+	r.expect(`,"endorsements":[`)
+	for r.err == nil {
+		var e Endorsement
+		var raws RawEndorsement
+		r.expect(`{"endorser":"`)
+		e.Endorser, raws.Endorser = r.bytes("endorser")
+		r.expect(`,"signature":"`)
+		e.Signature, raws.Signature = r.bytes("signature")
+		r.expect("}")
+		bundle.Read.Endorsements = append(bundle.Read.Endorsements, e)
+		if raw.endorsements = append(raw.endorsements, raws); len(raw.endorsements) > maxEndorsements {
+			return Bundle{}, rawRead{}, invalidf("proof bundle: more than %d endorsements", maxEndorsements)
 		}
-		return value
+		if !r.take(",") {
+			break
+		}
 	}
-	raw.proposal = decode("proposal", bundle.Read.Proposal)
-	raw.response = decode("response", bundle.Read.Response)
-	for _, e := range bundle.Read.Endorsements {
-		raw.endorsements = append(raw.endorsements, RawEndorsement{
-			Endorser:  decode("endorser", e.Endorser),
-			Signature: decode("signature", e.Signature),
-		})
+	r.expect("]}}")
+	if r.err == nil && r.rest != "" {
+		r.err = invalidf("proof bundle: bytes follow it")
 	}
-	if err != nil {
-		return Bundle{}, rawRead{}, err
+	if r.err != nil {
+		return Bundle{}, rawRead{}, r.err
 	}
 	return bundle, raw, nil
+}
+
+// bundleReader reads the text of a bundle from its beginning. After the first
+// error it reads nothing.
+type bundleReader struct {
+	rest string
+	at   int
+	err  error
+}
+
+// expect reads what must come next.
+func (r *bundleReader) expect(next string) {
+	if !r.take(next) && r.err == nil {
+		r.err = invalidf("proof bundle: not in canonical form behind byte %d", r.at)
+	}
+}
+
+// take reads next if it comes next.
+func (r *bundleReader) take(next string) bool {
+	rest, found := strings.CutPrefix(r.rest, next)
+	if r.err != nil || !found {
+		return false
+	}
+	r.rest, r.at = rest, r.at+len(next)
+	return true
+}
+
+// strict refuses unused bits that are set. Go's decoder skips line breaks even
+// so, which the canonical form does not have.
+var strict = base64.RawURLEncoding.Strict()
+
+// bytes reads base64url up to the closing quotation mark.
+func (r *bundleReader) bytes(name string) (text string, value []byte) {
+	if r.err != nil {
+		return "", nil
+	}
+	text, _, closed := strings.Cut(r.rest, `"`)
+	value, err := strict.DecodeString(text)
+	if !closed || err != nil || len(value) == 0 || strings.ContainsAny(text, "\r\n") {
+		r.err = invalidf("proof bundle: %s is not base64url without padding", name)
+		return "", nil
+	}
+	r.rest, r.at = r.rest[len(text)+1:], r.at+len(text)+1
+	return text, value
 }

@@ -3,11 +3,11 @@ package proof
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/asn1"
-	"encoding/pem"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/big"
@@ -42,24 +42,60 @@ func parseIdentity(data []byte) (*identity, error) {
 		// The cause may quote the certificate, which nobody has vouched for.
 		return nil, errors.New("identity: not one X.509 certificate in PEM's canonical form")
 	}
+	switch key := cert.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		if key.Curve != elliptic.P256() && key.Curve != elliptic.P384() && key.Curve != elliptic.P521() {
+			return nil, errors.New("identity: a key on another curve")
+		}
+	case ed25519.PublicKey:
+	default:
+		return nil, errors.New("identity: a key of another kind than elliptic curves'")
+	}
 	return &identity{mspID: domain.MSPID(fields.text(1)), cert: cert}, nil
 }
 
-// parseCertificate reads one certificate from PEM in the form that
-// [pem.EncodeToMemory] writes: nothing before, between or behind.
+// parseCertificate reads one certificate from PEM in its canonical form.
 func parseCertificate(data []byte) (*x509.Certificate, error) {
-	block, rest := pem.Decode(data)
-	if block == nil || len(rest) > 0 || block.Type != "CERTIFICATE" || len(block.Headers) > 0 {
-		return nil, errors.New("not one PEM certificate")
+	der, err := fromPEM("CERTIFICATE", data)
+	if err != nil {
+		return nil, err
 	}
-	if !bytes.Equal(pem.EncodeToMemory(block), data) {
-		return nil, errors.New("PEM is not in its one canonical form")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	return cert, nil
+}
+
+// pemLine is how many characters a line of PEM has.
+const pemLine = 64
+
+// fromPEM reads one PEM block of a type in the form that
+// [encoding/pem.EncodeToMemory] writes: lines of 64 characters, no headers, nothing
+// before or behind.
+func fromPEM(kind string, data []byte) ([]byte, error) {
+	text, headed := bytes.CutPrefix(data, []byte("-----BEGIN "+kind+"-----\n"))
+	text, tailed := bytes.CutSuffix(text, []byte("\n-----END "+kind+"-----\n"))
+	if !headed || !tailed || len(text) == 0 {
+		return nil, errors.New("not one PEM block of its type")
+	}
+	digits := make([]byte, 0, len(text))
+	for len(text) > pemLine {
+		if text[pemLine] != '\n' {
+			return nil, errors.New("PEM is not in its one canonical form")
+		}
+		digits, text = append(digits, text[:pemLine]...), text[pemLine+1:]
+	}
+	digits = append(digits, text...)
+	// The decoder skips line breaks, of which none is left in the right places.
+	if len(text) == 0 || bytes.ContainsAny(digits, "\r\n") {
+		return nil, errors.New("PEM is not in its one canonical form")
+	}
+	der, err := base64.StdEncoding.Strict().AppendDecode(nil, digits)
+	if err != nil {
+		return nil, errors.New("PEM is not in its one canonical form")
+	}
+	return der, nil
 }
 
 // publicKey answers the certificate's ECDSA P-256 key; nothing else signs here.
@@ -71,9 +107,9 @@ func publicKey(cert *x509.Certificate) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// checkPeer checks that the certificate was issued to a peer by one of roots and
-// was in force at the time given.
-func checkPeer(cert *x509.Certificate, roots *x509.CertPool, at time.Time) error {
+// checkPeer checks that the certificate was issued to a peer by one of the
+// member's roots and was in force, not revoked, at the time given.
+func (m *member) checkPeer(cert *x509.Certificate, at time.Time) error {
 	roles := 0
 	isPeer := false
 	for _, unit := range cert.Subject.OrganizationalUnit {
@@ -94,7 +130,7 @@ func checkPeer(cert *x509.Certificate, roots *x509.CertPool, at time.Time) error
 		return errors.New("the certificate was not in force when the statement was made")
 	}
 	chains, err := cert.Verify(x509.VerifyOptions{
-		Roots:         roots,
+		Roots:         m.pool,
 		Intermediates: x509.NewCertPool(),
 		CurrentTime:   at,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
@@ -106,36 +142,55 @@ func checkPeer(cert *x509.Certificate, roots *x509.CertPool, at time.Time) error
 	if len(chains) != 1 {
 		return errors.New("the certificate has more than one chain")
 	}
-	return nil
+	return m.checkRevoked(cert, chains[0][len(chains[0])-1], at)
 }
 
-// ecdsaSignature is the ASN.1 form of an ECDSA signature.
-type ecdsaSignature struct{ R, S *big.Int }
+// halfOrder is the largest s of a low-S signature on P-256, big-endian.
+var halfOrder = new(big.Int).Rsh(elliptic.P256().Params().N, 1).Bytes()
 
-// halfOrder is the largest S of a low-S signature on P-256.
-var halfOrder = new(big.Int).Rsh(elliptic.P256().Params().N, 1)
-
-// checkSignature checks an ECDSA P-256 signature over message. Of the spellings
+// checkSignature checks an ECDSA P-256 signature over a digest. Of the spellings
 // and twins that mathematics permits, it accepts one: strict DER, low S.
-func checkSignature(key *ecdsa.PublicKey, message, der []byte) error {
-	var parsed ecdsaSignature
-	rest, err := asn1.Unmarshal(der, &parsed)
-	if err != nil || len(rest) > 0 {
+func checkSignature(key *ecdsa.PublicKey, digest [sha256.Size]byte, der []byte) error {
+	// SEQUENCE { r INTEGER, s INTEGER }; no length in it needs more than one byte.
+	if len(der) < 2 || der[0] != 0x30 || int(der[1]) != len(der)-2 || der[1] >= 0x80 {
 		return errors.New("the signature is not DER")
 	}
-	again, err := asn1.Marshal(parsed)
-	if err != nil || !bytes.Equal(again, der) {
-		return errors.New("the signature is not in its one canonical form")
+	_, rest, err := natural(der[2:])
+	if err != nil {
+		return err
 	}
-	if parsed.R.Sign() <= 0 || parsed.S.Sign() <= 0 {
-		return errors.New("the signature is out of range")
+	s, rest, err := natural(rest)
+	if err != nil {
+		return err
 	}
-	if parsed.S.Cmp(halfOrder) > 0 {
+	if len(rest) > 0 {
+		return errors.New("the signature is not DER")
+	}
+	if len(s) > len(halfOrder) || len(s) == len(halfOrder) && bytes.Compare(s, halfOrder) > 0 {
 		return errors.New("the signature has a high S")
 	}
-	digest := sha256.Sum256(message)
 	if !ecdsa.VerifyASN1(key, digest[:], der) {
 		return errors.New("the signature does not hold")
 	}
 	return nil
+}
+
+// natural reads a DER INTEGER above zero and answers its bytes without a zero
+// before them, and what follows it.
+func natural(der []byte) (value, rest []byte, err error) {
+	if len(der) < 3 || der[0] != 0x02 || der[1] == 0 || der[1] >= 0x80 || int(der[1]) > len(der)-2 {
+		return nil, nil, errors.New("the signature is not DER")
+	}
+	value, rest = der[2:2+der[1]], der[2+der[1]:]
+	switch {
+	case value[0] >= 0x80:
+		return nil, nil, errors.New("the signature is out of range")
+	case value[0] != 0:
+		return value, rest, nil
+	case len(value) == 1:
+		return nil, nil, errors.New("the signature is out of range")
+	case value[1] < 0x80:
+		return nil, nil, errors.New("the signature is not in its one canonical form")
+	}
+	return value[1:], rest, nil
 }

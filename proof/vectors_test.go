@@ -3,11 +3,14 @@ package proof_test
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,9 +30,13 @@ const vectorDir = "testdata/vectors"
 // expectations are all that a vector may expect.
 var expectations = map[string]proof.Overall{
 	"valid":         proof.Valid,
-	"revoked":       proof.Revoked,
-	"expired":       proof.Expired,
 	"not_yet_valid": proof.NotYetValid,
+	"suspended":     proof.Suspended,
+	"revoked":       proof.Revoked,
+	"withdrawn":     proof.Withdrawn,
+	"cancelled":     proof.Cancelled,
+	"superseded":    proof.Superseded,
+	"expired":       proof.Expired,
 	"recorded":      proof.Recorded,
 	"not_found":     proof.NotFound,
 	"bad_proof":     proof.BadProof,
@@ -43,8 +50,17 @@ type vector struct {
 	Expect   string         `json:"expect"`   // a key of expectations
 	Question proof.Question `json:"question"` // the one that fails; "" when none does
 	At       string         `json:"at"`       // RFC 3339; "" when freshness is not asked
+	StatusAt string         `json:"statusAt"` // RFC 3339; "" when the status at another time is not asked
 	Nonce    string         `json:"nonce"`    // "" when the verifier chose none
 	Trust    string         `json:"trust"`    // the trust file's name in testdata/trust
+	Policy   *vectorPolicy  `json:"policy,omitempty"`
+}
+
+// vectorPolicy is a [proof.Policy] as JSON.
+type vectorPolicy struct {
+	Quorum      int                     `json:"quorum"`
+	Departments []domain.DepartmentCode `json:"departments"`
+	Issuer      proof.IssuerRule        `json:"issuer"`
 }
 
 const trustDir = "testdata/trust"
@@ -60,8 +76,11 @@ type recipe struct {
 	bundle   func(*proof.Bundle)                          // after signing
 	file     func([]byte) []byte                          // after encoding
 	trust    func(*prooftest.Consortium, *proof.Anchors)  // before encoding
+	recorded bool                                         // under the anchors of the recorded network
 	at       time.Time
+	statusAt time.Time
 	nonce    string
+	policy   *vectorPolicy
 }
 
 // make returns the files of a vector and its trust file.
@@ -94,12 +113,18 @@ func (r recipe) make(t *testing.T) (v vector, bundleFile, trustFile []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v = vector{Comment: r.comment, Expect: r.expect, Question: r.question, Nonce: r.nonce, Trust: "consortium.json"}
+	v = vector{Comment: r.comment, Expect: r.expect, Question: r.question, Nonce: r.nonce, Trust: "consortium.json", Policy: r.policy}
 	if r.trust != nil {
 		v.Trust = r.name + ".json"
 	}
+	if r.recorded {
+		v.Trust, trust = "recorded.json", recordedFile("consortium.json")
+	}
 	if !r.at.IsZero() {
 		v.At = r.at.Format(time.RFC3339Nano)
+	}
+	if !r.statusAt.IsZero() {
+		v.StatusAt = r.statusAt.Format(time.RFC3339Nano)
 	}
 	return v, file, trust
 }
@@ -607,6 +632,112 @@ var negative = []recipe{
 		read: with(domain.CertificateValid, func(cert *domain.Certificate) { cert.Content.Validity.To = epoch.Add(-time.Second) }),
 	},
 
+	{
+		name: "record-other-zone", comment: "a record that spells a time in another time zone", expect: "bad_proof", question: proof.Scope,
+		read: with(domain.CertificateValid, func(cert *domain.Certificate) {
+			cert.Content.IssuedAt = cert.Content.IssuedAt.In(time.FixedZone("", 8*3600))
+		}),
+	},
+	{
+		name: "record-of-another-kind", comment: "a department's record under the name of a certificate", expect: "cannot_check",
+		change: statement(func(s *domain.Statement) {
+			var other domain.Statement
+			if err := json.Unmarshal(prooftest.New().AttestDepartment().Payload, &other); err != nil {
+				panic(err)
+			}
+			s.Record, s.Status = other.Record, ""
+		}),
+	},
+	{
+		name: "suspended-as-valid", comment: "valid is stated of a suspended certificate", expect: "bad_proof", question: proof.Scope,
+		read: changed(domain.CertificateSuspended, domain.CertificateValid),
+	},
+	{
+		name: "withdrawn-as-revoked", comment: "吊销 is not 撤销", expect: "bad_proof", question: proof.Scope,
+		read: changed(domain.CertificateWithdrawn, domain.CertificateRevoked),
+	},
+	{
+		name: "proposed-as-valid", comment: "valid is stated of a certificate that nobody approved", expect: "bad_proof", question: proof.Scope,
+		read: func(c *prooftest.Consortium) *prooftest.Read {
+			return c.AttestCertificate(c.Proposed(), domain.CertificateValid)
+		},
+	},
+	{
+		name: "status-beside-changes", comment: "a record whose status is not that of its changes", expect: "bad_proof", question: proof.Scope,
+		read: func(c *prooftest.Consortium) *prooftest.Read {
+			cert := c.Revoked()
+			cert.Status = domain.CertificateValid
+			return c.AttestCertificate(cert, domain.CertificateValid)
+		},
+	},
+	{
+		name: "unknown-status", comment: "a status that no release has", expect: "cannot_check",
+		read: changed("archived", "archived"),
+	},
+	{
+		name: "empty-successor", comment: "a field that is left out when empty, spelled out", expect: "bad_proof", question: proof.Scope,
+		change: statement(func(s *domain.Statement) {
+			s.Record = strings.Replace(s.Record, `"opinion":`, `"successor":"","opinion":`, 1)
+			digest := regexp.MustCompile(`"digest":"[0-9a-f]{64}"`)
+			s.Record = digest.ReplaceAllString(s.Record, `"digest":""`)
+			s.Record = strings.Replace(s.Record, `"digest":""`, `"digest":"`+domain.Digest([]byte(s.Record))+`"`, 1)
+		}),
+	},
+	{
+		name: "request-not-overdue", comment: "accepted is stated of a request whose time limit has passed", expect: "bad_proof", question: proof.Scope,
+		read: request(domain.RequestAccepted, epoch.Add(-time.Hour), domain.RequestAccepted),
+	},
+	{
+		name: "grant-revoked-as-active", comment: "active is stated of a revoked grant", expect: "bad_proof", question: proof.Scope,
+		read: grant(domain.GrantRevoked, domain.GrantActive),
+	},
+
+	// Quorum: who has revoked whom, and what the verifier demands.
+	{
+		name: "revoked-signer", comment: "a signer that its authority had revoked a second before", expect: "bad_proof", question: proof.Quorum,
+		trust: crl("police", func(d *prooftest.Department) string {
+			return d.Authority.CRL(map[*prooftest.Identity]time.Time{d.Peer: epoch.Add(-time.Second)}, nil)
+		}),
+	},
+	{
+		name: "revoked-signer-one-of-two-lists", comment: "the second of two lists has the signer", expect: "bad_proof", question: proof.Quorum,
+		trust: func(c *prooftest.Consortium, a *proof.Anchors) {
+			d := c.Department("police")
+			a.Departments[3].CRLs = []string{
+				d.Authority.CRL(map[*prooftest.Identity]time.Time{d.Peer: epoch.Add(time.Hour)}, nil),
+				d.Authority.CRL(map[*prooftest.Identity]time.Time{d.Client: epoch, d.Peer: epoch.Add(-time.Hour)}, nil),
+			}
+		},
+	},
+	{
+		name: "policy-quorum", comment: "the verifier demands four signatures, there are three", expect: "bad_proof", question: proof.Quorum,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[1:] }, policy: &vectorPolicy{Quorum: 4},
+	},
+	{
+		name: "policy-cannot-lower", comment: "a policy of one does not lower the quorum of the anchors", expect: "bad_proof", question: proof.Quorum,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[2:] }, policy: &vectorPolicy{Quorum: 1},
+	},
+	{
+		name: "policy-department", comment: "the verifier demands a department that did not sign", expect: "bad_proof", question: proof.Quorum,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[1:] },
+		policy: &vectorPolicy{Departments: []domain.DepartmentCode{"civil", "bigdata"}},
+	},
+	{
+		name: "policy-issuer-included", comment: "the verifier demands the issuer's signature, the others signed", expect: "bad_proof", question: proof.Quorum,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[:3] }, policy: &vectorPolicy{Issuer: proof.IssuerIncluded},
+	},
+	{
+		name: "policy-issuer-excluded", comment: "the issuer's signature does not count, two others signed", expect: "bad_proof", question: proof.Quorum,
+		change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[1:] }, policy: &vectorPolicy{Issuer: proof.IssuerExcluded},
+	},
+	{
+		name: "policy-issuer-of-nothing", comment: "the verifier demands the issuer's signature on the answer that there is no record", expect: "bad_proof", question: proof.Quorum,
+		read: (*prooftest.Consortium).AttestNothing, policy: &vectorPolicy{Issuer: proof.IssuerIncluded},
+	},
+	{name: "policy-stranger", comment: "the verifier demands a department that there is not", expect: "cannot_check", policy: &vectorPolicy{Departments: []domain.DepartmentCode{"tax"}}},
+	{name: "policy-too-many", comment: "the verifier demands more departments than there are", expect: "cannot_check", policy: &vectorPolicy{Quorum: 5}},
+	{name: "policy-unknown-rule", comment: "the verifier has a rule for the issuer that there is not", expect: "cannot_check", policy: &vectorPolicy{Issuer: "excludes"}},
+
 	// Integrity: form and hashes.
 	{
 		name: "other-proposal-hash", comment: "the answer belongs to another proposal", expect: "bad_proof", question: proof.Integrity,
@@ -684,6 +815,19 @@ var negative = []recipe{
 	{name: "from-the-future", comment: "the verifier's clock lags by more than five minutes", expect: "cannot_check", question: proof.Freshness, at: epoch.Add(-5*time.Minute - time.Millisecond)},
 	{name: "wrong-nonce", comment: "the answer to another asker", expect: "bad_proof", question: proof.Freshness, nonce: strings.Repeat("f", 32)},
 
+	{
+		name: "status-later-than-life", comment: "the status is asked of a time that the statement does not speak for", expect: "cannot_check", question: proof.Freshness,
+		statusAt: epoch.Add(domain.StatementLife + time.Millisecond),
+	},
+	{
+		name: "status-earlier-of-a-grant", comment: "only a certificate's record tells of earlier times", expect: "cannot_check", question: proof.Freshness,
+		read: grant(domain.GrantActive, domain.GrantActive), statusAt: epoch.AddDate(0, 0, -3),
+	},
+	{
+		name: "stale-of-an-earlier-time", comment: "an old proof, asked about the past: an act decided since may reach back", expect: "cannot_check", question: proof.Freshness,
+		at: epoch.AddDate(1, 0, 0), statusAt: epoch.AddDate(0, 0, -3),
+	},
+
 	// Nothing can be said.
 	{name: "unknown-format", comment: "a format of a later release", expect: "cannot_check", file: replace("zhenglian-proof/1", "zhenglian-proof/2")},
 	{
@@ -695,6 +839,38 @@ var negative = []recipe{
 	{
 		name: "anchors-minority", comment: "anchors whose quorum is no majority", expect: "cannot_check",
 		trust: func(_ *prooftest.Consortium, a *proof.Anchors) { a.Quorum = 2 },
+	},
+	{
+		name: "anchors-list-of-a-stranger", comment: "anchors with a revocation list that no authority of the department signed", expect: "cannot_check",
+		trust: crl("police", func(d *prooftest.Department) string {
+			return prooftest.NewAuthority("stranger", "PoliceMSP").CRL(map[*prooftest.Identity]time.Time{d.Client: epoch}, nil)
+		}),
+	},
+	{
+		name: "anchors-list-of-a-namesake", comment: "anchors with a revocation list by an authority of the same name with another key", expect: "cannot_check",
+		trust: crl("police", func(d *prooftest.Department) string {
+			namesake := *d.Authority
+			namesake.Key = d.Client.Key
+			return namesake.CRL(map[*prooftest.Identity]time.Time{d.Client: epoch}, nil)
+		}),
+	},
+	{
+		name: "anchors-list-elsewhere", comment: "anchors with a revocation list under another department", expect: "cannot_check",
+		trust: func(c *prooftest.Consortium, a *proof.Anchors) {
+			a.Departments[0].CRLs = []string{c.Department("police").Authority.CRL(nil, nil)}
+		},
+	},
+	{
+		name: "anchors-partial-list", comment: "anchors with a revocation list that is critically less than the whole", expect: "cannot_check",
+		trust: crl("police", func(d *prooftest.Department) string {
+			return d.Authority.CRL(nil, func(list *x509.RevocationList) {
+				list.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 0x03, 0x81, 0x01, 0xff}}}
+			})
+		}),
+	},
+	{
+		name: "anchors-list-with-text", comment: "anchors with a revocation list that has a line before it", expect: "cannot_check",
+		trust: crl("police", func(d *prooftest.Department) string { return "x\n" + d.Authority.CRL(nil, nil) }),
 	},
 	{
 		name: "anchors-shared-authority", comment: "anchors in which one authority stands for two departments", expect: "cannot_check",
@@ -747,6 +923,104 @@ var singleField = map[prooftest.Message]bool{
 	prooftest.ChaincodeInput: true, prooftest.TxReadWriteSet: true, prooftest.KVRWSet: true,
 }
 
+// changed returns the read of the certificate after a change of its status, with
+// what is stated of it.
+func changed(status, stated domain.CertificateStatus) func(*prooftest.Consortium) *prooftest.Read {
+	return func(c *prooftest.Consortium) *prooftest.Read {
+		return c.AttestCertificate(c.Changed(c.Certificate(), status, epoch.AddDate(0, 0, -1)), stated)
+	}
+}
+
+// request returns the read of a share request whose answer is due at a time.
+func request(state domain.RequestState, due time.Time, stated domain.RequestState) func(*prooftest.Consortium) *prooftest.Read {
+	return func(c *prooftest.Consortium) *prooftest.Read { return c.AttestRequest(state, due, stated) }
+}
+
+// grant returns the read of a grant that runs for a month around the epoch.
+func grant(state, stated domain.GrantState) func(*prooftest.Consortium) *prooftest.Read {
+	return func(c *prooftest.Consortium) *prooftest.Read { return c.AttestGrant(state, stated) }
+}
+
+// crl returns a change that gives a department of the anchors a revocation list.
+func crl(code domain.DepartmentCode, list func(*prooftest.Department) string) func(*prooftest.Consortium, *proof.Anchors) {
+	return func(c *prooftest.Consortium, a *proof.Anchors) {
+		i := slices.IndexFunc(a.Departments, func(d proof.Department) bool { return d.Code == code })
+		a.Departments[i].CRLs = []string{list(c.Department(code))}
+	}
+}
+
+// statuses are the certificates and other records of each status, and certificates
+// at another time than the statement's.
+func statuses() []recipe {
+	var out []recipe
+	for _, s := range []domain.CertificateStatus{
+		domain.CertificateSuspended, domain.CertificateWithdrawn, domain.CertificateCancelled, domain.CertificateSuperseded,
+	} {
+		out = append(out, recipe{name: string(s), comment: "a certificate that is " + string(s), expect: string(s), read: changed(s, s)})
+	}
+	restored := func(c *prooftest.Consortium) *prooftest.Read {
+		cert := c.Changed(c.Certificate(), domain.CertificateSuspended, epoch.AddDate(0, 0, -3))
+		cert = c.Changed(cert, domain.CertificateValid, epoch.AddDate(0, 0, -1))
+		return c.AttestCertificate(cert, domain.CertificateValid)
+	}
+	suspended := func(c *prooftest.Consortium) *prooftest.Read {
+		cert := c.Certificate()
+		cert.Content.Validity.To = epoch.AddDate(0, 0, -1)
+		return c.AttestCertificate(c.Changed(cert, domain.CertificateSuspended, epoch.AddDate(0, 0, -2)), domain.CertificateSuspended)
+	}
+	return append(out,
+		recipe{
+			name: "proposed", comment: "a certificate that nobody has approved was never issued", expect: "not_found",
+			read: func(c *prooftest.Consortium) *prooftest.Read {
+				return c.AttestCertificate(c.Proposed(), domain.CertificateProposed)
+			},
+		},
+		recipe{
+			name: "rejected", comment: "a certificate that was refused was never issued", expect: "not_found",
+			read: func(c *prooftest.Consortium) *prooftest.Read {
+				return c.AttestCertificate(c.Changed(c.Proposed(), domain.CertificateRejected, epoch.AddDate(0, 0, -1)), domain.CertificateRejected)
+			},
+		},
+		recipe{name: "restored", comment: "a certificate that was suspended and given back", expect: "valid", read: restored},
+		recipe{name: "restored-while-suspended", comment: "asked about the day between", expect: "suspended", read: restored, statusAt: epoch.AddDate(0, 0, -2)},
+		recipe{name: "restored-at-suspension", comment: "asked about the second in which the suspension takes effect", expect: "suspended", read: restored, statusAt: epoch.AddDate(0, 0, -3).Truncate(time.Second)},
+		recipe{name: "restored-before-suspension", comment: "asked about the nanosecond before it", expect: "valid", read: restored, statusAt: epoch.AddDate(0, 0, -3).Truncate(time.Second).Add(-time.Nanosecond)},
+		recipe{name: "suspended-outlasts-expiry", comment: "suspended does not become expired", expect: "suspended", read: suspended},
+		recipe{name: "revoked-later", comment: "revoked now, asked about the day before", expect: "valid", read: changed(domain.CertificateRevoked, domain.CertificateRevoked), statusAt: epoch.AddDate(0, 0, -2), at: epoch},
+		recipe{name: "before-issue", comment: "asked about a day before the issue", expect: "not_yet_valid", statusAt: epoch.AddDate(0, 0, -11)},
+		recipe{name: "not-found-before", comment: "records are never deleted: what is not there was not there before", expect: "not_found", read: (*prooftest.Consortium).AttestNothing, statusAt: epoch.AddDate(0, 0, -11)},
+		recipe{
+			name: "expires-soon", comment: "asked about a time later than the present, within the statement's life", expect: "expired",
+			read: with(domain.CertificateValid, func(cert *domain.Certificate) { cert.Content.Validity.To = epoch.Add(time.Hour) }), at: epoch, statusAt: epoch.Add(time.Hour),
+		},
+		recipe{name: "request-overdue", comment: "a request whose time limit has passed", expect: "recorded", read: request(domain.RequestAccepted, epoch.Add(-time.Hour), domain.RequestOverdue)},
+		recipe{name: "request-overdue-since", comment: "its time limit passed between the statement and the verifier's present", expect: "recorded", read: request(domain.RequestAccepted, epoch.Add(time.Hour), domain.RequestAccepted), at: epoch.Add(2 * time.Hour)},
+		recipe{name: "grant-suspended", comment: "a suspended grant", expect: "recorded", read: grant(domain.GrantSuspended, domain.GrantSuspended)},
+		recipe{name: "grant-revoked", comment: "a revoked grant", expect: "recorded", read: grant(domain.GrantRevoked, domain.GrantRevoked)},
+		recipe{
+			name: "signer-revoked-since", comment: "a signer that its authority revoked a second after the statement", expect: "valid",
+			trust: crl("police", func(d *prooftest.Department) string {
+				return d.Authority.CRL(map[*prooftest.Identity]time.Time{d.Peer: epoch.Add(time.Second)}, nil)
+			}),
+		},
+		recipe{
+			name: "others-revoked", comment: "a revocation list with other certificates of the department", expect: "valid",
+			trust: crl("police", func(d *prooftest.Department) string {
+				return d.Authority.CRL(map[*prooftest.Identity]time.Time{d.Client: epoch.Add(-time.Hour), d.Admin: epoch.Add(-time.Hour)}, nil)
+			}),
+		},
+		recipe{name: "policy-met", comment: "four departments, two of them by name, and the issuer among them", expect: "valid", policy: &vectorPolicy{
+			Quorum: 4, Departments: []domain.DepartmentCode{"civil", "bigdata"}, Issuer: proof.IssuerIncluded,
+		}},
+		recipe{name: "policy-without-issuer", comment: "three departments beside the issuer", expect: "valid", policy: &vectorPolicy{Issuer: proof.IssuerExcluded}},
+		recipe{
+			name: "policy-issuer-silent", comment: "the issuer's signature does not count, and it did not sign", expect: "valid", policy: &vectorPolicy{Issuer: proof.IssuerExcluded},
+			change: func(_ *prooftest.Consortium, r *prooftest.Read) { r.Signers = r.Signers[:3] },
+		},
+		recipe{name: "policy-nothing-issued", comment: "of what is not there nobody is the issuer", expect: "not_found", read: (*prooftest.Consortium).AttestNothing, policy: &vectorPolicy{Issuer: proof.IssuerExcluded}},
+	)
+}
+
 // unusedBits sets the unused bits of the last digit of unpadded base64url.
 func unusedBits(s string) string {
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -754,7 +1028,9 @@ func unusedBits(s string) string {
 	return s[:len(s)-1] + string(digits[last|1])
 }
 
-func recipes() []recipe { return slices.Concat(positive, negative, wireRecipes()) }
+func recipes() []recipe {
+	return slices.Concat(positive, statuses(), negative, wireRecipes(), recordedPositive(), recordedNegative)
+}
 
 // TestVectorsCurrent checks that the published vectors are those that the
 // recipes make, and writes them with -update.
@@ -859,8 +1135,8 @@ func TestVectors(t *testing.T) {
 			}
 		})
 	}
-	if positives < 5 || negatives < 60 {
-		t.Errorf("found %d positive and %d negative vectors, expected at least 5 and 60", positives, negatives)
+	if positives < 25 || negatives < 60 {
+		t.Errorf("found %d positive and %d negative vectors, expected at least 25 and 60", positives, negatives)
 	}
 	t.Logf("%d positive, %d negative", positives, negatives)
 }
@@ -882,6 +1158,14 @@ func readVector(t *testing.T, file string) (vector, proof.Options, *proof.Anchor
 		if opts.At, err = time.Parse(time.RFC3339Nano, v.At); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if v.StatusAt != "" {
+		if opts.StatusAt, err = time.Parse(time.RFC3339Nano, v.StatusAt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v.Policy != nil {
+		opts.Policy = proof.Policy{Quorum: v.Policy.Quorum, Departments: v.Policy.Departments, Issuer: v.Policy.Issuer}
 	}
 	trust, err := os.ReadFile(filepath.Join(trustDir, v.Trust))
 	if err != nil {

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,23 +36,56 @@ var questions = []Question{Integrity, Quorum, Scope, Freshness, Status}
 // Integrity, Quorum and Scope are asked in turn; the first that fails makes the
 // overall verdict [BadProof] and leaves the later ones [Unknown]. A nonce other
 // than the one in opts is a BadProof too: the answer was made for another asker.
-// A bundle or a record in a format unknown to this release, missing or unusable
-// anchors, and a statement that does not speak for opts.At are [CannotCheck].
+// So are signatures that do not meet opts.Policy. A bundle or a record in a format
+// unknown to this release, missing or unusable anchors, a policy that does not fit
+// them, and a statement that does not speak for the times in opts are
+// [CannotCheck].
 //
-// With opts.At after the statement, a certificate's validity period is judged at
-// opts.At, so that a certificate which has run out since is [Expired]. That it
-// was not revoked since is known only up to the statement's AsOf.
+// Whoever verifies many proofs under the same anchors uses a [Verifier], which
+// reads them once.
 func Verify(unverifiedBundle []byte, anchors *Anchors, opts Options) Verdict {
-	v := Verdict{Checks: make([]Check, len(questions))}
-	for i, question := range questions {
-		v.Checks[i] = Check{Question: question, Outcome: Unknown, Reason: notReached}
-	}
+	v := unasked()
 	if anchors == nil {
 		return v.cannotCheck("no trust anchors were given")
 	}
-	members, err := anchors.members()
+	verifier, err := NewVerifier(anchors)
 	if err != nil {
 		return v.cannotCheck("the trust anchors are unusable: " + reasonOf(err))
+	}
+	return verifier.Verify(unverifiedBundle, opts)
+}
+
+// Verifier checks proofs under anchors that it has read. Create it with
+// [NewVerifier]. It is safe for concurrent use.
+type Verifier struct {
+	channel   string
+	chaincode string
+	versions  []string
+	quorum    int
+	members   []member
+}
+
+// NewVerifier checks anchors as [ParseAnchors] does, but for their spelling, and
+// keeps a copy of what they say.
+//
+// Its error is a [domain.Error] of kind [domain.Invalid].
+func NewVerifier(anchors *Anchors) (*Verifier, error) {
+	members, err := anchors.members()
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{
+		channel: anchors.Channel, chaincode: anchors.Chaincode, versions: slices.Clone(anchors.Versions),
+		quorum: anchors.Quorum, members: members,
+	}, nil
+}
+
+// Verify is the function [Verify] under the verifier's anchors.
+func (f *Verifier) Verify(unverifiedBundle []byte, opts Options) Verdict {
+	v := unasked()
+	quorum, err := f.demanded(opts.Policy)
+	if err != nil {
+		return v.cannotCheck(err.Error())
 	}
 	_, raw, err := parseBundle(unverifiedBundle)
 	if err != nil {
@@ -76,17 +110,22 @@ func Verify(unverifiedBundle []byte, anchors *Anchors, opts Options) Verdict {
 	}
 	v.set(Integrity, Pass, "one proposal, its answer, nothing else")
 
-	signers, err := checkEndorsements(raw, members, asked.time)
+	signers, err := checkEndorsements(raw, f.members, asked.time)
 	if err != nil {
 		return v.refuse(Quorum, err.Error())
 	}
-	if len(signers) < anchors.Quorum {
-		return v.refuse(Quorum, fmt.Sprintf("%d departments signed, %d are required", len(signers), anchors.Quorum))
+	if len(signers) < quorum {
+		return v.refuse(Quorum, fmt.Sprintf("%d departments signed, %d are required", len(signers), quorum))
+	}
+	for _, code := range opts.Policy.Departments {
+		if !slices.Contains(signers, code) {
+			return v.refuse(Quorum, "the policy requires a signature of "+string(code))
+		}
 	}
 	v.Signers = signers
-	v.set(Quorum, Pass, fmt.Sprintf("%d of %d departments signed, %d are required", len(signers), len(members), anchors.Quorum))
+	v.set(Quorum, Pass, fmt.Sprintf("%d of %d departments signed, %d are required", len(signers), len(f.members), quorum))
 
-	args, err := checkScope(asked, answered, anchors)
+	args, err := f.checkScope(asked, answered)
 	if err != nil {
 		return v.refuse(Scope, err.Error())
 	}
@@ -94,52 +133,80 @@ func Verify(unverifiedBundle []byte, anchors *Anchors, opts Options) Verdict {
 	if err != nil {
 		return v.refuse(Scope, reasonOf(err))
 	}
+	var record domain.Record
+	var issuer domain.DepartmentCode
 	if statement.Found {
 		if !knowsRecord(statement) {
 			return v.cannotCheck("the record is in a schema that this release does not know")
 		}
-		if err := checkRecord(statement); err != nil {
+		if record, err = checkRecord(statement); err != nil {
 			return v.refuse(Scope, reasonOf(err))
 		}
+		issuer = openingOf(record).Department
+	}
+	if reason := opts.Policy.Issuer.refuses(signers, issuer, quorum); reason != "" {
+		v.Signers = nil
+		return v.refuse(Quorum, reason)
 	}
 	v.Statement = statement
 	v.set(Scope, Pass, "a read of "+string(statement.Kind)+" on channel "+statement.Channel+", nothing written")
 
-	return v.judge(opts)
+	return v.judge(opts, record)
 }
 
-// judge answers Freshness and Status for a statement that holds.
-func (v Verdict) judge(opts Options) Verdict {
+// unasked is a verdict before the first question.
+func unasked() Verdict {
+	v := Verdict{Checks: make([]Check, len(questions))}
+	for i, question := range questions {
+		v.Checks[i] = Check{Question: question, Outcome: Unknown, Reason: notReached}
+	}
+	return v
+}
+
+// judge answers Freshness and Status for a statement that holds; record is nil
+// when nothing was found.
+func (v Verdict) judge(opts Options, record domain.Record) Verdict {
 	s := v.Statement
 	if opts.Nonce != "" && s.Nonce != opts.Nonce {
 		return v.refuse(Freshness, "the answer carries another nonce than the one asked with")
 	}
-	stale := ""
+	silent := "" // why the statement does not speak for the times asked about
 	at := s.AsOf
 	switch {
 	case opts.At.IsZero():
 		v.set(Freshness, Unknown, "not asked; the statement speaks as of "+timeText(s.AsOf))
 	case opts.At.After(s.ValidUntil):
-		stale = "the statement spoke for the time until " + timeText(s.ValidUntil) + ": ask for a new proof"
+		silent = "the statement spoke for the time until " + timeText(s.ValidUntil) + ": ask for a new proof"
 	case opts.At.Before(s.AsOf.Add(-maxClockSkew)):
-		stale = "the statement was made at " + timeText(s.AsOf) + ", after the time asked about: check the clock"
+		silent = "the statement was made at " + timeText(s.AsOf) + ", after the time asked about: check the clock"
 	default:
 		if opts.At.After(at) {
 			at = opts.At
 		}
 		v.set(Freshness, Pass, "made at "+timeText(s.AsOf)+", speaks until "+timeText(s.ValidUntil))
 	}
-	if stale != "" {
-		v.set(Freshness, Fail, stale)
+	if silent == "" && !opts.StatusAt.IsZero() {
+		at = opts.StatusAt
+		switch {
+		case at.After(s.ValidUntil):
+			silent = "the statement speaks for the time until " + timeText(s.ValidUntil) + ", not for the time whose status is asked"
+		case at.Before(s.AsOf) && s.Found && s.Kind != domain.KindCertificate:
+			silent = "only a certificate's record tells of an earlier time"
+		}
+	}
+	if silent != "" {
+		v.set(Freshness, Fail, silent)
+		at = s.AsOf
 	}
 
 	overall, reason := NotFound, "the ledger held no such record at "+timeText(s.AsOf)
 	if s.Found {
 		status := s.Status
-		if at.After(s.AsOf) {
-			// For the same record, a later time can only mean that a period began or ended.
+		if !at.Equal(s.AsOf) {
+			// For the same record, a later time can only mean that a period began or
+			// ended; an earlier one, that a change recorded in it was still to come.
 			var err error
-			if status, err = domain.StatementStatus(s.Kind, []byte(s.Record), at); err != nil {
+			if status, err = statusAt(s, record, at); err != nil {
 				return v.refuse(Status, reasonOf(err))
 			}
 		}
@@ -152,12 +219,22 @@ func (v Verdict) judge(opts Options) Verdict {
 			if overall, known = certificateVerdicts[domain.CertificateStatus(status)]; !known {
 				return v.cannotCheck("the certificate has a status that this release does not know")
 			}
-			reason = "the certificate is " + strings.ReplaceAll(status, "_", " ")
+			verb := "is "
+			if at.Before(s.AsOf) {
+				verb = "was "
+			}
+			reason = "the certificate " + verb + strings.ReplaceAll(status, "_", " ")
+			if overall == NotFound {
+				reason = "no certificate was issued: it is " + status + " only"
+			}
 		}
 	}
-	if stale != "" {
+	if !at.Equal(s.AsOf) && !opts.StatusAt.IsZero() {
+		reason += " at " + timeText(at)
+	}
+	if silent != "" {
 		v.set(Status, Pass, reason+" as of "+timeText(s.AsOf))
-		return v.cannotCheck(stale)
+		return v.cannotCheck(silent)
 	}
 	v.set(Status, Pass, reason)
 	v.Overall, v.Reason = overall, reason
@@ -167,9 +244,16 @@ func (v Verdict) judge(opts Options) Verdict {
 // certificateVerdicts maps what a certificate's status means to a verdict.
 var certificateVerdicts = map[domain.CertificateStatus]Overall{
 	domain.CertificateValid:       Valid,
-	domain.CertificateRevoked:     Revoked,
-	domain.CertificateExpired:     Expired,
 	domain.CertificateNotYetValid: NotYetValid,
+	domain.CertificateSuspended:   Suspended,
+	domain.CertificateRevoked:     Revoked,
+	domain.CertificateWithdrawn:   Withdrawn,
+	domain.CertificateCancelled:   Cancelled,
+	domain.CertificateSuperseded:  Superseded,
+	domain.CertificateExpired:     Expired,
+	// What was not approved was never issued, whatever the ledger holds of it.
+	domain.CertificateProposed: NotFound,
+	domain.CertificateRejected: NotFound,
 }
 
 // checkEndorsements checks every endorsement and answers the departments that
@@ -196,11 +280,13 @@ func checkEndorsements(raw rawRead, members []member, at time.Time) ([]domain.De
 		if err != nil {
 			return nil, fmt.Errorf("endorsement of %s: %w", m.code, err)
 		}
-		signed := slices.Concat(raw.response, e.Endorser)
-		if err := checkSignature(key, signed, e.Signature); err != nil {
+		digest := sha256.New()
+		digest.Write(raw.response)
+		digest.Write(e.Endorser)
+		if err := checkSignature(key, [sha256.Size]byte(digest.Sum(nil)), e.Signature); err != nil {
 			return nil, fmt.Errorf("endorsement of %s: %w", m.code, err)
 		}
-		if err := checkPeer(id.cert, m.pool, at); err != nil {
+		if err := m.checkPeer(id.cert, at); err != nil {
 			return nil, fmt.Errorf("endorsement of %s: %w", m.code, err)
 		}
 		signers = append(signers, m.code)
@@ -212,17 +298,17 @@ func checkEndorsements(raw rawRead, members []member, at time.Time) ([]domain.De
 // checkScope checks that the proposal asks the evidence contract of the right
 // channel and chaincode one question, and that the answer is a successful one
 // that changed nothing. It answers the question's argument.
-func checkScope(asked *proposal, answered *answer, anchors *Anchors) (*domain.AttestArgs, error) {
+func (f *Verifier) checkScope(asked *proposal, answered *answer) (*domain.AttestArgs, error) {
 	switch {
 	case asked.headerType != endorserTransaction:
 		return nil, errors.New("the proposal is not an endorser transaction")
-	case asked.channel != anchors.Channel:
+	case asked.channel != f.channel:
 		return nil, errors.New("the proposal is for another channel")
-	case asked.headerChaincode != anchors.Chaincode || asked.chaincode != anchors.Chaincode || answered.chaincode != anchors.Chaincode:
+	case asked.headerChaincode != f.chaincode || asked.chaincode != f.chaincode || answered.chaincode != f.chaincode:
 		return nil, errors.New("the proposal is for another chaincode")
 	case asked.chaincodeVersioned:
 		return nil, errors.New("the proposal names a chaincode version")
-	case !slices.Contains(anchors.Versions, answered.version):
+	case !slices.Contains(f.versions, answered.version):
 		return nil, errors.New("the chaincode version is not an accepted one")
 	case len(asked.args) != 2 || string(asked.args[0]) != attestTransaction:
 		return nil, errors.New("the transaction is not " + attestTransaction + " with one argument")
@@ -237,7 +323,7 @@ func checkScope(asked *proposal, answered *answer, anchors *Anchors) (*domain.At
 			return nil, errors.New("the transaction wrote")
 		case ns.collections > 0:
 			return nil, errors.New("the transaction touched private data")
-		case ns.name != anchors.Chaincode && ns.name != lifecycleNamespace && ns.name != legacyLifecycleNaming:
+		case ns.name != f.chaincode && ns.name != lifecycleNamespace && ns.name != legacyLifecycleNaming:
 			return nil, errors.New("the transaction read the state of another chaincode")
 		}
 	}

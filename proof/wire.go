@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"bytes"
 	"fmt"
 	"unicode/utf8"
 
@@ -44,13 +43,16 @@ type wireFields []wireValue
 // parseWire reads data as a message with the given fields, which are listed in
 // ascending order. The values returned alias data.
 func parseWire(message string, data []byte, fields []wireField) (wireFields, error) {
-	var out wireFields
-	again := make([]byte, 0, len(data))
+	out := make(wireFields, 0, 4) // as many as most messages have
 	var last protowire.Number
 	for rest := data; len(rest) > 0; {
 		number, wire, n := protowire.ConsumeTag(rest)
 		if n < 0 {
 			return nil, fmt.Errorf("%s: %w", message, protowire.ParseError(n))
+		}
+		// A tag, length or number that is longer than need be.
+		if n != protowire.SizeTag(number) {
+			return nil, fmt.Errorf("%s: not in its shortest form", message)
 		}
 		rest = rest[n:]
 		field, ok := findField(fields, number)
@@ -64,19 +66,22 @@ func parseWire(message string, data []byte, fields []wireField) (wireFields, err
 		}
 		last = number
 		value := wireValue{field: number}
-		again = protowire.AppendTag(again, number, wire)
+		shortest := 0
 		switch {
 		case field.kind == wireNumber && wire == protowire.VarintType:
 			value.number, n = protowire.ConsumeVarint(rest)
-			again = protowire.AppendVarint(again, value.number)
+			shortest = protowire.SizeVarint(value.number)
 		case field.kind != wireNumber && wire == protowire.BytesType:
 			value.bytes, n = protowire.ConsumeBytes(rest)
-			again = protowire.AppendBytes(again, value.bytes)
+			shortest = protowire.SizeBytes(len(value.bytes))
 		default:
 			return nil, fmt.Errorf("%s: field %d has wire type %d", message, number, wire)
 		}
 		if n < 0 {
 			return nil, fmt.Errorf("%s: field %d: %w", message, number, protowire.ParseError(n))
+		}
+		if n != shortest {
+			return nil, fmt.Errorf("%s: not in its shortest form", message)
 		}
 		rest = rest[n:]
 		if !field.repeated && field.kind != wireMessage && value.number == 0 && len(value.bytes) == 0 {
@@ -86,10 +91,6 @@ func parseWire(message string, data []byte, fields []wireField) (wireFields, err
 			return nil, fmt.Errorf("%s: field %d is not UTF-8", message, number)
 		}
 		out = append(out, value)
-	}
-	// Catches tags, lengths and numbers that are longer than need be.
-	if !bytes.Equal(again, data) {
-		return nil, fmt.Errorf("%s: not in its shortest form", message)
 	}
 	return out, nil
 }

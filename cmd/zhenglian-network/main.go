@@ -3,7 +3,7 @@
 //
 // Results go to standard output, diagnoses to standard error as one line that names the
 // cause and the remedy. It exits 0 when what was asked for holds, 1 when it does not, 2
-// for wrong usage and 130 when interrupted.
+// for wrong usage, 3 when doctor has warnings and nothing worse, and 130 when interrupted.
 package main
 
 import (
@@ -35,6 +35,7 @@ const (
 	exitOK          = 0
 	exitFailed      = 1
 	exitUsage       = 2
+	exitWarned      = 3 // of doctor: nothing is broken, something will be
 	exitInterrupted = 130
 )
 
@@ -56,7 +57,32 @@ type commandLine struct {
 	Trust struct {
 		Output string `help:"Write the file here instead of to standard output." short:"o" type:"path"`
 	} `cmd:"" help:"Print the trust anchors that verifiers pin."`
-	Doctor struct{} `cmd:"" help:"Check host, programs, certificates, heights and clock."`
+	Doctor struct{} `cmd:"" help:"Say what is wrong or will be: host, programs, certificates, lag, clocks, disk, anchoring. Exits 1 on failures, 3 on warnings."`
+
+	Revoke struct {
+		Department  string `help:"Whose certificate it is." required:""`
+		Identity    string `help:"Replace the key of this identity (admin, auditor, gateway, issuing, operator, peer, reviewer), then revoke its certificate." xor:"what"`
+		Certificate string `help:"Revoke the certificate in this file." xor:"what" type:"path"`
+		Reason      string `help:"Why, as RFC 5280 names it." default:"keycompromise" enum:"unspecified,keycompromise,affiliationchanged,superseded,cessationofoperation"`
+	} `cmd:"" help:"Revoke a certificate: at its authority, in the channel and in the trust file."`
+	Backup struct {
+		Department     string   `help:"Whose data." required:""`
+		Output         string   `help:"File to write." required:"" short:"o" type:"path"`
+		Recipient      []string `help:"Encrypt for this age recipient (age1…); may be given several times." xor:"secret"`
+		PassphraseFile string   `help:"Encrypt with the passphrase in the first line of this file." xor:"secret" type:"path"`
+	} `cmd:"" help:"Write everything of a department into one encrypted file; it is stopped meanwhile."`
+	Restore struct {
+		Department     string `help:"Which department." required:""`
+		Input          string `help:"File that backup wrote." required:"" short:"i" type:"path"`
+		Identity       string `help:"File with the age identity." xor:"secret" type:"path"`
+		PassphraseFile string `help:"File with the passphrase in its first line." xor:"secret" type:"path"`
+	} `cmd:"" help:"Bring a department back whose folder is gone, or make the state folder of a new host."`
+	Rotate struct {
+		Department string `help:"Whose certificates." required:""`
+		Days       int    `help:"Renew those that end within so many days; 400 renews all." default:"30"`
+	} `cmd:"" help:"Give a department new keys and certificates before the old ones end, without a break of the consortium."`
+	AddDepartment struct{} `cmd:"" help:"Take in the department that the edited definition has besides."`
+	Upgrade       struct{} `cmd:"" help:"Bring the chaincode to the version in the edited definition, without a break."`
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -108,6 +134,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = s.trust()
 	case "doctor":
 		code, err = s.doctor(ctx)
+	case "revoke":
+		err = s.revoke(ctx)
+	case "backup":
+		err = s.backup(ctx)
+	case "restore":
+		err = s.restore(ctx)
+	case "add-department":
+		err = s.addDepartment(ctx)
+	case "rotate":
+		err = s.rotate(ctx)
+	case "upgrade":
+		err = s.upgrade(ctx)
 	}
 	if ctx.Err() != nil {
 		fmt.Fprintln(stderr, "zhenglian-network: interrupted; running the same command again continues")
@@ -239,15 +277,16 @@ func (s *session) doctor(ctx context.Context) (int, error) {
 	if err != nil {
 		return exitFailed, err
 	}
-	var healthy bool
 	if s.cli.JSON {
-		healthy = network.PrintFindings(io.Discard, findings)
 		err = s.writeJSON(findings)
 	} else {
-		healthy = network.PrintFindings(s.stdout, findings)
+		network.PrintFindings(s.stdout, findings)
 	}
-	if !healthy {
+	switch network.Worst(findings) {
+	case "fail":
 		return exitFailed, err
+	case "warn":
+		return exitWarned, err
 	}
 	return exitOK, err
 }

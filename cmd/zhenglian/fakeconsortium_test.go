@@ -38,10 +38,10 @@ type fakeConsortium struct {
 	operations   map[string]any // answers by department and key
 	logs         map[domain.DepartmentCode]*domain.LogRegistration
 	entries      map[string]*domain.CatalogEntry
-	versions     map[string]*domain.CatalogVersion
 	requests     map[string]*domain.ShareRequest
 	grants       map[string]*domain.Grant
 	certificates map[string]*domain.Certificate
+	issuers      map[string]*domain.Authorisation
 	accesses     map[domain.DepartmentCode][]domain.AccessRecord
 	transactions map[string]uint64 // block by id
 	asked        int               // requests of any kind
@@ -66,10 +66,10 @@ func newFakeConsortiumOf(t *testing.T, c *prooftest.Consortium, lead domain.Depa
 		Consortium: c, folder: t.TempDir(), urls: make(map[domain.DepartmentCode]string),
 		rules: make(map[domain.DeadlineEvent]*domain.DeadlineRule), calendars: make(map[int]*domain.Calendar),
 		names: make(map[string]*domain.CatalogName), operations: make(map[string]any),
-		logs:    make(map[domain.DepartmentCode]*domain.LogRegistration),
-		entries: make(map[string]*domain.CatalogEntry), versions: make(map[string]*domain.CatalogVersion),
+		logs:     make(map[domain.DepartmentCode]*domain.LogRegistration),
+		entries:  make(map[string]*domain.CatalogEntry),
 		requests: make(map[string]*domain.ShareRequest), grants: make(map[string]*domain.Grant),
-		certificates: make(map[string]*domain.Certificate),
+		certificates: make(map[string]*domain.Certificate), issuers: make(map[string]*domain.Authorisation),
 		accesses:     make(map[domain.DepartmentCode][]domain.AccessRecord),
 		transactions: make(map[string]uint64),
 	}
@@ -173,10 +173,7 @@ func (f *fakeConsortium) call(who domain.Caller) domain.Call {
 func (f *fakeConsortium) write(changes ...domain.CatalogChange) []domain.CatalogEntry {
 	var entries []domain.CatalogEntry
 	for _, c := range changes {
-		f.entries[c.Event.Code] = &c.Entry
-		if c.Version != nil {
-			f.versions[c.Event.Code] = c.Version
-		}
+		f.entries[c.Entry.Content.Code] = &c.Entry
 		if c.Name != nil {
 			f.names[domain.CatalogNameID(c.Entry.Provider, c.Entry.Content.Name)] = c.Name
 		}
@@ -433,7 +430,8 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 			id, call := r.PathValue("id"), f.call(who)
 			var version *domain.CatalogVersion
 			if request := f.requests[id]; request != nil {
-				version = f.versions[request.Content.CatalogCode]
+				inForce := f.entries[request.Content.CatalogCode].InForce()
+				version = &inForce
 			}
 			change, err := do(f.requests[id], version, call, id, r)
 			if err != nil {
@@ -553,19 +551,37 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 		if err != nil {
 			return 0, nil, err
 		}
-		cert, _, _, err := domain.IssueCertificate(f.certificates[ref], nil, who, own(), tx, domain.IssueArgs{Content: domain.CertificateContent{
-			Ref: ref, CertID: id, TypeCode: in.TypeCode, TypeNameZh: in.TypeNameZh, TypeNameEn: in.TypeNameEn,
-			IssuerUSCC: own().USCC, HolderKind: string(in.HolderKind), HolderRef: domain.HolderCommitment(ref, in.HolderSaltedRef),
-			IssuedAt: tx.Time.Truncate(time.Second), Validity: domain.Period(in.Validity), ServiceItem: in.ServiceItem,
-			ContentDigest: in.ContentDigest, CheckCodeHash: domain.CheckCodeHash(ref, "7KQ2M9XW4B"),
-		}})
+		change, err := domain.IssueCertificate(
+			domain.IssueRecords{Existing: f.certificates[ref], Authorisation: f.issuers[domain.AuthorisationID(d.Code, in.TypeCode)]},
+			domain.Call{Who: who, Dept: own(), Tx: tx},
+			domain.IssueArgs{Content: domain.CertificateContent{
+				Ref: ref, CertID: id, TypeCode: in.TypeCode, TypeNameZh: in.TypeNameZh, TypeNameEn: in.TypeNameEn,
+				IssuerUSCC: own().USCC, HolderKind: string(in.HolderKind), HolderRef: domain.HolderCommitment(ref, in.HolderSaltedRef),
+				IssuedAt: tx.Time.Truncate(time.Second), Validity: domain.Period(in.Validity), ServiceItem: in.ServiceItem,
+				ContentDigest: in.ContentDigest, CheckCodeHash: domain.CheckCodeHash(ref, "7KQ2M9XW4B"), StatusIndex: len(f.certificates),
+			}})
 		if err != nil {
 			return 0, nil, err
 		}
-		f.certificates[ref] = &cert
-		status, answer := f.commit(tx, cert)
+		f.certificates[ref] = &change.Certificate
+		status, answer := f.commit(tx, change.Certificate)
 		answer.(map[string]any)["link"] = f.urls[d.Code] + "/v/" + ref + "#7KQ2M9XW4B"
 		answer.(map[string]any)["checkCode"] = "7KQ2M9XW4B"
+		return status, answer, nil
+	})
+	handle("GET /v1/issuers", func(*http.Request, domain.Caller) (int, any, error) { return page(f.issuers) })
+	handle("POST /v1/issuers", func(r *http.Request, who domain.Caller) (int, any, error) {
+		args, err := decodeBody[domain.AuthoriseArgs](r)
+		if err != nil {
+			return 0, nil, err
+		}
+		id, tx := domain.AuthorisationID(args.Issuer, args.TypeCode), f.tx()
+		a, err := domain.Authorise(f.issuers[id], f.department(args.Issuer), domain.Call{Who: who, Dept: own(), Tx: tx}, args)
+		if err != nil {
+			return 0, nil, err
+		}
+		f.issuers[id] = &a
+		status, answer := f.commit(tx, a)
 		return status, answer, nil
 	})
 	handle("GET /v1/certificates", func(*http.Request, domain.Caller) (int, any, error) {
@@ -575,23 +591,40 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 		}
 		return 200, map[string]any{"items": items, "next": ""}, nil
 	})
-	handle("POST /v1/certificates/{ref}/actions/revoke", func(r *http.Request, who domain.Caller) (int, any, error) {
-		act, err := decodeBody[domain.StatusAct](r)
+	handle("GET /v1/certificates/{ref}", func(r *http.Request, _ domain.Caller) (int, any, error) {
+		cert := f.certificates[r.PathValue("ref")]
+		if cert == nil {
+			return 0, nil, missing("certificate")
+		}
+		return 200, map[string]any{"record": cert, "block": 1, "txId": cert.TxID}, nil
+	})
+	handle("POST /v1/certificates/{ref}/actions/propose", func(r *http.Request, who domain.Caller) (int, any, error) {
+		args, err := decodeBody[domain.ProposeArgs](r)
 		if err != nil {
 			return 0, nil, err
 		}
-		ref, tx := r.PathValue("ref"), f.tx()
-		cert, _, err := domain.RevokeCertificate(f.certificates[ref], who, tx, domain.RevokeArgs{Ref: ref, Act: act})
+		args.Ref = r.PathValue("ref")
+		tx := f.tx()
+		change, err := domain.ProposeStatus(f.certificates[args.Ref], domain.Call{Who: who, Dept: own(), Tx: tx}, args)
+		return f.certified(tx, change, err)
+	})
+	handle("POST /v1/certificates/{ref}/actions/decide", func(r *http.Request, who domain.Caller) (int, any, error) {
+		args, err := decodeBody[domain.DecideArgs](r)
 		if err != nil {
 			return 0, nil, err
 		}
-		f.certificates[ref] = &cert
-		_, answer := f.commit(tx, cert)
-		return 200, answer, nil
+		args.Ref = r.PathValue("ref")
+		tx := f.tx()
+		known := domain.DecideRecords{Existing: f.certificates[args.Ref]}
+		if known.Existing != nil {
+			known.Authorisation = f.issuers[domain.AuthorisationID(known.Existing.Issuer, known.Existing.Content.TypeCode)]
+		}
+		change, err := domain.DecideCertificate(known, domain.Call{Who: who, Dept: own(), Tx: tx}, args)
+		return f.certified(tx, change, err)
 	})
 	handle("GET /v1/verify/{ref}", func(r *http.Request, _ domain.Caller) (int, any, error) {
 		verdict := "not_found"
-		if cert := f.certificates[r.PathValue("ref")]; cert != nil {
+		if cert := f.certificates[r.PathValue("ref")]; cert != nil && cert.Status != domain.CertificateProposed && cert.Status != domain.CertificateRejected {
 			verdict = string(cert.Status)
 		}
 		return 200, map[string]any{"verdict": verdict, "ref": r.PathValue("ref"), "asOf": time.Now().UTC(), "height": 1}, nil
@@ -615,6 +648,26 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 		return 200, map[string]any{"block": block, "transaction": map[string]any{"id": r.PathValue("id"), "validationCode": "VALID"}}, nil
 	})
 	return mux
+}
+
+// certified stores what a transaction on a certificate changes.
+func (f *fakeConsortium) certified(tx domain.Tx, change domain.CertificateChange, err error) (int, any, error) {
+	if err != nil {
+		return 0, nil, err
+	}
+	f.certificates[change.Certificate.Content.Ref] = &change.Certificate
+	_, answer := f.commit(tx, change.Certificate)
+	return http.StatusOK, answer, nil
+}
+
+// department is a registered department, nil for none.
+func (f *fakeConsortium) department(code domain.DepartmentCode) *domain.Department {
+	for i := range f.departments {
+		if f.departments[i].Code == code {
+			return &f.departments[i]
+		}
+	}
+	return nil
 }
 
 // moved stores what a transaction on a request changes.

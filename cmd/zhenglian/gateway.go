@@ -134,6 +134,11 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 		return err
 	}
 	defer func() { err = errors.Join(err, closeTrail()) }()
+	closeIssuing, err := p.openIssuing(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeIssuing()) }()
 	handler, err := p.newHandler() //nolint:contextcheck // requests bring their own
 	if err != nil {
 		return err
@@ -217,6 +222,7 @@ type gatewayParts struct {
 	alarms   *service.Alarms
 	watcher  *service.Watcher
 	auditor  *service.Auditor // nil: this gateway reads its own log only
+	issuing  *service.Issuing // nil: it has no issuing key
 }
 
 // newHandler ties the use cases to their ports and the HTTP side to them.
@@ -224,7 +230,12 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 	setup := p.setup
 	catalog := service.NewCatalog(p.chain, p.index)
 	catalog.PublicURL = setup.PublicURL
+	certificates := service.NewCertificates(p.chain, p.index, setup.PublicURL)
+	certificates.Issuing = p.issuing
 	verifier := service.NewVerification(p.chain, p.index, p.cache, setup.anchors, time.Now, p.indexer.LastHeard)
+	if p.issuing != nil {
+		p.issuing.Prove = verifier.Proof
+	}
 	config := httpapi.Config{
 		Department: setup.Department,
 		PublicURL:  setup.PublicURL,
@@ -240,7 +251,7 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 		Tiles:        p.log,
 		Alarms:       p.alarms,
 		Watched:      p.watcher.Status,
-		Certificates: service.NewCertificates(p.chain, p.index, setup.PublicURL),
+		Certificates: certificates,
 		Verification: verifier,
 		Chain:        service.NewChain(p.chain, p.index, setup.Channel),
 		Blocks:       p.index,

@@ -561,13 +561,22 @@ func TestGatewayFlow(t *testing.T) {
 	g.must(http.StatusCreated, "POST", "/v1/logs", domain.RoleAdmin, api.RegisterLog{Origin: own.LogOrigin, VerifierKey: own.LogKey}, nil)
 
 	now := time.Now().UTC().Truncate(time.Second)
+	const typeCode = "11100000000013338W032"
+	g.must(http.StatusCreated, "POST", "/v1/issuers", domain.RoleAdmin, api.AuthoriseIssuer{
+		Issuer: string(own.Code), TypeCode: typeCode, TypeNameZh: "示例证照", TypeNameEn: "Sample", Basis: "示例法第一条",
+		Period: api.Period{From: now.Add(-time.Hour), To: now.AddDate(10, 0, 0)},
+	}, nil)
 	var issued api.IssuedCertificate
 	g.must(http.StatusCreated, "POST", "/v1/certificates", domain.RoleOperator, api.IssueCertificate{
-		TypeCode: "11100000000013338W032", TypeNameZh: "示例证照", TypeNameEn: "Sample", HolderKind: api.HolderKindPerson,
+		TypeCode: typeCode, TypeNameZh: "示例证照", TypeNameEn: "Sample", HolderKind: api.HolderKindPerson,
 		HolderSaltedRef: strings.Repeat("ab", 32), ContentDigest: strings.Repeat("cd", 32), Serial: "202600001", ServiceItem: "000100001000",
 		Validity: api.Period{From: now.Add(-time.Hour), To: now.AddDate(1, 0, 0)},
 	}, &issued)
 	ref := issued.Record.Content.Ref
+	if got := g.call("GET", "/v/"+ref, "", nil, nil); got != http.StatusNotFound {
+		t.Errorf("page of a proposed certificate: status %d", got)
+	}
+	g.must(http.StatusOK, "POST", "/v1/certificates/"+ref+"/actions/decide", domain.RoleReviewer, api.DecideCertificate{Decision: api.CertificateDecisionApprove}, nil)
 
 	var v api.Verification
 	await(t, "the certificate verifies", func() bool {
@@ -589,9 +598,7 @@ func TestGatewayFlow(t *testing.T) {
 	}
 	// A role beyond its duty is refused with the rule.
 	var refused api.Problem
-	g.must(http.StatusForbidden, "POST", "/v1/certificates/"+ref+"/actions/revoke", domain.RoleOperator, api.StatusAct{
-		DocumentNo: "示例〔2026〕1号", LegalBasis: "示例法第一条", ReasonCode: "issued_in_error", EffectiveAt: now.Add(-time.Minute),
-	}, &refused)
+	g.must(http.StatusForbidden, "POST", "/v1/certificates/"+ref+"/actions/decide", domain.RoleOperator, api.DecideCertificate{Decision: api.CertificateDecisionApprove}, &refused)
 	if !strings.Contains(refused.Detail, "reviewer") {
 		t.Errorf("the refusal does not name the rule: %s", refused.Detail)
 	}

@@ -19,8 +19,10 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/credential"
 	"github.com/zhenglian/zhenglian/gateway/fabricledger"
 	"github.com/zhenglian/zhenglian/gateway/httpapi"
+	"github.com/zhenglian/zhenglian/gateway/print"
 	"github.com/zhenglian/zhenglian/gateway/service"
 	"github.com/zhenglian/zhenglian/gateway/tilelog"
 	"github.com/zhenglian/zhenglian/proof"
@@ -36,17 +38,19 @@ type gatewayConfig struct {
 	Department     domain.DepartmentCode `json:"department"`
 	Channel        string                `json:"channel"`
 	Chaincode      string                `json:"chaincode"`
-	Listen         string                `json:"listen"`         // host:port
-	PublicURL      string                `json:"publicUrl"`      // scheme and host that links and QR codes carry
-	Trust          string                `json:"trust"`          // file with the trust anchors
-	Peers          []gatewayPeer         `json:"peers"`          // own peer first, then the order of failing over
-	Service        gatewayIdentity       `json:"service"`        // the gateway's own identity
-	Users          []gatewayUser         `json:"users"`          // one per role
-	Tokens         string                `json:"tokens"`         // file with the hashed access tokens
-	Data           string                `json:"data"`           // folder of the index and the log
-	Log            gatewayLog            `json:"log"`            // access log
-	AnchorInterval string                `json:"anchorInterval"` // for example "2s", 100ms to 1m
-	Redis          string                `json:"redis"`          // URL, see rediscache.Options; "" keeps the cache in the process
+	Listen         string                `json:"listen"`              // host:port
+	PublicURL      string                `json:"publicUrl"`           // scheme and host that links and QR codes carry
+	Trust          string                `json:"trust"`               // file with the trust anchors
+	Peers          []gatewayPeer         `json:"peers"`               // own peer first, then the order of failing over
+	Service        gatewayIdentity       `json:"service"`             // the gateway's own identity
+	Users          []gatewayUser         `json:"users"`               // one per role
+	Tokens         string                `json:"tokens"`              // file with the hashed access tokens
+	Data           string                `json:"data"`                // folder of the index and the log
+	Log            gatewayLog            `json:"log"`                 // access log
+	AnchorInterval string                `json:"anchorInterval"`      // for example "2s", 100ms to 1m
+	Redis          string                `json:"redis"`               // URL, see rediscache.Options; "" keeps the cache in the process
+	Issuing        *gatewayIssuing       `json:"issuing,omitempty"`   // without it no certificate's face items are signed or kept
+	PrintFont      string                `json:"printFont,omitempty"` // file, see print.New; without it one that is installed
 	Limits         *gatewayLimits        `json:"limits,omitempty"`
 	Evidence       *gatewayEvidence      `json:"evidence,omitempty"`
 	Gateways       []gatewayAddress      `json:"gateways,omitempty"` // of the other departments, whose logs are watched
@@ -99,6 +103,8 @@ type gatewaySetup struct {
 	fabric     fabricledger.Config
 	tokens     *service.Tokens
 	logKey     string
+	issuer     *credential.Issuer // nil: no issuing key
+	printer    *print.Printer
 	interval   time.Duration
 	address    httpapi.Rate
 	identity   httpapi.Rate
@@ -248,6 +254,7 @@ func (s *gatewaySetup) read(r *configReader) {
 	s.readURLs(r)
 	s.readPeers(r)
 	s.readIdentities(r)
+	s.readIssuing(r)
 	s.readLog(r)
 	s.readLimits(r)
 	s.readEvidence(r)

@@ -257,7 +257,7 @@ func (r *sampleRun) verification(ctx context.Context) (api.Verification, error) 
 	client, ref := r.issuer().byRole[domain.RoleOperator], r.state.Certificate.Ref
 	var v api.Verification
 	err := r.await(ctx, "the gateway can check the certificate", func() (bool, error) {
-		err := client.read(ctx, func(ctx context.Context) (*http.Response, error) { return client.VerifyCertificate(ctx, ref) }, &v)
+		err := client.read(ctx, func(ctx context.Context) (*http.Response, error) { return client.VerifyCertificate(ctx, ref, nil) }, &v)
 		return v.Verdict != api.Verdict("cannot_check"), err
 	})
 	return v, err

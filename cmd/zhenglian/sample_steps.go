@@ -92,6 +92,7 @@ type sampleIssue struct {
 	HolderKind     string                `json:"holderKind"`
 	ServiceItem    string                `json:"serviceItem"`
 	ValidDays      int                   `json:"validDays"`
+	AuthorityBasis string                `json:"authorityBasis"` // why the issuer may issue the type
 	LostCodeBasis  string                `json:"lostCodeBasis"` // for the revocation of a certificate whose check code was lost
 	LostCodeReason string                `json:"lostCodeReason"`
 }
@@ -670,11 +671,14 @@ func (r *sampleRun) issue(ctx context.Context) (string, error) {
 	c, d := sampleCertificateOf(), r.issuer()
 	said := fmt.Sprintf("%s, issued by %s", c.TypeNameZh, d.NameZh)
 	if r.state.Certificate != nil {
-		v, err := r.verification(ctx)
-		if err != nil || v.Verdict != api.Verdict("not_found") {
+		there, err := r.approve(ctx, r.state.Certificate.Ref)
+		if err != nil || there {
 			return said, err
 		}
 		r.state.Certificate = nil // its transaction did not make it
+	}
+	if err := r.authorise(ctx, c); err != nil {
+		return "", fmt.Errorf("authorise the issuer: %w", err)
 	}
 	// Hexadecimal digits in upper case are serial characters. With 17 of them and
 	// two more digits no serial has the length of a person's number, which the
@@ -685,10 +689,8 @@ func (r *sampleRun) issue(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, lost := range earlier {
-		if lost.Status == domain.CertificateValid {
-			if err := r.revokeLost(ctx, c, lost); err != nil {
-				return "", fmt.Errorf("revoke %s, whose check code was lost when an earlier run was killed: %w", lost.Content.Ref, err)
-			}
+		if err := r.endLost(ctx, c, lost); err != nil {
+			return "", fmt.Errorf("end %s, whose check code was lost when an earlier run was killed: %w", lost.Content.Ref, err)
 		}
 	}
 	operator := d.byRole[domain.RoleOperator]
@@ -722,7 +724,59 @@ func (r *sampleRun) issue(ctx context.Context) (string, error) {
 	if saveErr := r.save(); saveErr != nil {
 		return "", saveErr
 	}
+	if err != nil {
+		return "", err
+	}
+	there, err := r.approve(ctx, certificate.Ref)
+	if err == nil && !there {
+		err = fmt.Errorf("the ledger does not hold certificate %s, which it has just issued", certificate.Ref)
+	}
 	return said, err
+}
+
+// authorise has the lead put on record that the issuer may issue this type.
+func (r *sampleRun) authorise(ctx context.Context, c sampleIssue) error {
+	admin, d := r.departments[r.lead].byRole[domain.RoleAdmin], r.issuer()
+	params := api.ListIssuersParams{Department: pointer(string(d.Code)), Limit: pointer(200)}
+	var known list[domain.Authorisation]
+	if err := admin.read(ctx, func(ctx context.Context) (*http.Response, error) { return admin.ListIssuers(ctx, &params) }, &known); err != nil {
+		return err
+	}
+	code := d.USCC + c.TypeNumber
+	if slices.ContainsFunc(known.Items, func(w written[domain.Authorisation]) bool { return w.Record.TypeCode == code }) {
+		return nil
+	}
+	from := beginningOfDay(r.state.CreatedAt)
+	return r.post(ctx, admin, api.AuthoriseIssuer{
+		Issuer: string(d.Code), TypeCode: code, TypeNameZh: c.TypeNameZh, TypeNameEn: c.TypeNameEn,
+		Basis: c.AuthorityBasis, Period: api.Period{From: from, To: from.AddDate(10, 0, 0)},
+	}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+		return admin.AuthoriseIssuerWithBody(ctx, &api.AuthoriseIssuerParams{}, jsonType, body)
+	}, nil)
+}
+
+// approve has the reviewer decide what is proposed of a certificate. It reports
+// whether the certificate is on the ledger.
+func (r *sampleRun) approve(ctx context.Context, ref string) (bool, error) {
+	reviewer := r.issuer().byRole[domain.RoleReviewer]
+	var there written[domain.Certificate]
+	err := reviewer.read(ctx, func(ctx context.Context) (*http.Response, error) { return reviewer.GetCertificate(ctx, ref) }, &there)
+	switch {
+	case refusedAs(err, api.ProblemCodeNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case there.Record.Status != domain.CertificateProposed && there.Record.Pending == nil:
+		return true, nil
+	}
+	return true, r.decide(ctx, ref, "approve", "")
+}
+
+func (r *sampleRun) decide(ctx context.Context, ref string, decision api.CertificateDecision, opinion string) error {
+	reviewer := r.issuer().byRole[domain.RoleReviewer]
+	return r.post(ctx, reviewer, api.DecideCertificate{Decision: decision, Opinion: opinion}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+		return reviewer.DecideCertificateWithBody(ctx, ref, &api.DecideCertificateParams{}, jsonType, body)
+	}, nil)
 }
 
 // issuedBefore lists the certificates that earlier runs of this sample issued.
@@ -749,14 +803,27 @@ func (r *sampleRun) issuedBefore(ctx context.Context, serial string) ([]domain.C
 	}
 }
 
-func (r *sampleRun) revokeLost(ctx context.Context, c sampleIssue, lost domain.Certificate) error {
-	reviewer := r.issuer().byRole[domain.RoleReviewer]
-	err := r.post(ctx, reviewer, api.StatusAct{
-		DocumentNo: "sample-" + r.state.id("revoke " + lost.Content.Ref)[:12], LegalBasis: c.LostCodeBasis,
-		ReasonCode: c.LostCodeReason, EffectiveAt: time.Now().UTC().Truncate(time.Second),
-	}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
-		return reviewer.RevokeCertificateWithBody(ctx, lost.Content.Ref, &api.RevokeCertificateParams{}, jsonType, body)
-	}, nil)
+// endLost refuses a certificate that is proposed, and revokes one that is valid.
+func (r *sampleRun) endLost(ctx context.Context, c sampleIssue, lost domain.Certificate) error {
+	ref := lost.Content.Ref
+	switch {
+	case lost.Status == domain.CertificateProposed:
+		return r.decide(ctx, ref, "reject", c.LostCodeBasis)
+	case lost.Status != domain.CertificateValid:
+		return nil
+	case lost.Pending == nil:
+		operator := r.issuer().byRole[domain.RoleOperator]
+		err := r.post(ctx, operator, api.ProposeCertificateChange{Event: "revoke", Act: api.StatusAct{
+			DocumentNo: "sample-" + r.state.id("revoke " + ref)[:12], LegalBasis: c.LostCodeBasis,
+			ReasonCode: c.LostCodeReason, EffectiveAt: time.Now().UTC().Truncate(time.Second),
+		}}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
+			return operator.ProposeCertificateChangeWithBody(ctx, ref, &api.ProposeCertificateChangeParams{}, jsonType, body)
+		}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	_, err := r.approve(ctx, ref)
 	return err
 }
 
@@ -805,7 +872,7 @@ func (r *sampleRun) fetchProof(ctx context.Context) error {
 	var bundle []byte
 	var verdict proof.Verdict
 	err := r.settle(ctx, func() error {
-		err := client.read(ctx, func(ctx context.Context) (*http.Response, error) { return client.GetCertificateProof(ctx, ref) }, &bundle)
+		err := client.read(ctx, func(ctx context.Context) (*http.Response, error) { return client.GetCertificateProof(ctx, ref, nil) }, &bundle)
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,12 @@ type verifyCmd struct {
 	At        time.Time `placeholder:"TIME" help:"Judge as of this time (RFC 3339) instead of now."`
 	Nonce     string    `placeholder:"HEX" help:"Require the nonce with which you asked for the proof: 32 lower-case hexadecimal digits."`
 	CheckCode string    `placeholder:"CODE" help:"Compare the check code printed on the certificate."`
+	StatusAt  time.Time `placeholder:"TIME" help:"Ask for the status at this time (RFC 3339), as the proof's record knows it."`
+	CRL       []string  `name:"crl" placeholder:"FILE" help:"Revocation list of a department's authority (PEM, as fabric-ca-client gencrl writes it), beside those in the trust file; repeat for each."`
+
+	Departments int      `placeholder:"N" help:"Require signatures of so many departments; at least as many as the trust file requires."`
+	Require     []string `placeholder:"DEPARTMENT" help:"Require the signature of this department; repeat for each."`
+	Issuer      string   `enum:"any,included,excluded" default:"any" help:"What the signature of the department counts whose record it is: like any other, required, or not at all (${enum})."`
 }
 
 // Help is shown by --help below the flags.
@@ -59,6 +65,11 @@ func (c *verifyCmd) Run(e *env) error {
 		return &exitError{exitUsage, errors.New("--nonce must be 32 lower-case hexadecimal digits")}
 	}
 	anchors, err := readAnchors(c.Trust)
+	for _, file := range c.CRL {
+		if err == nil {
+			anchors, err = withCRL(anchors, file)
+		}
+	}
 	if err != nil {
 		return &exitError{exitCannotDecide, err}
 	}
@@ -73,7 +84,9 @@ func (c *verifyCmd) Run(e *env) error {
 	if at.IsZero() {
 		at = time.Now()
 	}
-	report := newReport(proof.Verify(unverified, anchors, proof.Options{At: at, Nonce: c.Nonce}), anchors, c.CheckCode)
+	opts := proof.Options{At: at, StatusAt: c.StatusAt, Nonce: c.Nonce, Policy: c.policy()}
+	report := newReport(proof.Verify(unverified, anchors, opts), anchors, c.CheckCode)
+	report.judgedAt = judgedAt(report.Statement, opts)
 	if c.JSON {
 		err = report.writeJSON(e.stdout)
 	} else {
@@ -83,6 +96,31 @@ func (c *verifyCmd) Run(e *env) error {
 		return fmt.Errorf("write verdict: %w", err)
 	}
 	return report.exit()
+}
+
+// policy is what the flags demand of the signers.
+func (c *verifyCmd) policy() proof.Policy {
+	p := proof.Policy{Quorum: c.Departments}
+	if c.Issuer != "any" {
+		p.Issuer = proof.IssuerRule(c.Issuer)
+	}
+	for _, code := range c.Require {
+		p.Departments = append(p.Departments, domain.DepartmentCode(code))
+	}
+	return p
+}
+
+// withCRL adds a revocation list to the anchors.
+func withCRL(anchors *proof.Anchors, path string) (*proof.Anchors, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("revocation list: %w", err)
+	}
+	more, err := anchors.WithCRL(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("revocation list %s: %w", path, err)
+	}
+	return more, nil
 }
 
 func readAnchors(path string) (*proof.Anchors, error) {
@@ -125,6 +163,18 @@ type verifyReport struct {
 
 	anchors     *proof.Anchors
 	certificate *domain.Certificate
+	judgedAt    time.Time // whose status the verdict tells
+}
+
+// judgedAt answers whose time's status a verdict under opts tells.
+func judgedAt(s *domain.Statement, opts proof.Options) time.Time {
+	switch {
+	case !opts.StatusAt.IsZero():
+		return opts.StatusAt
+	case s != nil && s.AsOf.After(opts.At):
+		return s.AsOf
+	}
+	return opts.At
 }
 
 func newReport(v proof.Verdict, anchors *proof.Anchors, checkCode string) *verifyReport {
@@ -184,9 +234,13 @@ func (r *verifyReport) writeJSON(w io.Writer) error {
 // headlines are the verdicts in words.
 var headlines = map[proof.Overall]struct{ zh, en string }{
 	proof.Valid:       {"证明成立：证照有效", "The proof holds: the certificate is valid"},
-	proof.Revoked:     {"证明成立：证照已被撤销，不可采信", "The proof holds: the certificate has been REVOKED"},
-	proof.Expired:     {"证明成立：证照已过有效期", "The proof holds: the certificate has EXPIRED"},
 	proof.NotYetValid: {"证明成立：证照尚未生效", "The proof holds: the certificate is NOT YET VALID"},
+	proof.Suspended:   {"证明成立：证照已被暂扣，不可采信", "The proof holds: the certificate is SUSPENDED"},
+	proof.Revoked:     {"证明成立：证照已被撤销，不可采信", "The proof holds: the certificate has been REVOKED"},
+	proof.Withdrawn:   {"证明成立：证照已被吊销，不可采信", "The proof holds: the certificate has been WITHDRAWN"},
+	proof.Cancelled:   {"证明成立：证照已注销，不可采信", "The proof holds: the certificate has been CANCELLED"},
+	proof.Superseded:  {"证明成立：证照已被新证照替代", "The proof holds: the certificate has been REPLACED by another"},
+	proof.Expired:     {"证明成立：证照已过有效期", "The proof holds: the certificate has EXPIRED"},
 	proof.Recorded:    {"证明成立：该记录在账本上", "The proof holds: the record is on the ledger"},
 	proof.NotFound:    {"证明成立：账本上没有这条记录", "The proof holds: the ledger has NO such record"},
 	proof.BadProof:    {"证明不成立，请勿采信", "The proof does NOT hold; do not rely on it"},
@@ -236,10 +290,7 @@ func (r *verifyReport) writeStatement(line func(name, format string, args ...any
 		line("reference", "%s", s.ID)
 		line("issuer", "%s, %s", r.department(c.Issuer), c.Content.IssuerUSCC)
 		line("period", "%s to %s", timeText(c.Content.Validity.From), timeText(c.Content.Validity.To))
-		line("status", "%s", r.statusText(c))
-		if act := c.StatusAct; act != nil {
-			line("act", "%s, %s, in effect from %s", act.DocumentNo, act.LegalBasis, timeText(act.EffectiveAt))
-		}
+		r.writeStatus(line, c)
 	default:
 		line("record", "%s %s", s.Kind, s.ID)
 		if s.Status != "" {
@@ -254,19 +305,35 @@ func (r *verifyReport) writeStatement(line func(name, format string, args ...any
 	line("signed by", "%d of %d departments, %d required: %s", len(signers), len(r.anchors.Departments), r.anchors.Quorum, strings.Join(signers, "; "))
 }
 
-// statusText says since when the certificate has the status of the verdict. When
-// there is none it says what the statement says, and of which time.
-func (r *verifyReport) statusText(c *domain.Certificate) string {
-	switch r.Verdict.Overall {
-	case proof.Expired:
-		return "expired since " + timeText(c.Content.Validity.To)
-	case proof.NotYetValid:
-		return "not valid before " + timeText(c.Content.Validity.From)
-	case proof.CannotCheck:
-		return "was " + r.Statement.Status + " at " + timeText(r.Statement.AsOf) + ", unknown since"
-	case proof.Valid, proof.Revoked, proof.Recorded, proof.NotFound, proof.BadProof: // as the record says, where there is one
+// writeStatus says what status the certificate has, since when and by which act.
+// When there is no verdict it says what the statement says, and of which time.
+func (r *verifyReport) writeStatus(line func(name, format string, args ...any), c *domain.Certificate) {
+	change, changed := c.ChangeAt(r.judgedAt)
+	switch {
+	case r.Verdict.Overall == proof.CannotCheck:
+		line("status", "was %s at %s, unknown since", strings.ReplaceAll(r.Statement.Status, "_", " "), timeText(r.Statement.AsOf))
+		return
+	case r.Verdict.Overall == proof.Expired:
+		line("status", "expired since %s", timeText(c.Content.Validity.To))
+		return
+	case r.Verdict.Overall == proof.NotYetValid:
+		from := c.Content.Validity.From
+		if len(c.Changes) > 0 && c.Changes[0].Since.After(from) {
+			from = c.Changes[0].Since
+		}
+		line("status", "not valid before %s", timeText(from))
+		return
+	case r.Verdict.Overall == proof.NotFound || !changed:
+		line("status", "%s; nothing was issued", c.Status)
+		return
 	}
-	return string(c.Status) + " since " + timeText(c.StatusSince)
+	line("status", "%s since %s", change.Status, timeText(change.Since))
+	if act := change.Act; act != nil {
+		line("act", "%s, %s, in effect from %s", act.DocumentNo, act.LegalBasis, timeText(act.EffectiveAt))
+	}
+	if change.Successor != "" {
+		line("replaced by", "%s", change.Successor)
+	}
 }
 
 // department names a department in both languages.

@@ -46,7 +46,7 @@ func TestVerifyScripts(t *testing.T) {
 				}
 				// The command runs in this process, whose directory is another.
 				for i, arg := range args {
-					if strings.HasSuffix(arg, ".zlproof") || strings.HasSuffix(arg, ".json") {
+					if strings.HasSuffix(arg, ".zlproof") || strings.HasSuffix(arg, ".json") || strings.HasSuffix(arg, ".pem") {
 						args[i] = ts.MkAbs(arg)
 					}
 				}
@@ -61,6 +61,7 @@ func TestVerifyScripts(t *testing.T) {
 // writeProofs writes the files that the scripts name.
 func writeProofs(e *testscript.Env) error {
 	c := prooftest.New()
+	police := c.Department("police")
 	valid := c.AttestCertificate(c.Certificate(), domain.CertificateValid)
 	few := c.AttestCertificate(c.Certificate(), domain.CertificateValid)
 	few.Signers = few.Signers[:2]
@@ -81,6 +82,14 @@ func writeProofs(e *testscript.Env) error {
 		"edited.zlproof":     bytes.Replace(valid.File(), []byte(`"format"`), []byte(`"Format"`), 1),
 		"large.zlproof":      bytes.Repeat([]byte(" "), 2*proof.MaxBundleBytes),
 		"broken.json":        append(c.TrustFile(), '\n'),
+		"suspended.zlproof":  changed(c, domain.CertificateSuspended),
+		"withdrawn.zlproof":  changed(c, domain.CertificateWithdrawn),
+		"cancelled.zlproof":  changed(c, domain.CertificateCancelled),
+		"superseded.zlproof": changed(c, domain.CertificateSuperseded),
+		"proposed.zlproof":   c.AttestCertificate(c.Proposed(), domain.CertificateProposed).File(),
+		"police.pem":         []byte(police.Authority.CRL(map[*prooftest.Identity]time.Time{police.Peer: prooftest.Epoch.Add(-time.Hour)}, nil)),
+		"police-later.pem":   []byte(police.Authority.CRL(map[*prooftest.Identity]time.Time{police.Peer: prooftest.Epoch.Add(time.Hour)}, nil)),
+		"stranger.pem":       []byte(prooftest.NewAuthority("stranger", "PoliceMSP").CRL(nil, nil)),
 	} {
 		if err := os.WriteFile(filepath.Join(e.WorkDir, name), data, 0o600); err != nil {
 			return err
@@ -89,10 +98,13 @@ func writeProofs(e *testscript.Env) error {
 	return nil
 }
 
+// changed is the proof of the certificate after a change of its status.
+func changed(c *prooftest.Consortium, status domain.CertificateStatus) []byte {
+	return c.AttestCertificate(c.Changed(c.Certificate(), status, prooftest.Epoch.AddDate(0, 0, -1)), status).File()
+}
+
 func TestHeadlines(t *testing.T) {
-	for _, overall := range []proof.Overall{
-		proof.CannotCheck, proof.BadProof, proof.NotFound, proof.Recorded, proof.Valid, proof.Revoked, proof.Expired, proof.NotYetValid,
-	} {
+	for _, overall := range proof.Overalls {
 		if h := headlines[overall]; h.zh == "" || h.en == "" {
 			t.Errorf("no words for %q", overall)
 		}

@@ -35,8 +35,8 @@ type logVerdict struct {
 
 // verifyFolder checks an evidence folder.
 func (c *verifyCmd) verifyFolder(e *env, anchors *proof.Anchors) error {
-	if c.Nonce != "" || c.CheckCode != "" || !c.At.IsZero() {
-		return &exitError{exitUsage, errors.New("--nonce, --check-code and --at are for proof files, not for evidence folders")}
+	if c.Nonce != "" || c.CheckCode != "" || !c.At.IsZero() || !c.StatusAt.IsZero() || c.Departments != 0 || len(c.Require) > 0 || c.Issuer != "any" {
+		return &exitError{exitUsage, errors.New("of the flags, --trust, --crl and --json alone are for evidence folders; the others are for proof files")}
 	}
 	root, err := os.OpenRoot(c.File) // a link in the folder leads nowhere
 	if err != nil {

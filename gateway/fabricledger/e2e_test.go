@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,6 +124,38 @@ func (n *network) register(lead domain.DepartmentCode) {
 	}
 }
 
+// authorise lets a department issue the type of certificate of the conformance
+// suite. On a network that is in use it may already.
+func (n *network) authorise(lead, issuer domain.DepartmentCode) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	defer cancel()
+	year := time.Date(time.Now().UTC().Year(), 1, 1, 0, 0, 0, 0, time.UTC)
+	argument := canonical(n.t, domain.AuthoriseArgs{
+		Issuer: issuer, TypeCode: n.uscc(issuer) + "001", TypeNameZh: testTypeZh, TypeNameEn: testTypeEn, Basis: "测试",
+		Period: domain.Period{From: year, To: year.AddDate(2, 0, 0)},
+	})
+	_, err := n.ledger(lead).Submit(ctx, domain.RoleAdmin, "certificate:Authorise", argument, "")
+	if err != nil && domain.KindOf(err) != domain.Exists {
+		n.t.Fatalf("authorise %s: %v", issuer, err)
+	}
+}
+
+const (
+	testTypeZh = "测试证照"
+	testTypeEn = "Test certificate"
+)
+
+func (n *network) uscc(code domain.DepartmentCode) string {
+	for _, d := range n.anchors.Departments {
+		if d.Code == code {
+			return d.USCC
+		}
+	}
+	n.t.Fatalf("no department %s", code)
+	return ""
+}
+
 func canonical(t *testing.T, v any) []byte {
 	t.Helper()
 	data, err := domain.Canonical(v)
@@ -136,12 +169,7 @@ func canonical(t *testing.T, v any) []byte {
 // the department issues certificates.
 func (n *network) certificates(t *testing.T, l ledger.Ledger, code domain.DepartmentCode) ledgertest.Subject {
 	t.Helper()
-	var uscc string
-	for _, d := range n.anchors.Departments {
-		if d.Code == code {
-			uscc = d.USCC
-		}
-	}
+	uscc := n.uscc(code)
 	day := time.Now().UTC().Truncate(24 * time.Hour)
 	return ledgertest.Subject{
 		Ledger: l,
@@ -153,10 +181,11 @@ func (n *network) certificates(t *testing.T, l ledger.Ledger, code domain.Depart
 				t.Fatal(err)
 			}
 			return ledgertest.Transaction{Role: domain.RoleOperator, Name: "certificate:Issue", Argument: canonical(t, domain.IssueArgs{Content: domain.CertificateContent{
-				Ref: id, CertID: certID, TypeCode: parts.TypeCode, TypeNameZh: "测试证照", TypeNameEn: "Test certificate",
+				Ref: id, CertID: certID, TypeCode: parts.TypeCode, TypeNameZh: testTypeZh, TypeNameEn: testTypeEn,
 				IssuerUSCC: uscc, HolderKind: domain.HolderOrganisation, HolderRef: domain.Digest([]byte("holder " + id)),
 				IssuedAt: day, Validity: domain.Period{From: day, To: day.AddDate(1, 0, 0)},
 				ContentDigest: domain.Digest([]byte("content " + id)), CheckCodeHash: domain.Digest([]byte("check code " + id)),
+				StatusIndex: int(crc32.ChecksumIEEE([]byte(id)) & domain.MaxStatusIndex),
 			}})}
 		},
 		Read: func(id string) ledgertest.Transaction {
@@ -196,6 +225,7 @@ func verifyRead(read ledger.SignedRead, anchors *proof.Anchors) error {
 func TestConformanceOnNetwork(t *testing.T) {
 	n := openNetwork(t)
 	n.register("bigdata")
+	n.authorise("bigdata", "police")
 	l := n.ledger("police")
 	ledgertest.Run(t, func(t *testing.T) ledgertest.Subject { return n.certificates(t, l, "police") })
 }

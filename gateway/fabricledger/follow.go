@@ -24,7 +24,7 @@ func (l *Ledger) Blocks(ctx context.Context, from uint64, yield func(domain.Bloc
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream
 
-	stream, err := l.deliver(ctx, from)
+	stream, err := l.deliver(ctx, l.peers[0], from)
 	if err != nil {
 		return fmt.Errorf("follow blocks from %d: %w", from, gaveUp(ctx, err))
 	}
@@ -54,10 +54,10 @@ func (l *Ledger) Blocks(ctx context.Context, from uint64, yield func(domain.Bloc
 	}
 }
 
-// deliver opens the own peer's stream of blocks.
-func (l *Ledger) deliver(ctx context.Context, from uint64) (pb.Deliver_DeliverClient, error) {
-	p, s := l.peers[0], l.signers[domain.RoleGateway]
-	request, err := p.gateways[domain.RoleGateway].GetNetwork(l.channel).NewBlockEventsRequest(client.WithStartBlock(from))
+// deliver opens a peer's stream of blocks.
+func (l *Ledger) deliver(ctx context.Context, p *peer, from uint64) (pb.Deliver_DeliverClient, error) {
+	s := l.service()
+	request, err := s.gateways[p].GetNetwork(l.channel).NewBlockEventsRequest(client.WithStartBlock(from))
 	if err != nil {
 		return nil, fmt.Errorf("ask for blocks: %w", err)
 	}

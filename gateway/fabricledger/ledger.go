@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hyperledger/fabric-gateway/pkg/client"
 	"github.com/hyperledger/fabric-gateway/pkg/identity"
 	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -31,6 +33,7 @@ type Config struct {
 	Chaincode  string
 	Peers      []Peer                   // the own department's first, then the order of failing over
 	Identities map[domain.Role]Identity // by the role in the certificate; [domain.RoleGateway] is required
+	Instrument func(domain.DepartmentCode) []grpc.DialOption // watches the calls to a department's peer; nil: nobody does
 }
 
 // Peer is one department's peer.
@@ -91,7 +94,7 @@ type Ledger struct {
 	channel   string
 	chaincode string
 	peers     []*peer // own first
-	signers   map[domain.Role]*signer
+	signers   atomic.Pointer[map[domain.Role]*signer]
 	limits    limits
 	log       *slog.Logger
 
@@ -122,30 +125,46 @@ func newLedger(cfg Config, logger *slog.Logger, limits limits) (*Ledger, error) 
 	l := &Ledger{
 		channel:    cfg.Channel,
 		chaincode:  cfg.Chaincode,
-		signers:    make(map[domain.Role]*signer),
 		limits:     limits,
 		log:        logger,
 		suspects:   make(map[domain.MSPID]time.Time),
 		consenters: make(map[uint64]map[uint32]domain.MSPID),
 	}
-	if _, ok := cfg.Identities[domain.RoleGateway]; !ok {
-		return nil, fmt.Errorf("connect to ledger: no identity for role %s", domain.RoleGateway)
-	}
-	for role, id := range cfg.Identities {
-		s, err := newSigner(id)
-		if err != nil {
-			return nil, fmt.Errorf("identity of role %s: %w", role, err)
-		}
-		l.signers[role] = s
-	}
 	for _, p := range cfg.Peers {
-		connected, err := newPeer(p, l.signers)
+		var instrument []grpc.DialOption
+		if cfg.Instrument != nil {
+			instrument = cfg.Instrument(p.Department)
+		}
+		connected, err := newPeer(p, instrument)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("peer of %s at %s: %w", p.Department, p.Endpoint, err), l.Close())
 		}
 		l.peers = append(l.peers, connected)
 	}
+	if err := l.SetIdentities(cfg.Identities); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to ledger: %w", err), l.Close())
+	}
 	return l, nil
+}
+
+// SetIdentities has everything that begins from now on signed by these
+// identities: keys and certificates change without a restart. What is under way
+// goes on under the identity that it began with. It changes nothing when it
+// fails.
+func (l *Ledger) SetIdentities(identities map[domain.Role]Identity) error {
+	if _, ok := identities[domain.RoleGateway]; !ok {
+		return fmt.Errorf("no identity for role %s", domain.RoleGateway)
+	}
+	signers := make(map[domain.Role]*signer)
+	for role, id := range identities {
+		s, err := newSigner(id, l.peers)
+		if err != nil {
+			return fmt.Errorf("identity of role %s: %w", role, err)
+		}
+		signers[role] = s
+	}
+	l.signers.Store(&signers)
+	return nil
 }
 
 // Close ends every connection. Calls under way fail.
@@ -159,26 +178,32 @@ func (l *Ledger) Close() error {
 
 // signer returns the department's identity for a role.
 func (l *Ledger) signer(role domain.Role) (*signer, error) {
-	s, ok := l.signers[role]
+	s, ok := (*l.signers.Load())[role]
 	if !ok {
 		return nil, &domain.Error{Kind: domain.Forbidden, Msg: fmt.Sprintf("this gateway has no identity for role %q", role)}
 	}
 	return s, nil
 }
 
-// contract returns a chaincode as seen through one peer under one role.
-func (l *Ledger) contract(p *peer, role domain.Role, chaincode string) *client.Contract {
-	return p.gateways[role].GetNetwork(l.channel).GetContract(chaincode)
+// service returns the identity of the gateway itself, which there always is.
+func (l *Ledger) service() *signer { return (*l.signers.Load())[domain.RoleGateway] }
+
+// contract returns a chaincode as one identity sees it through one peer.
+func (l *Ledger) contract(p *peer, s *signer, chaincode string) *client.Contract {
+	return s.gateways[p].GetNetwork(l.channel).GetContract(chaincode)
 }
 
-// signer is an identity with its private key.
+// signer is an identity with its private key, and the gateway services of the
+// peers as this identity uses them.
 type signer struct {
+	gateways map[*peer]*client.Gateway
+
 	id      *identity.X509Identity
 	sign    identity.Sign
 	creator []byte // marshalled msp.SerializedIdentity
 }
 
-func newSigner(id Identity) (*signer, error) {
+func newSigner(id Identity, peers []*peer) (*signer, error) {
 	cert, err := identity.CertificateFromPEM(id.CertificatePEM)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
@@ -202,7 +227,14 @@ func newSigner(id Identity) (*signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("marshal identity: %w", err)
 	}
-	return &signer{id: x509ID, sign: sign, creator: creator}, nil
+	s := &signer{gateways: make(map[*peer]*client.Gateway), id: x509ID, sign: sign, creator: creator}
+	for _, p := range peers {
+		// The connection is the peer's: such a gateway holds nothing to close.
+		if s.gateways[p], err = client.Connect(x509ID, client.WithSign(sign), client.WithClientConnection(p.pool)); err != nil {
+			return nil, fmt.Errorf("connect to the peer of %s: %w", p.department, err)
+		}
+	}
+	return s, nil
 }
 
 // keyMatches reports whether key is the private key of an ECDSA certificate.

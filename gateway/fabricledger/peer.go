@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hyperledger/fabric-gateway/pkg/client"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -36,48 +35,28 @@ const (
 	keepaliveTimeout = 5 * time.Second
 )
 
-// peer is one department's peer: a pool of connections, a view of the gateway
-// service per role, and the memory of whether it answers.
+// peer is one department's peer: a pool of connections and the memory of whether
+// it answers.
 type peer struct {
 	department domain.DepartmentCode
 	mspID      domain.MSPID
 	pool       *pool
-	gateways   map[domain.Role]*client.Gateway
 	breaker    breaker
 }
 
-func newPeer(cfg Peer, signers map[domain.Role]*signer) (*peer, error) {
+func newPeer(cfg Peer, instrument []grpc.DialOption) (*peer, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(cfg.TLSRoots) {
 		return nil, errors.New("no TLS root certificate")
 	}
-	pool, err := dial(cfg.Endpoint, &tls.Config{RootCAs: roots, ServerName: cfg.ServerName, MinVersion: tls.VersionTLS12})
+	pool, err := dial(cfg.Endpoint, &tls.Config{RootCAs: roots, ServerName: cfg.ServerName, MinVersion: tls.VersionTLS12}, instrument)
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{
-		department: cfg.Department,
-		mspID:      cfg.MSPID,
-		pool:       pool,
-		gateways:   make(map[domain.Role]*client.Gateway),
-	}
-	for role, s := range signers {
-		gw, err := client.Connect(s.id, client.WithSign(s.sign), client.WithClientConnection(pool))
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("connect as %s: %w", role, err), p.close())
-		}
-		p.gateways[role] = gw
-	}
-	return p, nil
+	return &peer{department: cfg.Department, mspID: cfg.MSPID, pool: pool}, nil
 }
 
-func (p *peer) close() error {
-	var errs []error
-	for _, gw := range p.gateways {
-		errs = append(errs, gw.Close())
-	}
-	return errors.Join(append(errs, p.pool.close())...)
-}
+func (p *peer) close() error { return p.pool.close() }
 
 // noteCall is note for a call that a peer in order answers within the call's own
 // limit. One that lets it pass, while the caller would have waited on, is stuck.
@@ -193,10 +172,10 @@ type pool struct {
 	next  atomic.Uint64
 }
 
-func dial(endpoint string, tlsConfig *tls.Config) (*pool, error) {
+func dial(endpoint string, tlsConfig *tls.Config, instrument []grpc.DialOption) (*pool, error) {
 	p := &pool{}
 	for range poolSize {
-		conn, err := grpc.NewClient(endpoint,
+		conn, err := grpc.NewClient(endpoint, append([]grpc.DialOption{
 			grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)),
 			grpc.WithNoProxy(),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{
@@ -207,7 +186,7 @@ func dial(endpoint string, tlsConfig *tls.Config) (*pool, error) {
 				MinConnectTimeout: 2 * time.Second,
 			}),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-		)
+		}, instrument...)...)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("prepare connection: %w", err), p.close())
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 
 	"github.com/hyperledger/fabric-gateway/pkg/client"
@@ -21,7 +20,8 @@ const queryChaincode = "qscc"
 
 // Evaluate implements [ledger.Ledger].
 func (l *Ledger) Evaluate(ctx context.Context, role domain.Role, name string, argument []byte) ([]byte, error) {
-	if _, err := l.signer(role); err != nil {
+	s, err := l.signer(role)
+	if err != nil {
 		return nil, fmt.Errorf("evaluate %s: %w", name, err)
 	}
 	var result []byte
@@ -30,7 +30,7 @@ func (l *Ledger) Evaluate(ctx context.Context, role domain.Role, name string, ar
 		if ctx.Err() != nil {
 			return true
 		}
-		result, last = l.evaluateAt(ctx, p, role, l.chaincode, name, argument)
+		result, last = l.evaluateAt(ctx, p, s, l.chaincode, name, argument)
 		if last == nil {
 			return true
 		}
@@ -44,7 +44,7 @@ func (l *Ledger) Evaluate(ctx context.Context, role domain.Role, name string, ar
 	if last == nil {
 		return result, nil
 	}
-	err := fmt.Errorf("evaluate %s: %w", name, gaveUp(ctx, last))
+	err = fmt.Errorf("evaluate %s: %w", name, gaveUp(ctx, last))
 	if domain.KindOf(last) == "" && !errors.Is(err, context.Canceled) && retryable(last) {
 		return nil, &ledger.UnavailableError{Err: err}
 	}
@@ -63,7 +63,7 @@ func retryable(err error) bool {
 
 // evaluateAt runs a transaction on one peer, or, for a chaincode that this peer
 // has not running, wherever its gateway service finds it.
-func (l *Ledger) evaluateAt(ctx context.Context, p *peer, role domain.Role, chaincode, name string, arguments ...[]byte) ([]byte, error) {
+func (l *Ledger) evaluateAt(ctx context.Context, p *peer, s *signer, chaincode, name string, arguments ...[]byte) ([]byte, error) {
 	call, cancel := context.WithTimeout(ctx, l.limits.evaluateCall)
 	defer cancel()
 	options := []client.ProposalOption{client.WithBytesArguments(arguments...)}
@@ -71,7 +71,7 @@ func (l *Ledger) evaluateAt(ctx context.Context, p *peer, role domain.Role, chai
 		// Each peer must speak for itself.
 		options = append(options, client.WithEndorsingOrganizations(string(p.mspID)))
 	}
-	proposal, err := l.contract(p, role, chaincode).NewProposal(name, options...)
+	proposal, err := l.contract(p, s, chaincode).NewProposal(name, options...)
 	if err != nil {
 		return nil, fmt.Errorf("propose: %w", err)
 	}
@@ -85,11 +85,12 @@ func (l *Ledger) evaluateAt(ctx context.Context, p *peer, role domain.Role, chai
 // Status implements [ledger.Ledger]. It waits at most a few seconds for a
 // transaction that the own peer does not know.
 func (l *Ledger) Status(ctx context.Context, id domain.TxID) (string, uint64, error) {
-	request, err := l.statusRequest(l.signers[domain.RoleGateway], id)
+	s := l.service()
+	request, err := l.statusRequest(s, id)
 	if err != nil {
 		return "", 0, err
 	}
-	st, err := l.lookUpAt(ctx, l.peers[0], domain.RoleGateway, request, l.limits.lookUp)
+	st, err := l.lookUpAt(ctx, l.peers[0], s, request, l.limits.lookUp)
 	switch {
 	case err == nil:
 		return st.Code.String(), st.BlockNumber, nil
@@ -120,7 +121,7 @@ func (l *Ledger) Heights(ctx context.Context) []ledger.DepartmentHeight {
 }
 
 func (l *Ledger) height(ctx context.Context, p *peer) (uint64, error) {
-	result, err := l.evaluateAt(ctx, p, domain.RoleGateway, queryChaincode, "GetChainInfo", []byte(l.channel))
+	result, err := l.evaluateAt(ctx, p, l.service(), queryChaincode, "GetChainInfo", []byte(l.channel))
 	if err != nil {
 		return 0, err
 	}
@@ -133,14 +134,5 @@ func (l *Ledger) height(ctx context.Context, p *peer) (uint64, error) {
 
 // blockByNumber reads one block from the own peer.
 func (l *Ledger) blockByNumber(ctx context.Context, number uint64) (*common.Block, error) {
-	result, err := l.evaluateAt(ctx, l.peers[0], domain.RoleGateway, queryChaincode, "GetBlockByNumber",
-		[]byte(l.channel), []byte(strconv.FormatUint(number, 10)))
-	if err != nil {
-		return nil, fmt.Errorf("read block %d: %w", number, err)
-	}
-	block := &common.Block{}
-	if err := proto.Unmarshal(result, block); err != nil {
-		return nil, fmt.Errorf("read block %d: %w", number, err)
-	}
-	return block, nil
+	return (&peerCopy{l, l.peers[0]}).Block(ctx, number)
 }

@@ -108,7 +108,7 @@ func (l *Ledger) attestAt(ctx context.Context, p *peer, argument []byte, asked [
 	for i, id := range asked {
 		orgs[i] = string(id)
 	}
-	proposal, err := l.contract(p, domain.RoleGateway, l.chaincode).NewProposal(attestTransaction,
+	proposal, err := l.contract(p, l.service(), l.chaincode).NewProposal(attestTransaction,
 		client.WithBytesArguments(argument), client.WithEndorsingOrganizations(orgs...))
 	if err != nil {
 		return ledger.SignedRead{}, fmt.Errorf("propose: %w", err)

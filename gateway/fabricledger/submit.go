@@ -37,11 +37,11 @@ func (l *Ledger) Submit(ctx context.Context, role domain.Role, name string, argu
 	if operation != "" {
 		arguments = append(arguments, []byte(operation))
 	}
-	tx, err := l.endorse(ctx, role, s, name, arguments)
+	tx, err := l.endorse(ctx, s, name, arguments)
 	if err != nil {
 		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", name, err)
 	}
-	st, err := l.order(ctx, role, s, tx)
+	st, err := l.order(ctx, s, tx)
 	if err != nil {
 		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", name, err)
 	}
@@ -68,7 +68,7 @@ func (l *Ledger) Submit(ctx context.Context, role domain.Role, name string, argu
 // endorse has a proposal signed by as many departments as the endorsement policy
 // asks for, and signs the transaction. It makes new proposals for as long as the
 // limit allows: nothing is ordered yet.
-func (l *Ledger) endorse(ctx context.Context, role domain.Role, s *signer, name string, arguments [][]byte) (*transaction, error) {
+func (l *Ledger) endorse(ctx context.Context, s *signer, name string, arguments [][]byte) (*transaction, error) {
 	deadline := time.Now().Add(l.limits.endorse)
 	pause := l.newPause()
 	for {
@@ -79,7 +79,7 @@ func (l *Ledger) endorse(ctx context.Context, role domain.Role, s *signer, name 
 				return true
 			}
 			var err error
-			if tx, err = l.endorseAt(ctx, p, role, s, name, arguments); err == nil {
+			if tx, err = l.endorseAt(ctx, p, s, name, arguments); err == nil {
 				return true
 			}
 			f := readFailure(err)
@@ -115,10 +115,10 @@ func (l *Ledger) endorse(ctx context.Context, role domain.Role, s *signer, name 
 	}
 }
 
-func (l *Ledger) endorseAt(ctx context.Context, p *peer, role domain.Role, s *signer, name string, arguments [][]byte) (*transaction, error) {
+func (l *Ledger) endorseAt(ctx context.Context, p *peer, s *signer, name string, arguments [][]byte) (*transaction, error) {
 	call, cancel := context.WithTimeout(ctx, l.limits.endorseCall)
 	defer cancel()
-	proposal, err := l.contract(p, role, l.chaincode).NewProposal(name, client.WithBytesArguments(arguments...))
+	proposal, err := l.contract(p, s, l.chaincode).NewProposal(name, client.WithBytesArguments(arguments...))
 	if err != nil {
 		return nil, fmt.Errorf("propose: %w", err)
 	}
@@ -149,18 +149,18 @@ func (l *Ledger) endorseAt(ctx context.Context, p *peer, role domain.Role, s *si
 // "insufficient number of orderers" for transactions that commit, because an
 // orderer answers "request already processed" once another passed it on; and an
 // orderer that took a transaction may drop it. Only the ledger knows.
-func (l *Ledger) order(ctx context.Context, role domain.Role, s *signer, tx *transaction) (*client.Status, error) {
+func (l *Ledger) order(ctx context.Context, s *signer, tx *transaction) (*client.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.limits.outcome)
 	defer cancel()
 	pause := l.newPause()
 	for {
 		wait := l.limits.commit
-		sendErr := l.send(ctx, role, tx)
+		sendErr := l.send(ctx, s, tx)
 		if sendErr != nil {
 			wait = l.limits.lookUp
 			l.log.WarnContext(ctx, "submit not confirmed, looking the transaction up", "txId", tx.id, "error", sendErr)
 		}
-		st, err := l.lookUp(ctx, role, s, tx.id, wait)
+		st, err := l.lookUp(ctx, s, tx.id, wait)
 		if err == nil && st != nil {
 			return st, nil
 		}
@@ -175,7 +175,7 @@ func (l *Ledger) order(ctx context.Context, role domain.Role, s *signer, tx *tra
 }
 
 // send hands the transaction to the orderers through the first peer in reach.
-func (l *Ledger) send(ctx context.Context, role domain.Role, tx *transaction) error {
+func (l *Ledger) send(ctx context.Context, s *signer, tx *transaction) error {
 	last := error(&unreachableError{errors.New("no peer in reach")})
 	l.each(func(p *peer) bool {
 		if err := ctx.Err(); err != nil {
@@ -183,16 +183,16 @@ func (l *Ledger) send(ctx context.Context, role domain.Role, tx *transaction) er
 			return true
 		}
 		var unreachable *unreachableError
-		last = l.sendAt(ctx, p, role, tx)
+		last = l.sendAt(ctx, p, s, tx)
 		return !errors.As(last, &unreachable)
 	})
 	return last
 }
 
-func (l *Ledger) sendAt(ctx context.Context, p *peer, role domain.Role, tx *transaction) error {
+func (l *Ledger) sendAt(ctx context.Context, p *peer, s *signer, tx *transaction) error {
 	call, cancel := context.WithTimeout(ctx, l.limits.submitCall)
 	defer cancel()
-	signed, err := p.gateways[role].NewSignedTransaction(tx.prepared, tx.signature)
+	signed, err := s.gateways[p].NewSignedTransaction(tx.prepared, tx.signature)
 	if err != nil {
 		return fmt.Errorf("restore transaction: %w", err)
 	}
@@ -206,7 +206,7 @@ func (l *Ledger) sendAt(ctx context.Context, p *peer, role domain.Role, tx *tran
 // lookUp asks the own peer what became of a transaction, then one other: a peer
 // cannot say "no such transaction", it waits until the limit. The status is nil
 // when no peer knows the transaction.
-func (l *Ledger) lookUp(ctx context.Context, role domain.Role, s *signer, id domain.TxID, limit time.Duration) (*client.Status, error) {
+func (l *Ledger) lookUp(ctx context.Context, s *signer, id domain.TxID, limit time.Duration) (*client.Status, error) {
 	request, err := l.statusRequest(s, id)
 	if err != nil {
 		return nil, err
@@ -220,7 +220,7 @@ func (l *Ledger) lookUp(ctx context.Context, role domain.Role, s *signer, id dom
 			return true
 		}
 		var unreachable *unreachableError
-		st, last = l.lookUpAt(ctx, p, role, request, limit)
+		st, last = l.lookUpAt(ctx, p, s, request, limit)
 		if errors.As(last, &unreachable) {
 			return false
 		}
@@ -231,13 +231,13 @@ func (l *Ledger) lookUp(ctx context.Context, role domain.Role, s *signer, id dom
 	return st, last
 }
 
-func (l *Ledger) lookUpAt(ctx context.Context, p *peer, role domain.Role, request []byte, limit time.Duration) (*client.Status, error) {
+func (l *Ledger) lookUpAt(ctx context.Context, p *peer, s *signer, request []byte, limit time.Duration) (*client.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	// A peer that was already waiting reports the occurrence it sees next; one
 	// that looks into its index reports the first, which is the one that counts.
 	for range 2 {
-		commit, err := p.gateways[role].NewCommit(request)
+		commit, err := s.gateways[p].NewCommit(request)
 		if err != nil {
 			return nil, fmt.Errorf("restore status request: %w", err)
 		}

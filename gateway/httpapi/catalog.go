@@ -66,7 +66,7 @@ func (s *server) GetCatalogHistory(ctx context.Context, r api.GetCatalogHistoryR
 	}
 	out := api.GetCatalogHistory200JSONResponse{Items: make([]api.CatalogStep, 0, len(history.Items)), Next: history.Next}
 	for _, step := range history.Items {
-		event, err := written[api.WrittenCatalogEvent](step.Event, nil)
+		entry, err := written[api.WrittenCatalogEntry](step.Entry, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +74,7 @@ func (s *server) GetCatalogHistory(ctx context.Context, r api.GetCatalogHistoryR
 		for _, c := range step.Changes {
 			changes = append(changes, api.FieldChange{Field: c.Field, Before: c.Before, After: c.After})
 		}
-		out.Items = append(out.Items, api.CatalogStep{Event: event, Changes: changes})
+		out.Items = append(out.Items, api.CatalogStep{Entry: entry, Changes: changes})
 	}
 	return out, nil
 }

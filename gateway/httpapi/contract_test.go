@@ -27,10 +27,11 @@ import (
 
 func TestMain(m *testing.M) {
 	// The validator knows JSON and plain text only.
-	for _, media := range []string{"text/html", "text/css", "text/javascript", "text/csv", "image/png", "image/svg+xml", "application/octet-stream"} {
+	for _, media := range []string{"text/html", "text/css", "text/javascript", "text/csv", "application/pdf", "image/png", "image/svg+xml", "application/octet-stream"} {
 		openapi3filter.RegisterBodyDecoder(media, openapi3filter.FileBodyDecoder)
 	}
 	openapi3filter.RegisterBodyDecoder(proofMedia, openapi3filter.JSONBodyDecoder)
+	openapi3filter.RegisterBodyDecoder("application/vc+json", openapi3filter.JSONBodyDecoder)
 	m.Run()
 }
 
@@ -39,6 +40,7 @@ type sample struct {
 	target string // with percent-encoding
 	role   domain.Role
 	body   string
+	media  string // of the body; "" for JSON
 }
 
 const (
@@ -57,7 +59,7 @@ const (
 		"&writer=police&operator=op-1&result=ok&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z"
 	sampleReconcile = "provider=police&consumer=civil&fromDay=2026-01-01&toDay=2026-01-31&settled=2026-02-01T00:00:00Z&limit=10&cursor=c"
 
-	sampleAct = `{"documentNo":"文1","legalBasis":"法","reasonCode":"error","effectiveAt":"2026-03-01T08:00:00Z"}`
+	sampleForm = "--part\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\n{}\r\n--part--\r\n"
 )
 
 var (
@@ -133,28 +135,41 @@ var samples = map[string]sample{
 	"GET /v1/logs/{department}/checkpoint":                   {target: "/v1/logs/police/checkpoint"},
 	"GET /v1/logs/{department}/tile/{level}/{path}":          {target: "/v1/logs/police/tile/1/x001/x234/067.p/8"},
 	"GET /v1/logs/{department}/tile/entries/{path}":          {target: "/v1/logs/police/tile/entries/x001/067", role: domain.RoleAuditor},
-	"GET /audit":                                 {target: "/audit?lang=en"},
-	"GET /audit/audit.js":                        {target: "/audit/audit.js"},
-	"GET /audit/audit.css":                       {target: "/audit/audit.css"},
-	"GET /v1/certificates":                       {target: "/v1/certificates?state=valid", role: domain.RoleOperator},
-	"POST /v1/certificates":                      {target: "/v1/certificates", role: domain.RoleOperator, body: sampleIssue},
-	"GET /v1/certificates/{ref}":                 {target: "/v1/certificates/" + testRef, role: domain.RoleOperator},
-	"POST /v1/certificates/{ref}/actions/revoke": {target: "/v1/certificates/" + testRef + "/actions/revoke", role: domain.RoleReviewer, body: sampleAct},
-	"GET /v1/certificates/{ref}/qr.png":          {target: "/v1/certificates/" + testRef + "/qr.png?module=4"},
-	"GET /v1/certificates/{ref}/qr.svg":          {target: "/v1/certificates/" + testRef + "/qr.svg"},
-	"GET /v/{ref}":                               {target: "/v/" + testRef + "?lang=en&size=large"},
-	"GET /v1/verify/{ref}":                       {target: "/v1/verify/" + testRef},
-	"GET /v1/verify/{ref}/proof":                 {target: "/v1/verify/" + testRef + "/proof"},
-	"GET /v1/proofs/{kind}/{id}":                 {target: "/v1/proofs/catalog/" + codePath, role: domain.RoleAuditor},
-	"GET /v1/trust":                              {target: "/v1/trust"},
-	"GET /v1/chain":                              {target: "/v1/chain", role: domain.RoleAuditor},
-	"GET /v1/chain/blocks":                       {target: "/v1/chain/blocks?limit=1", role: domain.RoleAuditor},
-	"GET /v1/chain/blocks/{number}":              {target: "/v1/chain/blocks/17", role: domain.RoleAuditor},
-	"GET /v1/chain/transactions/{id}":            {target: "/v1/chain/transactions/" + testTx, role: domain.RoleAuditor},
-	"GET /livez":                                 {target: "/livez"},
-	"GET /readyz":                                {target: "/readyz"},
-	"GET /metrics":                               {target: "/metrics"},
-	"GET /openapi.json":                          {target: "/openapi.json"},
+	"GET /audit":                                           {target: "/audit?lang=en"},
+	"GET /audit/audit.js":                                  {target: "/audit/audit.js"},
+	"GET /audit/audit.css":                                 {target: "/audit/audit.css"},
+	"GET /v1/certificates":                                 {target: "/v1/certificates?state=valid", role: domain.RoleOperator},
+	"POST /v1/certificates":                                {target: "/v1/certificates", role: domain.RoleOperator, body: sampleIssue},
+	"GET /v1/certificates/{ref}":                           {target: "/v1/certificates/" + testRef, role: domain.RoleOperator},
+	"POST /v1/certificates/batch":                          {target: "/v1/certificates/batch", role: domain.RoleOperator},
+	"POST /v1/certificates/decisions":                      {target: "/v1/certificates/decisions", role: domain.RoleReviewer},
+	"POST /v1/certificates/{ref}/actions/propose":          {target: "/v1/certificates/" + testRef + "/actions/propose", role: domain.RoleOperator},
+	"POST /v1/certificates/{ref}/actions/decide":           {target: "/v1/certificates/" + testRef + "/actions/decide", role: domain.RoleReviewer, body: `{"decision":"reject","opinion":"证据不足"}`},
+	"GET /v1/issuers":                                      {target: "/v1/issuers?department=police&state=active", role: domain.RoleAuditor},
+	"POST /v1/issuers":                                     {target: "/v1/issuers", role: domain.RoleAdmin},
+	"POST /v1/issuers/{department}/{typeCode}/actions/end": {target: "/v1/issuers/police/11100000000013338W032/actions/end", role: domain.RoleAdmin},
+	"GET /verify":                                          {target: "/verify?lang=en"},
+	"POST /verify":                                         {target: "/verify?size=large", body: sampleForm, media: "multipart/form-data; boundary=part"},
+	"GET /verify/page.js":                                  {target: "/verify/page.js"},
+	"GET /verify/zhenglian-proof.js":                       {target: "/verify/zhenglian-proof.js"},
+	"POST /v1/verify":                                      {target: "/v1/verify", body: string(testBundle), media: "application/octet-stream"},
+	"GET /v1/status-lists/{department}/{purpose}/{list}":   {target: "/v1/status-lists/police/revocation/3"},
+	"GET /v1/certificates/{ref}/print.pdf":                 {target: "/v1/certificates/" + testRef + "/print.pdf", role: domain.RoleOperator},
+	"GET /v1/certificates/{ref}/qr.png":                    {target: "/v1/certificates/" + testRef + "/qr.png?module=4"},
+	"GET /v1/certificates/{ref}/qr.svg":                    {target: "/v1/certificates/" + testRef + "/qr.svg"},
+	"GET /v/{ref}":                                         {target: "/v/" + testRef + "?lang=en&size=large&at=2026-02-28"},
+	"GET /v1/verify/{ref}":                                 {target: "/v1/verify/" + testRef + "?at=2026-02-28"},
+	"GET /v1/verify/{ref}/proof":                           {target: "/v1/verify/" + testRef + "/proof"},
+	"GET /v1/proofs/{kind}/{id}":                           {target: "/v1/proofs/catalog/" + codePath, role: domain.RoleAuditor},
+	"GET /v1/trust":                                        {target: "/v1/trust"},
+	"GET /v1/chain":                                        {target: "/v1/chain", role: domain.RoleAuditor},
+	"GET /v1/chain/blocks":                                 {target: "/v1/chain/blocks?limit=1", role: domain.RoleAuditor},
+	"GET /v1/chain/blocks/{number}":                        {target: "/v1/chain/blocks/17", role: domain.RoleAuditor},
+	"GET /v1/chain/transactions/{id}":                      {target: "/v1/chain/transactions/" + testTx, role: domain.RoleAuditor},
+	"GET /livez":                                           {target: "/livez"},
+	"GET /readyz":                                          {target: "/readyz"},
+	"GET /metrics":                                         {target: "/metrics"},
+	"GET /openapi.json":                                    {target: "/openapi.json"},
 }
 
 func init() {
@@ -175,7 +190,7 @@ var examples = sync.OnceValue(func() map[string]string {
 	out := make(map[string]string)
 	for path, item := range doc.Paths.Map() {
 		for method, o := range item.Operations() {
-			if o.RequestBody == nil {
+			if o.RequestBody == nil || o.RequestBody.Value.Content[jsonMedia] == nil {
 				continue
 			}
 			body, err := json.Marshal(o.RequestBody.Value.Content["application/json"].Example)
@@ -216,7 +231,10 @@ func (s sample) request(method string) *http.Request {
 	}
 	r := httptest.NewRequest(method, s.target, body)
 	if s.body != "" {
-		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Content-Type", jsonMedia)
+	}
+	if s.media != "" {
+		r.Header.Set("Content-Type", s.media)
 	}
 	if s.role != "" {
 		r.Header.Set("Authorization", "Bearer zl_"+string(s.role))
@@ -279,8 +297,12 @@ var provocations = map[int][]func(*gateway, string, *operation, sample) *http.Re
 	http.StatusAccepted: {failing(fmt.Errorf("catalog:Register: %w", &ledger.OutcomeUnknownError{TxID: testTx, Err: &domain.Error{Kind: domain.Invalid, Msg: "not the answer"}}))},
 	http.StatusBadRequest: {
 		func(g *gateway, m string, op *operation, s sample) *http.Request {
-			if op.route.Path == "/v/{ref}" {
+			switch op.route.Path {
+			case "/v/{ref}":
 				g.pageStatus = http.StatusBadRequest
+				return s.request(m)
+			case "/verify": // the page takes any query; a form without a file it does not
+				s.body = strings.Replace(s.body, `name="file"`, `name="other"`, 1)
 				return s.request(m)
 			}
 			s.target += "&unknown=1"
@@ -291,7 +313,7 @@ var provocations = map[int][]func(*gateway, string, *operation, sample) *http.Re
 		},
 		failing(&domain.Error{Kind: domain.Invalid, Msg: "code: must have 27 characters"}),
 		func(_ *gateway, m string, op *operation, s sample) *http.Request {
-			if !op.hasBody {
+			if op.media != jsonMedia {
 				return nil
 			}
 			s.body = strings.Replace(s.body, "{", `{"extra":1,`, 1)
@@ -575,7 +597,7 @@ func TestExamplesOfTheContractAreSchemas(t *testing.T) {
 	seen := 0
 	for path, item := range doc.Paths.Map() {
 		for method, o := range item.Operations() {
-			if o.RequestBody == nil {
+			if o.RequestBody == nil || o.RequestBody.Value.Content[jsonMedia] == nil {
 				continue
 			}
 			seen++

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/accesslog"
+	"github.com/zhenglian/zhenglian/gateway/credential"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/service"
@@ -50,13 +52,9 @@ var (
 	}
 	testEntry = domain.CatalogEntry{
 		Meta: testMeta, Provider: "police", Reviewer: domain.SideLead, Version: 1, State: domain.CatalogPublished, Content: testContent,
-		ContentDigest: hex64, Seq: 4, LastVersion: 1, Update: testClock,
+		ContentDigest: hex64, Seq: 4, Event: "approve", LastVersion: 1, Update: testClock,
 	}
-	testVersion      = domain.CatalogVersion{Meta: testMeta, Provider: "police", Version: 1, Content: testContent, ContentDigest: hex64}
-	testCatalogEvent = domain.CatalogEvent{
-		Meta: testMeta, Code: testCode, Seq: 1, Event: "submit", State: domain.CatalogRegPending, Provider: "police", Reviewer: domain.SideLead,
-		Version: 1, LastVersion: 1, Review: testClock,
-	}
+	testVersion = domain.CatalogVersion{Meta: testMeta, Provider: "police", Version: 1, Content: testContent, ContentDigest: hex64}
 	testBatch   = domain.BatchResult{Codes: []string{testCode}, State: domain.CatalogRegPending, Digest: hex64}
 	testRequest = domain.ShareRequest{
 		Meta: testMeta, Content: domain.ShareRequestContent{ID: testRef, CatalogCode: testCode, Items: []string{"户号"}, Period: testPeriod, Quota: domain.Quota{Total: 10, PerDay: 1, PerMinute: 1}, LetterDigest: hex64},
@@ -74,14 +72,17 @@ var (
 
 	testLog         = domain.LogRegistration{Meta: testMeta, Owner: "police", Origin: "zhenglian.example/log/police", VerifierKey: "key", Size: 3, Root: "cm9vdA=="}
 	testAnchor      = domain.Anchor{Meta: testMeta, Owner: "police", Origin: "zhenglian.example/log/police", Size: 3, Root: "cm9vdA==", PreviousSize: 1, Checkpoint: "note"}
-	testCertificate = domain.Certificate{Meta: testMeta, Issuer: "police", Content: domain.CertificateContent{Ref: testRef, CertID: "1.2.156.3005.2.x", TypeCode: "type", TypeNameZh: "证", TypeNameEn: "Certificate", IssuerUSCC: "11330000002482131G", HolderKind: "person", HolderRef: "canary-holder", IssuedAt: testTime, Validity: testPeriod, ServiceItem: "canary-item", ContentDigest: hex64, CheckCodeHash: "canary-check"}, Status: domain.CertificateRevoked, StatusSince: testTime, StatusAct: &domain.StatusAct{DocumentNo: "文1", LegalBasis: "法", ReasonCode: "error", EffectiveAt: testTime}, Seq: 2}
-	testAlarm       = domain.Alarm{Meta: testMeta, ID: testRef, Kind: domain.AlarmRollback, About: "civil", Subject: "17/" + hex64, Rule: "rollback", Figures: "17 of 20", Records: []domain.RecordRef{{Department: "civil", Index: 17}}, Evidence: "note", Proven: true, State: domain.AlarmOpen, Seq: 1}
-	testEntryOf     = trail.Entry{Department: "civil", Index: 5, LeafHash: testAccess.LeafHash, Record: testAccess.Record, AnchorSize: 8}
-	testAccess      = index.AccessEntry{Index: 5, LeafHash: bytes.Repeat([]byte{7}, 32), Record: domain.AccessRecord{Schema: "zhenglian/access-record/1", Direction: domain.DirectionProvider, CallID: "call-0000000000000001", GrantID: testRef, CatalogCode: testCode, CatalogVersion: 1, Items: []string{"户号"}, Provider: "police", Consumer: "civil", LegalBasis: "条例", Channel: "api", At: testTime, RespondedAt: testTime, Result: "ok", LoggedAt: testTime}}
-	testTransaction = domain.Transaction{ID: testTx, Type: "endorser", Creator: "PoliceMSP", Time: testTime, Chaincode: "zhenglian", Contract: "catalog", Name: "Register", Arguments: []string{"{}"}, Writes: []domain.Write{{Key: "cat~x", Value: []byte("{}")}}, Endorsers: []domain.MSPID{"CivilMSP", "PoliceMSP"}, ValidationCode: "VALID"}
-	testBlock       = domain.Block{Number: 17, Hash: hex64, PreviousHash: hex64, DataHash: hex64, Signers: []domain.MSPID{"CivilMSP"}, Transactions: []domain.Transaction{testTransaction}}
-	testBundle      = []byte(`{"format":"zhenglian-proof/1","read":{"proposal":"","response":"","endorsements":[]}}`)
-	testTrust       = []byte(`{"format":"zhenglian-trust/1","channel":"zhenglian","chaincode":"zhenglian","versions":["1.0"],"quorum":3,"departments":[]}`)
+	testCertificate = domain.Certificate{Meta: testMeta, Issuer: "police", Content: domain.CertificateContent{Ref: testRef, CertID: "1.2.156.3005.2.x", TypeCode: "type", TypeNameZh: "证", TypeNameEn: "Certificate", IssuerUSCC: "11330000002482131G", HolderKind: "person", HolderRef: "canary-holder", IssuedAt: testTime, Validity: testPeriod, ServiceItem: "canary-item", ContentDigest: hex64, CheckCodeHash: "canary-check"}, Status: domain.CertificateRevoked, StatusSince: testTime, StatusAct: testAct, Changes: []domain.StatusChange{{Status: domain.CertificateValid, Since: testTime.Add(-time.Hour), RecordedAt: testTime}, {Status: domain.CertificateRevoked, Since: testTime, RecordedAt: testTime, Act: testAct}}, Opinion: "canary-opinion", Pending: &domain.StatusProposal{Event: domain.CancelCertificate, Act: domain.StatusAct{DocumentNo: "canary-proposal", LegalBasis: "法", ReasonCode: "error", EffectiveAt: testTime}, ProposedBy: domain.RoleOperator, ProposedAt: testTime}, Seq: 2}
+	testAct         = &domain.StatusAct{DocumentNo: "文1", LegalBasis: "法", ReasonCode: "error", EffectiveAt: testTime}
+
+	testAuthorisation = domain.Authorisation{Meta: testMeta, Issuer: "police", TypeCode: "11100000000013338W032", TypeNameZh: "证", TypeNameEn: "Certificate", Basis: "法", Period: testPeriod, State: domain.AuthorisationActive, Seq: 1}
+	testAlarm         = domain.Alarm{Meta: testMeta, ID: testRef, Kind: domain.AlarmRollback, About: "civil", Subject: "17/" + hex64, Rule: "rollback", Figures: "17 of 20", Records: []domain.RecordRef{{Department: "civil", Index: 17}}, Evidence: "note", Proven: true, State: domain.AlarmOpen, Seq: 1}
+	testEntryOf       = trail.Entry{Department: "civil", Index: 5, LeafHash: testAccess.LeafHash, Record: testAccess.Record, AnchorSize: 8}
+	testAccess        = index.AccessEntry{Index: 5, LeafHash: bytes.Repeat([]byte{7}, 32), Record: domain.AccessRecord{Schema: "zhenglian/access-record/1", Direction: domain.DirectionProvider, CallID: "call-0000000000000001", GrantID: testRef, CatalogCode: testCode, CatalogVersion: 1, Items: []string{"户号"}, Provider: "police", Consumer: "civil", LegalBasis: "条例", Channel: "api", At: testTime, RespondedAt: testTime, Result: "ok", LoggedAt: testTime}}
+	testTransaction   = domain.Transaction{ID: testTx, Type: "endorser", Creator: "PoliceMSP", Time: testTime, Chaincode: "zhenglian", Contract: "catalog", Name: "Register", Arguments: []string{"{}"}, Writes: []domain.Write{{Key: "cat~x", Value: []byte("{}")}}, Endorsers: []domain.MSPID{"CivilMSP", "PoliceMSP"}, ValidationCode: "VALID"}
+	testBlock         = domain.Block{Number: 17, Hash: hex64, PreviousHash: hex64, DataHash: hex64, Signers: []domain.MSPID{"CivilMSP"}, Transactions: []domain.Transaction{testTransaction}}
+	testBundle        = []byte(`{"format":"zhenglian-proof/1","read":{"proposal":"","response":"","endorsements":[]}}`)
+	testTrust         = []byte(`{"format":"zhenglian-trust/1","channel":"zhenglian","chaincode":"zhenglian","versions":["1.0"],"quorum":3,"departments":[]}`)
 )
 
 // gateway stands for all use cases: each answers its sample, or err, and leaves
@@ -250,9 +251,9 @@ func (g catalog) List(ctx context.Context, f index.Filter, p index.Page) (servic
 }
 
 func (g catalog) History(ctx context.Context, code string, _ index.Page) (service.CatalogHistory, error) {
-	event, err := write(testCatalogEvent, g.call(ctx, service.Caller{}, code))
+	entry, err := write(testEntry, g.call(ctx, service.Caller{}, code))
 	return service.CatalogHistory{Items: []service.CatalogStep{
-		{Event: event, Changes: []domain.FieldChange{{Field: "name", Before: `"户籍"`, After: `"户籍信息"`}}}, {Event: event},
+		{Entry: entry, Changes: []domain.FieldChange{{Field: "name", Before: `"户籍"`, After: `"户籍信息"`}}}, {Entry: entry},
 	}, Next: "more"}, err
 }
 
@@ -490,13 +491,39 @@ func watched() []service.WatchedLog {
 
 type certificates struct{ *gateway }
 
+var testHandout = service.Handout{Link: "https://gateway.example/v/" + testRef + "#CODE", CheckCode: "CODE", Credential: "CREDENTIAL"}
+
 func (g certificates) Issue(ctx context.Context, c service.Caller, a service.IssueRequest) (service.Issued, error) {
 	w, err := write(testCertificate, g.call(ctx, c, a))
-	return service.Issued{Written: w, Link: "https://gateway.example/v/" + testRef + "#CODE", CheckCode: "CODE"}, err
+	return service.Issued{Written: w, Handout: testHandout}, err
 }
 
-func (g certificates) Revoke(ctx context.Context, c service.Caller, a domain.RevokeArgs) (service.Written[domain.Certificate], error) {
+func (g certificates) IssueBatch(ctx context.Context, c service.Caller, a []service.IssueRequest) (service.IssuedBatch, error) {
+	return service.IssuedBatch{Items: []service.IssuedItem{{Ref: testRef, CertID: "1.2.156.3005.2.x", Handout: testHandout}}, Position: testPosition}, g.call(ctx, c, a)
+}
+
+func (g certificates) Propose(ctx context.Context, c service.Caller, a domain.ProposeArgs) (service.Written[domain.Certificate], error) {
 	return write(testCertificate, g.call(ctx, c, a))
+}
+
+func (g certificates) Decide(ctx context.Context, c service.Caller, a domain.DecideArgs) (service.Written[domain.Certificate], error) {
+	return write(testCertificate, g.call(ctx, c, a))
+}
+
+func (g certificates) DecideBatch(ctx context.Context, c service.Caller, a domain.DecideBatchArgs) (service.Written[domain.CertificateBatchResult], error) {
+	return write(domain.CertificateBatchResult{Refs: []string{testRef}, Status: domain.CertificateValid, Digest: hex64}, g.call(ctx, c, a))
+}
+
+func (g certificates) Authorise(ctx context.Context, c service.Caller, a domain.AuthoriseArgs) (service.Written[domain.Authorisation], error) {
+	return write(testAuthorisation, g.call(ctx, c, a))
+}
+
+func (g certificates) EndAuthorisation(ctx context.Context, c service.Caller, a domain.EndAuthorisationArgs) (service.Written[domain.Authorisation], error) {
+	return write(testAuthorisation, g.call(ctx, c, a))
+}
+
+func (g certificates) Authorisations(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.Authorisation], error) {
+	return list(testAuthorisation, g.call(ctx, service.Caller{}, listArgs{f, p}))
 }
 
 func (g certificates) Get(ctx context.Context, ref string) (service.Written[domain.Certificate], error) {
@@ -507,23 +534,48 @@ func (g certificates) List(ctx context.Context, f index.Filter, p index.Page) (s
 	return list(testCertificate, g.call(ctx, service.Caller{}, listArgs{f, p}))
 }
 
+func (g certificates) Print(ctx context.Context, c service.Caller, ref string) ([]byte, error) {
+	return []byte("%PDF-"), g.call(ctx, c, ref)
+}
+
 type verifier struct{ *gateway }
 
 func (g verifier) Verify(ctx context.Context, ref string) service.Verification {
 	_ = g.call(ctx, service.Caller{}, ref)
+	return g.verification(ref)
+}
+
+func (g verifier) verification(ref string) service.Verification {
 	v := service.Verification{Verdict: g.verdict, Ref: ref, AsOf: testTime, Height: 18}
-	switch g.verdict {
-	case service.Valid, service.Revoked, service.Expired, service.NotYetValid:
+	switch {
+	case g.verdict.Issued():
 		v.Certificate, v.Issuer, v.Position = &testCertificate, &testDepartment, testPosition
-	case service.CannotCheck:
+	case g.verdict == service.CannotCheck:
 		v.Reason = service.ReasonIndexBehind
-	case service.NotFound:
 	}
 	return v
 }
 
 func (g verifier) Proof(ctx context.Context, kind, id string) ([]byte, proof.Verdict, error) {
 	return testBundle, proof.Verdict{}, g.call(ctx, service.Caller{}, kind+" "+id)
+}
+
+func (g verifier) FreshProof(ctx context.Context, kind, id, nonce string) ([]byte, proof.Verdict, error) {
+	return testBundle, proof.Verdict{}, g.call(ctx, service.Caller{}, kind+" "+id+" "+nonce)
+}
+
+func (g verifier) CheckFile(ctx context.Context, file []byte) service.Checked {
+	_ = g.call(ctx, service.Caller{}, string(file))
+	now := g.verification(testRef)
+	return service.Checked{
+		Verdict: g.verdict, Reason: "because", Checks: []proof.Check{{Question: proof.Integrity, Outcome: proof.Pass, Reason: "one proposal"}},
+		Signers: []proof.Department{{Code: "police"}}, Statement: &domain.Statement{Kind: domain.KindCertificate, ID: testRef, Nonce: testRef, Found: true, AsOf: testTime, ValidUntil: testTime},
+		Items: []credential.Item{{Name: "姓名", Value: "张三"}}, Withheld: 2, Certificate: &testCertificate, Now: &now,
+	}
+}
+
+func (g verifier) StatusList(ctx context.Context, issuer domain.DepartmentCode, purpose service.StatusPurpose, n int) (service.StatusList, error) {
+	return service.StatusList{Issuer: issuer, Purpose: purpose, List: n, Encoded: "uAAAA", AsOf: testTime, Height: 18}, g.call(ctx, service.Caller{}, fmt.Sprint(issuer, " ", purpose, " ", n))
 }
 
 type chain struct{ *gateway }
@@ -586,8 +638,15 @@ func (g *gateway) Allow(_ context.Context, key string, _ float64, _ int) (bool, 
 	return !g.deny, 1500 * time.Millisecond
 }
 
-func (g *gateway) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (g *gateway) ServeChecked(w http.ResponseWriter, _ *http.Request, _ service.Checked) {
+	g.ServeHTTP(w, nil)
+}
+
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if r != nil && strings.HasSuffix(r.URL.Path, ".js") {
+		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+	}
 	w.WriteHeader(g.pageStatus)
 	_, _ = io.WriteString(w, "<!doctype html>")
 }

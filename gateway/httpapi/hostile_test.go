@@ -392,7 +392,12 @@ var fuzzed = map[string]string{
 	"RaiseAlarm":           "POST /v1/alarms",
 	"CloseAlarm":           "POST /v1/alarms/{id}/actions/close",
 	"IssueCertificate":     "POST /v1/certificates",
-	"StatusAct":            "POST /v1/certificates/{ref}/actions/revoke",
+
+	"IssueCertificateBatch":    "POST /v1/certificates/batch",
+	"ProposeCertificateChange": "POST /v1/certificates/{ref}/actions/propose",
+	"DecideCertificate":        "POST /v1/certificates/{ref}/actions/decide",
+	"DecideCertificateBatch":   "POST /v1/certificates/decisions",
+	"AuthoriseIssuer":          "POST /v1/issuers",
 }
 
 func FuzzBodyOfRegisterDepartment(f *testing.F)   { fuzzBody(f, fuzzed["RegisterDepartment"]) }
@@ -418,12 +423,23 @@ func FuzzBodyOfRecordAccess(f *testing.F)         { fuzzBody(f, fuzzed["RecordAc
 func FuzzBodyOfRaiseAlarm(f *testing.F)           { fuzzBody(f, fuzzed["RaiseAlarm"]) }
 func FuzzBodyOfCloseAlarm(f *testing.F)           { fuzzBody(f, fuzzed["CloseAlarm"]) }
 func FuzzBodyOfIssueCertificate(f *testing.F)     { fuzzBody(f, fuzzed["IssueCertificate"]) }
-func FuzzBodyOfStatusAct(f *testing.F)            { fuzzBody(f, fuzzed["StatusAct"]) }
+func FuzzBodyOfIssueCertificateBatch(f *testing.F) {
+	fuzzBody(f, fuzzed["IssueCertificateBatch"])
+}
+
+func FuzzBodyOfProposeCertificateChange(f *testing.F) {
+	fuzzBody(f, fuzzed["ProposeCertificateChange"])
+}
+func FuzzBodyOfDecideCertificate(f *testing.F) { fuzzBody(f, fuzzed["DecideCertificate"]) }
+func FuzzBodyOfDecideCertificateBatch(f *testing.F) {
+	fuzzBody(f, fuzzed["DecideCertificateBatch"])
+}
+func FuzzBodyOfAuthoriseIssuer(f *testing.F) { fuzzBody(f, fuzzed["AuthoriseIssuer"]) }
 
 func TestEveryKindOfBodyIsFuzzed(t *testing.T) {
 	kinds := make(map[string]bool)
 	for key, op := range contract(t) {
-		if !op.hasBody {
+		if op.media != jsonMedia {
 			continue
 		}
 		ref := op.route.Operation.RequestBody.Value.Content["application/json"].Schema.Ref

@@ -134,19 +134,39 @@ type Auditor interface {
 	Proof(ctx context.Context, caller service.Caller, department domain.DepartmentCode, idx uint64) ([]byte, error)
 }
 
-// Certificates issues, revokes and finds certificates.
+// Certificates issues, replaces and finds certificates and changes their status.
 type Certificates interface {
 	Issue(context.Context, service.Caller, service.IssueRequest) (service.Issued, error)
-	Revoke(context.Context, service.Caller, domain.RevokeArgs) (service.Written[domain.Certificate], error)
+	IssueBatch(context.Context, service.Caller, []service.IssueRequest) (service.IssuedBatch, error)
+	Propose(context.Context, service.Caller, domain.ProposeArgs) (service.Written[domain.Certificate], error)
+	Decide(context.Context, service.Caller, domain.DecideArgs) (service.Written[domain.Certificate], error)
+	DecideBatch(context.Context, service.Caller, domain.DecideBatchArgs) (service.Written[domain.CertificateBatchResult], error)
 	Get(ctx context.Context, ref string) (service.Written[domain.Certificate], error)
 	List(context.Context, index.Filter, index.Page) (service.Listed[domain.Certificate], error)
+	Authorise(context.Context, service.Caller, domain.AuthoriseArgs) (service.Written[domain.Authorisation], error)
+	EndAuthorisation(context.Context, service.Caller, domain.EndAuthorisationArgs) (service.Written[domain.Authorisation], error)
+	Authorisations(context.Context, index.Filter, index.Page) (service.Listed[domain.Authorisation], error)
+	// Print answers a PDF.
+	Print(ctx context.Context, caller service.Caller, ref string) ([]byte, error)
 }
 
 // Verification says what is known of a certificate, and proves records.
 type Verification interface {
 	Verify(ctx context.Context, ref string) service.Verification
-	// Proof answers a bundle in its canonical bytes, which it has verified.
+	// Proof answers a bundle in its canonical bytes, which it has verified;
+	// FreshProof one that carries the asker's nonce.
 	Proof(ctx context.Context, kind, id string) ([]byte, proof.Verdict, error)
+	FreshProof(ctx context.Context, kind, id, nonce string) ([]byte, proof.Verdict, error)
+	CheckFile(ctx context.Context, unverifiedFile []byte) service.Checked
+	StatusList(ctx context.Context, issuer domain.DepartmentCode, purpose service.StatusPurpose, list int) (service.StatusList, error)
+}
+
+// Pages are the public pages.
+type Pages interface {
+	// ServeHTTP answers GET of /v/{ref}, of /verify and of the files under it.
+	http.Handler
+	// ServeChecked answers with the page that says what was found of a file.
+	ServeChecked(http.ResponseWriter, *http.Request, service.Checked)
 }
 
 // Chain shows the channel itself.
@@ -226,7 +246,7 @@ type Config struct {
 	Blocks       Blocks
 	Tokens       Tokens
 	Limiter      Limiter
-	Pages        http.Handler                 // GET /v/{ref}
+	Pages        Pages
 	AuditPage    http.Handler                 // GET /audit and its files
 	Gauges       func(context.Context) Gauges // must be quick
 	AddressRate  Rate                         // per remote address, for requests without a token; zero: [DefaultAddressRate]

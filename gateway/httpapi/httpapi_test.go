@@ -23,6 +23,7 @@ import (
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/credential"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/service"
@@ -114,7 +115,16 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 		{"GET /v1/logs/{department}/tile/{level}/{path}", tileArgs{1, 1234067, 8}},
 		{"GET /v1/logs/{department}/tile/entries/{path}", tileArgs{0, 1067, 0}},
 		{"POST /v1/certificates", service.IssueRequest{TypeCode: "11100000000013338W032", TypeNameZh: "证", TypeNameEn: "Certificate", HolderKind: "person", HolderSaltedRef: hex64, ValidFrom: period.From, ValidTo: period.To, ServiceItem: "item", Serial: "0001", ContentDigest: hex64}},
-		{"POST /v1/certificates/{ref}/actions/revoke", domain.RevokeArgs{Ref: testRef, Act: domain.StatusAct{DocumentNo: "文1", LegalBasis: "法", ReasonCode: "error", EffectiveAt: at("2026-03-01T08:00:00Z")}}},
+		{"POST /v1/certificates/batch", []service.IssueRequest{{TypeCode: "11100000000013338W011", TypeNameZh: "居住证", TypeNameEn: "Residence permit", HolderKind: "person", HolderSaltedRef: hex64, ValidFrom: period.From, ValidTo: period.To, ServiceItem: "11330000-residence", Serial: "2026000001", Items: []credential.Item{{Name: "姓名", Value: "张三"}, {Name: "居住地址", Value: "某市某区某路1号"}}}}},
+		{"POST /v1/certificates/decisions", domain.DecideBatchArgs{Refs: []string{testRef}, Decision: domain.ApproveCertificate}},
+		{"POST /v1/certificates/{ref}/actions/propose", domain.ProposeArgs{Ref: testRef, Event: domain.RevokeCertificate, Act: domain.StatusAct{DocumentNo: "公决字2026第1号", LegalBasis: "居住证暂行条例第18条", ReasonCode: "issued_in_error", EffectiveAt: at("2026-03-01T08:00:00Z")}}},
+		{"POST /v1/certificates/{ref}/actions/decide", domain.DecideArgs{Ref: testRef, Decision: domain.RejectCertificate, Opinion: "证据不足"}},
+		{"GET /v1/issuers", listArgs{index.Filter{Department: "police", State: "active"}, index.Page{Limit: 50}}},
+		{"POST /v1/issuers", domain.AuthoriseArgs{Issuer: "police", TypeCode: "11100000000013338W011", TypeNameZh: "居住证", TypeNameEn: "Residence permit", Basis: "居住证暂行条例", Period: domain.Period{From: at("2026-01-01T00:00:00Z"), To: at("2036-01-01T00:00:00Z")}}},
+		{"POST /v1/issuers/{department}/{typeCode}/actions/end", domain.EndAuthorisationArgs{Issuer: "police", TypeCode: "11100000000013338W032", Reason: "职责划转至市场监管局"}},
+		{"POST /v1/verify", string(testBundle)},
+		{"POST /verify", "{}"},
+		{"GET /v1/status-lists/{department}/{purpose}/{list}", "police revocation 3"},
 		{"GET /v1/verify/{ref}", testRef},
 		{"GET /v1/verify/{ref}/proof", "certificate " + testRef},
 		{"GET /v1/proofs/{kind}/{id}", "catalog " + testCode},
@@ -128,7 +138,8 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 			g.reset()
 			method, _, _ := strings.Cut(tt.key, " ")
 			s := samples[tt.key]
-			w := send(h, method, s.target, s.role, s.body)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, s.request(method))
 			if w.Code >= 300 {
 				t.Fatalf("status %d: %s", w.Code, w.Body)
 			}
@@ -136,7 +147,11 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 				t.Errorf("use case was called with (-want +got):\n%s", diff)
 			}
 			if method == http.MethodPost {
-				if want := (service.Caller{Department: "police", Role: s.role}); g.caller != want && tt.key != "POST /v1/catalog/validate" {
+				want := service.Caller{Department: "police", Role: s.role}
+				if s.role == "" {
+					want = service.Caller{} // public
+				}
+				if g.caller != want && tt.key != "POST /v1/catalog/validate" {
 					t.Errorf("caller is %+v, want %+v", g.caller, want)
 				}
 			}
@@ -222,7 +237,7 @@ func TestValidationNamesFieldAndRule(t *testing.T) {
 		{"misspelt filter", "GET", "/v1/anchors?departmnet=police", "", []string{"query departmnet: is not a parameter of this path; it takes department, limit, cursor"}},
 		{"filter twice", "GET", "/v1/anchors?department=police&department=civil", "", []string{"query department: must be given once"}},
 		{"reference", "GET", "/v1/verify/canary", "", []string{"path ref: must match ^[0-9a-f]{32}$"}},
-		{"kind", "GET", "/v1/proofs/canary/x", "", []string{"path kind: must be one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, certificate, certificate_event, certificate_id"}},
+		{"kind", "GET", "/v1/proofs/canary/x", "", []string{"path kind: must be one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, issuer, certificate, certificate_id, status_index"}},
 		{"negative", "GET", "/v1/chain/blocks/-1", "", []string{"path number: must be at least 0"}},
 		{"overflow", "GET", "/v1/chain/blocks/99999999999999999999", "", nil},
 	}
@@ -452,6 +467,7 @@ func TestNothingRunsWithoutAToken(t *testing.T) {
 	public := []string{
 		"GET /livez", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /v/{ref}", "GET /v1/trust",
 		"GET /v1/logs/{department}/checkpoint", "GET /v1/logs/{department}/tile/{level}/{path}", "GET /audit", "GET /audit/audit.js", "GET /audit/audit.css",
+		"GET /verify", "POST /verify", "GET /verify/page.js", "GET /verify/zhenglian-proof.js", "POST /v1/verify", "GET /v1/status-lists/{department}/{purpose}/{list}",
 		"GET /v1/verify/{ref}", "GET /v1/verify/{ref}/proof", "GET /v1/certificates/{ref}/qr.png", "GET /v1/certificates/{ref}/qr.svg",
 	}
 	h, g, _ := newTest(t)
@@ -477,8 +493,11 @@ func TestNothingRunsWithoutAToken(t *testing.T) {
 
 func TestVerificationSaysNoMoreThanItMust(t *testing.T) {
 	h, g, _ := newTest(t)
-	certificate := []string{"certId", "contentDigest", "holderKind", "issuedAt", "issuer", "issuerNameEn", "issuerNameZh", "issuerUscc", "statusAct", "statusSince", "typeCode", "typeNameEn", "typeNameZh", "validity"}
-	for _, v := range []service.Verdict{service.CannotCheck, service.Valid, service.Revoked, service.Expired, service.NotYetValid, service.NotFound, "", "new"} {
+	certificate := []string{"certId", "changes", "contentDigest", "holderKind", "issuedAt", "issuer", "issuerNameEn", "issuerNameZh", "issuerUscc", "statusAct", "statusIndex", "statusSince", "typeCode", "typeNameEn", "typeNameZh", "validity"}
+	for _, v := range []service.Verdict{
+		service.CannotCheck, service.Valid, service.Suspended, service.Revoked, service.Withdrawn, service.Cancelled, service.Superseded,
+		service.Expired, service.NotYetValid, service.NotFound, "", "new",
+	} {
 		g.reset()
 		g.verdict = v
 		w := send(h, "GET", "/v1/verify/"+testRef, "", "")

@@ -38,6 +38,11 @@ const (
 	maxBody      = 1 << 20
 	maxBatchBody = 8 << 20 // of access records, or of catalog entries
 
+	// maxFormOverhead is what a form has around its file.
+	maxFormOverhead = 4 << 10
+
+	jsonMedia = "application/json"
+
 	// These bound what decoding a body costs. The contract nests 5 deep and its
 	// longest string has 10,000 characters; 1,000 records of 22 fields with 100
 	// items each have fewer than 150,000 values.
@@ -237,11 +242,11 @@ func network(a netip.Addr) string {
 // bounds, and replaces it by what was read.
 func (s *server) limitBody(c *gin.Context) {
 	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
-	if op == nil || !op.hasBody {
+	if op == nil || op.media == "" {
 		return
 	}
-	if media, _, err := mime.ParseMediaType(c.GetHeader("Content-Type")); err != nil || media != "application/json" {
-		s.fail(c, &refusal{code: api.ProblemCodeUnsupportedMediaType, detail: "the body must be sent with Content-Type: application/json"})
+	if media, _, err := mime.ParseMediaType(c.GetHeader("Content-Type")); err != nil || media != op.media {
+		s.fail(c, &refusal{code: api.ProblemCodeUnsupportedMediaType, detail: "the body must be sent with Content-Type: " + op.media})
 		return
 	}
 	tooLarge := &refusal{code: api.ProblemCodeTooLarge, detail: fmt.Sprintf("the body may have %d bytes", op.maxBody)}
@@ -259,7 +264,7 @@ func (s *server) limitBody(c *gin.Context) {
 		s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: "the body ended early or took too long"})
 		return
 	}
-	if detail := bodyFault(body); detail != "" {
+	if detail := bodyFault(body); op.media == jsonMedia && detail != "" {
 		s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: detail})
 		return
 	}

@@ -48,7 +48,7 @@ var problems = map[api.ProblemCode]struct {
 	api.ProblemCodeExists:               {http.StatusConflict, "Already recorded"},
 	api.ProblemCodeConflict:             {http.StatusConflict, "Another change won"},
 	api.ProblemCodeTooLarge:             {http.StatusRequestEntityTooLarge, "The body is too large"},
-	api.ProblemCodeUnsupportedMediaType: {http.StatusUnsupportedMediaType, "The body is not JSON"},
+	api.ProblemCodeUnsupportedMediaType: {http.StatusUnsupportedMediaType, "The body is not of the right kind"},
 	api.ProblemCodeRateLimited:          {http.StatusTooManyRequests, "Too many requests"},
 	api.ProblemCodeInternal:             {http.StatusInternalServerError, "Internal error"},
 	api.ProblemCodeUnavailable:          {http.StatusServiceUnavailable, "Temporarily unavailable"},

@@ -133,6 +133,8 @@ func (d document) VisitGetProofResponse(w http.ResponseWriter) error { return d.
 
 func (d document) VisitGetCertificateProofResponse(w http.ResponseWriter) error { return d.write(w) }
 
+func (d document) VisitPrintCertificateResponse(w http.ResponseWriter) error { return d.write(w) }
+
 func (d document) VisitGetCertificateQRPNGResponse(w http.ResponseWriter) error { return d.write(w) }
 
 func (d document) VisitGetCertificateQRSVGResponse(w http.ResponseWriter) error { return d.write(w) }
@@ -184,7 +186,13 @@ func (d delegate) serve(w http.ResponseWriter) error {
 }
 
 func (d delegate) VisitShowCertificateResponse(w http.ResponseWriter) error { return d.serve(w) }
-func (d delegate) VisitGetMetricsResponse(w http.ResponseWriter) error      { return d.serve(w) }
-func (d delegate) VisitShowAuditResponse(w http.ResponseWriter) error       { return d.serve(w) }
-func (d delegate) VisitGetAuditScriptResponse(w http.ResponseWriter) error  { return d.serve(w) }
-func (d delegate) VisitGetAuditStyleResponse(w http.ResponseWriter) error   { return d.serve(w) }
+func (d delegate) VisitShowFileCheckResponse(w http.ResponseWriter) error   { return d.serve(w) }
+func (d delegate) VisitCheckFileOnPageResponse(w http.ResponseWriter) error { return d.serve(w) }
+func (d delegate) VisitGetVerifyScriptResponse(w http.ResponseWriter) error { return d.serve(w) }
+func (d delegate) VisitGetVerifierModuleResponse(w http.ResponseWriter) error {
+	return d.serve(w)
+}
+func (d delegate) VisitGetMetricsResponse(w http.ResponseWriter) error     { return d.serve(w) }
+func (d delegate) VisitShowAuditResponse(w http.ResponseWriter) error      { return d.serve(w) }
+func (d delegate) VisitGetAuditScriptResponse(w http.ResponseWriter) error { return d.serve(w) }
+func (d delegate) VisitGetAuditStyleResponse(w http.ResponseWriter) error  { return d.serve(w) }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/service"
 )
 
 // maxFindings bounds the list in a problem document.
@@ -24,12 +25,12 @@ const maxFindings = domain.MaxFindings
 // operation is one method of one path of the contract.
 type operation struct {
 	route     *routers.Route
-	public    bool  // needs no token
-	unlimited bool  // for probes of the department's own operators
-	tiles     bool  // for watchers of the log, which ask often
-	lenient   bool  // takes anything: probes, and the pages, which judge their own input
-	hasBody   bool  // takes a JSON body
-	maxBody   int64 // bytes
+	public    bool   // needs no token
+	unlimited bool   // for probes of the department's own operators
+	tiles     bool   // for watchers of the log, which ask often
+	lenient   bool   // takes anything: probes, and the pages, which judge their own input
+	media     string // of the body that it takes; "" for none
+	maxBody   int64  // bytes
 	deadline  time.Duration
 	queries   []string
 	keyed     bool // takes an Idempotency-Key
@@ -58,8 +59,12 @@ func readOperations() (map[string]*operation, error) {
 			op := &operation{
 				route:   &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: o},
 				public:  o.Security != nil && len(*o.Security) == 0,
-				hasBody: o.RequestBody != nil,
 				maxBody: maxBody, deadline: readDeadline,
+			}
+			if o.RequestBody != nil {
+				for media := range o.RequestBody.Value.Content { // there is one
+					op.media = media
+				}
 			}
 			if method != http.MethodGet {
 				op.deadline = writeDeadline
@@ -67,10 +72,14 @@ func readOperations() (map[string]*operation, error) {
 			ops := slices.Contains(o.Tags, "operations")
 			op.unlimited = ops && path != "/openapi.json"
 			op.tiles = op.public && strings.HasPrefix(path, "/v1/logs/")
-			op.lenient = ops || path == "/v/{ref}" || strings.HasPrefix(path, "/audit")
+			op.lenient = ops || path == "/v/{ref}" || path == "/verify" || strings.HasPrefix(path, "/verify/") || strings.HasPrefix(path, "/audit")
 			switch path {
-			case "/v1/access-records", "/v1/catalog/batches/register":
+			case "/v1/access-records", "/v1/catalog/batches/register", "/v1/certificates/batch":
 				op.maxBody = maxBatchBody
+			case "/v1/verify":
+				op.maxBody = service.MaxFile
+			case "/verify":
+				op.maxBody = service.MaxFile + maxFormOverhead
 			case "/v1/catalog/export":
 				op.deadline = exportDeadline
 			}
@@ -105,8 +114,10 @@ func (s *server) validate(c *gin.Context) {
 	}
 	query := c.Request.URL.Query()
 	fields := unknownQueries(query, op.queries)
+	options := *validateOptions
+	options.ExcludeRequestBody = op.media != jsonMedia // files are judged by who reads them
 	err := openapi3filter.ValidateRequest(c.Request.Context(), &openapi3filter.RequestValidationInput{
-		Request: c.Request, PathParams: params, QueryParams: query, Route: op.route, Options: validateOptions,
+		Request: c.Request, PathParams: params, QueryParams: query, Route: op.route, Options: &options,
 	})
 	if err != nil {
 		fields = append(fields, violations(err)...)

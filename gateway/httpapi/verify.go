@@ -2,6 +2,13 @@ package httpapi
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"strings"
+	"time"
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
@@ -16,14 +23,113 @@ func (s *server) ShowCertificate(ctx context.Context, _ api.ShowCertificateReque
 	return delegate{handler: s.Pages, request: requestOf(ctx)}, nil
 }
 
+func (s *server) ShowFileCheck(ctx context.Context, _ api.ShowFileCheckRequestObject) (api.ShowFileCheckResponseObject, error) {
+	return delegate{handler: s.Pages, request: requestOf(ctx)}, nil
+}
+
+func (s *server) GetVerifyScript(ctx context.Context, _ api.GetVerifyScriptRequestObject) (api.GetVerifyScriptResponseObject, error) {
+	return delegate{handler: s.Pages, request: requestOf(ctx)}, nil
+}
+
+func (s *server) GetVerifierModule(ctx context.Context, _ api.GetVerifierModuleRequestObject) (api.GetVerifierModuleResponseObject, error) {
+	return delegate{handler: s.Pages, request: requestOf(ctx)}, nil
+}
+
+func (s *server) CheckFileOnPage(ctx context.Context, r api.CheckFileOnPageRequestObject) (api.CheckFileOnPageResponseObject, error) {
+	request := requestOf(ctx)
+	file, err := uploaded(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	ctx, _ = inbound(ctx)
+	checked := s.Verification.CheckFile(ctx, file)
+	return delegate{request: request, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.Pages.ServeChecked(w, r, checked)
+	})}, nil
+}
+
+// uploaded answers the file that a form holds: the first one.
+func uploaded(form *multipart.Reader) ([]byte, error) {
+	for {
+		part, err := form.NextPart()
+		if errors.Is(err, io.EOF) {
+			return nil, &refusal{code: api.ProblemCodeInvalid, detail: "the form has no file"}
+		}
+		if err != nil {
+			return nil, unreadable(err)
+		}
+		if part.FormName() != "file" {
+			continue
+		}
+		file, err := io.ReadAll(part)
+		if err != nil {
+			return nil, unreadable(err)
+		}
+		return file, nil
+	}
+}
+
+func (s *server) CheckFile(ctx context.Context, r api.CheckFileRequestObject) (api.CheckFileResponseObject, error) {
+	ctx, _ = inbound(ctx)
+	file, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	checked := s.Verification.CheckFile(ctx, file)
+	out := api.CheckFile200JSONResponse{Verdict: fileVerdict(checked.Verdict), Reason: checked.Reason, Withheld: checked.Withheld}
+	for _, c := range checked.Checks {
+		out.Checks = append(out.Checks, api.ProofCheck{Question: string(c.Question), Outcome: string(c.Outcome), Reason: c.Reason})
+	}
+	for _, d := range checked.Signers {
+		out.Signers = append(out.Signers, string(d.Code))
+	}
+	for _, item := range checked.Items {
+		out.Items = append(out.Items, api.CertificateItem{Name: item.Name, Value: item.Value})
+	}
+	if checked.Statement != nil {
+		statement, err := api.Convert[api.Statement](checked.Statement)
+		if err != nil {
+			return nil, err
+		}
+		out.Statement = &statement
+	}
+	if checked.Now != nil {
+		now, err := verification(*checked.Now)
+		if err != nil {
+			return nil, err
+		}
+		out.Now = &now
+	}
+	return out, nil
+}
+
 func (s *server) VerifyCertificate(ctx context.Context, r api.VerifyCertificateRequestObject) (api.VerifyCertificateResponseObject, error) {
 	ctx, _ = inbound(ctx)
-	out, err := verification(s.Verification.Verify(ctx, r.Ref))
+	var at time.Time
+	if asked := r.Params.At; asked != nil {
+		var err error
+		if at, err = service.ParseMoment(*asked, s.Clock()); err != nil {
+			f := finding("query at", ruleMoment)
+			return nil, &refusal{code: api.ProblemCodeInvalid, detail: f.Field + ": " + f.En, fields: []api.FieldFinding{f}}
+		}
+	}
+	v := s.Verification.Verify(ctx, r.Ref)
+	out, err := verification(v)
+	if err == nil && !at.IsZero() {
+		m := v.Then(at)
+		out.Then = &api.VerifiedMoment{At: m.At, Verdict: verdict(m.Verdict)}
+		if m.Change != nil {
+			var change api.StatusChange
+			change, err = api.Convert[api.StatusChange](m.Change)
+			out.Then.Change = &change
+		}
+	}
 	return api.VerifyCertificate200JSONResponse(out), err
 }
 
 // verification renders what the public may know: neither the holder's
-// commitment nor the check code's hash, which would let a guess be tested.
+// commitment nor the check code's hash, which would let a guess be tested, nor what
+// is proposed and not decided.
 func verification(v service.Verification) (api.Verification, error) {
 	out := api.Verification{
 		Verdict: verdict(v.Verdict), Reason: v.Reason, Ref: v.Ref, AsOf: v.AsOf, Height: int64(v.Height),
@@ -38,10 +144,15 @@ func verification(v service.Verification) (api.Verification, error) {
 		CertID: c.Content.CertID, TypeCode: c.Content.TypeCode, TypeNameZh: c.Content.TypeNameZh, TypeNameEn: c.Content.TypeNameEn,
 		Issuer: string(c.Issuer), IssuerUSCC: c.Content.IssuerUSCC, HolderKind: api.HolderKind(c.Content.HolderKind),
 		IssuedAt: c.Content.IssuedAt, Validity: api.Period{From: c.Content.Validity.From, To: c.Content.Validity.To},
-		StatusSince: c.StatusSince, ContentDigest: c.Content.ContentDigest,
+		StatusSince: c.StatusSince, Successor: c.Successor, Replaces: c.Content.Replaces,
+		ContentDigest: c.Content.ContentDigest, StatusIndex: c.Content.StatusIndex,
 	}
 	if d := v.Issuer; d != nil {
 		out.Certificate.IssuerNameZh, out.Certificate.IssuerNameEn = d.NameZh, d.NameEn
+	}
+	var err error
+	if out.Certificate.Changes, err = api.Convert[[]api.StatusChange](c.Changes); err != nil {
+		return api.Verification{}, err
 	}
 	if c.StatusAct != nil {
 		act, err := api.Convert[api.StatusAct](c.StatusAct)
@@ -56,26 +167,50 @@ func verification(v service.Verification) (api.Verification, error) {
 // verdict answers v as the contract writes it. What it does not know, the zero
 // value included, is "cannot check".
 func verdict(v service.Verdict) api.Verdict {
-	switch v {
-	case service.Valid:
-		return api.VerdictValid
-	case service.Revoked:
-		return api.VerdictRevoked
-	case service.Expired:
-		return api.VerdictExpired
-	case service.NotYetValid:
-		return api.VerdictNotYetValid
-	case service.NotFound:
-		return api.VerdictNotFound
-	case service.CannotCheck:
-		return api.VerdictCannotCheck
+	if v.Issued() || v == service.NotFound {
+		return api.Verdict(v) // the contract has the same words
 	}
 	return api.VerdictCannotCheck
 }
 
+func fileVerdict(v service.Verdict) api.FileVerdict {
+	switch v {
+	case service.BadProof:
+		return api.FileVerdictBadProof
+	case service.Recorded:
+		return api.FileVerdictRecorded
+	}
+	return api.FileVerdict(verdict(v))
+}
+
+func (s *server) GetStatusList(ctx context.Context, r api.GetStatusListRequestObject) (api.GetStatusListResponseObject, error) {
+	ctx, _ = inbound(ctx)
+	l, err := s.Verification.StatusList(ctx, domain.DepartmentCode(r.Department), service.StatusPurpose(r.Purpose), r.List)
+	if err != nil {
+		return nil, err
+	}
+	id := fmt.Sprintf("%s/v1/status-lists/%s/%s/%d", strings.TrimSuffix(s.PublicURL, "/"), l.Issuer, l.Purpose, l.List)
+	return api.GetStatusList200ApplicationVcPlusJSONResponse{
+		Context:   []string{"https://www.w3.org/ns/credentials/v2"},
+		ID:        id,
+		Type:      []string{"VerifiableCredential", "BitstringStatusListCredential"},
+		Issuer:    "urn:zhenglian:department:" + string(l.Issuer),
+		ValidFrom: l.AsOf.Truncate(time.Second), ValidUntil: l.AsOf.Truncate(time.Second).Add(service.StatusListFor),
+		CredentialSubject: api.StatusListSubject{
+			ID: id + "#list", Type: "BitstringStatusList", StatusPurpose: api.StatusPurpose(l.Purpose), EncodedList: l.Encoded,
+		},
+	}, nil
+}
+
 func (s *server) GetCertificateProof(ctx context.Context, r api.GetCertificateProofRequestObject) (api.GetCertificateProofResponseObject, error) {
 	ctx, _ = inbound(ctx)
-	bundle, _, err := s.Verification.Proof(ctx, string(domain.KindCertificate), r.Ref)
+	var bundle []byte
+	var err error
+	if nonce := r.Params.Nonce; nonce != nil {
+		bundle, _, err = s.Verification.FreshProof(ctx, string(domain.KindCertificate), r.Ref, *nonce)
+	} else {
+		bundle, _, err = s.Verification.Proof(ctx, string(domain.KindCertificate), r.Ref)
+	}
 	return document{media: proofMedia, disposition: `attachment; filename="certificate.zlproof"`, body: bundle}, err
 }
 

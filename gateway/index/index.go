@@ -33,7 +33,7 @@ type Records struct {
 
 // Filter narrows a list of records; zero fields do not filter.
 type Filter struct {
-	Department   domain.DepartmentCode // catalog: provider; request and grant: provider or consumer; certificate: issuer; anchor: owner; alarm: about
+	Department   domain.DepartmentCode // catalog: provider; request and grant: provider or consumer; certificate and authorisation: issuer; anchor: owner; alarm: about
 	Provider     domain.DepartmentCode // catalog, request and grant
 	Consumer     domain.DepartmentCode // request and grant
 	State        string                // stored state or status
@@ -160,6 +160,9 @@ type Index interface {
 	// of a catalog entry, request, grant, alarm or certificate, the versions of an entry,
 	// calendar or rule, a department's anchors.
 	ListEvents(ctx context.Context, kind domain.RecordKind, of string, page Page) (Records, error)
+	// StatusIndexes answers, in ascending order, the status indexes from ≤ index < to
+	// of an issuer's certificates whose stored status is one of states.
+	StatusIndexes(ctx context.Context, issuer domain.DepartmentCode, states []domain.CertificateStatus, from, to int) ([]int, error)
 	// Inbox answers what waits for a department's action, in order of the due
 	// time, none last, then of kind and ID.
 	Inbox(ctx context.Context, filter InboxFilter, page Page) (InboxRecords, error)

@@ -203,7 +203,7 @@ func (g *grades) of(ctx context.Context, code string, version int, items []strin
 	id := domain.VersionID(code, version)
 	v, ok := g.known.Get(id)
 	if !ok {
-		content, err := g.read(ctx, id)
+		content, err := g.read(ctx, code, version)
 		if err != nil {
 			return 0, err
 		}
@@ -224,9 +224,17 @@ func (g *grades) of(ctx context.Context, code string, version int, items []strin
 	return highest, nil
 }
 
-// read reads a catalog version from the index, and one that it does not have yet
-// from the ledger.
-func (g *grades) read(ctx context.Context, id string) (domain.CatalogContent, error) {
+// read reads a version of a catalog entry from the index, and one that it does not
+// have yet from the ledger. The entry itself holds the version in force.
+func (g *grades) read(ctx context.Context, code string, version int) (domain.CatalogContent, error) {
+	id := domain.VersionID(code, version)
+	entry, err := find[domain.CatalogEntry](ctx, g.index, domain.KindCatalogEntry, code)
+	if err != nil {
+		return domain.CatalogContent{}, err
+	}
+	if entry != nil && entry.Version == version {
+		return entry.Content, nil
+	}
 	indexed, err := find[domain.CatalogVersion](ctx, g.index, domain.KindCatalogVersion, id)
 	if err != nil {
 		return domain.CatalogContent{}, err
@@ -236,11 +244,15 @@ func (g *grades) read(ctx context.Context, id string) (domain.CatalogContent, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, grantReadWait)
 	defer cancel()
-	version, err := attested[domain.CatalogVersion](ctx, g.ledger, domain.KindCatalogVersion, id)
+	// The index is behind: what the ledger says of the entry comes first here, too.
+	if entry, err = attested[domain.CatalogEntry](ctx, g.ledger, domain.KindCatalogEntry, code); err == nil && entry.Version == version {
+		return entry.Content, nil
+	}
+	recorded, err := attested[domain.CatalogVersion](ctx, g.ledger, domain.KindCatalogVersion, id)
 	if err != nil {
 		return domain.CatalogContent{}, &ledger.UnavailableError{Err: fmt.Errorf("the grades of catalog version %s cannot be read: %w", id, err)}
 	}
-	return version.Content, nil
+	return recorded.Content, nil
 }
 
 // attested reads a record from the ledger itself, by the statement that

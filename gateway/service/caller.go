@@ -31,6 +31,9 @@ var batches = map[string]string{
 	"catalog:RegisterBatch": "catalog:Register",
 	"catalog:ReviewBatch":   "catalog:Review",
 	"catalog:PublishBatch":  "catalog:Publish",
+
+	"certificate:IssueBatch":  "certificate:Issue",
+	"certificate:DecideBatch": "certificate:Decide",
 }
 
 // duties are those of the transactions of [domain.Machines], and of their

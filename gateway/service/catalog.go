@@ -2,7 +2,10 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
@@ -161,15 +164,23 @@ func (c *Catalog) List(ctx context.Context, filter index.Filter, page index.Page
 	return list[domain.CatalogEntry](ctx, c.index, domain.KindCatalogEntry, filter, page)
 }
 
-// Version answers version n of the entry's content, from the index.
+// Version answers version n of the entry's content, from the index: the entry
+// itself holds the one in force.
 func (c *Catalog) Version(ctx context.Context, code string, n int) (Written[domain.CatalogVersion], error) {
+	entry, err := get[domain.CatalogEntry](ctx, c.index, domain.KindCatalogEntry, code)
+	if err != nil {
+		return Written[domain.CatalogVersion]{}, err
+	}
+	if entry.Value.Version == n {
+		return Written[domain.CatalogVersion]{Value: entry.Value.InForce(), Position: entry.Position}, nil
+	}
 	return get[domain.CatalogVersion](ctx, c.index, domain.KindCatalogVersion, domain.VersionID(code, n))
 }
 
 // CatalogStep is one step of a catalog entry.
 type CatalogStep struct {
-	Event   Written[domain.CatalogEvent]
-	Changes []domain.FieldChange // nil unless the event made a version that another came before
+	Entry   Written[domain.CatalogEntry] // after the step
+	Changes []domain.FieldChange         // nil unless the step made a version that another came before
 }
 
 // CatalogHistory is one page of the steps of a catalog entry, oldest first.
@@ -181,31 +192,59 @@ type CatalogHistory struct {
 // History answers every step of the entry, oldest first. A step that made a
 // version tells what is different from the version that it is to replace.
 func (c *Catalog) History(ctx context.Context, code string, page index.Page) (CatalogHistory, error) {
-	steps, err := events[domain.CatalogEvent](ctx, c.index, domain.KindCatalogEntry, domain.KindCatalogEvent, code, page)
+	page, err := bounded(page)
+	if err != nil {
+		return CatalogHistory{}, err
+	}
+	before, page, err := afterStep(page)
+	if err != nil {
+		return CatalogHistory{}, err
+	}
+	if _, err := get[domain.CatalogEntry](ctx, c.index, domain.KindCatalogEntry, code); err != nil {
+		return CatalogHistory{}, err
+	}
+	steps, err := history[domain.CatalogEntry](ctx, c.index, domain.KindCatalogEntry, code, page)
 	if err != nil {
 		return CatalogHistory{}, err
 	}
 	out := CatalogHistory{Items: make([]CatalogStep, len(steps.Items)), Next: steps.Next}
-	var before *domain.CatalogEvent
 	for i := range steps.Items {
-		step := CatalogStep{Event: steps.Items[i]}
-		event := &step.Event.Value
-		if before == nil && event.Seq > 1 {
-			previous, err := get[domain.CatalogEvent](ctx, c.index, domain.KindCatalogEvent, domain.EventID(code, event.Seq-1))
-			if err != nil {
-				return CatalogHistory{}, err
-			}
-			before = &previous.Value
-		}
-		if before != nil && event.LastVersion > before.LastVersion {
-			if step.Changes, err = c.changes(ctx, code, before.Version, event.LastVersion); err != nil {
+		step := CatalogStep{Entry: steps.Items[i]}
+		entry := step.Entry.Value
+		if before.Version > 0 && entry.LastVersion > before.LastVersion {
+			if step.Changes, err = c.changes(ctx, code, before.Version, entry.LastVersion); err != nil {
 				return CatalogHistory{}, fmt.Errorf("compare versions of catalog entry %s: %w", code, err)
 			}
 		}
-		before = event
+		before = versionsOf{entry.Version, entry.LastVersion}
 		out.Items[i] = step
 	}
+	if out.Next != "" {
+		out.Next = fmt.Sprintf("%d.%d.%s", before.Version, before.LastVersion, out.Next)
+	}
 	return out, nil
+}
+
+// versionsOf are the versions of an entry after a step: the zero value before the
+// first. A page's cursor carries those of its last step, for the step after it.
+type versionsOf struct{ Version, LastVersion int }
+
+func afterStep(page index.Page) (versionsOf, index.Page, error) {
+	var before versionsOf
+	if page.After == "" {
+		return before, page, nil
+	}
+	parts := strings.SplitN(page.After, ".", 3)
+	if len(parts) == 3 {
+		var errs [2]error
+		before.Version, errs[0] = strconv.Atoi(parts[0])
+		before.LastVersion, errs[1] = strconv.Atoi(parts[1])
+		page.After = parts[2]
+		if errors.Join(errs[:]...) == nil && before.Version > 0 && before.LastVersion >= before.Version {
+			return before, page, nil
+		}
+	}
+	return before, page, &domain.Error{Kind: domain.Invalid, Msg: "the cursor is not one that this list gave"}
 }
 
 // changes answers what differs between two versions of an entry.

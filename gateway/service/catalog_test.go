@@ -250,9 +250,9 @@ func TestCatalogHistory(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, s := range h.Items {
-				got = append(got, step{s.Event.Value.Event, s.Event.Value.Version, s.Changes})
-				if s.Event.TxID != s.Event.Value.TxID {
-					t.Errorf("step %d stands at %s, was written by %s", s.Event.Value.Seq, s.Event.TxID, s.Event.Value.TxID)
+				got = append(got, step{s.Entry.Value.Event, s.Entry.Value.Version, s.Changes})
+				if s.Entry.TxID != s.Entry.Value.TxID {
+					t.Errorf("step %d stands at %s, was written by %s", s.Entry.Value.Seq, s.Entry.TxID, s.Entry.Value.TxID)
 				}
 			}
 			if page.After = h.Next; page.After == "" {

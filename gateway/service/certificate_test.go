@@ -3,8 +3,10 @@ package service_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -18,10 +20,11 @@ import (
 func TestIssue(t *testing.T) {
 	w := newWorld(t)
 	certificates := w.certificates()
-	random := make([]byte, 26)
-	for i := range random {
-		random[i] = byte(i * 11)
+	random := make([]byte, 30)
+	for i := range random[4:] {
+		random[4+i] = byte(i * 11)
 	}
+	copy(random, []byte{0xff, 0xff, 0x01, 0x02}) // the place: mod 131072
 	certificates.Random = bytes.NewReader(random)
 	issued, err := certificates.Issue(t.Context(), policeOperator, issueRequest())
 	if err != nil {
@@ -39,6 +42,9 @@ func TestIssue(t *testing.T) {
 	if content.IssuerUSCC != usccs["police"] || issued.Value.Issuer != "police" || !content.IssuedAt.Equal(w.clock.Now()) {
 		t.Errorf("content is %+v", content)
 	}
+	if content.StatusIndex != 0x10102 {
+		t.Errorf("place %#x in the status lists", content.StatusIndex)
+	}
 	if content.CheckCodeHash != domain.CheckCodeHash(ref, code) {
 		t.Error("the check code's hash is not that of the check code")
 	}
@@ -53,7 +59,7 @@ func TestIssue(t *testing.T) {
 	if err != nil || got.Position != issued.Position {
 		t.Errorf("Get answers %+v, %v", got.Position, err)
 	}
-	listed, err := certificates.List(t.Context(), index.Filter{Department: "police", State: "valid"}, index.Page{})
+	listed, err := certificates.List(t.Context(), index.Filter{Department: "police", State: "proposed"}, index.Page{})
 	if err != nil || len(listed.Items) != 1 {
 		t.Errorf("List answers %d, %v", len(listed.Items), err)
 	}
@@ -150,20 +156,287 @@ func TestIssueWithoutRandom(t *testing.T) {
 	}
 }
 
-func TestRevoke(t *testing.T) {
+// TestTwoPersons: what the operator proposes has no effect before the reviewer of
+// the same department decides.
+func TestTwoPersons(t *testing.T) {
 	w := newWorld(t)
-	ref := w.issue(issueRequest()).Value.Content.Ref
-	// Another department's reviewer may not.
-	market := service.NewCertificates(w.chain.Ledger("market"), w.index, "http://x")
-	_, err := market.Revoke(t.Context(), service.Caller{Department: "market", Role: domain.RoleReviewer}, revokeArgs(ref, w.clock.Now()))
-	wantKind(t, err, domain.Forbidden, "")
-	w.revoke(ref)
-	got, err := w.certificates().Get(t.Context(), ref)
-	if err != nil || got.Value.Status != domain.CertificateRevoked {
-		t.Errorf("Get answers status %s, %v", got.Value.Status, err)
+	v, certificates := w.verifier(), w.certificates()
+	verdict := func(ref string) service.Verdict { return v.Verify(t.Context(), ref).Verdict }
+	ref := w.propose(issueRequest()).Value.Content.Ref
+	if got := verdict(ref); got != service.NotFound {
+		t.Errorf("a proposed certificate is %s to the public", got)
 	}
-	_, err = w.certificates().Revoke(t.Context(), policeReviewer, revokeArgs(ref, w.clock.Now()))
+	market := service.NewCertificates(w.chain.Ledger("market"), w.index, "http://x")
+	_, err := market.Decide(t.Context(), marketReviewer, approval(ref))
+	wantKind(t, err, domain.Forbidden, "")
+	_, err = certificates.Decide(t.Context(), policeOperator, approval(ref))
+	wantKind(t, err, domain.Forbidden, "certificate:Decide is for role reviewer of the owner")
+	if _, err := certificates.Decide(t.Context(), policeReviewer, approval(ref)); err != nil {
+		t.Fatal(err)
+	}
+	if got := verdict(ref); got != service.Valid {
+		t.Errorf("after the approval: %s", got)
+	}
+	_, err = certificates.Propose(t.Context(), policeReviewer, proposal(ref, domain.RevokeCertificate, w.clock.Now()))
+	wantKind(t, err, domain.Forbidden, "certificate:Propose is for role operator of the owner")
+	proposed, err := certificates.Propose(t.Context(), policeOperator, proposal(ref, domain.RevokeCertificate, w.clock.Now()))
+	if err != nil || proposed.Value.Pending == nil {
+		t.Fatalf("proposed %+v, %v", proposed.Value.Pending, err)
+	}
+	if got := verdict(ref); got != service.Valid {
+		t.Errorf("a proposed revocation makes it %s", got)
+	}
+	if _, err := certificates.Decide(t.Context(), policeReviewer, domain.DecideArgs{Ref: ref, Decision: domain.RejectCertificate, Opinion: "证据不足"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := verdict(ref); got != service.Valid {
+		t.Errorf("a rejected revocation makes it %s", got)
+	}
+	w.revoke(ref)
+	if got := verdict(ref); got != service.Revoked {
+		t.Errorf("an approved revocation makes it %s", got)
+	}
+	_, err = certificates.Propose(t.Context(), policeOperator, proposal(ref, domain.RevokeCertificate, w.clock.Now()))
 	wantKind(t, err, domain.WrongState, "is revoked") // a second time
+}
+
+func TestRejectedIssueIsNotFound(t *testing.T) {
+	w := newWorld(t)
+	ref := w.propose(issueRequest()).Value.Content.Ref
+	if _, err := w.certificates().Decide(t.Context(), policeReviewer, domain.DecideArgs{Ref: ref, Decision: domain.RejectCertificate, Opinion: "材料不全"}); err != nil {
+		t.Fatal(err)
+	}
+	got := w.verifier().Verify(t.Context(), ref)
+	if got.Verdict != service.NotFound || got.Certificate != nil || got.Issuer != nil {
+		t.Errorf("a rejected certificate is %+v to the public", got)
+	}
+	w.issue(issueRequest()) // its identifier is free again
+}
+
+func TestReplace(t *testing.T) {
+	w := newWorld(t)
+	old := w.issue(issueRequest()).Value.Content
+	r := issueRequest()
+	r.Serial, r.Replaces = "", old.Ref
+	successor := w.issue(r).Value.Content
+	id, err := domain.ParseCertificateID(successor.CertID)
+	if err != nil || id.Version != "002" || id.Serial != issueRequest().Serial || successor.Replaces != old.Ref {
+		t.Errorf("the successor is %+v of %s, %v", id, successor.Replaces, err)
+	}
+	v := w.verifier()
+	got := v.Verify(t.Context(), old.Ref)
+	if got.Verdict != service.Superseded || got.Certificate.Successor != successor.Ref {
+		t.Errorf("the predecessor is %s by %s, want superseded by %s", got.Verdict, got.Certificate.Successor, successor.Ref)
+	}
+	if got := v.Verify(t.Context(), successor.Ref); got.Verdict != service.Valid {
+		t.Errorf("the successor is %s", got.Verdict)
+	}
+	for name, change := range map[string]func(*service.IssueRequest){
+		"no reference": func(r *service.IssueRequest) { r.Replaces = "x" },
+		"unknown":      func(r *service.IssueRequest) { r.Replaces = grantID(7) },
+		"of a type":    func(r *service.IssueRequest) { r.Replaces, r.Serial = old.Ref, "2026000009" },
+	} {
+		r := issueRequest()
+		change(&r)
+		_, err := w.certificates().Issue(t.Context(), policeOperator, r)
+		wantKind(t, err, domain.Invalid, "")
+		if err == nil {
+			t.Errorf("%s: issued", name)
+		}
+	}
+}
+
+func batch(n int) []service.IssueRequest {
+	all := make([]service.IssueRequest, n)
+	for i := range all {
+		all[i] = issueRequest()
+		all[i].Serial = fmt.Sprintf("2026B%05d", i)
+	}
+	return all
+}
+
+func TestIssueBatch(t *testing.T) {
+	w := newWorld(t)
+	certificates := w.certificates()
+	before := w.chain.Height()
+	issued, err := certificates.IssueBatch(t.Context(), policeOperator, batch(domain.MaxBatch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.chain.Height() - before; got != 1 || len(issued.Items) != domain.MaxBatch {
+		t.Fatalf("%d certificates in %d blocks", len(issued.Items), got)
+	}
+	var refs []string
+	places := make(map[int]bool)
+	for i, item := range issued.Items {
+		got, err := certificates.Get(t.Context(), item.Ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := got.Value.Content
+		if c.CertID != item.CertID || c.CheckCodeHash != domain.CheckCodeHash(item.Ref, item.CheckCode) || item.Link != "http://127.0.0.1:8082/v/"+item.Ref+"#"+item.CheckCode || got.Position != issued.Position {
+			t.Errorf("certificate %d: %+v of %+v", i, item, c)
+		}
+		if id, err := domain.ParseCertificateID(c.CertID); err != nil || id.Serial != batch(i + 1)[i].Serial {
+			t.Errorf("certificate %d is in the place of %s, %v", i, c.CertID, err)
+		}
+		if places[c.StatusIndex] || c.StatusIndex >= domain.StatusListLength {
+			t.Errorf("certificate %d has place %d", i, c.StatusIndex)
+		}
+		places[c.StatusIndex] = true
+		refs = append(refs, item.Ref)
+	}
+	decided, err := certificates.DecideBatch(t.Context(), policeReviewer, domain.DecideBatchArgs{Refs: refs, Decision: domain.ApproveCertificate})
+	if err != nil || decided.Value.Status != domain.CertificateValid {
+		t.Fatalf("decided %s, %v", decided.Value.Status, err)
+	}
+	if got := w.chain.Height() - before; got != 2 {
+		t.Errorf("%d blocks, want 2", got)
+	}
+	if got := w.verifier().Verify(t.Context(), refs[77]); got.Verdict != service.Valid {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestIssueBatchNamesWhatIsWrong also checks that nothing is issued.
+func TestIssueBatchNamesWhatIsWrong(t *testing.T) {
+	w := newWorld(t)
+	certificates := w.certificates()
+	w.issue(issueRequest())
+	before := w.chain.Height()
+	for name, tt := range map[string]struct {
+		change func([]service.IssueRequest) []service.IssueRequest
+		kind   domain.Kind
+		part   string
+	}{
+		"none":     {func([]service.IssueRequest) []service.IssueRequest { return nil }, domain.Invalid, "certificates: must be 1 to 200"},
+		"too many": {func([]service.IssueRequest) []service.IssueRequest { return batch(domain.MaxBatch + 1) }, domain.Invalid, "certificates: must be 1 to 200"},
+		"of the request": {func(all []service.IssueRequest) []service.IssueRequest {
+			all[3].HolderSaltedRef = "1234"
+			return all
+		}, domain.Invalid, "certificates[3]: holderSaltedRef: "},
+		"of the content": {func(all []service.IssueRequest) []service.IssueRequest {
+			all[2].HolderKind = "dog"
+			return all
+		}, domain.Invalid, "certificates[2].holderKind: "},
+		"of the ledger": {func(all []service.IssueRequest) []service.IssueRequest {
+			all[1].Serial = issueRequest().Serial
+			return all
+		}, domain.Exists, "certificates[1]: certificate id "},
+		"not authorised": {func(all []service.IssueRequest) []service.IssueRequest {
+			all[4].TypeCode = "11100000000013338W032"
+			return all
+		}, domain.Invalid, "certificates[4].typeCode: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			issued, err := certificates.IssueBatch(t.Context(), policeOperator, tt.change(batch(5)))
+			wantKind(t, err, tt.kind, tt.part)
+			if len(issued.Items) != 0 {
+				t.Errorf("a refusal answers %d certificates", len(issued.Items))
+			}
+		})
+	}
+	if got := w.chain.Height(); got != before {
+		t.Errorf("%d blocks were written", got-before)
+	}
+}
+
+// takenPlaces is an index in which places of status lists are taken.
+type takenPlaces struct {
+	index.Index
+	taken func(id string) bool
+}
+
+func (p takenPlaces) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
+	if kind == domain.KindStatusIndex && p.taken(id) {
+		return index.Record{}, nil
+	}
+	return p.Index.Get(ctx, kind, id)
+}
+
+// TestPlaces: a full list is followed by the next one, in this process for good.
+func TestPlaces(t *testing.T) {
+	w := newWorld(t)
+	tries := 0
+	ix := takenPlaces{w.index, func(id string) bool {
+		tries++
+		var place int
+		_, err := fmt.Sscanf(id, "police~%d", &place)
+		return err != nil || place < 2*domain.StatusListLength
+	}}
+	certificates := service.NewCertificates(w.ledger, ix, "http://x")
+	certificates.Clock = w.clock.Now
+	for i, want := range []int{33, 1} { // two lists of 16 draws each, and the one that is free
+		r := issueRequest()
+		r.Serial = fmt.Sprintf("2026C%05d", i)
+		tries = 0
+		issued, err := certificates.Issue(t.Context(), policeOperator, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := issued.Value.Content.StatusIndex / domain.StatusListLength; got != 2 || tries != want {
+			t.Errorf("certificate %d is in list %d after %d tries, want 2 after %d", i, got, tries, want)
+		}
+	}
+}
+
+// TestPlaceTakenMeanwhile issues through a gateway that has not heard of the
+// certificate with the place that it draws.
+func TestPlaceTakenMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	behind := takenPlaces{w.index, func(string) bool { return false }}
+	free := &freePlaces{behind}
+	random := func() io.Reader { // places 5, 5, then others
+		return io.MultiReader(bytes.NewReader([]byte{0, 0, 0, 5}), rand.Reader)
+	}
+	first := service.NewCertificates(w.ledger, w.index, "http://x")
+	first.Clock, first.Random = w.clock.Now, random()
+	if _, err := first.Issue(t.Context(), policeOperator, issueRequest()); err != nil {
+		t.Fatal(err)
+	}
+	second := service.NewCertificates(w.ledger, free, "http://x")
+	second.Clock, second.Random = w.clock.Now, random()
+	r := issueRequest()
+	r.Serial = "2026000002"
+	issued, err := second.Issue(t.Context(), policeOperator, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := issued.Value.Content.StatusIndex; got == 5 {
+		t.Errorf("two certificates have place %d", got)
+	}
+}
+
+// freePlaces is an index that knows of no place that is taken.
+type freePlaces struct{ index.Index }
+
+func (f *freePlaces) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
+	if kind == domain.KindStatusIndex {
+		return index.Record{}, &domain.Error{Kind: domain.NotFound, Msg: "not indexed yet"}
+	}
+	return f.Index.Get(ctx, kind, id)
+}
+
+func TestAuthorisations(t *testing.T) {
+	w := newWorld(t)
+	lead := service.NewCertificates(w.chain.Ledger("bigdata"), w.index, "http://x")
+	all, err := lead.Authorisations(t.Context(), index.Filter{Department: "police"}, index.Page{})
+	if err != nil || len(all.Items) != 1 || all.Items[0].Value.State != domain.AuthorisationActive {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	_, err = w.certificates().Authorise(t.Context(), policeAdmin, domain.AuthoriseArgs{
+		Issuer: "police", TypeCode: "11100000000013338W032", TypeNameZh: "证", TypeNameEn: "Certificate", Basis: "法",
+		Period: domain.Period{From: w.clock.Now(), To: w.clock.Now().Add(day)},
+	})
+	wantKind(t, err, domain.Forbidden, "") // not the lead's
+	if _, err := lead.EndAuthorisation(t.Context(), leadAdmin, domain.EndAuthorisationArgs{Issuer: "police", TypeCode: issueRequest().TypeCode, Reason: "职责划转"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.certificates().Issue(t.Context(), policeOperator, issueRequest())
+	wantKind(t, err, domain.Invalid, "typeCode: ")
+	if ended, err := lead.Authorisations(t.Context(), index.Filter{State: "ended"}, index.Page{}); err != nil || len(ended.Items) != 1 {
+		t.Errorf("%d ended, %v", len(ended.Items), err)
+	}
 }
 
 // TestIssueOperation checks that one operation issues one certificate, and says

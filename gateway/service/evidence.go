@@ -47,28 +47,39 @@ type proven struct {
 // A kind or ID that cannot exist is a [*domain.Error] of kind invalid; too few
 // departments, or too many proofs at one time, are a [*ledger.UnavailableError].
 func (v *Verifier) Proof(ctx context.Context, kind, id string) ([]byte, proof.Verdict, error) {
-	args := domain.AttestArgs{Kind: domain.RecordKind(kind), ID: id}
-	var err error
-	if args.Nonce, err = randomHex(rand.Reader); err != nil {
+	nonce, err := randomHex(rand.Reader)
+	if err != nil {
 		return nil, proof.Verdict{}, err
 	}
+	return v.proof(ctx, kind+"/"+id, domain.AttestArgs{Kind: domain.RecordKind(kind), ID: id, Nonce: nonce}, v.prove)
+}
+
+// FreshProof is [Verifier.Proof] for an asker who wants the departments to sign
+// now: the answer carries the asker's nonce of 32 lower-case hexadecimal digits.
+func (v *Verifier) FreshProof(ctx context.Context, kind, id, nonce string) ([]byte, proof.Verdict, error) {
+	args := domain.AttestArgs{Kind: domain.RecordKind(kind), ID: id, Nonce: nonce}
+	return v.proof(ctx, kind+"/"+id+"/"+nonce, args, v.proveAnew)
+}
+
+// proof has prove work once for all who ask under one key at one time.
+func (v *Verifier) proof(ctx context.Context, key string, args domain.AttestArgs, prove func(context.Context, domain.AttestArgs) (proven, error)) ([]byte, proof.Verdict, error) {
 	if err := args.Validate(); err != nil {
 		return nil, proof.Verdict{}, err
 	}
-	result := v.proofs.DoChan(kind+"/"+id, func() (any, error) {
+	result := v.proofs.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofWait)
 		defer cancel()
-		return v.prove(ctx, args)
+		return prove(ctx, args)
 	})
 	select {
 	case r := <-result:
 		if r.Err != nil {
-			return nil, proof.Verdict{}, fmt.Errorf("prove %s %s: %w", kind, id, r.Err)
+			return nil, proof.Verdict{}, fmt.Errorf("prove %s %s: %w", args.Kind, args.ID, r.Err)
 		}
 		p := r.Val.(proven)
 		return bytes.Clone(p.bundle), p.verdict, nil
 	case <-ctx.Done():
-		return nil, proof.Verdict{}, fmt.Errorf("prove %s %s: %w", kind, id, ctx.Err())
+		return nil, proof.Verdict{}, fmt.Errorf("prove %s %s: %w", args.Kind, args.ID, ctx.Err())
 	}
 }
 
@@ -86,12 +97,6 @@ func (v *Verifier) prove(ctx context.Context, args domain.AttestArgs) (proven, e
 			return p, nil
 		}
 	}
-	select {
-	case v.signing <- struct{}{}:
-		defer func() { <-v.signing }()
-	default:
-		return proven{}, &ledger.UnavailableError{Err: fmt.Errorf("%d proofs are being signed already", maxSigning)}
-	}
 	return v.proveAnew(ctx, args)
 }
 
@@ -100,6 +105,12 @@ func (v *Verifier) prove(ctx context.Context, args domain.AttestArgs) (proven, e
 // of a block at different times. If they go on differing one of them is behind,
 // and a proof of a state that may be past is worse than none.
 func (v *Verifier) proveAnew(ctx context.Context, args domain.AttestArgs) (proven, error) {
+	select {
+	case v.signing <- struct{}{}:
+		defer func() { <-v.signing }()
+	default:
+		return proven{}, &ledger.UnavailableError{Err: fmt.Errorf("%d proofs are being signed already", maxSigning)}
+	}
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
 		p, err := v.sign(ctx, args)
 		if err != nil {

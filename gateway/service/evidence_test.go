@@ -48,6 +48,11 @@ func TestProof(t *testing.T) {
 	w.grant(grantID(1), domain.Quota{Total: 5, PerDay: 5})
 	ref := w.issue(issueRequest()).Value.Content.Ref
 	v := w.verifier()
+	entry, err := w.catalog("police").Get(t.Context(), entryCode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := entry.TxID
 	for _, tt := range []struct {
 		kind domain.RecordKind
 		id   string
@@ -56,7 +61,8 @@ func TestProof(t *testing.T) {
 		{domain.KindCertificate, ref, proof.Valid},
 		{domain.KindCertificate, grantID(9), proof.NotFound},
 		{domain.KindCatalogEntry, entryCode, proof.Recorded},
-		{domain.KindCatalogVersion, entryCode + "~1", proof.Recorded},
+		{domain.KindCatalogEvent, domain.CatalogEventID(event, "police"), proof.Recorded},
+		{domain.KindCatalogVersion, entryCode + "~1", proof.NotFound}, // the entry itself holds it
 		{domain.KindDepartment, "police", proof.Recorded},
 	} {
 		t.Run(string(tt.kind)+" "+string(tt.want), func(t *testing.T) {

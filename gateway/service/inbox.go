@@ -14,9 +14,9 @@ var inboxDuty = duty{rule: "the inbox is for any role of the department whose it
 
 // InboxItem is one thing that waits for the department.
 type InboxItem struct {
-	Kind    domain.RecordKind // catalog or request
+	Kind    domain.RecordKind // catalog, request or certificate
 	ID      string
-	Title   string // the resource's name
+	Title   string // the resource's name, or the certificate's type
 	State   string // of the record, as stored
 	Task    domain.Task
 	Overdue bool
@@ -73,6 +73,11 @@ func (o *Overview) inboxItem(ctx context.Context, r index.Record, names map[stri
 	if r.Kind == domain.KindCatalogEntry {
 		entry, err := decoded[domain.CatalogEntry](r)
 		item.Title, item.State = entry.Value.Content.Name, string(entry.Value.State)
+		return item, err
+	}
+	if r.Kind == domain.KindCertificate {
+		c, err := decoded[domain.Certificate](r)
+		item.Title, item.State = c.Value.Content.TypeNameZh, string(c.Value.Status)
 		return item, err
 	}
 	request, err := decoded[domain.ShareRequest](r)

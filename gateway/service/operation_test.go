@@ -219,8 +219,8 @@ func TestIndexFailures(t *testing.T) {
 		{"catalog history", 4, func(ix index.Index) error {
 			return failure(service.NewCatalog(w.ledger, ix).History(ctx, entryCode, index.Page{}))
 		}},
-		{"the end of a catalog history", 3, func(ix index.Index) error {
-			page, err := w.index.ListEvents(ctx, domain.KindCatalogEvent, entryCode, index.Page{Limit: 4})
+		{"the end of a catalog history", 2, func(ix index.Index) error {
+			page, err := service.NewCatalog(w.ledger, w.index).History(ctx, entryCode, index.Page{Limit: 4})
 			if err != nil {
 				return err
 			}

@@ -92,6 +92,19 @@ func events[E any](ctx context.Context, ix index.Index, kind, eventKind domain.R
 	return listed[E](records)
 }
 
+// history answers one page of the writes of a record, oldest first.
+func history[T any](ctx context.Context, ix index.Index, kind domain.RecordKind, id string, page index.Page) (Listed[T], error) {
+	page, err := bounded(page)
+	if err != nil {
+		return Listed[T]{}, err
+	}
+	records, err := ix.History(ctx, kind, id, page)
+	if err != nil {
+		return Listed[T]{}, fmt.Errorf("list the history of %s %s: %w", kind, id, err)
+	}
+	return listed[T](records)
+}
+
 func listed[T any](records index.Records) (Listed[T], error) {
 	out := Listed[T]{Items: make([]Written[T], 0, len(records.Items)), Next: records.Next}
 	for _, r := range records.Items {

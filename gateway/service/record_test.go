@@ -527,12 +527,12 @@ func TestRecordGradeUnknown(t *testing.T) {
 	}
 }
 
-// forgetful is an index without catalog versions.
+// forgetful is an index without catalog entries and their versions.
 type forgetful struct{ index.Index }
 
 func (f *forgetful) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
-	if kind == domain.KindCatalogVersion {
-		return index.Record{}, &domain.Error{Kind: domain.NotFound, Msg: "no catalog version " + id}
+	if kind == domain.KindCatalogVersion || kind == domain.KindCatalogEntry {
+		return index.Record{}, &domain.Error{Kind: domain.NotFound, Msg: "no " + string(kind) + " " + id}
 	}
 	return f.Index.Get(ctx, kind, id)
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
-	"github.com/zhenglian/zhenglian/proof"
 )
 
 // Written is a record that a committed transaction wrote.
@@ -26,15 +25,30 @@ type Listed[T any] struct {
 // is no verdict: it reads as [CannotCheck].
 type Verdict string
 
-// The verdicts this version gives.
+// The verdicts this version gives. What is proposed, or was rejected, was never
+// issued: the public does not find it.
 const (
 	CannotCheck Verdict = "cannot_check"  // 无法核验
 	Valid       Verdict = "valid"         // 有效
+	Suspended   Verdict = "suspended"     // 暂扣
 	Revoked     Verdict = "revoked"       // 已撤销
+	Withdrawn   Verdict = "withdrawn"     // 已吊销
+	Cancelled   Verdict = "cancelled"     // 已注销
+	Superseded  Verdict = "superseded"    // 已被替代
 	Expired     Verdict = "expired"       // 已失效
 	NotYetValid Verdict = "not_yet_valid" // 未到生效日
 	NotFound    Verdict = "not_found"     // 未找到
 )
+
+// Issued reports whether the verdict is one on a certificate that was issued.
+func (v Verdict) Issued() bool {
+	switch v {
+	case Valid, Suspended, Revoked, Withdrawn, Cancelled, Superseded, Expired, NotYetValid:
+		return true
+	case CannotCheck, NotFound:
+	}
+	return false
+}
 
 // Reasons why a certificate cannot be checked; stable codes, put into words by
 // the page.
@@ -49,12 +63,53 @@ type Verification struct {
 	Verdict     Verdict
 	Reason      string              // with CannotCheck: one of the Reason codes
 	Ref         string              // as asked, already checked to be 32 hexadecimal digits
-	Certificate *domain.Certificate // nil unless on the ledger
-	Issuer      *domain.Department  // nil unless on the ledger
+	Certificate *domain.Certificate // nil unless it was issued
+	Issuer      *domain.Department  // nil unless it was issued
 	Position    domain.Position     // of the certificate's last write
 	AsOf        time.Time           // the moment the answer speaks about
 	Height      uint64              // number of blocks it was read at
-	Proof       *proof.Verdict      // nil until a proof was asked for
+}
+
+// Moment is what was the case at an earlier moment, by what the ledger says now.
+type Moment struct {
+	At      time.Time
+	Verdict Verdict              // not_found and cannot_check as in the [Verification]
+	Change  *domain.StatusChange // that had last taken effect; nil before the issue
+}
+
+// Then answers what was the case at an earlier moment.
+func (v Verification) Then(at time.Time) Moment {
+	m := Moment{At: at, Verdict: v.Verdict}
+	if v.Certificate == nil {
+		return m
+	}
+	m.Verdict = verdictOf(v.Certificate.StatusAt(at))
+	if change, ok := v.Certificate.ChangeAt(at); ok {
+		m.Change = &change
+	}
+	return m
+}
+
+// ParseMoment reads a moment that someone asks about: a time in the form of RFC
+// 3339, or a day as in 2026-01-31, which means its end in Beijing time, or now
+// while the day lasts. A moment after now is refused like an unreadable one, as
+// [domain.Invalid]: nobody knows it.
+func ParseMoment(s string, now time.Time) (time.Time, error) {
+	refused := &domain.Error{Kind: domain.Invalid, Msg: "at: must be a past time as in 2026-01-31T08:00:00Z, or a past day as in 2026-01-31"}
+	if day, err := time.ParseInLocation(time.DateOnly, s, beijing); err == nil {
+		if day.After(now) {
+			return time.Time{}, refused
+		}
+		if end := day.AddDate(0, 0, 1).Add(-time.Millisecond); end.Before(now) {
+			return end.UTC(), nil
+		}
+		return now, nil
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil || at.After(now) || at.Year() < 1 {
+		return time.Time{}, refused
+	}
+	return at.UTC(), nil
 }
 
 // AccessReceipt is the answer to one logged access: the promise that the record

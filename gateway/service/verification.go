@@ -40,7 +40,8 @@ type Verifier struct {
 
 	opened *lru.Cache[string, held] // cached answers as decoded, by their bytes
 	reads  singleflight.Group       // of the index, by reference and height
-	proofs singleflight.Group       // of the ledger, by kind and ID
+	proofs singleflight.Group       // of the ledger, by kind, ID and nonce
+	lists  statusLists
 
 	signing chan struct{} // holds one for each signed read under way
 }
@@ -97,10 +98,13 @@ func (v *Verifier) Verify(ctx context.Context, ref string) Verification {
 		out.Verdict = NotFound
 		return out
 	}
-	certificate, issuer := *held.certificate, *held.issuer // others hold these, too
-	out.Certificate, out.Issuer, out.Position = &certificate, &issuer, held.position
-	if out.Verdict = verdictOf(held.certificate.StatusAt(now)); out.Verdict == CannotCheck {
+	out.Verdict = verdictOf(held.certificate.StatusAt(now))
+	switch {
+	case out.Verdict == CannotCheck:
 		out.Reason = ReasonInternal // a status that this version does not know
+	case out.Verdict.Issued():
+		certificate, issuer := *held.certificate, *held.issuer // others hold these, too
+		out.Certificate, out.Issuer, out.Position = &certificate, &issuer, held.position
 	}
 	return out
 }
@@ -110,12 +114,22 @@ func verdictOf(s domain.CertificateStatus) Verdict {
 	switch s {
 	case domain.CertificateValid:
 		return Valid
+	case domain.CertificateSuspended:
+		return Suspended
 	case domain.CertificateRevoked:
 		return Revoked
+	case domain.CertificateWithdrawn:
+		return Withdrawn
+	case domain.CertificateCancelled:
+		return Cancelled
+	case domain.CertificateSuperseded:
+		return Superseded
 	case domain.CertificateExpired:
 		return Expired
 	case domain.CertificateNotYetValid:
 		return NotYetValid
+	case domain.CertificateProposed, domain.CertificateRejected:
+		return NotFound
 	}
 	return CannotCheck
 }

@@ -64,6 +64,70 @@ func TestVerify(t *testing.T) {
 	check("now valid", futureRef, service.Expired)
 }
 
+// TestThen asks what was the case at moments of a life.
+func TestThen(t *testing.T) {
+	w := newWorld(t)
+	issued := w.clock.Now()
+	ref := w.issue(issueRequest()).Value.Content.Ref
+	w.clock.Advance(day)
+	suspended := w.clock.Now()
+	w.change(ref, domain.SuspendCertificate)
+	w.clock.Advance(day)
+	restored := w.clock.Now()
+	w.change(ref, domain.RestoreCertificate)
+	w.clock.Advance(day)
+	revoked := w.clock.Now()
+	w.clock.Advance(day)
+	if _, err := w.certificates().Propose(t.Context(), policeOperator, proposal(ref, domain.RevokeCertificate, revoked)); err != nil { // which reaches back
+		t.Fatal(err)
+	}
+	if _, err := w.certificates().Decide(t.Context(), policeReviewer, approval(ref)); err != nil {
+		t.Fatal(err)
+	}
+	v := w.verifier().Verify(t.Context(), ref)
+	for _, tt := range []struct {
+		name string
+		at   time.Time
+		want service.Verdict
+	}{
+		{"before the issue", issued.Add(-time.Second), service.NotYetValid},
+		{"at the issue", issued, service.Valid},
+		{"before the suspension", suspended.Add(-time.Millisecond), service.Valid},
+		{"suspended", suspended, service.Suspended},
+		{"given back", restored, service.Valid},
+		{"before the revocation", revoked.Add(-time.Millisecond), service.Valid},
+		{"revoked, before it was recorded", revoked, service.Revoked},
+		{"now", v.AsOf, service.Revoked},
+	} {
+		got := v.Then(tt.at)
+		if got.Verdict != tt.want || (got.Change == nil) != (tt.want == service.NotYetValid) || !got.At.Equal(tt.at) {
+			t.Errorf("%s: %+v, want %s", tt.name, got, tt.want)
+		}
+	}
+	if got := w.verifier().Verify(t.Context(), grantID(9)).Then(issued); got.Verdict != service.NotFound || got.Change != nil {
+		t.Errorf("of an unknown reference: %+v", got)
+	}
+}
+
+func TestParseMoment(t *testing.T) {
+	now := time.Date(2026, 11, 21, 14, 5, 6, 0, time.UTC) // 22:05 in Beijing
+	for s, want := range map[string]time.Time{
+		"2026-11-20":                time.Date(2026, 11, 20, 15, 59, 59, 999e6, time.UTC),
+		"2026-11-21":                now, // the day lasts
+		"2026-11-21T14:05:06Z":      now,
+		"2026-11-21T22:05:06+08:00": now,
+		"1999-12-31":                time.Date(1999, 12, 31, 15, 59, 59, 999e6, time.UTC),
+	} {
+		if got, err := service.ParseMoment(s, now); err != nil || !got.Equal(want) {
+			t.Errorf("%s is %v, %v, want %v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "today", "2026-11-22", "2026-11-21T14:05:07Z", "2026-02-30", "2026-1-1", "20261120", "2026-11-20 ", "2026-11-20T10:00:00", "0000-01-01T00:00:00Z"} {
+		_, err := service.ParseMoment(s, now)
+		wantKind(t, err, domain.Invalid, "at: must be a past time")
+	}
+}
+
 // TestVerifySaysWhatItDoesNotKnow checks that a gateway out of touch gives no
 // verdict, for known and unknown references alike.
 func TestVerifySaysWhatItDoesNotKnow(t *testing.T) {

@@ -252,6 +252,7 @@ func newWorld(t testing.TB) *world {
 		}
 	}
 	w.setDeadlines()
+	w.authorise("police", issueRequest().TypeCode)
 	for _, code := range []domain.DepartmentCode{"bigdata", "civil", "market", "police"} { // sorted
 		for _, d := range ledgertest.Departments {
 			if d.Code != code {
@@ -482,7 +483,34 @@ func (w *world) certificates() *service.Certificates {
 	return c
 }
 
+// authorise lets a department issue certificates of a type for ten years.
+func (w *world) authorise(department domain.DepartmentCode, typeCode string) {
+	w.t.Helper()
+	lead := service.NewCertificates(w.chain.Ledger("bigdata"), w.index, "http://x")
+	_, err := lead.Authorise(w.t.Context(), leadAdmin, domain.AuthoriseArgs{
+		Issuer: department, TypeCode: typeCode, TypeNameZh: issueRequest().TypeNameZh, TypeNameEn: issueRequest().TypeNameEn,
+		Basis: "居住证暂行条例", Period: domain.Period{From: ledgertest.Start.AddDate(0, 0, -1), To: ledgertest.Start.AddDate(10, 0, 0)},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// issue issues a certificate of the police: its operator proposes, its reviewer
+// approves.
 func (w *world) issue(r service.IssueRequest) service.Issued {
+	w.t.Helper()
+	issued := w.propose(r)
+	written, err := w.certificates().Decide(w.t.Context(), policeReviewer, approval(issued.Value.Content.Ref))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	issued.Written = written
+	return issued
+}
+
+// propose proposes a certificate of the police.
+func (w *world) propose(r service.IssueRequest) service.Issued {
 	w.t.Helper()
 	issued, err := w.certificates().Issue(w.t.Context(), policeOperator, r)
 	if err != nil {
@@ -491,16 +519,30 @@ func (w *world) issue(r service.IssueRequest) service.Issued {
 	return issued
 }
 
-func (w *world) revoke(ref string) {
+func approval(ref string) domain.DecideArgs {
+	return domain.DecideArgs{Ref: ref, Decision: domain.ApproveCertificate}
+}
+
+// change proposes and approves a change of a certificate's status.
+func (w *world) change(ref string, event domain.StatusEvent) domain.Certificate {
 	w.t.Helper()
-	_, err := w.certificates().Revoke(w.t.Context(), policeReviewer, revokeArgs(ref, w.clock.Now()))
+	if _, err := w.certificates().Propose(w.t.Context(), policeOperator, proposal(ref, event, w.clock.Now())); err != nil {
+		w.t.Fatal(err)
+	}
+	changed, err := w.certificates().Decide(w.t.Context(), policeReviewer, approval(ref))
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return changed.Value
 }
 
-func revokeArgs(ref string, at time.Time) domain.RevokeArgs {
-	return domain.RevokeArgs{Ref: ref, Act: domain.StatusAct{
+func (w *world) revoke(ref string) {
+	w.t.Helper()
+	w.change(ref, domain.RevokeCertificate)
+}
+
+func proposal(ref string, event domain.StatusEvent, at time.Time) domain.ProposeArgs {
+	return domain.ProposeArgs{Ref: ref, Event: event, Act: domain.StatusAct{
 		DocumentNo: "公决字2026第1号", LegalBasis: "居住证暂行条例第18条", ReasonCode: "issued_in_error", EffectiveAt: at,
 	}}
 }

@@ -141,8 +141,26 @@ var writes = []struct {
 	{"sharing:Resume", reviewers, func(p port) error { return failure(p.sharing().Resume(p.ctx, p.c, because(grantID(1)))) }},
 	{"sharing:Revoke", reviewers, func(p port) error { return failure(p.sharing().Revoke(p.ctx, p.c, because(grantID(1)))) }},
 	{"certificate:Issue", operators, func(p port) error { return failure(p.certificates().Issue(p.ctx, p.c, issueRequest())) }},
-	{"certificate:Revoke", reviewers, func(p port) error {
-		return failure(p.certificates().Revoke(p.ctx, p.c, revokeArgs(grantID(2), ledgertest.Start)))
+	{"certificate:IssueBatch", operators, func(p port) error {
+		return failure(p.certificates().IssueBatch(p.ctx, p.c, []service.IssueRequest{issueRequest()}))
+	}},
+	{"certificate:Propose", operators, func(p port) error {
+		return failure(p.certificates().Propose(p.ctx, p.c, proposal(grantID(2), domain.RevokeCertificate, ledgertest.Start)))
+	}},
+	{"certificate:Decide", reviewers, func(p port) error {
+		return failure(p.certificates().Decide(p.ctx, p.c, approval(grantID(2))))
+	}},
+	{"certificate:DecideBatch", reviewers, func(p port) error {
+		return failure(p.certificates().DecideBatch(p.ctx, p.c, domain.DecideBatchArgs{Refs: []string{grantID(2)}, Decision: domain.ApproveCertificate}))
+	}},
+	{"certificate:Authorise", admins, func(p port) error {
+		return failure(p.certificates().Authorise(p.ctx, p.c, domain.AuthoriseArgs{
+			Issuer: "police", TypeCode: issueRequest().TypeCode, TypeNameZh: "证", TypeNameEn: "Certificate", Basis: "法",
+			Period: domain.Period{From: ledgertest.Start, To: ledgertest.Start.AddDate(1, 0, 0)},
+		}))
+	}},
+	{"certificate:EndAuthorisation", admins, func(p port) error {
+		return failure(p.certificates().EndAuthorisation(p.ctx, p.c, domain.EndAuthorisationArgs{Issuer: "police", TypeCode: issueRequest().TypeCode, Reason: "职责划转"}))
 	}},
 }
 
@@ -199,6 +217,9 @@ func TestWritesCoverTheMachines(t *testing.T) {
 	}
 	for _, name := range []string{"Register", "Review", "Publish"} {
 		want["catalog:"+name+"Batch"] = want["catalog:"+name]
+	}
+	for _, name := range []string{"Issue", "Decide"} {
+		want["certificate:"+name+"Batch"] = want["certificate:"+name]
 	}
 	got := map[string]map[domain.Role]bool{}
 	for _, w := range writes {
@@ -270,7 +291,7 @@ func TestDepartmentMatrix(t *testing.T) {
 	state := map[domain.RecordKind]string{
 		domain.KindDepartment: "", domain.KindCalendar: "registered", domain.KindRule: "registered",
 		domain.KindCatalogEntry: string(domain.CatalogPublished), domain.KindRequest: string(domain.RequestAccepted),
-		domain.KindGrant: "", domain.KindLog: "", domain.KindCertificate: "",
+		domain.KindGrant: "", domain.KindLog: "", domain.KindCertificate: "", domain.KindIssuer: string(domain.AuthorisationActive),
 	}
 	sides := map[domain.DepartmentCode][]domain.Side{
 		"bigdata": {domain.SideAny, domain.SideLead}, "police": {domain.SideAny, domain.SideOwner, domain.SideProvider},

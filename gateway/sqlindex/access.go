@@ -119,7 +119,7 @@ func (x *Index) Trace(ctx context.Context, filter index.AccessFilter, page index
 
 // readEntries reads log entries: their index, leaf hash and record.
 func (x *Index) readEntries(ctx context.Context, query string, args ...any) ([]index.AccessEntry, error) {
-	rows, err := x.readers.QueryContext(ctx, query, args...)
+	rows, err := x.often.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -93,17 +93,21 @@ func factsOf(kind domain.RecordKind, id string, value []byte) facts {
 			return facts{department: a.About, state: a.State}
 		}
 	case domain.KindCertificate:
-		if c, ok := decode[struct {
+		if c, ok := decode[domain.Certificate](value); ok {
+			return facts{department: string(c.Issuer), state: string(c.Status), tasks: c.Tasks()}
+		}
+	case domain.KindIssuer:
+		if a, ok := decode[struct {
 			Issuer string `json:"issuer"`
-			Status string `json:"status"`
+			State  string `json:"state"`
 		}](value); ok {
-			return facts{department: c.Issuer, state: c.Status}
+			return facts{department: a.Issuer, state: a.State}
 		}
 	case domain.KindDepartment:
 		if d, ok := decode[domain.Department](value); ok {
 			return facts{department: string(d.Code)}
 		}
-	case domain.KindCatalogEvent, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindAlarmEvent, domain.KindCertificateEvent:
+	case domain.KindRequestEvent, domain.KindGrantEvent, domain.KindAlarmEvent:
 		if e, ok := decode[struct {
 			State  string `json:"state"`
 			Status string `json:"status"`
@@ -111,7 +115,7 @@ func factsOf(kind domain.RecordKind, id string, value []byte) facts {
 			return facts{state: e.State + e.Status} // an event has one of them
 		}
 	case domain.KindMembers, domain.KindCalendar, domain.KindCalendarVersion, domain.KindRule, domain.KindRuleVersion,
-		domain.KindCatalogName, domain.KindOperation, domain.KindCertificateID: // are asked for by their keys alone
+		domain.KindCatalogEvent, domain.KindCatalogName, domain.KindOperation, domain.KindCertificateID, domain.KindStatusIndex: // are asked for by their keys alone
 	}
 	return facts{}
 }
@@ -170,7 +174,7 @@ func (f facts) due() any {
 // for every other record.
 func partOf(kind domain.RecordKind, id string) (of string, n int64) {
 	switch kind {
-	case domain.KindCatalogVersion, domain.KindCatalogEvent, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindAlarmEvent, domain.KindCertificateEvent,
+	case domain.KindCatalogVersion, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindAlarmEvent,
 		domain.KindCalendarVersion, domain.KindRuleVersion, domain.KindAnchor:
 	default:
 		return "", 0
@@ -193,7 +197,18 @@ func (d *deriver) apply(ctx context.Context, w write) error {
 			return err
 		}
 	}
-	if w.kind == domain.KindCatalogEntry || w.kind == domain.KindRequest {
+	var f facts
+	if !w.delete {
+		f = factsOf(w.kind, w.id, w.value)
+	}
+	waited := w.kind == domain.KindRequest || w.kind == domain.KindCertificate
+	if w.kind == domain.KindCatalogEntry {
+		var err error
+		if waited, err = d.noteEntry(ctx, w, f.entry); err != nil {
+			return err
+		}
+	}
+	if waited {
 		for _, forget := range []*sql.Stmt{d.s.forgetTasks, d.s.forgetClocks} {
 			if _, err := forget.ExecContext(ctx, string(w.kind), w.id); err != nil {
 				return err
@@ -203,14 +218,11 @@ func (d *deriver) apply(ctx context.Context, w write) error {
 	if w.delete {
 		return d.forget(ctx, w)
 	}
-	f := factsOf(w.kind, w.id, w.value)
 	d.records[recordKey{w.kind, w.id}] = recordRow{w, f}
 	if err := d.waits(ctx, w, f); err != nil {
 		return err
 	}
 	switch w.kind { //nolint:exhaustive // the other kinds have no table of their own
-	case domain.KindCatalogEntry:
-		return d.noteEntry(ctx, w, f.entry)
 	case domain.KindRequest:
 		return d.putRequest(ctx, w.id, f.request)
 	case domain.KindGrant:
@@ -246,8 +258,6 @@ func (d *deriver) forget(ctx context.Context, w write) error {
 	}
 	var err error
 	switch w.kind { //nolint:exhaustive // the other kinds have no table of their own
-	case domain.KindCatalogEntry:
-		return d.noteEntry(ctx, w, nil)
 	case domain.KindRequest:
 		_, err = d.s.forgetRequest.ExecContext(ctx, w.id)
 	case domain.KindGrant:

@@ -25,17 +25,20 @@ type entryChange struct{ before, after entryRow }
 // noteEntry notes a write to a catalog entry; e is nil when it deletes the entry
 // or cannot be read. Search is brought up to date once per block, in order of
 // doc: FTS5 writes out all that it holds in memory whenever a smaller rowid
-// follows a greater one.
-func (d *deriver) noteEntry(ctx context.Context, w write, e *domain.CatalogEntry) error {
+// follows a greater one. It reports whether the entry was there before.
+func (d *deriver) noteEntry(ctx context.Context, w write, e *domain.CatalogEntry) (known bool, _ error) {
 	c := d.entries[w.id]
 	if c == nil {
 		c = &entryChange{}
 		err := d.s.findEntry.QueryRowContext(ctx, w.id).Scan(&c.before.doc, &c.before.text, &c.before.facets)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
+			return false, err
 		}
 		c.after.doc = c.before.doc
 		d.entries[w.id] = c
+		known = c.before.doc != 0
+	} else {
+		known = true
 	}
 	doc := c.after.doc
 	if doc == 0 {
@@ -50,7 +53,7 @@ func (d *deriver) noteEntry(ctx context.Context, w write, e *domain.CatalogEntry
 		c.after = entryRowOf(*e)
 		c.after.doc = doc
 	}
-	return nil
+	return known, nil
 }
 
 func entryRowOf(e domain.CatalogEntry) entryRow {
@@ -136,6 +139,9 @@ func (d *deriver) putTokens(ctx context.Context, doc int64, from, to entryRow) e
 // difference lists the tokens that an entry loses and gains. Most changes are of
 // the state alone and touch two tokens of hundreds.
 func difference(from, to entryRow) (gone, come []string) {
+	if from.doc == 0 {
+		return nil, tokensOf(to.text, to.facets)
+	}
 	before, after := strings.Fields(from.facets), strings.Fields(to.facets)
 	if from.text != to.text {
 		before, after = tokensOf(from.text, from.facets), tokensOf(to.text, to.facets)

@@ -38,7 +38,7 @@ func readRecords(ctx context.Context, q rowsQuerier, query string, args ...any) 
 
 // Get implements [index.Index].
 func (x *Index) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
-	items, _, err := readRecords(ctx, x.readers, selectRecord+`records r JOIN writes w ON w.n = r.write
+	items, _, err := readRecords(ctx, x.often, selectRecord+`records r JOIN writes w ON w.n = r.write
 		JOIN transactions t ON t.block = w.block AND t.seq = w.tx WHERE r.kind = ? AND r.id = ?`, string(kind), id)
 	if err != nil {
 		return index.Record{}, fmt.Errorf("read %s %q from the index: %w", kind, id, err)

@@ -66,6 +66,7 @@ type Index struct {
 
 	writer  *sql.DB // one connection
 	readers *sql.DB
+	often   *queries // of readers
 	insert  statements
 
 	mu      sync.Mutex    // held while applying
@@ -117,6 +118,7 @@ func (x *Index) open(ctx context.Context) error {
 	readers := max(4, runtime.GOMAXPROCS(0))
 	x.readers.SetMaxOpenConns(readers)
 	x.readers.SetMaxIdleConns(readers)
+	x.often = newQueries(x.readers)
 	if x.insert, err = prepare(ctx, x.writer); err != nil {
 		return err
 	}

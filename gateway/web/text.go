@@ -4,6 +4,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -45,6 +46,19 @@ func (words text) say(key string, args ...any) (string, error) {
 		return s, nil
 	}
 	return fmt.Sprintf(s, args...), nil
+}
+
+// spoken are the words that the script says.
+func (words text) spoken() text {
+	out := make(text)
+	for key, s := range words {
+		for _, prefix := range []string{"b_", "o_", "p_", "q_", "file_none", "file_large"} {
+			if strings.HasPrefix(key, prefix) {
+				out[key] = s
+			}
+		}
+	}
+	return out
 }
 
 // moment writes t in Beijing time in the layout of that key.

@@ -45,37 +45,59 @@ func certificate() *domain.Certificate {
 			},
 		},
 		Status:      domain.CertificateValid,
-		StatusSince: time.Date(2026, 11, 1, 1, 0, 0, 0, time.UTC),
-		Seq:         1,
+		StatusSince: issuedAt,
+		Changes:     []domain.StatusChange{{Status: domain.CertificateValid, Since: issuedAt, RecordedAt: issuedAt}},
+		Seq:         2,
 	}
+}
+
+const successor = "ffffffffffffffff0000000000000000"
+
+var issuedAt = time.Date(2026, 11, 1, 1, 0, 0, 0, time.UTC)
+
+// verdicts are all that a verification may say.
+var verdicts = []service.Verdict{
+	service.Valid, service.Suspended, service.Revoked, service.Withdrawn, service.Cancelled, service.Superseded,
+	service.Expired, service.NotYetValid, service.NotFound, service.CannotCheck,
+}
+
+// changed gives the certificate another status, by an act.
+func changed(c *domain.Certificate, status domain.CertificateStatus) {
+	change := domain.StatusChange{
+		Status: status, Since: time.Date(2026, 11, 19, 16, 0, 0, 0, time.UTC), RecordedAt: time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC),
+	}
+	if status == domain.CertificateSuperseded {
+		change.Successor = successor
+	} else {
+		change.Act = &domain.StatusAct{
+			DocumentNo: "公撤决字〔2026〕第12号", LegalBasis: "《中华人民共和国行政许可法》第六十九条", ReasonCode: "false_material", EffectiveAt: change.Since,
+		}
+	}
+	c.Status, c.StatusSince, c.StatusAct, c.Successor = change.Status, change.Since, change.Act, change.Successor
+	c.Changes = append(c.Changes, change)
 }
 
 func verification(verdict service.Verdict) service.Verification {
 	v := service.Verification{Verdict: verdict, Ref: ref, AsOf: asOf, Height: 43}
-	switch verdict {
-	case service.Valid, service.Revoked, service.Expired, service.NotYetValid:
-		v.Certificate = certificate()
-		v.Issuer = &domain.Department{Code: "police", NameZh: "公安局", NameEn: "Public Security Bureau"}
-		v.Position = domain.Position{Block: 17, TxID: "t"}
-	case service.CannotCheck:
+	if verdict == service.CannotCheck {
 		v.Reason = service.ReasonIndexBehind
-	case service.NotFound: // is all there is to say
 	}
-	if verdict == service.Revoked {
-		v.Certificate.Status = domain.CertificateRevoked
-		v.Certificate.StatusSince = time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
-		v.Certificate.StatusAct = &domain.StatusAct{
-			DocumentNo:  "公撤决字〔2026〕第12号",
-			LegalBasis:  "《中华人民共和国行政许可法》第六十九条",
-			ReasonCode:  "false_material",
-			EffectiveAt: time.Date(2026, 11, 19, 16, 0, 0, 0, time.UTC),
-		}
+	if !verdict.Issued() {
+		return v
+	}
+	v.Certificate = certificate()
+	v.Issuer = &domain.Department{Code: "police", NameZh: "公安局", NameEn: "Public Security Bureau"}
+	v.Position = domain.Position{Block: 17, TxID: "t"}
+	if status := stored[verdict]; status != domain.CertificateValid {
+		changed(v.Certificate, status)
 	}
 	return v
 }
 
 func pages(v service.Verification) *Pages {
-	return New(func(context.Context, string) service.Verification { return v }, Options{OperatorZh: "公安局", OperatorEn: "Public Security Bureau"})
+	return New(func(context.Context, string) service.Verification { return v }, Options{
+		OperatorZh: "公安局", OperatorEn: "Public Security Bureau", Clock: func() time.Time { return asOf },
+	})
 }
 
 func get(t *testing.T, h http.Handler, target, accept string) (*http.Response, string) {
@@ -150,15 +172,39 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{
 			service.Valid, 200,
-			[]string{"有效", "未被撤销", "居住证", "公安局", "2026年11月1日", "2026年11月1日至2027年10月31日（含当日）", "持证人的身份证件", "核验于2026年11月21日 22:05:06（北京时间）", "第 17 号", "43 个"},
-			[]string{"Valid", "has not been revoked", "Residence permit", "Public Security Bureau", "from 1 November 2026 to 31 October 2027 inclusive", "identity document", "Checked at 21 November 2026, 22:05:06, Beijing time", "number 17"},
-			[]string{"撤销决定", "The decision to revoke"},
+			[]string{"有效", "未被撤销、吊销、注销或暂扣", "居住证", "公安局", "2026年11月1日", "2026年11月1日至2027年10月31日（含当日）", "持证人的身份证件", "核验于2026年11月21日 22:05:06（北京时间）", "第 17 号", "43 个"},
+			[]string{"Valid", "is not revoked, withdrawn, cancelled or suspended", "Residence permit", "Public Security Bureau", "from 1 November 2026 to 31 October 2027 inclusive", "identity document", "Checked at 21 November 2026, 22:05:06, Beijing time", "number 17"},
+			[]string{"作出的决定", "The decision", "状态变更"},
+		},
+		{
+			service.Suspended, 200,
+			[]string{"暂扣中", "自2026年11月20日 00:00起暂时无效", "公撤决字〔2026〕第12号", "行为 暂扣"},
+			[]string{"Suspended", "not valid for the time being, since 20 November 2026, 00:00", "公撤决字〔2026〕第12号", "暂扣 suspension"},
+			[]string{"吊销（", "注销（", "撤销（"},
 		},
 		{
 			service.Revoked, 200,
 			[]string{"已撤销", "自2026年11月20日 00:00起不再有效", "公撤决字〔2026〕第12号", "《中华人民共和国行政许可法》第六十九条", "撤销（颁发时即不符合条件）", "2026年11月20日 11:00"},
 			[]string{"Revoked", "no longer valid since 20 November 2026, 00:00", "公撤决字〔2026〕第12号", "《中华人民共和国行政许可法》第六十九条"},
-			[]string{"吊销", "注销"},
+			[]string{"吊销（", "注销（"},
+		},
+		{
+			service.Withdrawn, 200,
+			[]string{"已吊销", "颁发机构已经吊销这份证照，自2026年11月20日 00:00起不再有效", "吊销（行政处罚）"},
+			[]string{"Withdrawn", "as a penalty", "吊销 withdrawal"},
+			[]string{"撤销（", "注销（"},
+		},
+		{
+			service.Cancelled, 200,
+			[]string{"已注销", "已经注销，自2026年11月20日 00:00起不再有效", "注销（依法定程序终止）"},
+			[]string{"Cancelled", "has been cancelled", "注销 cancellation"},
+			[]string{"撤销（", "吊销（"},
+		},
+		{
+			service.Superseded, 200,
+			[]string{"已被替代", "由新的版本替代，自2026年11月20日 00:00起不再有效", "核验新的证照", "变更或延续"},
+			[]string{"Superseded", "A newer version", "Check the new certificate"},
+			[]string{"撤销（", "吊销（", "注销（"},
 		},
 		{
 			service.Expired, 200,
@@ -184,6 +230,9 @@ func TestVerdicts(t *testing.T) {
 			[]string{"Cannot check", "cannot say that this certificate is valid, nor that it is invalid", "has not received new ledger data", "Try again"},
 			[]string{"居住证", "下载证明文件", "Download the proof"},
 		},
+	}
+	if len(tests) != len(verdicts) {
+		t.Errorf("%d verdicts are tested of %d", len(tests), len(verdicts))
 	}
 	for _, tt := range tests {
 		for lang, want := range map[string][]string{"zh": tt.zh, "en": tt.en} {
@@ -284,6 +333,16 @@ func TestContradictionsCannotBeChecked(t *testing.T) {
 			v.Certificate = &c
 			return v
 		}(),
+		"revoked with a withdrawn record": func() service.Verification {
+			v := verification(service.Withdrawn)
+			v.Verdict = service.Revoked
+			return v
+		}(),
+		"expired with a suspended record": func() service.Verification {
+			v := verification(service.Suspended)
+			v.Verdict = service.Expired
+			return v
+		}(),
 		"valid with a revoked record": func() service.Verification {
 			v := valid
 			c := *v.Certificate
@@ -310,14 +369,115 @@ func TestContradictionsCannotBeChecked(t *testing.T) {
 
 func TestRevokedWithoutAct(t *testing.T) {
 	v := verification(service.Revoked)
-	v.Certificate.StatusAct = nil
+	v.Certificate.StatusAct, v.Certificate.Changes[1].Act = nil, nil
 	v.Issuer = nil
 	_, body := get(t, pages(v), "/v/"+ref, "")
 	all := words(parse(t, body).elements("body")[0])
-	for _, want := range []string{"自2026年11月20日 11:00起不再有效", "账本上没有登记名称", "机构代码 11430000006122244L"} {
+	for _, want := range []string{"自2026年11月20日 00:00起不再有效", "账本上没有登记名称", "机构代码 11430000006122244L"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("page does not say %q:\n%s", want, all)
 		}
+	}
+}
+
+func TestSuccessorLink(t *testing.T) {
+	_, body := get(t, pages(verification(service.Superseded)), "/v/"+ref+"?lang=en&size=large&at=2026-11-02", "")
+	if got, want := parse(t, body).links()["Check the new certificate"], "/v/"+successor+"?lang=en&size=large"; got != want {
+		t.Errorf("link to the successor %q, want %q", got, want)
+	}
+	v := verification(service.Superseded)
+	v.Certificate.Successor = "javascript:alert(1)"
+	_, body = get(t, pages(v), "/v/"+ref, "")
+	if strings.Contains(body, "alert(1)") {
+		t.Error("the page links to what is no reference")
+	}
+}
+
+// TestHistory shows a certificate that was suspended, restored and revoked.
+func TestHistory(t *testing.T) {
+	v := verification(service.Revoked)
+	c := v.Certificate
+	last := c.Changes[1]
+	at := func(day int) time.Time { return time.Date(2026, 11, day, 0, 0, 0, 0, beijing) }
+	c.Changes = []domain.StatusChange{
+		c.Changes[0],
+		{Status: domain.CertificateSuspended, Since: at(5), RecordedAt: at(6), Act: &domain.StatusAct{DocumentNo: "暂扣1号"}},
+		{Status: domain.CertificateValid, Since: at(8), RecordedAt: at(9), Act: &domain.StatusAct{DocumentNo: "发还2号"}},
+		last,
+	}
+	_, body := get(t, pages(v), "/v/"+ref, "")
+	var got []string
+	for _, item := range parse(t, body).elements("li") {
+		got = append(got, words(item))
+	}
+	want := []string{
+		"撤销（颁发时即不符合条件） 自2026年11月20日 00:00起 文书号 公撤决字〔2026〕第12号 , 2026年11月20日 11:00记入账本",
+		"发还（解除暂扣） 自2026年11月8日 00:00起 文书号 发还2号 , 2026年11月9日 00:00记入账本",
+		"暂扣 自2026年11月5日 00:00起 文书号 暂扣1号 , 2026年11月6日 00:00记入账本",
+		"颁发 自2026年11月1日 09:00起 2026年11月1日 09:00记入账本",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+	_, body = get(t, pages(eventful()), "/v/"+ref, "")
+	doc := parse(t, body)
+	if n := len(doc.elements("li")); n != maxHistory || !strings.Contains(words(doc.elements("main")[0]), "另有 44 次更早的变更") {
+		t.Errorf("%d changes listed, want %d and that there are 44 more", n, maxHistory)
+	}
+}
+
+// TestThen asks what was the case at an earlier moment: the answer stands beside the
+// verdict of the present and never in its place.
+func TestThen(t *testing.T) {
+	tests := []struct {
+		verdict service.Verdict
+		at      string
+		status  int
+		want    string // of the answer; "" for none
+		day     string // in the field
+	}{
+		{service.Revoked, "2026-11-19", 200, "2026年11月19日 23:59（北京时间）： 有效", "2026-11-19"},
+		{service.Revoked, "2026-11-20", 200, "2026年11月20日 23:59（北京时间）： 已撤销 该状态自2026年11月20日 00:00起", "2026-11-20"},
+		{service.Revoked, "2026-11-20T07:59:59%2B08:00", 200, "2026年11月20日 07:59（北京时间）： 已撤销", "2026-11-20"},
+		{service.Revoked, "2026-10-31", 200, "2026年10月31日 23:59（北京时间）： 未到生效日 当时还没有生效", "2026-10-31"},
+		{service.Valid, "2026-11-21", 200, "2026年11月21日 22:05（北京时间）： 有效 按今天账本上的记录", "2026-11-21"}, // the day lasts
+		{service.Superseded, "2026-11-19", 200, "有效 按今天账本上的记录", "2026-11-19"},
+		{service.Valid, "2026-11-22", 400, "日期无法识别，或在将来", ""},
+		{service.Valid, "yesterday", 400, "日期无法识别，或在将来", ""},
+		{service.Valid, "2026-02-30", 400, "日期无法识别，或在将来", ""},
+		{service.NotFound, "2026-11-19", 404, "", ""},
+		{service.CannotCheck, "2026-11-19", 503, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(string(tt.verdict)+" "+tt.at, func(t *testing.T) {
+			res, body := get(t, pages(verification(tt.verdict)), "/v/"+ref+"?at="+tt.at, "")
+			doc := parse(t, body)
+			if res.StatusCode != tt.status {
+				t.Errorf("status %d, want %d", res.StatusCode, tt.status)
+			}
+			if got, want := words(doc.elements("h1")[0]), mustText(textFiles, "text/zh.json")["word_"+string(tt.verdict)]; got != want {
+				t.Errorf("the verdict of the present is %q, want %q", got, want)
+			}
+			var answer string
+			for _, section := range doc.elements("section") {
+				if attr(section, "class") == "then" {
+					answer = words(section)
+				}
+			}
+			if (answer == "") != (tt.want == "") || !strings.Contains(answer, tt.want) {
+				t.Errorf("the answer is %q, want %q", answer, tt.want)
+			}
+			for _, input := range doc.elements("input") {
+				if attr(input, "id") == "at" {
+					if attr(input, "value") != tt.day || attr(input, "min") != "2026-11-01" || attr(input, "max") != "2026-11-21" {
+						t.Errorf("the field is %v", input.Attr)
+					}
+				}
+			}
+			if tt.want != "" && !strings.Contains(doc.links()["English"], "at=") {
+				t.Errorf("the language link %q forgets the day", doc.links()["English"])
+			}
+		})
 	}
 }
 
@@ -401,9 +561,8 @@ func TestMethods(t *testing.T) {
 // everyPage renders each verdict in each language and size.
 func everyPage(t *testing.T, check func(t *testing.T, res *http.Response, body string)) {
 	t.Helper()
-	verdicts := []service.Verdict{service.Valid, service.Revoked, service.Expired, service.NotYetValid, service.NotFound, service.CannotCheck}
 	for _, verdict := range verdicts {
-		for _, query := range []string{"?lang=zh", "?lang=en", "?lang=zh&size=large", "?lang=en&size=large"} {
+		for _, query := range []string{"?lang=zh", "?lang=en", "?lang=zh&size=large", "?lang=en&size=large", "?lang=zh&at=2026-11-10", "?lang=en&at=soon"} {
 			t.Run(string(verdict)+query, func(t *testing.T) {
 				res, body := get(t, pages(verification(verdict)), "/v/"+ref+query, "")
 				check(t, res, body)
@@ -414,17 +573,60 @@ func everyPage(t *testing.T, check func(t *testing.T, res *http.Response, body s
 		res, body := get(t, pages(verification(service.Valid)), "/v/x", "")
 		check(t, res, body)
 	})
+	t.Run("a long history", func(t *testing.T) {
+		res, body := get(t, pages(eventful()), "/v/"+ref, "")
+		check(t, res, body)
+	})
+	for name, checked := range files() {
+		t.Run("file "+name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			pages(verification(service.Valid)).ServeChecked(w, httptest.NewRequest(http.MethodPost, "/verify?lang=en", nil), checked)
+			check(t, w.Result(), w.Body.String())
+		})
+	}
+}
+
+// eventful is the longest history that a certificate can have, in the longest words.
+func eventful() service.Verification {
+	v := verification(service.Revoked)
+	v.Certificate.Changes = v.Certificate.Changes[:1]
+	for i := range domain.MaxStatusChanges - 1 {
+		changed(v.Certificate, []domain.CertificateStatus{domain.CertificateSuspended, domain.CertificateValid}[i%2])
+		v.Certificate.StatusAct.DocumentNo = strings.Repeat("号", domain.MaxName)
+		v.Certificate.StatusAct.LegalBasis = strings.Repeat("法", domain.MaxText)
+	}
+	v.Certificate.Changes = v.Certificate.Changes[:domain.MaxStatusChanges-1]
+	changed(v.Certificate, domain.CertificateRevoked)
+	*v.Certificate.StatusAct = *v.Certificate.Changes[5].Act
+	return v
 }
 
 func TestPolicyAndSize(t *testing.T) {
+	script := len(New(nil, Options{}).files[FilePath+"/page.js"])
 	everyPage(t, func(t *testing.T, res *http.Response, body string) {
-		if len(body) > 60<<10 {
-			t.Errorf("page has %d bytes, more than 60 KiB", len(body))
+		if size := len(body) + script; size > 60<<10 {
+			t.Errorf("page and script have %d bytes, more than 60 KiB", size)
 		}
 		doc := parse(t, body)
-		for _, forbidden := range []string{"script", "iframe", "form", "input", "object", "embed", "base", "img"} {
+		for _, forbidden := range []string{"iframe", "object", "embed", "base", "img"} {
 			if n := len(doc.elements(forbidden)); n != 0 {
 				t.Errorf("page has %d <%s>", n, forbidden)
+			}
+		}
+		if scripts := doc.elements("script"); len(scripts) != 1 || attr(scripts[0], "src") != "/verify/page.js" || scripts[0].FirstChild != nil {
+			t.Errorf("scripts %v, want page.js alone", scripts)
+		}
+		for _, form := range doc.elements("form") {
+			if action := attr(form, "action"); action != "" && !strings.HasPrefix(action, "/verify?") {
+				t.Errorf("a form goes to %q", action)
+			}
+		}
+		for _, input := range doc.elements("input") { // no page asks who somebody is
+			if kind := attr(input, "type"); kind == "text" && attr(input, "id") != "code" || kind == "password" || kind == "email" || kind == "tel" {
+				t.Errorf("page asks for %v", input.Attr)
+			}
+			if attr(input, "id") == "code" && attr(input, "name") != "" {
+				t.Error("the check code has a name: a form could send it")
 			}
 		}
 		for n := range doc.root.Descendants() {
@@ -432,7 +634,8 @@ func TestPolicyAndSize(t *testing.T) {
 				if a.Key == "style" || strings.HasPrefix(a.Key, "on") {
 					t.Errorf("<%s> has attribute %s", n.Data, a.Key)
 				}
-				if (a.Key == "href" || a.Key == "src") && !strings.HasPrefix(a.Val, "?") && !strings.HasPrefix(a.Val, "#") && !strings.HasPrefix(a.Val, "/v1/") && a.Val != "data:," {
+				if (a.Key == "href" || a.Key == "src") && !strings.HasPrefix(a.Val, "?") && !strings.HasPrefix(a.Val, "#") &&
+					!strings.HasPrefix(a.Val, "/v1/") && !strings.HasPrefix(a.Val, "/v/") && a.Val != "data:," && a.Val != "/verify/page.js" {
 					t.Errorf("<%s %s=%q> leaves the page", n.Data, a.Key, a.Val)
 				}
 			}
@@ -444,12 +647,15 @@ func TestPolicyAndSize(t *testing.T) {
 		sum := sha256.Sum256([]byte(styles[0].FirstChild.Data))
 		policy := res.Header.Get("Content-Security-Policy")
 		for _, want := range []string{
-			"default-src 'none'", "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'",
-			"img-src 'self' data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+			"default-src 'none'", "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'", "script-src 'self';", "connect-src 'self';",
+			"img-src 'self' data:", "base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'; trusted-types 'none'",
 		} {
 			if !strings.Contains(policy, want) {
 				t.Errorf("policy %q lacks %q", policy, want)
 			}
+		}
+		if strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") {
+			t.Errorf("policy %q", policy)
 		}
 		for name, want := range map[string]string{
 			"Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
@@ -501,6 +707,18 @@ func TestStructure(t *testing.T) {
 				t.Error("a fact is empty")
 			}
 		}
+		labelled := make(map[string]bool)
+		for _, label := range doc.elements("label") {
+			labelled[attr(label, "for")] = true
+		}
+		for _, input := range doc.elements("input") {
+			if attr(input, "type") != "hidden" && !labelled[attr(input, "id")] {
+				t.Errorf("input %q has no label", attr(input, "id"))
+			}
+			if by := attr(input, "aria-describedby"); by != "" && !ids[by] {
+				t.Errorf("description %q does not exist", by)
+			}
+		}
 	})
 }
 
@@ -548,7 +766,7 @@ func TestHostileTextIsEscaped(t *testing.T) {
 		v.Certificate.Content.TypeNameEn = text
 		v.Certificate.Content.CertID = text
 		v.Certificate.Content.IssuerUSCC = text
-		v.Certificate.StatusAct.DocumentNo = text
+		v.Certificate.StatusAct.DocumentNo = text // of the last change, too
 		v.Certificate.StatusAct.LegalBasis = text
 		v.Issuer.NameZh, v.Issuer.NameEn = text, text
 		_, body := get(t, pages(v), "/v/"+ref, "")
@@ -565,8 +783,8 @@ func TestHostileTextIsEscaped(t *testing.T) {
 		if elements != plain {
 			t.Errorf("text %d %q changed the page from %d to %d elements", i, text, plain, elements)
 		}
-		if n := len(doc.elements("script")); n != 0 {
-			t.Errorf("text %d %q made %d <script>", i, text, n)
+		if n := len(doc.elements("script")); n != 1 {
+			t.Errorf("text %d %q made %d <script>", i, text, n-1)
 		}
 		if got := words(doc.elements("h1")[0]); got != "已撤销" {
 			t.Errorf("text %d %q: heading %q", i, text, got)
@@ -639,8 +857,8 @@ func TestContrast(t *testing.T) {
 	for _, m := range regexp.MustCompile(`--([a-z_]+): (#[0-9a-f]{6});`).FindAllStringSubmatch(styleSource, -1) {
 		colours[m[1]] = m[2]
 	}
-	pairs := [][2]string{{"ink", "paper"}, {"soft", "paper"}, {"link", "paper"}, {"ink", "panel"}, {"soft", "panel"}, {"link", "panel"}, {"on", "link"}}
-	for _, verdict := range []service.Verdict{service.Valid, service.Revoked, service.Expired, service.NotYetValid, service.NotFound, service.CannotCheck, malformed} {
+	pairs := [][2]string{{"ink", "paper"}, {"soft", "paper"}, {"link", "paper"}, {"ink", "panel"}, {"soft", "panel"}, {"link", "panel"}, {"on", "link"}, {"alert", "paper"}, {"good", "paper"}}
+	for _, verdict := range append([]service.Verdict{malformed, noFile, service.Recorded, service.BadProof}, verdicts...) {
 		pairs = append(pairs, [2]string{"on", string(verdict)})
 		if !strings.Contains(styleSource, fmt.Sprintf(".verdict.%[1]s { background: var(--%[1]s); }", verdict)) {
 			t.Errorf("no colour for %s", verdict)

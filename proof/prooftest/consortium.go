@@ -184,6 +184,22 @@ func (i *Identity) IssueAs(name string, change func(*x509.Certificate)) *Identit
 	return &Identity{MSPID: i.MSPID, Cert: issue(template, i.Cert, key, i.Key), Key: key, name: full}
 }
 
+// CRL returns the authority's revocation list as of Epoch: the certificates and
+// when each was revoked. A change, which may be nil, is made before it is signed.
+func (i *Identity) CRL(revoked map[*Identity]time.Time, change func(*x509.RevocationList)) string {
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: Epoch.Truncate(time.Second), NextUpdate: Epoch.Truncate(time.Second).AddDate(0, 0, 1)}
+	for identity, at := range revoked {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: identity.Cert.SerialNumber, RevocationTime: at.Truncate(time.Second)})
+	}
+	slices.SortFunc(list.RevokedCertificateEntries, func(a, b x509.RevocationListEntry) int { return a.SerialNumber.Cmp(b.SerialNumber) })
+	if change != nil {
+		change(list)
+	}
+	der, err := x509.CreateRevocationList(NewStream("unused"), list, i.Cert, lowS{i.Key})
+	must(err)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
+}
+
 // PEM returns the certificate.
 func (i *Identity) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Cert.Raw})

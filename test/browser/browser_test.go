@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,9 +26,11 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/credential"
 	"github.com/zhenglian/zhenglian/gateway/qrcode"
 	"github.com/zhenglian/zhenglian/gateway/service"
 	"github.com/zhenglian/zhenglian/gateway/web"
+	"github.com/zhenglian/zhenglian/proof"
 )
 
 const ref = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -104,23 +107,30 @@ func screenshot(t *testing.T, url, name string, width, height int, flags ...stri
 	return img, dom, console
 }
 
+const successor = "00ff00ff00ff00ff00ff00ff00ff00ff"
+
+// statuses are what the record says of itself, by verdict.
+var statuses = map[service.Verdict]domain.CertificateStatus{
+	service.Suspended: domain.CertificateSuspended, service.Revoked: domain.CertificateRevoked, service.Withdrawn: domain.CertificateWithdrawn,
+	service.Cancelled: domain.CertificateCancelled, service.Superseded: domain.CertificateSuperseded,
+}
+
 func verification(verdict service.Verdict) service.Verification {
 	beijing := time.FixedZone("", 8*60*60)
+	issued := time.Date(2026, 11, 1, 9, 0, 0, 0, beijing)
 	v := service.Verification{
 		Verdict: verdict, Ref: ref, Height: 43,
 		AsOf: time.Date(2026, 11, 21, 22, 5, 6, 0, beijing),
 	}
-	switch verdict {
-	case service.CannotCheck:
+	if verdict == service.CannotCheck {
 		v.Reason = service.ReasonIndexBehind
+	}
+	if !verdict.Issued() {
 		return v
-	case service.NotFound:
-		return v
-	case service.Valid, service.Revoked, service.Expired, service.NotYetValid: // tell of a certificate
 	}
 	v.Position = domain.Position{Block: 17}
 	v.Issuer = &domain.Department{Code: "police", NameZh: "公安局", NameEn: "Public Security Bureau"}
-	v.Certificate = &domain.Certificate{
+	c := &domain.Certificate{
 		Issuer: "police",
 		Content: domain.CertificateContent{
 			Ref:        ref,
@@ -129,40 +139,62 @@ func verification(verdict service.Verdict) service.Verification {
 			TypeNameEn: "Residence permit of the People’s Republic of China",
 			IssuerUSCC: "11430000006122244L",
 			HolderKind: "person",
-			IssuedAt:   time.Date(2026, 11, 1, 9, 0, 0, 0, beijing),
+			IssuedAt:   issued,
 			Validity: domain.Period{
 				From: time.Date(2026, 11, 1, 0, 0, 0, 0, beijing),
 				To:   time.Date(2027, 11, 1, 0, 0, 0, 0, beijing),
 			},
 		},
 		Status:      domain.CertificateValid,
-		StatusSince: time.Date(2026, 11, 1, 9, 0, 0, 0, beijing),
+		StatusSince: issued,
+		Changes:     []domain.StatusChange{{Status: domain.CertificateValid, Since: issued, RecordedAt: issued}},
 	}
-	if verdict == service.Revoked {
-		v.Certificate.Status = domain.CertificateRevoked
-		v.Certificate.StatusSince = time.Date(2026, 11, 20, 11, 0, 0, 0, beijing)
-		v.Certificate.StatusAct = &domain.StatusAct{
-			DocumentNo:  "公撤决字〔2026〕第12号",
-			LegalBasis:  "《中华人民共和国行政许可法》第六十九条第一款第四项",
-			EffectiveAt: time.Date(2026, 11, 20, 0, 0, 0, 0, beijing),
+	v.Certificate = c
+	status, changed := statuses[verdict]
+	if !changed {
+		return v
+	}
+	change := domain.StatusChange{
+		Status: status, Since: time.Date(2026, 11, 20, 0, 0, 0, 0, beijing), RecordedAt: time.Date(2026, 11, 20, 11, 0, 0, 0, beijing),
+	}
+	if verdict == service.Superseded {
+		change.Successor = successor
+	} else {
+		change.Act = &domain.StatusAct{
+			DocumentNo: "公撤决字〔2026〕第12号", LegalBasis: "《中华人民共和国行政许可法》第六十九条第一款第四项", EffectiveAt: change.Since,
 		}
 	}
+	if verdict == service.Revoked { // after it was suspended and given back
+		suspended := time.Date(2026, 11, 5, 0, 0, 0, 0, beijing)
+		for n, status := range []domain.CertificateStatus{domain.CertificateSuspended, domain.CertificateValid} {
+			at := suspended.AddDate(0, 0, 7*n)
+			c.Changes = append(c.Changes, domain.StatusChange{
+				Status: status, Since: at, RecordedAt: at.Add(10 * time.Hour), Act: &domain.StatusAct{DocumentNo: fmt.Sprintf("公扣字〔2026〕第%d号", n+3)},
+			})
+		}
+	}
+	c.Changes = append(c.Changes, change)
+	c.Status, c.StatusSince, c.StatusAct, c.Successor = status, change.Since, change.Act, change.Successor
 	return v
 }
 
 // words are the headings that the tests expect, by verdict and language.
 var words = map[service.Verdict]map[string]string{
 	service.Valid:       {"zh": "有效", "en": "Valid"},
+	service.Suspended:   {"zh": "暂扣中", "en": "Suspended"},
 	service.Revoked:     {"zh": "已撤销", "en": "Revoked"},
+	service.Withdrawn:   {"zh": "已吊销", "en": "Withdrawn"},
+	service.Cancelled:   {"zh": "已注销", "en": "Cancelled"},
+	service.Superseded:  {"zh": "已被替代", "en": "Superseded"},
 	service.Expired:     {"zh": "已失效", "en": "Expired"},
 	service.NotYetValid: {"zh": "未到生效日", "en": "Not yet valid"},
 	service.NotFound:    {"zh": "未找到", "en": "Not found"},
 	service.CannotCheck: {"zh": "无法核验", "en": "Cannot check"},
 }
 
-func pages(v service.Verification) http.Handler {
+func pages(v service.Verification) *web.Pages {
 	return web.New(func(context.Context, string) service.Verification { return v },
-		web.Options{OperatorZh: "公安局", OperatorEn: "Public Security Bureau"})
+		web.Options{OperatorZh: "公安局", OperatorEn: "Public Security Bureau", Clock: func() time.Time { return v.AsOf }})
 }
 
 // visitor notes what a browser asks of the server besides the pages.
@@ -197,7 +229,8 @@ func heading(t *testing.T, dom string) string {
 	return ""
 }
 
-// TestVerdictPages opens each verdict in each language as a phone would.
+// TestVerdictPages opens each verdict in each language as a phone would. The page
+// asks for its own script and nothing else.
 func TestVerdictPages(t *testing.T) {
 	for verdict, byLanguage := range words {
 		for lang, want := range byLanguage {
@@ -211,16 +244,22 @@ func TestVerdictPages(t *testing.T) {
 					page.ServeHTTP(w, r)
 				}))
 				defer server.Close()
-				url := server.URL + web.Prefix + ref + "?lang=" + lang
-				img, dom, console := screenshot(t, url, string(verdict)+"-"+lang, 390, 1600)
+				url := server.URL + web.Prefix + ref + "?lang=" + lang + "#7KQ2M9XW4B"
+				img, dom, console := screenshot(t, url, string(verdict)+"-"+lang, 390, 2600)
 				if got := heading(t, dom); got != want {
 					t.Errorf("heading %q, want %q", got, want)
 				}
 				if console != "" {
 					t.Errorf("console messages:\n%s", console)
 				}
-				if paths := others.seen(); len(paths) != 0 {
-					t.Errorf("the page asked for %v", paths)
+				if paths := others.seen(); !slices.Equal(paths, []string{"/verify/page.js"}) {
+					t.Errorf("the page asked for %v, want its script", paths)
+				}
+				if offered := strings.Contains(dom, `id="browser">`); offered != verdict.Issued() {
+					t.Errorf("offers to verify in the browser: %v", offered)
+				}
+				if !strings.Contains(dom, "size=large#7KQ2M9XW4B") {
+					t.Error("the link to large type forgets the check code")
 				}
 				if size := img.Bounds().Size(); size.Y < 1000 {
 					t.Errorf("screenshot of %v", size)
@@ -228,6 +267,79 @@ func TestVerdictPages(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestPagesWithoutScripts opens each verdict in each language in a frame that runs
+// no scripts.
+func TestPagesWithoutScripts(t *testing.T) {
+	var asked visitor
+	mux := http.NewServeMux()
+	mux.HandleFunc(web.Prefix, func(w http.ResponseWriter, r *http.Request) {
+		framed(pages(verification(service.Verdict(r.URL.Query().Get("verdict")))), w, r)
+	})
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		fmt.Fprint(w, `<!DOCTYPE html><body style="margin:0">`)
+		for verdict, byLanguage := range words {
+			for lang := range byLanguage {
+				fmt.Fprintf(w, `<iframe id="%s-%s" sandbox="allow-same-origin" style="border:0" width="390" height="2500" src="%s%s?lang=%s&verdict=%s"></iframe>`,
+					verdict, lang, web.Prefix, ref, lang, verdict)
+			}
+		}
+		fmt.Fprint(w, `<pre id="report" hidden></pre><script>addEventListener("load", () => {
+			const report = {};
+			for (const frame of document.querySelectorAll("iframe")) report[frame.id] = frame.contentDocument.documentElement.outerHTML;
+			document.getElementById("report").textContent = JSON.stringify(report);
+		});</script>`)
+	})
+	mux.HandleFunc("/", func(_ http.ResponseWriter, r *http.Request) { asked.note(r.URL.Path) })
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	_, dom, _ := screenshot(t, server.URL, "no-scripts", 394*5, 2510*4)
+	m := regexp.MustCompile(`(?s)<pre id="report" hidden="">(.*?)</pre>`).FindStringSubmatch(dom)
+	if m == nil {
+		t.Fatal("the harness wrote no report")
+	}
+	var report map[string]string
+	if err := json.Unmarshal([]byte(html.UnescapeString(m[1])), &report); err != nil {
+		t.Fatal(err)
+	}
+	if len(report) != 2*len(words) {
+		t.Fatalf("%d pages shown, want %d", len(report), 2*len(words))
+	}
+	for verdict, byLanguage := range words {
+		for lang, want := range byLanguage {
+			shown := report[string(verdict)+"-"+lang]
+			if got := heading(t, shown); got != want {
+				t.Errorf("%s/%s: heading %q, want %q", verdict, lang, got, want)
+			}
+			if !strings.Contains(shown, `action="/verify?lang=`+lang+`"`) {
+				t.Errorf("%s/%s: no form to send a file by", verdict, lang)
+			}
+			if hidden := strings.Contains(shown, `<div id="browser" hidden="">`); hidden != verdict.Issued() {
+				t.Errorf("%s/%s: hides what needs scripts: %v", verdict, lang, hidden)
+			}
+		}
+	}
+	for _, path := range asked.seen() {
+		if path != "/favicon.ico" && path != "/verify/page.js" { // fetched ahead, not run
+			t.Errorf("a page asked for %s", path)
+		}
+	}
+}
+
+// framed answers a page that a test may show in a frame; the rest of its policy is
+// in force.
+func framed(page http.Handler, w http.ResponseWriter, r *http.Request) {
+	answer := httptest.NewRecorder()
+	page.ServeHTTP(answer, r)
+	for name, values := range answer.Header() {
+		w.Header()[name] = values
+	}
+	policy := answer.Header().Get("Content-Security-Policy")
+	w.Header().Set("Content-Security-Policy", strings.Replace(policy, "frame-ancestors 'none'", "frame-ancestors 'self'", 1))
+	w.WriteHeader(answer.Code)
+	_, _ = io.Copy(w, answer.Body)
 }
 
 var harness = template.Must(template.New("").Parse(`<!DOCTYPE html><html><head><meta charset="utf-8"><style>
@@ -238,8 +350,9 @@ addEventListener("load", () => {
 	const report = {};
 	for (const frame of document.querySelectorAll("iframe")) {
 		const root = frame.contentDocument.documentElement;
-		const small = [...frame.contentDocument.querySelectorAll("nav a, .button")]
-			.filter(a => a.getBoundingClientRect().height < 44 || a.getBoundingClientRect().width < 44).map(a => a.textContent);
+		const small = [...frame.contentDocument.querySelectorAll("nav a, .button, input:not([type=hidden])")]
+			.filter(a => a.getClientRects().length > 0)
+			.filter(a => a.getBoundingClientRect().height < 44 || a.getBoundingClientRect().width < 44).map(a => a.textContent || a.id);
 		report[frame.id] = { viewport: root.clientWidth, content: root.scrollWidth, height: root.scrollHeight, small,
 			font: parseFloat(getComputedStyle(frame.contentDocument.body).fontSize) };
 	}
@@ -248,6 +361,51 @@ addEventListener("load", () => {
 </script></body></html>`))
 
 type frame struct{ Name, Page string }
+
+// allPages names every page that there is: the verdicts on a certificate, the
+// answer to a link that is none, and the page about a file.
+func allPages() []string {
+	all := []string{"malformed", "file", "file-valid", "file-refused"}
+	for verdict := range words {
+		all = append(all, string(verdict))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// renderPage answers one of [allPages], asked about an earlier day as well where it
+// can be.
+func renderPage(name, lang, size string) string {
+	w := httptest.NewRecorder()
+	query := "?lang=" + lang + "&size=" + size
+	v := verification(service.Verdict(name))
+	switch name {
+	case "malformed":
+		pages(verification(service.Valid)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, web.Prefix+"x"+query, nil))
+	case "file":
+		pages(v).ServeHTTP(w, httptest.NewRequest(http.MethodGet, web.FilePath+query, nil))
+	case "file-valid", "file-refused":
+		now := verification(service.Valid)
+		checked := service.Checked{Verdict: service.BadProof, Reason: "2 of 4 departments signed, 3 are required"}
+		outcome := proof.Fail
+		if name == "file-valid" {
+			outcome = proof.Pass
+			checked = service.Checked{
+				Verdict: service.Valid, Signers: []proof.Department{{NameZh: "公安局", NameEn: "Public Security Bureau"}, {NameZh: "民政局", NameEn: "Civil Affairs Bureau"}},
+				Certificate: now.Certificate, Issuer: &proof.Department{NameZh: "公安局", NameEn: "Public Security Bureau"}, Now: &now,
+				Statement: &domain.Statement{Kind: domain.KindCertificate, ID: ref, Found: true, AsOf: now.AsOf},
+				Items:     []credential.Item{{Name: "姓名", Value: "李四"}, {Name: "居住地址", Value: "某省某市某区某路某号某小区某栋某单元某室"}}, Withheld: 2,
+			}
+		}
+		for _, q := range []proof.Question{proof.Integrity, proof.Quorum, proof.Scope, proof.Freshness, proof.Status} {
+			checked.Checks = append(checked.Checks, proof.Check{Question: q, Outcome: outcome})
+		}
+		pages(now).ServeChecked(w, httptest.NewRequest(http.MethodPost, web.FilePath+query, nil), checked)
+	default:
+		pages(v).ServeHTTP(w, httptest.NewRequest(http.MethodGet, web.Prefix+ref+query+"&at=2026-11-10", nil))
+	}
+	return w.Body.String()
+}
 
 type layout struct {
 	Viewport, Content, Height int
@@ -261,27 +419,21 @@ func TestNarrowAndLarge(t *testing.T) {
 	for _, size := range []string{"normal", "large"} {
 		t.Run(size, func(t *testing.T) {
 			var frames []frame
-			for _, verdict := range []service.Verdict{service.Valid, service.Revoked, service.Expired, service.NotYetValid, service.NotFound, service.CannotCheck, "malformed"} {
+			for _, verdict := range allPages() {
 				for _, lang := range []string{"zh", "en"} {
-					target := web.Prefix + ref + "?lang=" + lang + "&size=" + size
-					v := verification(verdict)
-					if verdict == "malformed" {
-						target = web.Prefix + "x?lang=" + lang + "&size=" + size
-					}
-					w := httptest.NewRecorder()
-					pages(v).ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
-					frames = append(frames, frame{string(verdict) + "-" + lang, w.Body.String()})
+					frames = append(frames, frame{verdict + "-" + lang, renderPage(verdict, lang, size)})
 				}
 			}
 			var sheet bytes.Buffer
 			err := harness.Execute(&sheet, struct {
 				Width, Height int
 				Frames        []frame
-			}{320, 1900, frames})
+			}{320, 3200, frames})
 			if err != nil {
 				t.Fatal(err)
 			}
 			mux := http.NewServeMux() // other paths: the icon that a browser asks for
+			mux.Handle("/verify/", pages(verification(service.Valid)))
 			mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/html; charset=utf-8")
 				_, _ = w.Write(sheet.Bytes())
@@ -314,7 +466,7 @@ func TestNarrowAndLarge(t *testing.T) {
 				}
 			}
 			if os.Getenv("ZHENGLIAN_SCREENSHOTS") != "" {
-				screenshot(t, server.URL, "narrow-"+size, 324*7, 1910*2)
+				screenshot(t, server.URL, "narrow-"+size, 324*8, 3210*4)
 			}
 		})
 	}
@@ -357,15 +509,7 @@ func TestHostileTextDoesNothing(t *testing.T) {
 		c.TypeNameZh, c.TypeNameEn, c.CertID, c.IssuerUSCC = corpus[i], corpus[i], corpus[i], corpus[i]
 		v.Certificate.StatusAct.DocumentNo, v.Certificate.StatusAct.LegalBasis = corpus[i], corpus[i]
 		v.Issuer.NameZh, v.Issuer.NameEn = corpus[i], corpus[i]
-		answer := httptest.NewRecorder()
-		pages(v).ServeHTTP(answer, r)
-		for name, values := range answer.Header() {
-			w.Header()[name] = values
-		}
-		policy := answer.Header().Get("Content-Security-Policy")
-		w.Header().Set("Content-Security-Policy", strings.Replace(policy, "frame-ancestors 'none'", "frame-ancestors 'self'", 1))
-		w.WriteHeader(answer.Code)
-		_, _ = io.Copy(w, answer.Body)
+		framed(pages(v), w, r)
 		asked.note("page")
 	})
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -374,6 +518,7 @@ func TestHostileTextDoesNothing(t *testing.T) {
 			fmt.Fprintf(w, `<iframe src="%s%s?text=%d"></iframe>`, web.Prefix, ref, i)
 		}
 	})
+	mux.Handle("/verify/page.js", pages(verification(service.Valid)))
 	mux.HandleFunc("/", func(_ http.ResponseWriter, r *http.Request) { asked.note(r.URL.Path) })
 	server := httptest.NewServer(mux)
 	defer server.Close()

@@ -5,6 +5,7 @@ package consortium
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ import (
 // Options say where a consortium lives.
 type Options struct {
 	Root       string         // the repository
+	Bin        string         // the programs; "" means the folder bin of Root
 	State      string         // state folder, deleted first unless Reuse
 	PortOffset int            // added to every port of network/consortium.yaml
 	Without    []string       // departments to leave out
@@ -41,6 +43,7 @@ type Options struct {
 // Consortium is a running consortium.
 type Consortium struct {
 	Root, State string
+	bin         string
 	definition  string
 	output      io.Writer
 	Started     time.Duration // how long the start took
@@ -60,7 +63,7 @@ type Gateway struct {
 // Start brings a consortium up and returns when its gateways are ready.
 func Start(ctx context.Context, o Options) (*Consortium, error) {
 	c := &Consortium{
-		Root: o.Root, State: o.State, output: o.Output,
+		Root: o.Root, State: o.State, bin: cmp.Or(o.Bin, filepath.Join(o.Root, "bin")), output: o.Output,
 		definition: o.State + ".yaml",
 		gateways:   map[string]*Gateway{},
 		client: &http.Client{
@@ -143,7 +146,7 @@ func (c *Consortium) Reset(ctx context.Context) error {
 
 // Network runs zhenglian-network with this consortium's state and definition.
 func (c *Consortium) Network(ctx context.Context, command string, args ...string) error {
-	_, err := c.run(ctx, c.output, "zhenglian-network", append([]string{command, "--state", c.State, "--definition", c.definition}, args...)...)
+	_, err := c.run(ctx, c.output, "zhenglian-network", append([]string{command, "--state", c.State, "--definition", c.definition, "--bin", c.bin}, args...)...)
 	return err
 }
 
@@ -153,7 +156,7 @@ func (c *Consortium) Run(ctx context.Context, program string, args ...string) ([
 }
 
 func (c *Consortium) run(ctx context.Context, also io.Writer, program string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(c.Root, "bin", program), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, program), args...)
 	cmd.Dir = c.Root
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

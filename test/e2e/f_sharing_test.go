@@ -54,14 +54,14 @@ func TestChangeOfEntry(t *testing.T) {
 	}
 	var history struct {
 		Items []struct {
-			Event   consortium.Written[domain.CatalogEvent] `json:"event"`
+			Entry   consortium.Written[domain.CatalogEntry] `json:"entry"`
 			Changes []domain.FieldChange                    `json:"changes"`
 		} `json:"items"`
 	}
 	must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", entryPath(c.Code)+"/history?limit=200", nil, 200, &history))
 	var fields []string
 	for _, step := range history.Items {
-		if step.Event.Record.Event == "change" {
+		if step.Entry.Record.Event == "change" {
 			for _, change := range step.Changes {
 				fields = append(fields, change.Field+" "+change.Before+" "+change.After)
 			}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,6 +63,207 @@ func TestPreferAnchored(t *testing.T) {
 		t.Errorf("status %d, %q: %s", res.Status, res.Header.Get("Preference-Applied"), res.Body)
 	}
 	t.Logf("anchored after %s", time.Since(started).Round(time.Millisecond))
+}
+
+// gradedGrant makes a grant of a resource whose data has a grade.
+func gradedGrant(t *testing.T, grade int) domain.Grant {
+	t.Helper()
+	f := &flow{code: "306003/" + fmt.Sprintf("%06d", time.Now().Unix()%1_000_000), requestID: randomHex(t, 16)}
+	register := func(t *testing.T, f *flow) {
+		body := content(f.code)
+		body.Level = grade
+		for i := range body.Items {
+			body.Items[i].Level = grade
+		}
+		must(t, net.Gateway("police").Call(t.Context(), "operator", "POST", "/v1/catalog/entries", body, 201, nil))
+	}
+	for _, step := range []func(*testing.T, *flow){register, review, publish, request, accept, answer} {
+		step(t, f)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	return f.grant
+}
+
+// TestGradeWaitsForTheAnchor logs uses of data of grade 3 and of grade 2 without a
+// wish of the caller: the first are acknowledged once they are anchored.
+func TestGradeWaitsForTheAnchor(t *testing.T) {
+	var answer struct {
+		Receipts []struct {
+			Index        int64  `json:"index"`
+			AnchoredSize *int64 `json:"anchoredSize"`
+		} `json:"receipts"`
+	}
+	log := func(grant domain.Grant, result string) {
+		t.Helper()
+		r := accessRecord(grant, domain.DirectionProvider, "call-"+randomHex(t, 8), time.Now())
+		if r.Result = result; result != domain.ResultOK {
+			r.RecordCount, r.ResponseDigest = 0, ""
+		}
+		answer.Receipts = nil
+		must(t, net.Gateway("police").Call(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, r), 201, &answer))
+	}
+	grave, light := gradedGrant(t, 3), replayGrant(t)
+	began := time.Now()
+	log(grave, domain.ResultOK)
+	if got := answer.Receipts[0]; got.AnchoredSize == nil || *got.AnchoredSize <= got.Index {
+		t.Errorf("data of grade 3 was released before the record was anchored: %+v", got)
+	}
+	t.Logf("grade 3: acknowledged after %s", time.Since(began).Round(time.Millisecond))
+	log(grave, "timeout") // released nothing
+	if got := answer.Receipts[0]; got.AnchoredSize != nil {
+		t.Errorf("a call that released nothing waited for its anchor: %+v", got)
+	}
+	log(light, domain.ResultOK)
+	if got := answer.Receipts[0]; got.AnchoredSize != nil {
+		t.Errorf("data of grade 2 waited for the anchor: %+v", got)
+	}
+}
+
+// TestAlarmWithinSeconds has 25 calls refused at once, each for its purpose, and
+// waits for the alarm on the ledger as another department's gateway shows it.
+func TestAlarmWithinSeconds(t *testing.T) {
+	grant := replayGrant(t)
+	var calls []domain.AccessRecord
+	for range 25 {
+		r := accessRecord(grant, domain.DirectionProvider, "call-"+randomHex(t, 8), time.Now())
+		r.Purpose = "其他用途"
+		calls = append(calls, r)
+	}
+	res, err := net.Gateway("police").Do(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, calls...))
+	must(t, err)
+	if res.Status != http.StatusForbidden {
+		t.Fatalf("calls for another purpose: status %d: %s", res.Status, res.Body)
+	}
+	refused := time.Now()
+	var alarm domain.Alarm
+	await(t, "the alarm about the refused calls", 30*time.Second, func() (bool, string) {
+		var list struct {
+			Items []consortium.Written[domain.Alarm] `json:"items"`
+		}
+		if err := net.Gateway("civil").Call(t.Context(), "auditor", "GET", "/v1/alarms?limit=200&state=open&department=civil", nil, 200, &list); err != nil {
+			return false, err.Error()
+		}
+		i := slices.IndexFunc(list.Items, func(a consortium.Written[domain.Alarm]) bool {
+			return a.Record.Kind == domain.AlarmUnusualUse && strings.HasPrefix(a.Record.Subject, grant.ID+"/"+domain.UnusualRefusals+"/")
+		})
+		if i < 0 {
+			return false, fmt.Sprintf("%d other alarms", len(list.Items))
+		}
+		alarm = list.Items[i].Record
+		return true, ""
+	})
+	took := time.Since(refused)
+	t.Logf("the alarm was on the ledger %s after the calls were refused: %s", took.Round(time.Millisecond), alarm.Figures)
+	if took > 5*time.Second {
+		t.Errorf("the alarm took %s, want at most 5 s", took)
+	}
+	if alarm.Department != "police" || alarm.Rule != domain.UnusualRefusals || len(alarm.Records) < 20 {
+		t.Errorf("the alarm is %+v", alarm)
+	}
+	must(t, net.Gateway("bigdata").Call(t.Context(), "reviewer", "POST", "/v1/alarms/"+alarm.ID+"/actions/close", map[string]any{"finding": "演练"}, 200, nil))
+}
+
+// TestReleasesStopWithoutAnchors stops two of the four orderers, so that nothing can
+// be anchored: once the backlog is as old as it may be, releases are refused, and the
+// refusal is logged. When the orderers go on, the same call is released, and is one
+// call with a refusal before it.
+func TestReleasesStopWithoutAnchors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for more than a minute: the age that an unanchored record may have")
+	}
+	grant := replayGrant(t)
+	police := net.Gateway("police")
+	log := func(r domain.AccessRecord) consortium.Response {
+		t.Helper()
+		res, err := police.Do(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, r))
+		must(t, err)
+		return res
+	}
+	use := func() domain.AccessRecord {
+		return accessRecord(grant, domain.DirectionProvider, "call-"+randomHex(t, 8), time.Now())
+	}
+	if res := log(use()); res.Status != http.StatusCreated {
+		t.Fatalf("before: status %d: %s", res.Status, res.Body)
+	}
+	goOn := sync.OnceFunc(func() {
+		for _, department := range []string{"civil", "market"} {
+			must(t, net.Signal(department, consortium.Orderer, syscall.SIGCONT))
+		}
+	})
+	defer goOn()
+	for _, department := range []string{"civil", "market"} {
+		must(t, net.Signal(department, consortium.Orderer, syscall.SIGSTOP))
+	}
+	stopped := time.Now()
+	var refused domain.AccessRecord
+	released := 0
+	await(t, "releases stop", 2*time.Minute, func() (bool, string) {
+		refused = use()
+		res := log(refused)
+		switch {
+		case res.Status == http.StatusCreated:
+			released++
+			time.Sleep(2 * time.Second)
+		case res.Status == http.StatusServiceUnavailable && bytes.Contains(res.Body, []byte("evidence backlog")):
+			if res.Header.Get("Retry-After") == "" {
+				t.Error("the refusal does not say when to come again")
+			}
+			return true, ""
+		}
+		return false, fmt.Sprintf("status %d: %.300s", res.Status, res.Body)
+	})
+	t.Logf("releases stopped %s after the last anchor could be made; %d were released meanwhile", time.Since(stopped).Round(time.Second), released)
+	goOn()
+	resumed := time.Now()
+	await(t, "releases go on", 2*time.Minute, func() (bool, string) {
+		res := log(refused)
+		return res.Status == http.StatusCreated, fmt.Sprintf("status %d: %.300s", res.Status, res.Body)
+	})
+	t.Logf("releases went on %s after the orderers did", time.Since(resumed).Round(time.Second))
+	var results []string
+	await(t, "the refusal and the release are indexed", 15*time.Second, func() (bool, string) {
+		var page struct {
+			Items []struct {
+				Record domain.AccessRecord `json:"record"`
+			} `json:"items"`
+		}
+		must(t, police.Call(t.Context(), "auditor", "GET", "/v1/audit/trace?limit=50&callId="+refused.CallID, nil, 200, &page))
+		results = nil
+		for _, row := range page.Items {
+			results = append(results, row.Record.Result)
+		}
+		return slices.Contains(results, domain.ResultOK), fmt.Sprint(results)
+	})
+	if n := len(results); n < 2 || results[0] != domain.ResultOK || slices.Contains(results[1:], domain.ResultOK) || results[n-1] != "refused_backlog" {
+		t.Errorf("the call was logged with the results %q, want one release after its refusals", results)
+	}
+	other := refused
+	other.Direction = domain.DirectionConsumer
+	must(t, net.Gateway("civil").Call(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, other), 201, nil))
+	await(t, "the auditor has both sides", time.Minute, func() (bool, string) {
+		var page struct {
+			Items []struct {
+				Record domain.AccessRecord `json:"record"`
+			} `json:"items"`
+		}
+		must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/audit/trace?limit=50&callId="+refused.CallID, nil, 200, &page))
+		return len(page.Items) == len(results)+1, fmt.Sprintf("%d records", len(page.Items))
+	})
+	var found struct {
+		Items []struct {
+			CallID string   `json:"callId"`
+			State  string   `json:"state"`
+			Fields []string `json:"fields"`
+		} `json:"items"`
+	}
+	must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/audit/reconciliation/calls?limit=200&provider=police&consumer=civil", nil, 200, &found))
+	for _, d := range found.Items {
+		if d.CallID == refused.CallID {
+			t.Errorf("the call is a discrepancy: %+v", d)
+		}
+	}
 }
 
 // TestRevokedGrantIsRefused revokes a grant through the lead's gateway and uses it

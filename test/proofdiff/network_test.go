@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"flag"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,53 +23,7 @@ import (
 // It only reads, and needs a registered department. Run it with
 // ZHENGLIAN_STATE=$PWD/.zhenglian.
 func TestRealPeers(t *testing.T) {
-	state := os.Getenv("ZHENGLIAN_STATE")
-	if state == "" {
-		t.Skip("ZHENGLIAN_STATE does not name the state folder of a running network")
-	}
-	read := func(path ...string) []byte {
-		t.Helper()
-		data, err := os.ReadFile(filepath.Join(path...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
-	}
-	anchors, err := proof.ParseAnchors(read(state, "trust", "consortium.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(state, "departments", string(anchors.Departments[0].Code), "gateway")
-	var file struct {
-		Channel, Chaincode string
-		Peers              []struct{ Department, MSPID, Endpoint, TLSRoots, ServerName string }
-		Service            struct{ MSPID, Certificate, Key string }
-	}
-	if err := json.Unmarshal(read(dir, "gateway.json"), &file); err != nil {
-		t.Fatal(err)
-	}
-	cfg := fabricledger.Config{Channel: file.Channel, Chaincode: file.Chaincode, Identities: map[domain.Role]fabricledger.Identity{
-		domain.RoleGateway: {
-			MSPID:          domain.MSPID(file.Service.MSPID),
-			CertificatePEM: read(dir, file.Service.Certificate),
-			KeyPEM:         read(dir, file.Service.Key),
-		},
-	}}
-	for _, p := range file.Peers {
-		cfg.Peers = append(cfg.Peers, fabricledger.Peer{
-			Department: domain.DepartmentCode(p.Department), MSPID: domain.MSPID(p.MSPID),
-			Endpoint: p.Endpoint, TLSRoots: read(dir, p.TLSRoots), ServerName: p.ServerName,
-		})
-	}
-	l, err := fabricledger.New(cfg, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l, anchors, _ := connect(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
@@ -113,4 +71,159 @@ func TestRealPeers(t *testing.T) {
 			}
 		})
 	}
+}
+
+var record = flag.Bool("record", false, "write proof/testdata/recorded anew from the running network")
+
+// recordedKinds are the kinds of which one record each is recorded, but for
+// certificates: of those, one of each status.
+var recordedKinds = []domain.RecordKind{
+	domain.KindDepartment, domain.KindMembers, domain.KindCalendar, domain.KindRule, domain.KindCatalogEntry, domain.KindRequest,
+	domain.KindGrant, domain.KindLog, domain.KindAnchor, domain.KindCertificate,
+}
+
+// TestRecord writes what the peers of a running network sign into
+// proof/testdata/recorded, with its trust file. Run it with -record and
+// ZHENGLIAN_STATE=$PWD/.zhenglian, and then the tests of package proof with
+// -update.
+func TestRecord(t *testing.T) {
+	if !*record {
+		t.Skip("without -record")
+	}
+	l, anchors, trust := connect(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	height, err := l.Copies()[0].Source.Height(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What was written last under each kind of key, oldest first.
+	written := map[domain.RecordKind][]string{}
+	done := errors.New("done")
+	err = l.Blocks(ctx, 0, func(b domain.Block) error {
+		for _, tx := range b.Transactions {
+			for _, w := range tx.Writes {
+				for _, kind := range recordedKinds {
+					if id, ok := strings.CutPrefix(w.Key, domain.KeyOf(kind, "")); ok && tx.Valid() {
+						written[kind] = append(slices.DeleteFunc(written[kind], func(earlier string) bool { return earlier == id }), id)
+					}
+				}
+			}
+		}
+		if b.Number+1 == height {
+			return done
+		}
+		return nil
+	})
+	if !errors.Is(err, done) {
+		t.Fatal(err)
+	}
+	dir := filepath.Join("..", "..", "proof", "testdata", "recorded")
+	old, err := filepath.Glob(filepath.Join(dir, "*.zlproof"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range old {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name string, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("consortium.json", trust)
+	ask := func(kind domain.RecordKind, id string) ([]byte, proof.Verdict) {
+		signed, err := l.SignedRead(ctx, domain.AttestArgs{Kind: kind, ID: id, Nonce: prooftest.Nonce}, anchors.Quorum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var endorsements []proof.RawEndorsement
+		for _, e := range signed.Endorsements {
+			endorsements = append(endorsements, proof.RawEndorsement{Endorser: e.Endorser, Signature: e.Signature})
+		}
+		data, err := proof.Encode(proof.NewBundle(signed.Proposal, signed.Response, endorsements))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := proof.Verify(data, anchors, proof.Options{At: time.Now()})
+		if v.Overall == proof.BadProof || v.Overall == proof.CannotCheck {
+			t.Fatalf("%s %s: %s", kind, id, v.Reason)
+		}
+		return data, v
+	}
+	for _, kind := range recordedKinds {
+		ids := written[kind]
+		if len(ids) == 0 {
+			t.Errorf("the ledger has no record of kind %s", kind)
+		}
+		for _, id := range ids {
+			data, v := ask(kind, id)
+			name := string(kind)
+			if kind == domain.KindCertificate {
+				name += "-" + string(v.Overall)
+			}
+			write(name+".zlproof", data)
+			if kind != domain.KindCertificate {
+				break
+			}
+		}
+	}
+	data, _ := ask(domain.KindCertificate, strings.Repeat("0", 32))
+	write("no-certificate.zlproof", data)
+}
+
+// connect reaches the network whose state folder ZHENGLIAN_STATE names, as the
+// gateway of the first department.
+func connect(t *testing.T) (*fabricledger.Ledger, *proof.Anchors, []byte) {
+	t.Helper()
+	state := os.Getenv("ZHENGLIAN_STATE")
+	if state == "" {
+		t.Skip("ZHENGLIAN_STATE does not name the state folder of a running network")
+	}
+	read := func(path ...string) []byte {
+		t.Helper()
+		data, err := os.ReadFile(filepath.Join(path...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	anchors, err := proof.ParseAnchors(read(state, "trust", "consortium.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(state, "departments", string(anchors.Departments[0].Code), "gateway")
+	var file struct {
+		Channel, Chaincode string
+		Peers              []struct{ Department, MSPID, Endpoint, TLSRoots, ServerName string }
+		Service            struct{ MSPID, Certificate, Key string }
+	}
+	if err := json.Unmarshal(read(dir, "gateway.json"), &file); err != nil {
+		t.Fatal(err)
+	}
+	cfg := fabricledger.Config{Channel: file.Channel, Chaincode: file.Chaincode, Identities: map[domain.Role]fabricledger.Identity{
+		domain.RoleGateway: {
+			MSPID:          domain.MSPID(file.Service.MSPID),
+			CertificatePEM: read(dir, file.Service.Certificate),
+			KeyPEM:         read(dir, file.Service.Key),
+		},
+	}}
+	for _, p := range file.Peers {
+		cfg.Peers = append(cfg.Peers, fabricledger.Peer{
+			Department: domain.DepartmentCode(p.Department), MSPID: domain.MSPID(p.MSPID),
+			Endpoint: p.Endpoint, TLSRoots: read(dir, p.TLSRoots), ServerName: p.ServerName,
+		})
+	}
+	l, err := fabricledger.New(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l, anchors, read(state, "trust", "consortium.json")
 }

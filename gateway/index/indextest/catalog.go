@@ -2,7 +2,9 @@ package indextest
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -62,18 +64,22 @@ var catalogStates = []domain.CatalogState{
 }
 
 // Registrations is a transaction that registers the catalog entries from ≤ n < to
-// as a batch does: for each its record, version, event and name.
+// as a batch does: for each its record and name, and an event for each provider.
 func Registrations(from, to int) domain.Transaction {
 	var records []any
+	events := map[domain.DepartmentCode][]domain.CatalogStep{}
 	for n := from; n < to; n++ {
 		content := CatalogContent(n)
 		entry := domain.CatalogEntry{
 			Provider: provider(rand.New(rand.NewPCG(uint64(n), 5))), Reviewer: domain.SideLead, Version: 1, LastVersion: 1, Seq: 1, //nolint:gosec // samples
 			State: catalogStates[n%len(catalogStates)], Content: content,
 		}
-		records = append(records, "cat~"+content.Code, entry, "catv~"+content.Code+"~1", domain.CatalogVersion{Provider: entry.Provider, Version: 1, Content: content},
-			"cate~"+content.Code+"~1", domain.CatalogEvent{Code: content.Code, Seq: 1, State: entry.State},
+		events[entry.Provider] = append(events[entry.Provider], domain.CatalogStep{Code: content.Code, Seq: 1, State: entry.State})
+		records = append(records, "cat~"+content.Code, entry,
 			"catn~"+string(entry.Provider)+"~"+digest("name %d", n), domain.CatalogName{Provider: entry.Provider, Code: content.Code})
+	}
+	for _, provider := range slices.Sorted(maps.Keys(events)) {
+		records = append(records, "cate~"+digest("transaction %d", from)+"~"+string(provider), domain.CatalogEvent{Provider: provider, Entries: events[provider]})
 	}
 	t := Put(records...)
 	t.Contract, t.Name, t.Arguments = "catalog", "RegisterBatch", []string{}

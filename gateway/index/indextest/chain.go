@@ -153,10 +153,12 @@ func (g generator) writes(i int) []any {
 		ref := digest("certificate %d", record)[:32]
 		seq := 1 + g.IntN(2)
 		id := fmt.Sprintf("1.2.156.3005.2.%d", i)
+		typeCode := fmt.Sprintf("type-%d", g.IntN(9))
 		return []any{
-			"cert~" + ref, domain.Certificate{Issuer: provider, Status: pick(g, domain.CertificateValid, domain.CertificateRevoked), Seq: seq, Content: domain.CertificateContent{Ref: ref}},
-			fmt.Sprintf("certe~%s~%d", ref, seq), domain.CertificateEvent{Ref: ref, Seq: seq, Status: domain.CertificateValid},
+			"cert~" + ref, domain.Certificate{Issuer: provider, Status: pick(g, domain.CertificateValid, domain.CertificateSuspended, domain.CertificateRevoked), Seq: seq, Content: domain.CertificateContent{Ref: ref, StatusIndex: i}},
 			"certid~" + id, domain.IssuedID{CertID: id, Ref: ref},
+			"certbit~" + domain.StatusIndexID(provider, i), domain.StatusIndex{Issuer: provider, Index: i, Ref: ref},
+			"issuer~" + domain.AuthorisationID(provider, typeCode), domain.Authorisation{Issuer: provider, TypeCode: typeCode, State: pick(g, domain.AuthorisationActive, domain.AuthorisationEnded)},
 		}
 	case 7:
 		size := uint64(1 + g.IntN(30))
@@ -211,7 +213,7 @@ func (g generator) entry(provider domain.DepartmentCode, n, seq int) []any {
 	return []any{
 		"cat~" + code, e,
 		"catv~" + domain.VersionID(code, seq), domain.CatalogVersion{Provider: provider, Version: seq, Content: content},
-		"cate~" + domain.EventID(code, seq), domain.CatalogEvent{Code: code, Seq: seq, State: e.State},
+		"cate~" + digest("transaction %d %d", n, seq) + "~" + string(provider), domain.CatalogEvent{Provider: provider, Entries: []domain.CatalogStep{{Code: code, Seq: seq, State: e.State}}},
 		"catn~" + string(provider) + "~" + digest("name %d", n), domain.CatalogName{Provider: provider, Code: code},
 	}
 }

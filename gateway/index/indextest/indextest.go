@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) index.Index) {
 		{"search follows changes", testSearchFollowsChanges},
 		{"inbox", testInbox},
 		{"tally", testTally},
+		{"status indexes", testStatusIndexes},
 		{"events", testEvents},
 		{"pages", testPages},
 		{"pages while the index grows", testPagesGrow},
@@ -248,6 +249,9 @@ func testFilters(t *testing.T, x index.Index) {
 		"grant~1", domain.Grant{ID: "1", Provider: "civil", Consumer: "police", State: domain.GrantActive, Period: period},
 		"cert~x", domain.Certificate{Issuer: "police", Status: domain.CertificateValid},
 		"cert~y", domain.Certificate{Issuer: "police", Status: domain.CertificateRevoked},
+		"issuer~police~t1", domain.Authorisation{Issuer: "police", TypeCode: "t1", State: domain.AuthorisationActive},
+		"issuer~police~t2", domain.Authorisation{Issuer: "police", TypeCode: "t2", State: domain.AuthorisationEnded},
+		"issuer~civil~t1", domain.Authorisation{Issuer: "civil", TypeCode: "t1", State: domain.AuthorisationEnded},
 		"anchor~police~5", domain.Anchor{Owner: "police", Size: 5},
 		"anchor~civil~7", domain.Anchor{Owner: "civil", Size: 7},
 		"dept~civil", domain.Department{Code: "civil"},
@@ -280,6 +284,8 @@ func testFilters(t *testing.T, x index.Index) {
 		{"grant: consumer", domain.KindGrant, index.Filter{Department: "police", State: "active"}, "1"},
 		{"certificate: issuer", domain.KindCertificate, index.Filter{Department: "police"}, "x y"},
 		{"certificate: state", domain.KindCertificate, index.Filter{State: "revoked"}, "y"},
+		{"authorisation: issuer", domain.KindIssuer, index.Filter{Department: "police"}, "police~t1 police~t2"},
+		{"authorisation: issuer and state", domain.KindIssuer, index.Filter{Department: "police", State: "ended"}, "police~t2"},
 		{"anchor: owner", domain.KindAnchor, index.Filter{Department: "police"}, "police~5"},
 		{"anchor: all, in order of ID", domain.KindAnchor, index.Filter{}, "civil~7 police~5"},
 		{"alarm: about", domain.KindAlarm, index.Filter{Department: "civil"}, "f g"},
@@ -294,6 +300,47 @@ func testFilters(t *testing.T, x index.Index) {
 				if got := ids(list(t, x, test.kind, test.filter, limit)); got != test.want {
 					t.Errorf("List, %d at a time = %q, want %q", limit, got, test.want)
 				}
+			}
+		})
+	}
+}
+
+func testStatusIndexes(t *testing.T, x index.Index) {
+	var c Chain
+	certificate := func(issuer domain.DepartmentCode, status domain.CertificateStatus, place int) domain.Certificate {
+		return domain.Certificate{Issuer: issuer, Status: status, Content: domain.CertificateContent{StatusIndex: place}}
+	}
+	apply(t, x, c.Add(Put(
+		"cert~a", certificate("police", domain.CertificateValid, 5),
+		"cert~b", certificate("police", domain.CertificateRevoked, 131072),
+		"cert~c", certificate("police", domain.CertificateSuspended, 7),
+		"cert~d", certificate("police", domain.CertificateRevoked, 0),
+		"cert~e", certificate("civil", domain.CertificateRevoked, 9),
+		"cert~f", certificate("police", domain.CertificateWithdrawn, 131071),
+	)), c.Add(Put(
+		"cert~a", certificate("police", domain.CertificateSuspended, 5),
+		"cert~c", certificate("police", domain.CertificateValid, 7),
+	)))
+	ended := []domain.CertificateStatus{domain.CertificateRevoked, domain.CertificateWithdrawn}
+	for _, test := range []struct {
+		name     string
+		issuer   domain.DepartmentCode
+		states   []domain.CertificateStatus
+		from, to int
+		want     string
+	}{
+		{"one list", "police", ended, 0, 131072, "[0 131071]"},
+		{"the next", "police", ended, 131072, 262144, "[131072]"},
+		{"bounds", "police", ended, 1, 131071, "[]"},
+		{"the state of now", "police", []domain.CertificateStatus{domain.CertificateSuspended}, 0, 131072, "[5]"},
+		{"another issuer", "civil", ended, 0, 131072, "[9]"},
+		{"unknown issuer", "nobody", ended, 0, 131072, "[]"},
+		{"no states", "police", nil, 0, 131072, "[]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := x.StatusIndexes(t.Context(), test.issuer, test.states, test.from, test.to)
+			if err != nil || fmt.Sprint(got) != test.want {
+				t.Errorf("StatusIndexes = %v, %v, want %s", got, err, test.want)
 			}
 		})
 	}

@@ -113,6 +113,9 @@ func (r *modelRecord) matches(f index.Filter) bool {
 	case domain.KindCertificate:
 		c := parse[domain.Certificate](r.Value)
 		owner, state = c.Issuer, string(c.Status)
+	case domain.KindIssuer:
+		a := parse[domain.Authorisation](r.Value)
+		owner, state = a.Issuer, string(a.State)
 	case domain.KindAlarm:
 		a := parse[domain.Alarm](r.Value)
 		owner, state = a.About, string(a.State)
@@ -169,6 +172,17 @@ func (r *modelRecord) due() *time.Time {
 	return due
 }
 
+// tasksOf are what a record waits for.
+func tasksOf(r index.Record) []domain.Task {
+	switch r.Kind { //nolint:exhaustive // no other kind waits
+	case domain.KindRequest:
+		return parse[domain.ShareRequest](r.Value).Tasks()
+	case domain.KindCertificate:
+		return parse[domain.Certificate](r.Value).Tasks()
+	}
+	return parse[domain.CatalogEntry](r.Value).Tasks()
+}
+
 // inbox answers "kind id transaction" of every task.
 func (m *model) inbox(f index.InboxFilter) []string {
 	type task struct {
@@ -177,12 +191,9 @@ func (m *model) inbox(f index.InboxFilter) []string {
 		seq int
 	}
 	var found []task
-	for _, r := range slices.Concat(slices.Collect(maps.Values(m.records[domain.KindCatalogEntry])), slices.Collect(maps.Values(m.records[domain.KindRequest]))) {
-		tasks := parse[domain.CatalogEntry](r.Value).Tasks()
-		if r.Kind == domain.KindRequest {
-			tasks = parse[domain.ShareRequest](r.Value).Tasks()
-		}
-		for i, t := range tasks {
+	for _, r := range slices.Concat(slices.Collect(maps.Values(m.records[domain.KindCatalogEntry])), slices.Collect(maps.Values(m.records[domain.KindRequest])),
+		slices.Collect(maps.Values(m.records[domain.KindCertificate]))) {
+		for i, t := range tasksOf(r.Record) {
 			overdue := t.DueAt != nil && !f.Now.Before(*t.DueAt)
 			if t.Waits(f.Department, f.Lead) && (f.Role == "" || f.Role == t.Role) && (!f.OverdueOnly || overdue) {
 				found = append(found, task{t, r, i})

@@ -176,10 +176,7 @@ func inboxLines(t *testing.T, items []index.InboxRecord) []string {
 	t.Helper()
 	var out []string
 	for _, item := range items {
-		tasks := parse[domain.CatalogEntry](item.Record.Value).Tasks()
-		if item.Record.Kind == domain.KindRequest {
-			tasks = parse[domain.ShareRequest](item.Record.Value).Tasks()
-		}
+		tasks := tasksOf(item.Record)
 		if !slices.ContainsFunc(tasks, func(want domain.Task) bool { return sameTask(want, item.Task) }) {
 			t.Errorf("the task of %s %s = %+v, want one of %+v", item.Record.Kind, item.Record.ID, item.Task, tasks)
 		}
@@ -218,7 +215,7 @@ func testEvents(t *testing.T, x index.Index) {
 	m := modelled(t, x)
 	longest := 0
 	for _, kind := range []domain.RecordKind{
-		domain.KindCatalogEvent, domain.KindCatalogVersion, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindAlarmEvent, domain.KindCertificateEvent,
+		domain.KindCatalogVersion, domain.KindRequestEvent, domain.KindGrantEvent, domain.KindAlarmEvent,
 		domain.KindCalendarVersion, domain.KindRuleVersion, domain.KindAnchor,
 	} {
 		ofs := []string{"nothing", "", "2025", string(domain.DeadlineMediation), "civil", digest("request %d", 1)[:32], digest("certificate %d", 1)[:32]}

@@ -1,9 +1,10 @@
 import { equal, fromUTF8, utf8, type Bytes } from "./bytes.js";
 import { Certificate } from "./certificate.js";
 import { parseVerifierKey } from "./checkpoint.js";
-import { int64, list, object, parseCanonical, text, type Value } from "./json.js";
+import { int64, list, object, optional, parseCanonical, text, type Value } from "./json.js";
 import { fromPEM } from "./pem.js";
 import { Refusal, refuse } from "./refusal.js";
+import { readRevocationList, type Revoker } from "./revocation.js";
 import { fromDER, holds } from "./signature.js";
 
 export const trustFormat = "zhenglian-trust/1";
@@ -14,6 +15,7 @@ export const maxTrustBytes = 1 << 20;
 // The bounds of what it holds.
 const maxDepartments = 32; // as many as a bundle may hold endorsements
 const maxRoots = 8; // per department: the present authority and past ones
+const maxLists = 8; // per department
 const maxVersions = 64;
 const maxNameCharacters = 100;
 
@@ -32,6 +34,7 @@ const departmentShape = object({
   caRoots: list(text),
   logOrigin: text,
   logKey: text,
+  crls: optional(list(text)),
 });
 const anchorsShape = object({
   format: text,
@@ -42,11 +45,8 @@ const anchorsShape = object({
   departments: list(departmentShape),
 });
 
-/** A certificate authority of a department. */
-export interface Root {
-  certificate: Certificate;
-  key: CryptoKey;
-}
+/** A certificate authority of a department, with what it has revoked. */
+export type Root = Revoker;
 
 /** A department of the consortium, as the trust file names it. */
 export interface Department {
@@ -122,12 +122,15 @@ async function checkDepartment(entry: Value<typeof departmentShape>): Promise<De
   if (entry.caRoots.length === 0 || entry.caRoots.length > maxRoots) refuse("too few or too many CA roots");
   if ((entry.logOrigin === "") !== (entry.logKey === "")) refuse("a log needs both an origin and a key");
   if (entry.logOrigin !== "") await parseVerifierKey(entry.logOrigin, entry.logKey);
+  // A list that is there has entries: without, it is left out.
+  if (entry.crls !== undefined && (entry.crls.length === 0 || entry.crls.length > maxLists)) refuse("too few or too many revocation lists");
   const roots: Root[] = [];
   for (const pem of entry.caRoots) {
     const root = await readRoot(utf8(pem));
     if (roots.some((other) => sameKey(root, other))) refuse("a CA root is listed twice");
     roots.push(root);
   }
+  for (const crl of entry.crls ?? []) await readRevocationList(crl, roots);
   const { code, mspId, nameZh, nameEn, uscc, logOrigin, logKey } = entry;
   return { code, mspId, nameZh, nameEn, uscc, roots, logOrigin, logKey };
 }
@@ -139,7 +142,7 @@ async function readRoot(pem: Bytes): Promise<Root> {
   // A root's signature on itself proves nothing; a broken one shows that the file
   // was damaged or is not what was meant.
   if (!(await signedBy(certificate, key))) refuse("CA root: not self-signed");
-  return { certificate, key };
+  return { certificate, key, revoked: new Map() };
 }
 
 /** Whether the certificate carries the ECDSA signature of a key. */

@@ -1,4 +1,4 @@
-import { fromUTF8, type Bytes } from "./bytes.js";
+import { fromUTF8, hex, type Bytes } from "./bytes.js";
 import { constructed, context, DER, tags, type Element } from "./der.js";
 import { Refusal, refuse } from "./refusal.js";
 import { instantOf, type Instant } from "./time.js";
@@ -20,7 +20,9 @@ const organizationalUnit = "55040b"; // 2.5.4.11
 const authorityInformation = "2b06010505070101"; // 1.3.6.1.5.5.7.1.1
 const extension = (n: number): string => "551d" + n.toString(16).padStart(2, "0"); // 2.5.29.n
 
-const certSign = 5; // the bit of KeyUsage
+// The bits of KeyUsage.
+const certSign = 5;
+const crlSign = 6;
 
 /**
  * An X.509 certificate of version 3, as Fabric's authorities issue them. What it
@@ -35,6 +37,8 @@ export class Certificate {
   readonly signature: Bytes;
   readonly issuer: Bytes;
   readonly subject: Bytes;
+  /** The serial number's hexadecimal digits. */
+  readonly serial: string;
   readonly notBefore: Instant;
   readonly notAfter: Instant;
   readonly organizationalUnits: string[] = [];
@@ -48,6 +52,8 @@ export class Certificate {
   isAuthority = false;
   /** May sign certificates. */
   mayCertify = false;
+  /** May sign revocation lists. */
+  mayRevoke = false;
   /** Demands something that this program does not know. */
   demandsUnknown = false;
 
@@ -66,7 +72,7 @@ export class Certificate {
     const number = version.natural();
     version.end();
     if (number.length !== 1 || number[0] !== 2) refuse("certificate: not of version 3");
-    body.natural(); // serial number
+    this.serial = hex(body.natural());
     const algorithm = body.element(tags.sequence);
     if (!sameBytes(algorithm, outerAlgorithm)) refuse("certificate: two signature algorithms");
     this.signatureHash = readSignatureHash(algorithm);
@@ -108,6 +114,7 @@ export class Certificate {
       case extension(15): {
         const bit = value.bits();
         this.mayCertify = bit(certSign);
+        this.mayRevoke = bit(crlSign);
         break;
       }
       case extension(19): {
@@ -203,7 +210,8 @@ function readSequences(value: DER, read: (item: DER) => void): void {
   while (!items.empty) read(items.inside(tags.sequence));
 }
 
-function readSignatureHash(algorithm: Element): string {
+/** The hash of an ECDSA signature; "" for a signature of another kind. */
+export function readSignatureHash(algorithm: Element): string {
   const fields = new DER(algorithm.content);
   const hash = signatureHashes[fields.oid()] ?? "";
   if (!fields.empty) fields.element();
@@ -225,7 +233,8 @@ function readKey(key: Element): [curve: string, point: Bytes] {
   return [curve, point];
 }
 
-function readTime(validity: DER): Instant {
+/** Reads a time in UTC of either form that X.509 has. */
+export function readTime(validity: DER): Instant {
   const utc = validity.next(tags.utcTime);
   const digits = fromUTF8(validity.content(utc ? tags.utcTime : tags.generalizedTime)) ?? "";
   const parts = (utc ? /^(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/ : /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/).exec(digits);

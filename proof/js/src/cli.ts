@@ -15,7 +15,8 @@ Checks a proof file (.zlproof; - reads standard input) against a trust file
 present.
 
 --stdin reads one JSON object per line and answers each with the verdict on one
-line: {"bundle": base64, "anchors": base64, "options": {"at": TIME, "nonce": HEX}}.
+line: {"bundle": base64, "anchors": base64, "options": {"at": TIME, "statusAt": TIME,
+"nonce": HEX, "policy": {…}}}.
 
 Exit codes: 0 the proof holds, whatever it proves (read the verdict: a revoked
 certificate is proven too); 3 the proof, the nonce or the check code is refused;

@@ -51,8 +51,11 @@ function prepare({ endorser, signature }: Endorsement, certificate: Certificate,
     withinAsync(department, async () => {
       const key = await certificate.verificationKey();
       if (!(await holds(key, "SHA-256", raw, concat(response, endorser)))) refuse("the signature does not hold");
-      const chains = await Promise.all(issuers.map((issuer) => signedBy(certificate, issuer.key)));
-      if (chains.filter(Boolean).length !== 1) refuse("the certificate does not chain to the department's authority");
+      const signed = await Promise.all(issuers.map((issuer) => signedBy(certificate, issuer.key)));
+      const [issuer, ...more] = issuers.filter((_, i) => signed[i]);
+      if (issuer === undefined || more.length > 0) refuse("the certificate does not chain to the department's authority");
+      const revokedAt = issuer.revoked.get(certificate.serial);
+      if (revokedAt !== undefined && revokedAt <= at) refuse("the certificate was revoked when the statement was made");
     });
 }
 

@@ -9,5 +9,5 @@ export { maxBundleBytes } from "./bundle.js";
 export { checkCodeMatches } from "./checkcode.js";
 export { openCheckpoint, type Checkpoint, type CheckpointVerdict } from "./checkpoint.js";
 export { leafHash, verifyInclusion } from "./merkle.js";
-export { questions, type Check, type Options, type Outcome, type Overall, type Question, type Statement, type Verdict } from "./verdict.js";
+export { overalls, questions, type Check, type Options, type Outcome, type Overall, type Policy, type Question, type Statement, type Verdict } from "./verdict.js";
 export { verify, verifyWith } from "./verify.js";

@@ -67,6 +67,13 @@ export const text: Shape<string> = {
   },
 };
 
+/** A string that is left out when it is empty. */
+export const filled: Shape<string> = {
+  read(t) {
+    return text.read(t) || refuse("an empty text is spelled out");
+  },
+};
+
 export const bool: Shape<boolean> = {
   read(t) {
     if (t.take("true")) return true;
@@ -87,6 +94,13 @@ function whole(min: bigint, max: bigint): Shape<bigint> {
 }
 
 export const int64 = whole(-(1n << 63n), (1n << 63n) - 1n);
+/** A number that is left out when it is zero. */
+export const nonzero: Shape<bigint> = {
+  read(t) {
+    return int64.read(t) || refuse("a zero is spelled out");
+  },
+};
+
 export const uint64 = whole(0n, (1n << 64n) - 1n);
 
 /** A time in UTC. */

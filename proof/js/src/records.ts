@@ -23,6 +23,8 @@ interface Kind {
 
 /** A record that is whole, and the one asked for. */
 export interface LedgerRecord {
+  /** The department that made it as it stands. */
+  department: string;
   status(at: Instant): string;
 }
 
@@ -56,7 +58,7 @@ export const kinds: ReadonlyMap<string, Kind> = new Map(
     rule_version: kind("deadline-rule/1", shapes.DeadlineRule, (r) => join(r.event, r.version)),
     catalog: kind("catalog-entry/1", shapes.CatalogEntry, (r) => r.content.code, (r) => r.state),
     catalog_version: kind("catalog-version/1", shapes.CatalogVersion, (r) => join(r.content.code, r.version)),
-    catalog_event: kind("catalog-event/1", shapes.CatalogEvent, (r) => join(r.code, r.seq)),
+    catalog_event: kind("catalog-event/1", shapes.CatalogEvent, (r) => join(r.txId, r.provider)),
     catalog_name: kind("catalog-name/1", shapes.CatalogName, isNameOf),
     request: kind("share-request/1", shapes.ShareRequest, (r) => r.content.id, requestStatus),
     request_event: kind("request-event/1", shapes.RequestEvent, (r) => join(r.requestId, r.seq)),
@@ -67,9 +69,10 @@ export const kinds: ReadonlyMap<string, Kind> = new Map(
     anchor: kind("anchor/1", shapes.Anchor, (r) => join(r.owner, r.size)),
     alarm: kind("alarm/1", shapes.Alarm, (r) => r.id, (r) => r.state),
     alarm_event: kind("alarm-event/1", shapes.AlarmEvent, (r) => join(r.alarmId, r.seq)),
+    issuer: kind("authorisation/1", shapes.Authorisation, (r) => join(r.issuer, r.typeCode), authorisationStatus),
     certificate: kind("certificate/1", shapes.Certificate, (r) => r.content.ref, certificateStatus),
-    certificate_event: kind("certificate-event/1", shapes.CertificateEvent, (r) => join(r.ref, r.seq)),
     certificate_id: kind("certificate-id/1", shapes.IssuedID, (r) => r.certId),
+    status_index: kind("status-index/1", shapes.StatusIndex, (r) => join(r.issuer, r.index)),
   }),
 );
 
@@ -85,7 +88,7 @@ export async function readRecord(kindName: string, id: string, json: string): Pr
   const record = kind.read(json);
   if (!kind.named(record, id)) refuse("the record is not the one asked for");
   if (!(await digestHolds(json, record.digest))) refuse("the record does not match its digest");
-  return { status: (at) => kind.status(record, at) };
+  return { department: record.department, status: (at) => kind.status(record, at) };
 }
 
 async function digestHolds(json: string, digest: string): Promise<boolean> {
@@ -114,9 +117,19 @@ function grantStatus(r: Value<typeof shapes.Grant>, at: Instant): string {
   return at < r.period.to ? "active" : "expired";
 }
 
+function authorisationStatus(r: Value<typeof shapes.Authorisation>, at: Instant): string {
+  if (r.state === "ended" && at >= r.txTime) return "ended";
+  if (at < r.period.from) return "pending";
+  return at < r.period.to ? "active" : "expired";
+}
+
 function certificateStatus(r: Value<typeof shapes.Certificate>, at: Instant): string {
-  // A revocation counts from the day it takes effect and outlasts the period.
-  if (r.status !== "valid" && at >= r.statusSince) return r.status;
+  // What was never issued has no history.
+  if (r.status === "proposed" || r.status === "rejected") return r.status;
+  // The last change that had taken effect; they are in the order in which they were decided.
+  const change = [...r.changes].reverse().find(({ since }) => at >= since);
+  if (change === undefined) return "not_yet_valid";
+  if (change.status !== "valid") return change.status; // outlasts the period
   if (at < r.content.validity.from) return "not_yet_valid";
   return at < r.content.validity.to ? "valid" : "expired";
 }

@@ -8,7 +8,7 @@ const vectors = readVectors();
 
 test("there are enough vectors", () => {
   const negatives = vectors.filter((v) => isRefusal(v.expect)).length;
-  assert.ok(vectors.length - negatives >= 15, `only ${vectors.length - negatives} positive`);
+  assert.ok(vectors.length - negatives >= 25, `only ${vectors.length - negatives} positive`);
   assert.ok(negatives >= 60, `only ${negatives} negative`);
 });
 

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { loadAnchors, type Anchors, type Options, type Overall, type Question } from "../src/index.js";
+import { loadAnchors, overalls, type Anchors, type Options, type Overall, type Policy, type Question } from "../src/index.js";
 
 /** A published test vector: what a verifier must answer to the bundle of the same name. */
 export interface Vector {
@@ -14,8 +14,6 @@ export interface Vector {
   trust: Uint8Array;
   options: Options;
 }
-
-const overalls: readonly string[] = ["valid", "revoked", "expired", "not_yet_valid", "recorded", "not_found", "bad_proof", "cannot_check"] satisfies Overall[];
 
 /** The published vectors' folder, found from wherever the tests are compiled to. */
 export const testdata = find(dirname(fileURLToPath(import.meta.url)));
@@ -31,16 +29,17 @@ export function readVectors(): Vector[] {
   const files = readdirSync(join(testdata, "vectors")).filter((file) => file.endsWith(".json"));
   return files.sort().map((file) => {
     const name = file.slice(0, -".json".length);
-    const v = JSON.parse(readFileSync(join(testdata, "vectors", file), "utf8")) as Record<string, string>;
-    const { comment, expect = "", question = "", at = "", nonce = "", trust = "", ...unknown } = v;
-    if (comment === undefined || Object.keys(unknown).length > 0 || !overalls.includes(expect)) throw new Error(file + " is no vector of this form");
+    const { policy, ...v } = JSON.parse(readFileSync(join(testdata, "vectors", file), "utf8")) as Record<string, string> & { policy?: Policy };
+    const { comment, expect = "", question = "", at = "", statusAt = "", nonce = "", trust = "", ...unknown } = v as Record<string, string>;
+    const known = (overalls as readonly string[]).includes(expect);
+    if (comment === undefined || Object.keys(unknown).length > 0 || !known) throw new Error(file + " is no vector of this form");
     return {
       name,
       expect: expect as Overall,
       question: question as Question | "",
       bundle: readFileSync(join(testdata, "vectors", name + ".zlproof")),
       trust: readFileSync(join(testdata, "trust", trust)),
-      options: { at, nonce },
+      options: policy === undefined ? { at, statusAt, nonce } : { at, statusAt, nonce, policy },
     };
   });
 }
