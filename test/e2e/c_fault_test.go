@@ -69,7 +69,7 @@ func TestOneDepartmentDown(t *testing.T) {
 		t.Logf("%s registered in %s", department, took.Round(time.Millisecond))
 	}
 	f := &flow{code: newCode(), requestID: randomHex(t, 16)}
-	for _, s := range []func(*testing.T, *flow){register, review, publish, request, accept, answer, issue} {
+	for _, s := range []func(*testing.T, *flow){register, review, publish, request, accept, answer, issue, approve} {
 		s(t, f)
 		if t.Failed() {
 			return
@@ -201,6 +201,7 @@ func stallWhile(t *testing.T, fault func()) (time.Duration, int) {
 func TestPowerCut(t *testing.T) {
 	f := &flow{}
 	issue(t, f)
+	approve(t, f)
 	before := height(t)
 	pids, err := net.AllProcesses()
 	must(t, err)
@@ -271,6 +272,7 @@ func TestDownAndUp(t *testing.T) {
 func TestRedisFrozen(t *testing.T) {
 	f := &flow{}
 	issue(t, f)
+	approve(t, f)
 	before := redisKeys(t)
 	if status, html := page(t, f.link, "zh-CN"); status != http.StatusOK || !strings.Contains(html, "有效") {
 		t.Fatalf("before: status %d", status)
