@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/golang/protobuf/proto" //nolint:staticcheck // the generation of protobuf that fabric-sdk-go links
 	"github.com/hyperledger/fabric-protos-go/common"
 	"github.com/hyperledger/fabric-protos-go/msp"
 	"github.com/hyperledger/fabric-protos-go/peer"
@@ -163,10 +162,7 @@ func (a *addition) admit(ctx context.Context) (string, error) {
 // likeDepartment makes the configuration of a new member from a present one's: the same
 // policies about another MSP.
 func likeDepartment(model *common.ConfigGroup, dept Department, ca, tls []byte) (*common.ConfigGroup, error) {
-	group, ok := proto.Clone(model).(*common.ConfigGroup)
-	if !ok {
-		return nil, errors.New("the configuration has no copy")
-	}
+	group := clone(model)
 	group.Version = 0
 	for name, value := range group.Values {
 		value.Version = 0
@@ -175,9 +171,9 @@ func likeDepartment(model *common.ConfigGroup, dept Department, ca, tls []byte) 
 		case mspValue:
 			value.Value, err = likeMSP(value.Value, dept, ca, tls)
 		case "AnchorPeers":
-			value.Value, err = proto.Marshal(&peer.AnchorPeers{AnchorPeers: []*peer.AnchorPeer{{Host: dept.Host, Port: int32(dept.Ports.Peer)}}}) //nolint:gosec // a port
+			value.Value, err = marshal(&peer.AnchorPeers{AnchorPeers: []*peer.AnchorPeer{{Host: dept.Host, Port: int32(dept.Ports.Peer)}}}) //nolint:gosec // a port
 		case "Endpoints":
-			value.Value, err = proto.Marshal(&common.OrdererAddresses{Addresses: []string{net.JoinHostPort(dept.Host, strconv.Itoa(dept.Ports.Orderer))}})
+			value.Value, err = marshal(&common.OrdererAddresses{Addresses: []string{net.JoinHostPort(dept.Host, strconv.Itoa(dept.Ports.Orderer))}})
 		default:
 			err = errors.New("not known")
 		}
@@ -191,7 +187,7 @@ func likeDepartment(model *common.ConfigGroup, dept Department, ca, tls []byte) 
 			return nil, fmt.Errorf("the policy %s of a member is no signature policy", name)
 		}
 		var envelope common.SignaturePolicyEnvelope
-		if err := proto.Unmarshal(policy.Policy.Value, &envelope); err != nil {
+		if err := unmarshal(policy.Policy.Value, &envelope); err != nil {
 			return nil, fmt.Errorf("the policy %s of a member: %w", name, err)
 		}
 		for _, principal := range envelope.Identities {
@@ -199,17 +195,17 @@ func likeDepartment(model *common.ConfigGroup, dept Department, ca, tls []byte) 
 			if principal.PrincipalClassification != msp.MSPPrincipal_ROLE {
 				return nil, fmt.Errorf("the policy %s of a member names something else than a role", name)
 			}
-			err := proto.Unmarshal(principal.Principal, &role)
+			err := unmarshal(principal.Principal, &role)
 			if err == nil {
 				role.MspIdentifier = dept.MSPID
-				principal.Principal, err = proto.Marshal(&role)
+				principal.Principal, err = marshal(&role)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("the policy %s of a member: %w", name, err)
 			}
 		}
 		var err error
-		if policy.Policy.Value, err = proto.Marshal(&envelope); err != nil {
+		if policy.Policy.Value, err = marshal(&envelope); err != nil {
 			return nil, err
 		}
 	}
@@ -221,7 +217,7 @@ func likeDepartment(model *common.ConfigGroup, dept Department, ca, tls []byte) 
 func likeMSP(model []byte, dept Department, ca, tls []byte) ([]byte, error) {
 	var outer msp.MSPConfig
 	var old msp.FabricMSPConfig
-	if err := errors.Join(proto.Unmarshal(model, &outer), proto.Unmarshal(outer.Config, &old)); err != nil {
+	if err := errors.Join(unmarshal(model, &outer), unmarshal(outer.Config, &old)); err != nil {
 		return nil, err
 	}
 	units := old.FabricNodeOus
@@ -231,14 +227,14 @@ func likeMSP(model []byte, dept Department, ca, tls []byte) ([]byte, error) {
 	for _, unit := range []*msp.FabricOUIdentifier{units.ClientOuIdentifier, units.PeerOuIdentifier, units.AdminOuIdentifier, units.OrdererOuIdentifier} {
 		unit.Certificate = ca
 	}
-	inner, err := proto.Marshal(&msp.FabricMSPConfig{
+	inner, err := marshal(&msp.FabricMSPConfig{
 		Name: dept.MSPID, RootCerts: [][]byte{ca}, TlsRootCerts: [][]byte{tls},
 		CryptoConfig: old.CryptoConfig, FabricNodeOus: units,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return proto.Marshal(&msp.MSPConfig{Type: outer.Type, Config: inner})
+	return marshal(&msp.MSPConfig{Type: outer.Type, Config: inner})
 }
 
 func (a *addition) startNodes(ctx context.Context) (string, error) {
@@ -291,7 +287,7 @@ func (a *addition) joinOrderer(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	data, err := proto.Marshal(block)
+	data, err := marshal(block)
 	if err != nil {
 		return "", err
 	}

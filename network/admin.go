@@ -129,7 +129,8 @@ func connectionProfile(l Layout, def *Definition) ([]byte, error) {
 				"key":  dict{"path": l.Department(dept.Code, "users", "admin", "key.pem")},
 			}
 		}
-		organizations[dept.Code] = dict{"mspid": dept.MSPID, "peers": []string{peerName(dept.Code)}, "users": users}
+		// The SDK wants either users or a folder of them, which may be empty.
+		organizations[dept.Code] = dict{"mspid": dept.MSPID, "peers": []string{peerName(dept.Code)}, "users": users, "cryptoPath": l.Run("sdk")}
 	}
 	retries := dict{"attempts": 8, "initialBackoff": "200ms", "maxBackoff": "2s", "backoffFactor": 1.5}
 	data, err := yaml.Marshal(dict{

@@ -63,12 +63,9 @@ func (a *authority) client(ctx context.Context, user, command string, args ...st
 	return nil
 }
 
-// revoke revokes one certificate of this authority. Revoking it again is no error.
+// revoke revokes one certificate of this authority.
 func (a *authority) revoke(ctx context.Context, cert *x509.Certificate, reason string) error {
 	serial := strings.TrimLeft(hex.EncodeToString(cert.SerialNumber.Bytes()), "0")
-	if list, err := a.crl(ctx); err == nil && listed(list, cert) {
-		return nil
-	}
 	return a.client(ctx, "", "revoke", "--revoke.serial", serial, "--revoke.aki", hex.EncodeToString(cert.AuthorityKeyId), "--revoke.reason", reason)
 }
 

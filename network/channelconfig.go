@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/golang/protobuf/proto" //nolint:staticcheck // the generation of protobuf that fabric-sdk-go links
 	"github.com/hyperledger/fabric-protos-go/common"
 	"github.com/hyperledger/fabric-protos-go/msp"
 	"github.com/hyperledger/fabric-sdk-go/pkg/client/ledger"
@@ -19,6 +18,7 @@ import (
 	"github.com/hyperledger/fabric-sdk-go/pkg/fabsdk"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/protoadapt"
 )
 
 // The groups and values of a channel's configuration that the commands change.
@@ -54,13 +54,13 @@ func readConfig(block *common.Block) (*common.Config, error) {
 	var config common.ConfigEnvelope
 	for _, step := range []struct {
 		data func() []byte
-		into proto.Message
+		into protoadapt.MessageV1
 	}{
 		{func() []byte { return block.Data.Data[0] }, &envelope},
 		{func() []byte { return envelope.Payload }, &payload},
 		{func() []byte { return payload.Data }, &config},
 	} {
-		if err := proto.Unmarshal(step.data(), step.into); err != nil {
+		if err := unmarshal(step.data(), step.into); err != nil {
 			return nil, fmt.Errorf("read the channel's configuration: %w", err)
 		}
 	}
@@ -82,14 +82,11 @@ func (a *administrators) reconfigure(ctx context.Context, signers []string, chan
 	if err != nil {
 		return false, err
 	}
-	next, ok := proto.Clone(current).(*common.Config)
-	if !ok {
-		return false, errors.New("the configuration has no copy")
-	}
+	next := clone(current)
 	if err := change(next.ChannelGroup); err != nil {
 		return false, err
 	}
-	if proto.Equal(current, next) {
+	if equal(current, next) {
 		return false, nil
 	}
 	update, err := resmgmt.CalculateConfigUpdate(a.def.Channel, current, next)
@@ -109,14 +106,14 @@ func (a *administrators) reconfigure(ctx context.Context, signers []string, chan
 // updateEnvelope wraps a change as the SDK wants it.
 func updateEnvelope(channel string, update *common.ConfigUpdate) ([]byte, error) {
 	var err error
-	marshal := func(m proto.Message) []byte {
-		data, e := proto.Marshal(m)
+	encode := func(m protoadapt.MessageV1) []byte {
+		data, e := marshal(m)
 		err = errors.Join(err, e)
 		return data
 	}
-	data := marshal(&common.Envelope{Payload: marshal(&common.Payload{
-		Header: &common.Header{ChannelHeader: marshal(&common.ChannelHeader{ChannelId: channel, Type: int32(common.HeaderType_CONFIG_UPDATE)})},
-		Data:   marshal(&common.ConfigUpdateEnvelope{ConfigUpdate: marshal(update)}),
+	data := encode(&common.Envelope{Payload: encode(&common.Payload{
+		Header: &common.Header{ChannelHeader: encode(&common.ChannelHeader{ChannelId: channel, Type: int32(common.HeaderType_CONFIG_UPDATE)})},
+		Data:   encode(&common.ConfigUpdateEnvelope{ConfigUpdate: encode(update)}),
 	})})
 	return data, err
 }
@@ -218,20 +215,20 @@ func setCRLs(channel *common.ConfigGroup, mspID string, lists [][]byte) error {
 		}
 		var outer msp.MSPConfig
 		var inner msp.FabricMSPConfig
-		if err := proto.Unmarshal(value.Value, &outer); err != nil {
+		if err := unmarshal(value.Value, &outer); err != nil {
 			return fmt.Errorf("read the MSP of %s: %w", mspID, err)
 		}
-		if err := proto.Unmarshal(outer.Config, &inner); err != nil {
+		if err := unmarshal(outer.Config, &inner); err != nil {
 			return fmt.Errorf("read the MSP of %s: %w", mspID, err)
 		}
 		if slices.EqualFunc(inner.RevocationList, lists, bytes.Equal) {
 			continue
 		}
 		inner.RevocationList = lists
-		if outer.Config, err = proto.Marshal(&inner); err != nil {
+		if outer.Config, err = marshal(&inner); err != nil {
 			return err
 		}
-		if value.Value, err = proto.Marshal(&outer); err != nil {
+		if value.Value, err = marshal(&outer); err != nil {
 			return err
 		}
 	}
@@ -382,7 +379,7 @@ func quorumPolicy(list []consenter) ([]byte, error) {
 	envelope := &common.SignaturePolicyEnvelope{}
 	rules := make([]*common.SignaturePolicy, len(list))
 	for i, c := range list {
-		identity, err := proto.Marshal(&msp.SerializedIdentity{Mspid: c.MSPID, IdBytes: c.Identity})
+		identity, err := marshal(&msp.SerializedIdentity{Mspid: c.MSPID, IdBytes: c.Identity})
 		if err != nil {
 			return nil, err
 		}
@@ -394,7 +391,7 @@ func quorumPolicy(list []consenter) ([]byte, error) {
 	envelope.Rule = &common.SignaturePolicy{Type: &common.SignaturePolicy_NOutOf_{
 		NOutOf: &common.SignaturePolicy_NOutOf{N: int32(bftQuorum(len(list))), Rules: rules}, //nolint:gosec // a few orderers
 	}}
-	return proto.Marshal(envelope)
+	return marshal(envelope)
 }
 
 // consenterOf is the orderer of a department with the certificates that it has now.

@@ -7,12 +7,23 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Layout says where things are. Both folders are absolute.
 type Layout struct {
 	State string // everything the running consortium needs and writes
 	Bin   string // the programs
+
+	hosted string // where State will be when the programs run, if elsewhere
+}
+
+// at is a path inside the state folder as the programs will see it.
+func (l Layout) at(path string) string {
+	if l.hosted == "" {
+		return path
+	}
+	return filepath.Join(l.hosted, strings.TrimPrefix(path, l.State))
 }
 
 // NewLayout makes the folders absolute, because processes run in folders of their own.

@@ -48,8 +48,8 @@ func renderTemplate(name string, l Layout, def *Definition, dept Department, dat
 	}
 	if data == nil {
 		data = page{
-			Def: def, Dept: dept, BuilderDir: l.Department(dept.Code, "peer", "builder"),
-			Snapshots: l.Department(dept.Code, "peer", "data", "snapshots"),
+			Def: def, Dept: dept, BuilderDir: l.at(l.Department(dept.Code, "peer", "builder")),
+			Snapshots: l.at(l.Department(dept.Code, "peer", "data", "snapshots")),
 		}
 	}
 	var buf bytes.Buffer

@@ -64,6 +64,7 @@ func (c *Consortium) Revoke(ctx context.Context, r Revocation) (*RevokeResult, e
 	result := &RevokeResult{Department: dept.Code, Identity: r.Identity}
 	var cert *x509.Certificate
 	var used []string // kinds of processes that use the certificate
+	news := false     // for verifiers
 	steps := []struct {
 		name string
 		run  func() (string, error)
@@ -100,14 +101,31 @@ func (c *Consortium) Revoke(ctx context.Context, r Revocation) (*RevokeResult, e
 			})
 			return fmt.Sprintf("%d revoked certificates known", result.Revoked), err
 		}},
-		{"tell the verifiers", func() (string, error) { return o.Layout.Trust(), writeTrust(o.Layout, o.def) }},
+		{"tell the verifiers", func() (string, error) {
+			before, err := os.ReadFile(o.Layout.Trust())
+			if err != nil {
+				return "", err
+			}
+			if err := writeTrust(o.Layout, o.def); err != nil {
+				return "", err
+			}
+			after, err := os.ReadFile(o.Layout.Trust())
+			news = !bytes.Equal(before, after)
+			return o.Layout.Trust(), err
+		}},
 		{"restart what uses it", func() (string, error) {
 			if slices.Contains(used, "peer") {
 				if err := o.restart(ctx, dept, "peer"); err != nil {
 					return "", err
 				}
 			}
-			return o.restartGateways(ctx, o.def.Departments...) // all serve the trust file
+			if news { // all serve the trust file
+				return o.restartGateways(ctx, o.def.Departments...)
+			}
+			if len(used) > 0 {
+				return o.restartGateways(ctx, dept)
+			}
+			return "nothing", nil
 		}},
 	}
 	for _, s := range steps {
@@ -174,6 +192,11 @@ func (o *operation) replace(ctx context.Context, dept Department, name string, o
 // revokeAt revokes the certificate and writes the authority's list to the places where
 // nodes and verifiers read it.
 func (o *operation) revokeAt(ctx context.Context, dept Department, cert *x509.Certificate, reason string, result *RevokeResult) error {
+	result.List = o.Layout.crl(dept.Code)
+	if list, err := os.ReadFile(result.List); err == nil && listed(list, cert) {
+		result.Revoked = len(revoked(list))
+		return nil // by an earlier run
+	}
 	registrar, err := administer(ctx, o.Layout, dept)
 	if err != nil {
 		return err
@@ -195,7 +218,6 @@ func (o *operation) revokeAt(ctx context.Context, dept Department, cert *x509.Ce
 			return err
 		}
 	}
-	result.List = o.Layout.crl(dept.Code)
 	result.Revoked = len(revoked(list))
 	return nil
 }

@@ -352,7 +352,7 @@ func (r *rotation) check(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%s has no certificates", r.dept.Code)
 	}
 	r.result.NextEnd = first.NotAfter.UTC()
-	if !bytes.Equal(first.RawSubject, first.RawIssuer) && first.NotAfter.Before(r.before) && first.NotAfter.Sub(first.NotBefore) > r.before.Sub(time.Now()) {
+	if !bytes.Equal(first.RawSubject, first.RawIssuer) && first.NotAfter.Before(r.before) && first.NotAfter.Sub(first.NotBefore) > time.Until(r.before) {
 		return "", fmt.Errorf("the certificate of %s still ends at %s", first.Subject, r.result.NextEnd.Format(time.RFC3339))
 	}
 	r.result.BlocksMade = r.admins.height(ctx, r.def.Lead).Height - r.height

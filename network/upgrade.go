@@ -38,7 +38,7 @@ func (c *Consortium) Upgrade(ctx context.Context) (*UpgradeResult, error) {
 		Version: next.Chaincode.Version, Before: o.def.Chaincode.Version, Late: []string{},
 	}}
 	if changed.command != "" {
-		if slices.Contains(o.state.Versions, next.Chaincode.Version) && o.state.Versions[len(o.state.Versions)-1] != o.def.Chaincode.Version {
+		if slices.Contains(o.state.Versions, next.Chaincode.Version) {
 			return nil, problem("choose a version that was never used", "version %s was used before: proofs name it", next.Chaincode.Version)
 		}
 		next.setSlot(1 - o.state.Slot)

@@ -77,6 +77,13 @@ type commandLine struct {
 		Identity       string `help:"File with the age identity." xor:"secret" type:"path"`
 		PassphraseFile string `help:"File with the passphrase in its first line." xor:"secret" type:"path"`
 	} `cmd:"" help:"Bring a department back whose folder is gone, or make the state folder of a new host."`
+	Render struct {
+		Department string `help:"Whose machine." required:""`
+		Out        string `help:"Folder to write." required:"" type:"path"`
+		HostState  string `help:"The state folder on that machine." default:"/var/lib/zhenglian"`
+		HostBin    string `help:"The programs on that machine." default:"/opt/zhenglian/bin"`
+		HostEtc    string `help:"The services' environment on that machine." default:"/etc/zhenglian"`
+	} `cmd:"" help:"Write the folder for a machine of one department: keys, configuration, systemd services."`
 	Rotate struct {
 		Department string `help:"Whose certificates." required:""`
 		Days       int    `help:"Renew those that end within so many days; 400 renews all." default:"30"`
@@ -144,6 +151,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = s.addDepartment(ctx)
 	case "rotate":
 		err = s.rotate(ctx)
+	case "render":
+		err = s.render(ctx)
 	case "upgrade":
 		err = s.upgrade(ctx)
 	}

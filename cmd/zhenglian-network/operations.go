@@ -81,3 +81,12 @@ func (s *session) rotate(ctx context.Context) error {
 	}
 	return s.report(result, "%d certificates of %s are new, %d were kept; the first ends %s", len(result.Renewed), result.Department, result.Kept, result.NextEnd.Format(time.RFC3339))
 }
+
+func (s *session) render(ctx context.Context) error {
+	in := s.cli.Render
+	result, err := s.consortium.Render(ctx, in.Department, in.Out, network.Host{State: in.HostState, Bin: in.HostBin, Etc: in.HostEtc})
+	if err != nil {
+		return err
+	}
+	return s.report(result, "%s has %d files for the machine of %s; see its README.md", result.Folder, result.Files, result.Department)
+}

@@ -144,6 +144,12 @@ func (c *Consortium) Reset(ctx context.Context) error {
 	return errors.Join(c.Network(ctx, "reset", "--yes"), os.RemoveAll(c.definition))
 }
 
+// Definition is the file that says what this consortium is.
+func (c *Consortium) Definition() string { return c.definition }
+
+// Reload learns of departments that joined since the start.
+func (c *Consortium) Reload() error { return c.loadGateways(false) }
+
 // Network runs zhenglian-network with this consortium's state and definition.
 func (c *Consortium) Network(ctx context.Context, command string, args ...string) error {
 	_, err := c.run(ctx, c.output, "zhenglian-network", append([]string{command, "--state", c.State, "--definition", c.definition, "--bin", c.bin}, args...)...)

@@ -22,8 +22,12 @@ const (
 // process runs in a folder of its own below the state, which tells them apart
 // from everything else on the machine.
 func (c *Consortium) Processes(department, kind string) ([]int, error) {
-	home := filepath.Join(c.State, "departments", department, kind)
-	return c.processes(func(cwd string) bool { return cwd == home })
+	return c.ProcessesIn(filepath.Join(c.State, "departments", department, kind))
+}
+
+// ProcessesIn answers the IDs of the processes that run in a folder.
+func (c *Consortium) ProcessesIn(folder string) ([]int, error) {
+	return c.processes(func(cwd string) bool { return cwd == folder })
 }
 
 // AllProcesses answers the IDs of every process that runs below the state, the
