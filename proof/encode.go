@@ -152,6 +152,10 @@ func (r *bundleReader) take(next string) bool {
 // so, which the canonical form does not have.
 var strict = base64.RawURLEncoding.Strict()
 
+func hasLineBreak(text string) bool {
+	return strings.IndexByte(text, '\n') >= 0 || strings.IndexByte(text, '\r') >= 0
+}
+
 // bytes reads base64url up to the closing quotation mark.
 func (r *bundleReader) bytes(name string) (text string, value []byte) {
 	if r.err != nil {
@@ -159,7 +163,7 @@ func (r *bundleReader) bytes(name string) (text string, value []byte) {
 	}
 	text, _, closed := strings.Cut(r.rest, `"`)
 	value, err := strict.DecodeString(text)
-	if !closed || err != nil || len(value) == 0 || strings.ContainsAny(text, "\r\n") {
+	if !closed || err != nil || len(value) == 0 || hasLineBreak(text) {
 		r.err = invalidf("proof bundle: %s is not base64url without padding", name)
 		return "", nil
 	}

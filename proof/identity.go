@@ -88,7 +88,7 @@ func fromPEM(kind string, data []byte) ([]byte, error) {
 	}
 	digits = append(digits, text...)
 	// The decoder skips line breaks, of which none is left in the right places.
-	if len(text) == 0 || bytes.ContainsAny(digits, "\r\n") {
+	if len(text) == 0 || bytes.IndexByte(digits, '\n') >= 0 || bytes.IndexByte(digits, '\r') >= 0 {
 		return nil, errors.New("PEM is not in its one canonical form")
 	}
 	der, err := base64.StdEncoding.Strict().AppendDecode(nil, digits)

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what the tests need and a fresh machine lacks: Redis, PostgreSQL,
 # strace, headless Chromium, a Chinese font, Node.js, readers of PDFs and QR
-# codes, and the SD-JWT library that ours is tested against. As root on Debian it
-# installs them; otherwise it says what to install.
+# codes, the SD-JWT library and the OpenID provider that ours are tested against
+# and the accessibility checker. As root on Debian it installs them; otherwise it
+# says what to install.
 set -eu
 cd "$(dirname "$0")/.."
 need=""
@@ -19,8 +20,12 @@ node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null && 
 packages() {
 	[ gateway/credential/interop/node_modules/.package-lock.json -nt gateway/credential/interop/package-lock.json ] ||
 		npm ci --prefix gateway/credential/interop --no-audit --no-fund
+	[ gateway/identity/provider/node_modules/.package-lock.json -nt gateway/identity/provider/package-lock.json ] ||
+		npm ci --prefix gateway/identity/provider --no-audit --no-fund
 	[ proof/js/node_modules/.package-lock.json -nt proof/js/package-lock.json ] ||
 		npm ci --prefix proof/js --no-audit --no-fund
+	[ test/browser/node_modules/.package-lock.json -nt test/browser/package-lock.json ] ||
+		npm ci --prefix test/browser --no-audit --no-fund
 }
 [ -n "$need" ] || { packages; exit 0; }
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

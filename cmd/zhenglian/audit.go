@@ -30,6 +30,7 @@ type auditCmd struct {
 	Reconcile auditReconcileCmd `cmd:"" help:"Compare from the trail what both sides of each call logged."`
 	Export    auditExportCmd    `cmd:"" help:"Write an evidence folder that anyone can verify offline."`
 	Ledger    auditLedgerCmd    `cmd:"" help:"Check the whole ledger, block by block, and compare the departments' copies."`
+	Requests  auditRequestsCmd  `cmd:"" help:"Check the hash chain of a gateway's log of requests, and its anchors on the ledger."`
 }
 
 // trailFlags say where the trail is.

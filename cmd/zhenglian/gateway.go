@@ -21,6 +21,7 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/memcache"
 	"github.com/zhenglian/zhenglian/gateway/rediscache"
+	"github.com/zhenglian/zhenglian/gateway/requestlog"
 	"github.com/zhenglian/zhenglian/gateway/service"
 	"github.com/zhenglian/zhenglian/gateway/sqlindex"
 	"github.com/zhenglian/zhenglian/gateway/tilelog"
@@ -94,6 +95,22 @@ func (c *gatewayCmd) Run(e *env) error {
 // after a shutdown that ctx asked for. It closes listener, and what it opens.
 func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, shared cache.Cache, listener net.Listener, logger *slog.Logger) (err error) {
 	defer func() { _ = listener.Close() }() // the server has closed it already unless it was never reached
+	watch := setup.identities.telemetry
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+		defer cancel()
+		_ = watch.Close(closing) // traces that cannot be sent are lost, nothing else
+	}()
+	identities, err := setup.openIdentities(chain, logger)
+	if err != nil {
+		return err
+	}
+	chain = watch.Ledger(chain)
+	system := "memory"
+	if setup.Redis != "" {
+		system = "redis"
+	}
+	shared = watch.Cache(shared, system)
 	defer func() {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			err = nil // told to stop while it was opening its data
@@ -123,7 +140,7 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 
 	logIndexer := service.NewLogIndexer(log, ix, logger)
 	p := &gatewayParts{
-		setup: setup, chain: chain, index: ix, log: log, cache: shared, logger: logger,
+		setup: setup, identities: identities, chain: chain, index: ix, log: log, cache: shared, logger: logger,
 		indexer:  service.NewIndexer(chain, ix, shared, logger),
 		anchorer: service.NewAnchorer(setup.Department, chain, ix, log, setup.interval, logger),
 		alarms:   service.NewAlarms(chain, ix),
@@ -139,6 +156,18 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 		return err
 	}
 	defer func() { err = errors.Join(err, closeIssuing()) }()
+	closeRequests, err := p.openRequests()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeRequests()) }()
+	secure, err := identities.listen()
+	if err != nil {
+		return fmt.Errorf("field mtls.listen: %w", err)
+	}
+	if secure != nil {
+		defer func() { _ = secure.Close() }() // as with listener
+	}
 	handler, err := p.newHandler() //nolint:contextcheck // requests bring their own
 	if err != nil {
 		return err
@@ -166,13 +195,21 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 	if p.auditor != nil {
 		part("auditor", p.auditor.Run)
 	}
-	part("access log", func(ctx context.Context) error { return watchLog(ctx, log) })
-	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("HTTP server ended: %w", err)
+	part("access log", func(ctx context.Context) error { return watchFailure(ctx, log.Failed) })
+	part("log of requests", func(ctx context.Context) error { return watchFailure(ctx, p.requests.Failed) })
+	part("anchorer of the log of requests", p.requestAnchorer.Run)
+	identities.run(part)
+	for _, l := range []net.Listener{listener, secure} {
+		if l == nil {
+			continue
 		}
-		return nil
-	})
+		group.Go(func() error {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("HTTP server ended: %w", err)
+			}
+			return nil
+		})
+	}
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -192,22 +229,6 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 	return group.Wait()
 }
 
-// watchLog answers the failed write that ends the access log.
-func watchLog(ctx context.Context, log *tilelog.Log) error {
-	tick := time.NewTicker(logWatch)
-	defer tick.Stop()
-	for {
-		if err := log.Failed(); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
 // gatewayParts are what a running gateway is made of.
 type gatewayParts struct {
 	setup  *gatewaySetup
@@ -223,6 +244,10 @@ type gatewayParts struct {
 	watcher  *service.Watcher
 	auditor  *service.Auditor // nil: this gateway reads its own log only
 	issuing  *service.Issuing // nil: it has no issuing key
+
+	identities      *gatewayIdentities
+	requests        *requestlog.Log
+	requestAnchorer *requestlog.Anchorer
 }
 
 // newHandler ties the use cases to their ports and the HTTP side to them.
@@ -256,7 +281,6 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 		Chain:        service.NewChain(p.chain, p.index, setup.Channel),
 		Blocks:       p.index,
 		Readiness:    service.NewReadiness(p.chain, p.index, setup.anchors.Quorum, time.Now),
-		Tokens:       setup.tokens,
 		Limiter:      p.cache,
 		Pages:        web.New(verifier.Verify, web.Options{OperatorZh: setup.department.NameZh, OperatorEn: setup.department.NameEn}),
 		AuditPage:    web.NewAudit(),
@@ -265,6 +289,9 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 		IdentityRate: setup.identity,
 		Log:          p.logger,
 	}
+	p.identities.configure(&config)
+	config.Requests, config.Refused = p.requests.Add, setup.identities.telemetry.Refused
+	config.Collectors, config.Tracer = p.collectors(), setup.identities.telemetry.Tracer()
 	if p.auditor != nil { // a nil one would be an auditor to the interface
 		config.Auditor = p.auditor
 	}
@@ -273,7 +300,7 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 
 // gauges reads the gateway's progress; what cannot be read is 0.
 func (p *gatewayParts) gauges(ctx context.Context) httpapi.Gauges {
-	g := httpapi.Gauges{Backlog: p.anchorer.Backlog()}
+	g := httpapi.Gauges{Backlog: p.anchorer.Backlog(), Heard: p.indexer.LastHeard(), Heights: p.chain.Heights(ctx)}
 	if n, err := p.index.NextBlock(ctx); err == nil {
 		g.IndexBlocks = n
 	}

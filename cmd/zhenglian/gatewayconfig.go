@@ -57,6 +57,10 @@ type gatewayConfig struct {
 	Watch          *gatewayWatch         `json:"watch,omitempty"`
 	Monitor        *gatewayMonitor       `json:"monitor,omitempty"`
 	Audit          *gatewayAudit         `json:"audit,omitempty"` // reads all logs for auditors; without it only the own one
+	OIDC           *gatewayOIDC          `json:"oidc,omitempty"`  // accepts the tokens of an OpenID provider besides those of the file
+	MTLS           *gatewayMTLS          `json:"mtls,omitempty"`  // a second port, for client certificates
+	Requests       *gatewayRequests      `json:"requests,omitempty"`
+	Traces         *gatewayTraces        `json:"traces,omitempty"` // without it no traces are made
 }
 
 type gatewayPeer struct {
@@ -101,7 +105,6 @@ type gatewaySetup struct {
 	anchors    *proof.Anchors
 	department proof.Department // the own one, from the anchors
 	fabric     fabricledger.Config
-	tokens     *service.Tokens
 	logKey     string
 	issuer     *credential.Issuer // nil: no issuing key
 	printer    *print.Printer
@@ -113,6 +116,8 @@ type gatewaySetup struct {
 	watch   watchSetup
 	monitor []domain.UnusualRule
 	audit   *auditSetup // nil: none
+
+	identities identitySetup
 }
 
 // configReader gathers what is wrong, so that one run names it all.
@@ -261,9 +266,11 @@ func (s *gatewaySetup) read(r *configReader) {
 	s.readWatch(r)
 	s.readMonitor(r)
 	s.readAudit(r)
+	s.readObservation(r)
+	s.readOIDC(r)
+	s.readMTLS(r)
 	if data := r.contents("tokens", s.Tokens); data != nil {
-		var err error
-		if s.tokens, err = service.NewTokens(s.Department, data); err != nil {
+		if _, err := service.NewTokens(s.Department, data); err != nil {
 			r.fault("tokens", "%s: %w", r.path(s.Tokens), err)
 		}
 	}

@@ -93,7 +93,7 @@ type sampleIssue struct {
 	ServiceItem    string                `json:"serviceItem"`
 	ValidDays      int                   `json:"validDays"`
 	AuthorityBasis string                `json:"authorityBasis"` // why the issuer may issue the type
-	LostCodeBasis  string                `json:"lostCodeBasis"` // for the revocation of a certificate whose check code was lost
+	LostCodeBasis  string                `json:"lostCodeBasis"`  // for the revocation of a certificate whose check code was lost
 	LostCodeReason string                `json:"lostCodeReason"`
 }
 

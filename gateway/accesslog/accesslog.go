@@ -27,7 +27,8 @@ type Checkpoint struct {
 // Log is one department's access log. All methods are safe for concurrent use.
 type Log interface {
 	// Append stores entries (each the canonical form of an access record, less
-	// than 64 KiB) and returns when all are durable, in the order given. If it
+	// than 64 KiB) and returns when all are durable, with a receipt for each. They
+	// lie in the log in the order given, as a rule; the receipts say where. If it
 	// fails some may be stored; none was promised. When too many entries wait
 	// already it answers a [*BusyError] at once and stores nothing.
 	Append(ctx context.Context, entries [][]byte) ([]Receipt, error)

@@ -31,8 +31,8 @@ import (
 type Config struct {
 	Channel    string
 	Chaincode  string
-	Peers      []Peer                   // the own department's first, then the order of failing over
-	Identities map[domain.Role]Identity // by the role in the certificate; [domain.RoleGateway] is required
+	Peers      []Peer                                        // the own department's first, then the order of failing over
+	Identities map[domain.Role]Identity                      // by the role in the certificate; [domain.RoleGateway] is required
 	Instrument func(domain.DepartmentCode) []grpc.DialOption // watches the calls to a department's peer; nil: nobody does
 }
 

@@ -18,6 +18,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -26,11 +27,15 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/accesslog"
 	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+	"github.com/zhenglian/zhenglian/gateway/requestlog"
 	"github.com/zhenglian/zhenglian/gateway/service"
 	"github.com/zhenglian/zhenglian/gateway/trail"
 	"github.com/zhenglian/zhenglian/proof"
@@ -192,6 +197,12 @@ type Tokens interface {
 	Caller(token string) (service.Caller, bool)
 }
 
+// OIDC knows the holders of an OpenID provider's tokens; see [identity.Provider].
+type OIDC interface {
+	Known(token string) (domain.Role, bool)
+	Role(token string) (domain.Role, error)
+}
+
 // Limiter counts calls; see [cache.Cache.Allow].
 type Limiter interface {
 	Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration)
@@ -222,10 +233,13 @@ type Gauges struct {
 	AnchoredSize uint64 // entries of it covered by the last anchor
 	// Backlog is the age of the oldest entry that no anchor covers; 0 for none.
 	Backlog time.Duration
+	// Heard is when enough departments were last asked how far the ledger is.
+	Heard   time.Time
+	Heights []ledger.DepartmentHeight
 }
 
 // Config is what the HTTP side is made of. Every field is required but the
-// auditor, the rates and the clock.
+// auditor, the rates, the clock and those below it.
 type Config struct {
 	Department   domain.DepartmentCode // whose gateway this is
 	PublicURL    string                // scheme and host that links and QR codes carry
@@ -253,6 +267,13 @@ type Config struct {
 	IdentityRate Rate                         // per department and role; zero: [DefaultIdentityRate]
 	Clock        func() time.Time             // nil: the system's
 	Log          *slog.Logger
+
+	OIDC              OIDC                                         // nil: no provider's tokens are accepted
+	ClientCertificate func(*x509.Certificate) (domain.Role, error) // nil: no client certificates are accepted
+	Requests          func(requestlog.Entry)                       // takes a line for every request; nil: nobody does
+	Refused           func(reason string)                          // counts refused credentials; nil: nobody does
+	Collectors        []prometheus.Collector                       // shown by /metrics besides its own
+	Tracer            trace.Tracer                                 // nil: no traces are made
 }
 
 func (c *Config) check() error {

@@ -33,10 +33,11 @@ func newMetrics(cfg *Config) *metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		m.requests,
-		&progress{read: cfg.Gauges, watched: cfg.Watched, alarms: cfg.Alarms},
+		&progress{read: cfg.Gauges, watched: cfg.Watched, alarms: cfg.Alarms, clock: cfg.Clock},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	registry.MustRegister(cfg.Collectors...)
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{DisableCompression: true})
 	return m
 }
@@ -57,6 +58,8 @@ var (
 	anchoredSizeDesc = prometheus.NewDesc("zhenglian_access_log_anchored_size", "Entries of the access log that the last anchor covers.", nil, nil)
 	backlogDesc      = prometheus.NewDesc("zhenglian_access_log_backlog_seconds", "Age of the oldest entry of the access log that no anchor covers.", nil, nil)
 	problemsDesc     = prometheus.NewDesc("zhenglian_watched_logs_with_problems", "Other departments' logs that do not verify now.", nil, nil)
+	heardDesc        = prometheus.NewDesc("zhenglian_index_heard_age_seconds", "Time since enough departments last said how far the ledger is; above 10 the gateway answers that it cannot check.", nil, nil)
+	heightDesc       = prometheus.NewDesc("zhenglian_ledger_height", "Blocks that a department's peer has. A department that does not answer has no sample.", []string{"department"}, nil)
 	openAlarmsDesc   = prometheus.NewDesc("zhenglian_alarms_open", "Alarms on the ledger that are not dealt with; at most 200 are counted.", nil, nil)
 )
 
@@ -65,10 +68,11 @@ type progress struct {
 	read    func(context.Context) Gauges
 	watched func() []service.WatchedLog
 	alarms  Alarms
+	clock   func() time.Time
 }
 
 func (p *progress) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{indexBlocksDesc, logSizeDesc, anchoredSizeDesc, backlogDesc, problemsDesc, openAlarmsDesc} {
+	for _, d := range []*prometheus.Desc{indexBlocksDesc, logSizeDesc, anchoredSizeDesc, backlogDesc, heardDesc, heightDesc, problemsDesc, openAlarmsDesc} {
 		ch <- d
 	}
 }
@@ -82,6 +86,14 @@ func (p *progress) Collect(ch chan<- prometheus.Metric) {
 	gauge(logSizeDesc, float64(g.LogSize))
 	gauge(anchoredSizeDesc, float64(g.AnchoredSize))
 	gauge(backlogDesc, g.Backlog.Seconds())
+	if !g.Heard.IsZero() {
+		gauge(heardDesc, p.clock().Sub(g.Heard).Seconds())
+	}
+	for _, h := range g.Heights {
+		if h.Err == nil {
+			ch <- prometheus.MustNewConstMetric(heightDesc, prometheus.GaugeValue, float64(h.Height), string(h.Department))
+		}
+	}
 	problems := 0
 	for _, w := range p.watched() {
 		if w.Problem != "" {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -20,9 +21,16 @@ import (
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"github.com/zhenglian/zhenglian/api"
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/identity"
+	"github.com/zhenglian/zhenglian/gateway/requestlog"
 	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/gateway/telemetry"
 )
 
 const (
@@ -59,6 +67,7 @@ type contextKey int
 const (
 	callerKey contextKey = iota
 	traceKey
+	passageKey
 )
 
 // inbound answers the context of the request that ctx, a [*gin.Context], stands
@@ -97,28 +106,91 @@ func traceID(r *http.Request) string {
 	return hex.EncodeToString(b[:])
 }
 
+// passage is what is learned of a request on its way, for the log of requests.
+type passage struct {
+	via        string          // how the caller is known: "token", "oidc" or "mtls"
+	credential string          // digest of what it presented
+	reason     identity.Reason // why it is not known, although the path needs it or it presented something
+	code       string          // of the problem that was answered
+}
+
+func passageOf(c *gin.Context) *passage {
+	if p, ok := c.Request.Context().Value(passageKey).(*passage); ok {
+		return p
+	}
+	return new(passage)
+}
+
 // trace names the request, bounds its time, and counts and logs its end.
 func (s *server) trace(c *gin.Context) {
 	start := time.Now()
-	id := traceID(c.Request)
 	limit := readDeadline
 	if op := s.operations[operationKey(c.Request.Method, c.FullPath())]; op != nil {
 		limit = op.deadline
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(c.Request.Context(), traceKey, id), limit)
+	ctx, id, endSpan := s.beginSpan(c)
+	way := new(passage)
+	ctx, noted := telemetry.WithRequest(context.WithValue(context.WithValue(ctx, traceKey, id), passageKey, way))
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c.Request = c.Request.WithContext(ctx)
 	c.Header("X-Request-Id", id)
 
+	whole := false
+	defer func() {
+		if !whole {
+			way.code = "broken_off" // the client sees the connection end
+		}
+		took := time.Since(start)
+		status := c.Writer.Status()
+		s.metrics.observe(routeOf(c), c.Request.Method, status, took)
+		caller, known := c.Request.Context().Value(callerKey).(service.Caller)
+		endSpan(c, status, caller)
+		s.logRequest(c, way, id, status, took, noted.TxID(), caller, known)
+	}()
 	c.Next()
+	whole = true
+}
 
-	took := time.Since(start)
-	status := c.Writer.Status()
-	s.metrics.observe(routeOf(c), c.Request.Method, status, took)
+// beginSpan answers the request's trace ID, and a context with its span where
+// traces are made; end ends it.
+func (s *server) beginSpan(c *gin.Context) (ctx context.Context, id string, end func(*gin.Context, int, service.Caller)) {
+	ctx = c.Request.Context()
+	if s.Tracer == nil {
+		return ctx, traceID(c.Request), func(*gin.Context, int, service.Caller) {}
+	}
+	ctx = oteltrace.ContextWithRemoteSpanContext(ctx, telemetry.Traceparent(c.GetHeader("Traceparent")))
+	ctx, span := s.Tracer.Start(ctx, method(c.Request.Method)+" "+routeOf(c), oteltrace.WithSpanKind(oteltrace.SpanKindServer))
+	return ctx, span.SpanContext().TraceID().String(), func(c *gin.Context, status int, caller service.Caller) {
+		span.SetAttributes(
+			attribute.String("http.request.method", method(c.Request.Method)), attribute.String("http.route", routeOf(c)),
+			attribute.Int("http.response.status_code", status), attribute.String("zhenglian.role", string(caller.Role)))
+		if status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+	}
+}
+
+// logRequest writes the request's line in the log of requests, and in the
+// gateway's own log if it is worth it there.
+func (s *server) logRequest(c *gin.Context, way *passage, id string, status int, took time.Duration, txID domain.TxID, caller service.Caller, known bool) {
+	address := ""
+	if known {
+		address = remote(c.Request).String() // a department's system; citizens' addresses are not kept
+	}
+	if s.Requests != nil {
+		s.Requests(requestlog.Entry{
+			Level: requestlog.LevelOf(status), Msg: requestlog.MsgRequest, TraceID: id, Method: method(c.Request.Method), Route: routeOf(c),
+			Status: status, TookUs: took.Microseconds(), Department: caller.Department, Role: caller.Role, Via: way.via, Credential: way.credential,
+			Address: address, Code: way.code, Reason: string(way.reason), TxID: txID,
+		})
+	}
 	level := slog.LevelDebug
 	if c.Request.Method != http.MethodGet || status >= http.StatusInternalServerError {
 		level = slog.LevelInfo
 	}
+	ctx := c.Request.Context()
 	if !s.Log.Enabled(ctx, level) {
 		return
 	}
@@ -126,8 +198,8 @@ func (s *server) trace(c *gin.Context) {
 		slog.String("traceId", id), slog.String("method", method(c.Request.Method)), slog.String("route", routeOf(c)),
 		slog.Int("status", status), slog.Duration("took", took),
 	}
-	if caller, ok := c.Request.Context().Value(callerKey).(service.Caller); ok {
-		attrs = append(attrs, slog.String("role", string(caller.Role)), slog.String("address", remote(c.Request).String()))
+	if known {
+		attrs = append(attrs, slog.String("role", string(caller.Role)), slog.String("address", address))
 	}
 	s.Log.LogAttrs(ctx, level, "request", attrs...)
 }
@@ -171,7 +243,7 @@ func (s *server) securityHeaders(c *gin.Context) {
 }
 
 // identify lets a request pass that has the right to its path and is within its
-// limit. A request with a valid token counts against its identity, also on a
+// limit. A request with a valid credential counts against its identity, also on a
 // public path; any other against its address, so that guessing tokens is limited
 // as well. Public tiles count by address, apart from all else.
 func (s *server) identify(c *gin.Context) {
@@ -183,22 +255,87 @@ func (s *server) identify(c *gin.Context) {
 		s.within(c, "http:tiles:"+network(remote(c.Request)), tileRate)
 		return
 	}
-	token, given := bearer(c.Request)
-	if given {
-		if caller, known := s.Tokens.Caller(token); known {
-			c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), callerKey, caller))
-			s.within(c, "http:caller:"+string(caller.Department)+":"+string(caller.Role), s.IdentityRate)
-			return
-		}
-	}
-	if !s.within(c, "http:address:"+network(remote(c.Request)), s.AddressRate) || op == nil || op.public {
+	counted := false
+	caller, err := s.caller(c, func() bool {
+		counted = true
+		return s.within(c, "http:address:"+network(remote(c.Request)), s.AddressRate)
+	})
+	if c.IsAborted() {
 		return
 	}
-	detail := "this path needs the header Authorization: Bearer TOKEN"
-	if given {
-		detail = "this gateway does not know the access token"
+	if err == nil {
+		c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), callerKey, caller))
+		s.within(c, "http:caller:"+string(caller.Department)+":"+string(caller.Role), s.IdentityRate)
+		return
 	}
-	s.fail(c, &refusal{code: api.ProblemCodeUnauthenticated, detail: detail})
+	if !counted && !s.within(c, "http:address:"+network(remote(c.Request)), s.AddressRate) {
+		return
+	}
+	var refused *identity.Refusal
+	if errors.As(err, &refused) && refused.Reason != identity.Missing {
+		passageOf(c).reason = refused.Reason
+		if s.Refused != nil {
+			s.Refused(string(refused.Reason))
+		}
+	}
+	if op == nil || op.public {
+		return
+	}
+	switch {
+	case refused == nil:
+		s.fail(c, &refusal{code: api.ProblemCodeUnavailable, detail: "who calls cannot be checked now", retryAfter: retryAfter * time.Second, err: err})
+	case refused.Reason == identity.Missing:
+		passageOf(c).reason = refused.Reason
+		s.fail(c, &refusal{code: api.ProblemCodeUnauthenticated, detail: "this path needs the header Authorization: Bearer TOKEN"})
+	case c.Request.TLS != nil && len(c.Request.TLS.PeerCertificates) > 0:
+		s.fail(c, &refusal{code: api.ProblemCodeUnauthenticated, detail: "this gateway does not accept the client certificate"})
+	default:
+		// What is wrong with a token is for the department's own log.
+		s.fail(c, &refusal{code: api.ProblemCodeUnauthenticated, detail: "this gateway does not know the access token"})
+	}
+}
+
+// caller answers who sent the request: the holder of the connection's client
+// certificate, of an access token, or of a token of the OpenID provider. A token
+// of a provider that was not seen before is verified, which costs time, only
+// after count has let it.
+func (s *server) caller(c *gin.Context, count func() bool) (service.Caller, error) {
+	way := passageOf(c)
+	token, given := bearer(c.Request)
+	as := func(via string, credential []byte, role domain.Role, err error) (service.Caller, error) {
+		if err != nil {
+			return service.Caller{}, err
+		}
+		sum := sha256.Sum256(credential)
+		way.via, way.credential = via, hex.EncodeToString(sum[:8])
+		return service.Caller{Department: s.Department, Role: role}, nil
+	}
+	switch {
+	case s.ClientCertificate != nil && c.Request.TLS != nil && len(c.Request.TLS.PeerCertificates) > 0:
+		if given {
+			return service.Caller{}, &identity.Refusal{Reason: identity.Ambiguous}
+		}
+		cert := c.Request.TLS.PeerCertificates[0]
+		role, err := s.ClientCertificate(cert)
+		return as("mtls", cert.Raw, role, err)
+	case !given:
+		return service.Caller{}, &identity.Refusal{Reason: identity.Missing}
+	}
+	if caller, known := s.Tokens.Caller(token); known {
+		_, _ = as("token", []byte(token), caller.Role, nil)
+		return caller, nil
+	}
+	if s.OIDC == nil || strings.Count(token, ".") != 2 {
+		return service.Caller{}, &identity.Refusal{Reason: identity.UnknownToken}
+	}
+	if role, known := s.OIDC.Known(token); known {
+		return as("oidc", []byte(token), role, nil)
+	}
+	if !count() {
+		return service.Caller{}, &identity.Refusal{Reason: identity.UnknownToken}
+	}
+	role, err := s.OIDC.Role(token)
+	return as("oidc", []byte(token), role, err)
 }
 
 // within counts the request and reports whether it may go on; if not, it has

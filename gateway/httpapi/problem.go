@@ -250,6 +250,7 @@ func (s *server) fail(c *gin.Context, err error) {
 		return
 	}
 	r := refusalOf(err)
+	passageOf(c).code = string(r.code)
 	if r.err != nil {
 		s.Log.ErrorContext(c.Request.Context(), "request failed", "traceId", traceOf(c), "route", routeOf(c), "code", r.code, "error", redact(r.err.Error()))
 	}

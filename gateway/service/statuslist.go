@@ -25,7 +25,7 @@ const (
 	SuspensionList StatusPurpose = "suspension"
 )
 
-// listed are the stored statuses whose bit is 1.
+// listedStatuses are the stored statuses whose bit is 1.
 var listedStatuses = map[StatusPurpose][]domain.CertificateStatus{
 	RevocationList: {
 		domain.CertificateRevoked, domain.CertificateWithdrawn, domain.CertificateCancelled,

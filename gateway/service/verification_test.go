@@ -1,9 +1,11 @@
 package service_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -295,7 +297,19 @@ func TestVerifyPoisonedCache(t *testing.T) {
 	try("an answer of last year", cache.Entry{Value: []byte(old), Height: height})
 	soon := strings.Replace(string(genuine.Value), `"readAt":"2026`, `"readAt":"2027`, 1)
 	try("an answer of next year", cache.Entry{Value: []byte(soon), Height: height})
-	if tries < 1000 {
+	g := rand.New(rand.NewPCG(2026, 11))
+	for tries < 10_000 {
+		value := bytes.Clone([]cache.Entry{genuine, other}[g.IntN(2)].Value)
+		for range g.IntN(4) {
+			value[g.IntN(len(value))] ^= byte(1 + g.IntN(255))
+		}
+		h := g.Uint64N(height + 3)
+		if h == height { // authenticated, see above
+			h++
+		}
+		try(fmt.Sprintf("a mutation at height %d", h), cache.Entry{Value: value, Height: h})
+	}
+	if tries < 10_000 {
 		t.Errorf("only %d tries", tries)
 	}
 }

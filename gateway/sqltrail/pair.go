@@ -25,7 +25,9 @@ type callKey struct {
 	provider, consumer string
 }
 
-func keyOf(e entry) callKey { return callKey{e.call, string(e.record.Provider), string(e.record.Consumer)} }
+func keyOf(e entry) callKey {
+	return callKey{e.call, string(e.record.Provider), string(e.record.Consumer)}
+}
 
 // said is what the record of a side says that is compared; n is its row, null
 // without one.

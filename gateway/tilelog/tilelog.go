@@ -39,7 +39,9 @@
 // Tessera flushes a batch when it is full or when its timer fires, and the two
 // can overtake one another. So one goroutine adds the entries of several appends
 // as one group, smaller than a Tessera batch, and waits for it before the next:
-// the entries of an append lie in the log in the order given.
+// the entries of an append lie in the log in the order given. On a machine that
+// stands still for longer than the timer, in the middle of a group, two parts of
+// it may change places; each receipt says where its entry lies.
 package tilelog
 
 import (

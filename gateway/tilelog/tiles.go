@@ -112,16 +112,22 @@ func (r *treeReader) checkEdge() error {
 			tiles = slices.Insert(tiles, 0, r.tile(level, width/layout.TileWidth))
 		}
 	}
-	if known := r.log.edge.Load(); known != nil && known.size == r.size && known.root == r.root && !slices.ContainsFunc(tiles, r.anew) {
+	if known := r.log.edge.Load(); known != nil && known.size == r.size && known.root == r.root {
 		maps.Copy(r.read, known.tiles)
-		return nil
 	}
+	var files []string
 	for _, t := range tiles {
+		if r.read[t] != nil && !r.anew(t) {
+			continue
+		}
 		data, err := r.readFile(t)
 		if err != nil {
 			return err
 		}
-		r.read[t] = expand(data)
+		r.read[t], files = expand(data), append(files, tilePath(t))
+	}
+	if len(files) == 0 {
+		return nil
 	}
 	// The root is that of the full subtrees that make up the tree, the smallest last.
 	var root tlog.Hash
@@ -140,10 +146,6 @@ func (r *treeReader) checkEdge() error {
 		}
 	}
 	if root != r.root {
-		var files []string
-		for _, t := range tiles {
-			files = append(files, tilePath(t))
-		}
 		return &DamageError{Files: files, Problem: fmt.Sprintf("the tiles do not have the root of the tree of %d records", r.size)}
 	}
 	r.log.edge.Store(&edge{r.size, r.root, maps.Clone(r.read)})

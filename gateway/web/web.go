@@ -58,7 +58,8 @@ var styleSource string
 //go:embed page.js
 var scriptSource []byte
 
-// verifierSource is the build of proof/js for browsers; see the folder's README.
+// verifierSource is the build of proof/js for browsers, which "npm run
+// build:gateway" there writes.
 //
 //go:embed verifier/zhenglian-proof.js
 var verifierSource []byte

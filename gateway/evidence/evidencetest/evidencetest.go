@@ -120,12 +120,16 @@ func (l *Log) Append(t testing.TB, records ...domain.AccessRecord) {
 // AppendRaw is [Log.Append] for entries that need not be records.
 func (l *Log) AppendRaw(t testing.TB, raw ...[]byte) {
 	t.Helper()
+	l.raw = append(l.raw, raw...)
 	for part := range slices.Chunk(raw, 1000) {
-		if _, err := l.Log.Append(t.Context(), part); err != nil {
+		receipts, err := l.Log.Append(t.Context(), part)
+		if err != nil {
 			t.Fatal(err)
 		}
+		for i, r := range receipts { // in the order given, unless the machine stood still
+			l.raw[r.Index] = part[i]
+		}
 	}
-	l.raw = append(l.raw, raw...)
 	accesslogtest.AwaitSize(t, l.Log, uint64(len(l.raw)))
 }
 
