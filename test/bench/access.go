@@ -67,7 +67,7 @@ func (b *bench) chainBatches(ctx context.Context) (sample, error) {
 				return "", err
 			}
 		}
-		return b.submitArguments(ctx, "bench:Record", arguments...)
+		return submitArguments(ctx, b.fabric, "bench:Record", arguments...)
 	})(ctx)
 	s.Count *= chainBatch
 	s.LedgerBytes /= chainBatch
@@ -135,7 +135,7 @@ func (b *bench) receipts(ctx context.Context) ([]figure, error) {
 			return sample{}, err
 		}
 		s, err := b.anchored(ctx, l)
-		s.Count, s.Failed, s.Seconds = len(latencies)*receiptArray, failed, b.set.Window.Seconds()
+		s.Count, s.Failed, s.Seconds = (len(latencies)-failed)*receiptArray, failed, b.set.Window.Seconds()
 		s.P50, s.P99 = quantile(latencies, 0.5), quantile(latencies, 0.99)
 		return s, err
 	}})
@@ -167,19 +167,21 @@ func (b *bench) atRate(ctx context.Context, rate int, call func(ctx context.Cont
 			took := time.Since(intended)
 			mu.Lock()
 			defer mu.Unlock()
-			switch {
-			case err != nil:
-				failed++
-				firstErr = cmp.Or(firstErr, err)
-			case !intended.Before(start):
-				latencies = append(latencies, took)
+			if intended.Before(start) {
+				return
 			}
+			if err != nil { // it got no receipt: the slowest of all
+				failed, firstErr, took = failed+1, cmp.Or(firstErr, err), end.Sub(began)
+			}
+			latencies = append(latencies, took)
 		})
 	}
 	wg.Wait()
+	if failed > 0 && failed == len(latencies) {
+		return nil, failed, fmt.Errorf("no call succeeded: %w", firstErr)
+	}
 	if firstErr != nil {
-		// What failed has no latency, and is the slowest of all.
-		return nil, failed, fmt.Errorf("%d calls failed at %d a second: %w", failed, rate, firstErr)
+		fmt.Fprintln(b.progress, "bench: first failure:", firstErr)
 	}
 	slices.Sort(latencies)
 	return latencies, failed, ctx.Err()

@@ -39,10 +39,12 @@ type bench struct {
 	set      settings
 	progress io.Writer
 
-	fabric *consortium.Fabric // its Ledger is the referee
+	fabric   *consortium.Fabric // the operator's; its Ledger is the referee
+	reviewer *consortium.Fabric
 
 	sequence atomic.Int64
 	refs     []string
+	issued   domain.CertificateContent // one of refs
 	grant    domain.Grant
 }
 
@@ -62,12 +64,18 @@ func newBench(ctx context.Context, net *consortium.Consortium, set settings, pro
 
 func (b *bench) connect() error {
 	var err error
-	b.fabric, err = b.net.Fabric(department, "operator")
+	if b.fabric, err = b.net.Fabric(department, "operator"); err != nil {
+		return err
+	}
+	b.reviewer, err = b.net.Fabric(department, "reviewer")
 	return err
 }
 
 // Close ends the connection.
-func (b *bench) Close() { b.fabric.Close() }
+func (b *bench) Close() {
+	b.fabric.Close()
+	b.reviewer.Close()
+}
 
 // prepare finds the sample's certificate and grant, which the arms use.
 func (b *bench) prepare(ctx context.Context) error {
@@ -79,7 +87,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	for _, c := range certificates.Items {
-		b.refs = append(b.refs, c.Record.Content.Ref)
+		b.refs, b.issued = append(b.refs, c.Record.Content.Ref), c.Record.Content
 	}
 	if len(b.refs) == 0 {
 		return errors.New("the sample has no certificate")
@@ -172,6 +180,7 @@ func (b *bench) figures(ctx context.Context) ([]figure, error) {
 	evaluate := arm{"read.evaluate", b.calls(b.evaluate)}
 	cached := arm{"verify.cached", b.calls(b.verifyCached)}
 	batch := arm{"catalog.batch", b.batches}
+	certificate, certificates := b.certificateArms()
 
 	// The baseline of the arms that follow, too.
 	var baseline []sample
@@ -199,6 +208,7 @@ func (b *bench) figures(ctx context.Context) ([]figure, error) {
 		}},
 		{"access.receipt_p99", b.receipts},
 		compare("catalog.batch_vs_single", "≥ 20", raw, batch),
+		compare("certificate.batch_vs_single", "≥ 50", certificate, certificates),
 		{"catalog.search", func(ctx context.Context) ([]figure, error) { return b.search(ctx, b.set.Entries) }},
 		{"access.proof_p99", b.proofs},
 		{"access.trace_p99", b.traces},
@@ -369,15 +379,11 @@ func (b *bench) submitRaw(ctx context.Context) (string, error) {
 // submit runs a transaction past the gateway and answers its ID once it is
 // committed.
 func (b *bench) submit(ctx context.Context, transaction string, args any) (string, error) {
-	argument, err := domain.Canonical(args)
-	if err != nil {
-		return "", err
-	}
-	return b.submitArguments(ctx, transaction, argument)
+	return submitThrough(ctx, b.fabric, transaction, args)
 }
 
-func (b *bench) submitArguments(ctx context.Context, transaction string, arguments ...[]byte) (string, error) {
-	proposal, err := b.fabric.Contract.NewProposal(transaction, client.WithBytesArguments(arguments...))
+func submitArguments(ctx context.Context, f *consortium.Fabric, transaction string, arguments ...[]byte) (string, error) {
+	proposal, err := f.Contract.NewProposal(transaction, client.WithBytesArguments(arguments...))
 	if err != nil {
 		return "", err
 	}

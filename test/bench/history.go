@@ -64,7 +64,7 @@ func (b *bench) writeVersions(ctx context.Context, key string, n int) error {
 			if err != nil {
 				return err
 			}
-			_, err = b.submitArguments(ctx, "bench:Write", []byte(key), value)
+			_, err = submitArguments(ctx, b.fabric, "bench:Write", []byte(key), value)
 			return err
 		})
 	}
