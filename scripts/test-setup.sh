@@ -36,4 +36,8 @@ echo "test-setup: installing$need"
 apt-get update -qq
 # A service started by the package is not wanted: tests start their own server.
 DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $need >/dev/null
+if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then
+	echo "test-setup: Node.js $(node --version) is installed and 20 is needed; Debian 13 has it, for Debian 12 see https://nodejs.org/en/download" >&2
+	exit 1
+fi
 packages
