@@ -14,7 +14,7 @@ command -v chromium >/dev/null 2>&1 || need="$need chromium"
 command -v pdftoppm >/dev/null 2>&1 || need="$need poppler-utils"
 command -v qpdf >/dev/null 2>&1 || need="$need qpdf"
 command -v zbarimg >/dev/null 2>&1 || need="$need zbar-tools"
-node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null && command -v npm >/dev/null 2>&1 || need="$need nodejs npm"
+node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null 2>&1 || need="$need nodejs npm"
 # Noto CJK does for pages, but not for PDFs.
 [ -n "$(ls /usr/share/fonts/truetype/wqy/*.ttc 2>/dev/null)" ] || need="$need fonts-wqy-zenhei"
 packages() {
@@ -36,7 +36,7 @@ echo "test-setup: installing$need"
 apt-get update -qq
 # A service started by the package is not wanted: tests start their own server.
 DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $need >/dev/null
-if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then
+if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; then
 	echo "test-setup: Node.js $(node --version) is installed and 20 is needed; Debian 13 has it, for Debian 12 see https://nodejs.org/en/download" >&2
 	exit 1
 fi
