@@ -253,19 +253,22 @@ func TestReleasesStopWithoutAnchors(t *testing.T) {
 		}
 		return released[domain.DirectionProvider] && released[domain.DirectionConsumer], fmt.Sprintf("%d records, released %v", len(page.Items), released)
 	})
-	var found struct {
-		Items []struct {
-			CallID string   `json:"callId"`
-			State  string   `json:"state"`
-			Fields []string `json:"fields"`
-		} `json:"items"`
-	}
-	must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/audit/reconciliation/calls?limit=200&provider=police&consumer=civil", nil, 200, &found))
-	for _, d := range found.Items {
-		if d.CallID == refused.CallID {
-			t.Errorf("the call is a discrepancy: %+v", d)
+	await(t, "the call is no discrepancy", 30*time.Second, func() (bool, string) {
+		var found struct {
+			Items []struct {
+				CallID string   `json:"callId"`
+				State  string   `json:"state"`
+				Fields []string `json:"fields"`
+			} `json:"items"`
 		}
-	}
+		must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/audit/reconciliation/calls?limit=200&provider=police&consumer=civil", nil, 200, &found))
+		for _, d := range found.Items {
+			if d.CallID == refused.CallID {
+				return false, fmt.Sprintf("%+v", d)
+			}
+		}
+		return true, ""
+	})
 }
 
 // TestRevokedGrantIsRefused revokes a grant through the lead's gateway and uses it
