@@ -115,11 +115,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	set := settings{
 		Window: 6 * time.Second, WarmUp: 2 * time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4,
-		Entries: 20_000, Leaves: 1_000_000, Traced: 100_000, Versions: 500,
+		Entries: 100_000, Leaves: 1_000_000, Traced: 100_000, Versions: 500,
 	}
 	if *full {
 		set.Window, set.WarmUp, set.Cycles = 60*time.Second, 15*time.Second, 3
-		set.Entries, set.Leaves, set.Traced, set.Versions = 100_000, 10_000_000, 1_000_000, 10_000
+		set.Leaves, set.Traced, set.Versions = 10_000_000, 1_000_000, 10_000
 	}
 	if *only != "" {
 		set.Figures = strings.Split(*only, ",")

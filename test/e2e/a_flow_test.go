@@ -42,8 +42,8 @@ func TestSample(t *testing.T) {
 	started := time.Now()
 	_, err := net.Run(t.Context(), "zhenglian", "sample", "--state", net.State)
 	must(t, err)
-	if after := height(t); after != before {
-		t.Errorf("a second run wrote blocks: height %d, then %d", before, after)
+	if wrote := transactionsFrom(t, before); len(wrote) > 0 {
+		t.Errorf("a second run wrote %q", wrote)
 	}
 	t.Logf("second run took %s", time.Since(started).Round(time.Millisecond))
 
@@ -63,6 +63,23 @@ func height(t *testing.T) uint64 {
 	}
 	must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", "/v1/chain", nil, 200, &chain))
 	return chain.Height
+}
+
+// transactionsFrom names the transactions from block number on, but for those that
+// gateways submit from time to time by themselves.
+func transactionsFrom(t *testing.T, number uint64) []string {
+	t.Helper()
+	var names []string
+	for end := height(t); number < end; number++ {
+		var block domain.Block
+		must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", fmt.Sprintf("/v1/chain/blocks/%d", number), nil, 200, &block))
+		for _, tx := range block.Transactions {
+			if name := tx.Contract + ":" + tx.Name; name != "access:Anchor" && name != "evidence:Attest" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // flow carries what one step leaves for the next.
