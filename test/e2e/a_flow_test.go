@@ -72,7 +72,10 @@ func transactionsFrom(t *testing.T, number uint64) []string {
 	var names []string
 	for end := height(t); number < end; number++ {
 		var block domain.Block
-		must(t, net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", fmt.Sprintf("/v1/chain/blocks/%d", number), nil, 200, &block))
+		await(t, "the index has the block", 15*time.Second, func() (bool, string) {
+			err := net.Gateway("bigdata").Call(t.Context(), "auditor", "GET", fmt.Sprintf("/v1/chain/blocks/%d", number), nil, 200, &block)
+			return err == nil, fmt.Sprint(err)
+		})
 		for _, tx := range block.Transactions {
 			if name := tx.Contract + ":" + tx.Name; name != "access:Anchor" && name != "evidence:Attest" {
 				names = append(names, name)
