@@ -114,7 +114,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	set := settings{
-		Window: 6 * time.Second, WarmUp: 2 * time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4,
+		Window: 4 * time.Second, WarmUp: time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4,
 		Entries: 100_000, Leaves: 1_000_000, Traced: 100_000, Versions: 500,
 	}
 	if *full {
