@@ -101,4 +101,4 @@ clean: ## delete what builds, tests and benchmarks made (ignored files only; the
 	@for s in .zhenglian-e2e .zhenglian-bench; do \
 		if [ -d $$s ] && [ -x $(BIN)/zhenglian-network ]; then $(BIN)/zhenglian-network reset --yes --state $$s; fi; \
 	done
-	rm -rf .zhenglian-e2e .zhenglian-e2e.yaml .zhenglian-bench .zhenglian-bench.yaml $(BIN)
+	rm -rf .zhenglian-e2e .zhenglian-e2e.yaml .zhenglian-bench .zhenglian-bench.yaml .zhenglian-bench.bin $(BIN)

@@ -233,8 +233,8 @@ func (c *ruleImportCmd) Run(e *env) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	rules, err := decodeStrictly[[]domain.SetRuleArgs](data)
-	if err != nil {
+	var rules []domain.SetRuleArgs
+	if err := decodeStrictly(data, &rules); err != nil {
 		return &exitError{exitUsage, fmt.Errorf("%s: %w", c.File, err)}
 	}
 	var wrong []error

@@ -374,6 +374,34 @@ func TestGatewayLimits(t *testing.T) {
 	}
 }
 
+func TestGatewayOwnSettings(t *testing.T) {
+	f := newGatewayFolder(t, "police", nil)
+	f.config["limits"] = map[string]any{"addressPerSecond": 7.5, "identityBurst": 9}
+	f.write("gateway.json", f.config)
+	f.write("own.json", map[string]any{
+		"limits": map[string]any{"addressPerSecond": 3}, "requests": map[string]any{"anchorEvery": "7s"},
+	})
+	s, err := loadGateway(f.file(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.address.PerSecond != 3 || s.identity.Burst != 9 || s.identities.anchorEvery != 7*time.Second {
+		t.Errorf("limits are %+v and %+v, the log of requests is anchored every %s", s.address, s.identity, s.identities.anchorEvery)
+	}
+	for name, c := range map[string]struct {
+		own  map[string]any
+		want string
+	}{
+		"what the consortium decides": {map[string]any{"channel": "mine"}, `own.json: json: unknown field "channel"`},
+		"a bad value":                 {map[string]any{"requests": map[string]any{"anchorEvery": "1ms"}}, "gateway.json with own.json: field requests.anchorEvery"},
+	} {
+		f.write("own.json", c.own)
+		if _, err := loadGateway(f.file(), ""); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestGatewayPortInUse(t *testing.T) {
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

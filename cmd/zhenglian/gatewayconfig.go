@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,35 +30,29 @@ import (
 const gatewayFormat = "zhenglian-gateway/1"
 
 // gatewayConfig is gateway.json. Its paths are relative to its own folder. Every
-// field is required up to anchorInterval, the others are not.
+// field is required up to anchorInterval, the others are not; [gatewayOwn] tells
+// which of them a department sets by itself.
 type gatewayConfig struct {
 	Format         string                `json:"format"`
 	Department     domain.DepartmentCode `json:"department"`
 	Channel        string                `json:"channel"`
 	Chaincode      string                `json:"chaincode"`
-	Listen         string                `json:"listen"`              // host:port
-	PublicURL      string                `json:"publicUrl"`           // scheme and host that links and QR codes carry
-	Trust          string                `json:"trust"`               // file with the trust anchors
-	Peers          []gatewayPeer         `json:"peers"`               // own peer first, then the order of failing over
-	Service        gatewayIdentity       `json:"service"`             // the gateway's own identity
-	Users          []gatewayUser         `json:"users"`               // one per role
-	Tokens         string                `json:"tokens"`              // file with the hashed access tokens
-	Data           string                `json:"data"`                // folder of the index and the log
-	Log            gatewayLog            `json:"log"`                 // access log
-	AnchorInterval string                `json:"anchorInterval"`      // for example "2s", 100ms to 1m
-	Redis          string                `json:"redis"`               // URL, see rediscache.Options; "" keeps the cache in the process
-	Issuing        *gatewayIssuing       `json:"issuing,omitempty"`   // without it no certificate's face items are signed or kept
-	PrintFont      string                `json:"printFont,omitempty"` // file, see print.New; without it one that is installed
-	Limits         *gatewayLimits        `json:"limits,omitempty"`
+	Listen         string                `json:"listen"`            // host:port
+	PublicURL      string                `json:"publicUrl"`         // scheme and host that links and QR codes carry
+	Trust          string                `json:"trust"`             // file with the trust anchors
+	Peers          []gatewayPeer         `json:"peers"`             // own peer first, then the order of failing over
+	Service        gatewayIdentity       `json:"service"`           // the gateway's own identity
+	Users          []gatewayUser         `json:"users"`             // one per role
+	Tokens         string                `json:"tokens"`            // file with the hashed access tokens
+	Data           string                `json:"data"`              // folder of the index and the log
+	Log            gatewayLog            `json:"log"`               // access log
+	AnchorInterval string                `json:"anchorInterval"`    // for example "2s", 100ms to 1m
+	Redis          string                `json:"redis"`             // URL, see rediscache.Options; "" keeps the cache in the process
+	Issuing        *gatewayIssuing       `json:"issuing,omitempty"` // without it no certificate's face items are signed or kept
 	Evidence       *gatewayEvidence      `json:"evidence,omitempty"`
 	Gateways       []gatewayAddress      `json:"gateways,omitempty"` // of the other departments, whose logs are watched
-	Watch          *gatewayWatch         `json:"watch,omitempty"`
-	Monitor        *gatewayMonitor       `json:"monitor,omitempty"`
-	Audit          *gatewayAudit         `json:"audit,omitempty"` // reads all logs for auditors; without it only the own one
-	OIDC           *gatewayOIDC          `json:"oidc,omitempty"`  // accepts the tokens of an OpenID provider besides those of the file
-	MTLS           *gatewayMTLS          `json:"mtls,omitempty"`  // a second port, for client certificates
-	Requests       *gatewayRequests      `json:"requests,omitempty"`
-	Traces         *gatewayTraces        `json:"traces,omitempty"` // without it no traces are made
+	Audit          *gatewayAudit         `json:"audit,omitempty"`    // reads all logs for auditors; without it only the own one
+	gatewayOwn
 }
 
 type gatewayPeer struct {
@@ -228,13 +220,15 @@ func loadGateway(file, redis string) (*gatewaySetup, error) {
 	}
 	r := &configReader{file: file, dir: filepath.Dir(absolute)}
 	s := &gatewaySetup{dir: r.dir}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s.gatewayConfig); err != nil {
+	if err := decodeStrictly(data, &s.gatewayConfig); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%s: bytes follow the JSON object", file)
+	own, err := s.readOwn(r.dir)
+	if err != nil {
+		return nil, err
+	}
+	if own {
+		r.file += " with " + ownFile
 	}
 	if s.Format != gatewayFormat {
 		return nil, fmt.Errorf("%s: field format: %q is not %q, the one this program reads", file, s.Format, gatewayFormat)

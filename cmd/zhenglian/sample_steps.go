@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -99,19 +100,24 @@ type sampleIssue struct {
 
 // embedded decodes an embedded file strictly; the tests read all of them.
 func embedded[T any](data []byte) T {
-	v, err := decodeStrictly[T](data)
-	if err != nil {
+	var v T
+	if err := decodeStrictly(data, &v); err != nil {
 		panic(fmt.Sprintf("embedded sample: %v", err))
 	}
 	return v
 }
 
-// decodeStrictly decodes JSON whose every name is known.
-func decodeStrictly[T any](data []byte) (T, error) {
-	var v T
+// decodeStrictly decodes one JSON value whose every name is known.
+func decodeStrictly(data []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	return v, dec.Decode(&v)
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("bytes follow the JSON value")
+	}
+	return nil
 }
 
 func sampleEntries() []sampleEntry      { return embedded[[]sampleEntry](sampleCatalogFile) }
