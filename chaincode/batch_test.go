@@ -103,9 +103,9 @@ func TestFullBatch(t *testing.T) {
 	contents = contents[:domain.MaxBatch]
 	args := canonical(t, domain.RegisterBatchArgs{Contents: contents})
 	r := w.must("police operator", "catalog:RegisterBatch", args)
-	// Two messages to read; an entry and a name each, with their policies, and one
-	// event take one to write.
-	if len(r.Writes) != 2*domain.MaxBatch+1 || len(r.Policies) != 2*domain.MaxBatch+1 || r.Messages != 3 {
+	// Two messages to read; an entry with its policy and a name each, and one event
+	// take one to write.
+	if len(r.Writes) != 2*domain.MaxBatch+1 || len(r.Policies) != domain.MaxBatch+1 || r.Messages != 3 {
 		t.Errorf("%d writes, %d policies, %d messages", len(r.Writes), len(r.Policies), r.Messages)
 	}
 	w.must("bigdata reviewer", "catalog:ReviewBatch", domain.ReviewBatchArgs{Codes: codesOf(contents), Decision: domain.Approve})

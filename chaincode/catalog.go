@@ -179,8 +179,9 @@ func (t *transaction) registered(contents ...domain.CatalogContent) (known known
 	return known, call, err
 }
 
-// putCatalog writes changes of different catalog entries. All their records are
-// the provider's own: none of them changes without its peer.
+// putCatalog writes changes of different catalog entries. Their records are the
+// provider's own: they do not change without its peer. Names may: they say nothing
+// that the entries do not say, and who could take one back could have taken it first.
 func (t *transaction) putCatalog(changes ...domain.CatalogChange) error {
 	for _, change := range changes {
 		if err := t.putEntry(change); err != nil {
@@ -235,5 +236,5 @@ func (t *transaction) putEntry(change domain.CatalogChange) error {
 	if change.Name == nil {
 		return nil
 	}
-	return t.create(domain.KindCatalogName, domain.CatalogNameID(entry.Provider, named), change.Name, own)
+	return t.put(domain.KindCatalogName, domain.CatalogNameID(entry.Provider, named), change.Name)
 }

@@ -2,7 +2,7 @@ package chaincode
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/hyperledger/fabric-contract-api-go/v2/contractapi"
 
@@ -66,7 +66,7 @@ func (*certificate) Issue(t *transaction, arg string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		return change.Certificate, t.putCertificate(change)
+		return t.putCertificate(call, change)
 	})
 }
 
@@ -84,14 +84,14 @@ func (*certificate) IssueBatch(t *transaction, arg string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		return t.putCertificates(changes)
+		return t.putMany(call, changes)
 	})
 }
 
 // Propose proposes a change of a certificate's status; see [domain.ProposeStatus].
 func (*certificate) Propose(t *transaction, arg string) (string, error) {
 	return submit(t, arg, func(args domain.ProposeArgs) (any, error) {
-		existing, err := load[domain.Certificate](t, domain.KindCertificate, args.Ref)
+		existing, err := t.certificate(args.Ref)
 		if err != nil {
 			return nil, err
 		}
@@ -103,14 +103,15 @@ func (*certificate) Propose(t *transaction, arg string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		return change.Certificate, t.putCertificate(change)
+		return t.putCertificate(call, change)
 	})
 }
 
 // Decide records a reviewer's decision; see [domain.DecideCertificate].
 func (*certificate) Decide(t *transaction, arg string) (string, error) {
 	return submit(t, arg, func(args domain.DecideArgs) (any, error) {
-		known, call, err := t.deciding([]string{args.Ref})
+		known := []domain.DecideRecords{{Ref: args.Ref}}
+		call, err := t.deciding(known)
 		if err != nil {
 			return nil, err
 		}
@@ -118,31 +119,27 @@ func (*certificate) Decide(t *transaction, arg string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		return change.Certificate, t.putCertificate(change)
+		return t.putCertificate(call, change)
 	})
 }
 
 // DecideBatch records one decision on many certificates; see
-// [domain.DecideCertificate]. A refusal names every certificate that stands in the
-// way.
+// [domain.DecideCertificateBatch].
 func (*certificate) DecideBatch(t *transaction, arg string) (string, error) {
 	return submit(t, arg, func(args domain.DecideBatchArgs) (any, error) {
-		known, call, err := t.deciding(args.Refs)
+		known, err := t.named(args)
 		if err != nil {
 			return nil, err
 		}
-		changes := make([]domain.CertificateChange, len(args.Refs))
-		var found domain.Refusals
-		for i, ref := range args.Refs {
-			one := domain.DecideArgs{Ref: ref, Decision: args.Decision, Opinion: args.Opinion}
-			if changes[i], err = domain.DecideCertificate(known[i], call, one); err != nil && !found.Add(fmt.Sprintf("refs[%d]", i), err) {
-				return nil, err
-			}
-		}
-		if err := found.Err(); err != nil {
+		call, err := t.deciding(known)
+		if err != nil {
 			return nil, err
 		}
-		return t.putCertificates(changes)
+		changes, err := domain.DecideCertificateBatch(known, call, args)
+		if err != nil {
+			return nil, err
+		}
+		return t.putMany(call, changes)
 	})
 }
 
@@ -162,12 +159,14 @@ func (t *transaction) authorisation(issuer domain.DepartmentCode, typeCode strin
 }
 
 // issuing reads what the ledger holds about certificates to issue, with one
-// message. The contents are not validated yet; see [transaction.registered].
+// message, and with others what they replace and what has their identifiers
+// already. The contents are not validated yet; see [transaction.registered].
 func (t *transaction) issuing(contents ...domain.CertificateContent) ([]domain.IssueRecords, domain.Call, error) {
+	fail := func(err error) ([]domain.IssueRecords, domain.Call, error) { return nil, domain.Call{}, err }
 	for _, c := range contents {
 		t.want(domain.KindCertificate, c.Ref)
 		t.want(domain.KindCertificateID, c.CertID)
-		t.want(domain.KindStatusIndex, domain.StatusIndexID(t.who.Department, c.StatusIndex))
+		t.want(domain.KindStatusPlaces, domain.StatusPlacesID(t.who.Department, c.StatusIndex))
 		t.want(domain.KindIssuer, domain.AuthorisationID(t.who.Department, c.TypeCode))
 		if c.Replaces != "" {
 			t.want(domain.KindCertificate, c.Replaces)
@@ -176,25 +175,34 @@ func (t *transaction) issuing(contents ...domain.CertificateContent) ([]domain.I
 	known := make([]domain.IssueRecords, len(contents))
 	var authorised authorisations
 	for i, c := range contents {
-		var err error
 		one := &known[i]
-		if one.Existing, err = load[domain.Certificate](t, domain.KindCertificate, c.Ref); err != nil {
-			return nil, domain.Call{}, err
+		taken, err := t.row(domain.KindCertificate, c.Ref)
+		if err != nil {
+			return fail(err)
 		}
-		if one.Issued, err = load[domain.IssuedID](t, domain.KindCertificateID, c.CertID); err != nil {
-			return nil, domain.Call{}, err
-		}
-		if one.Indexed, err = load[domain.StatusIndex](t, domain.KindStatusIndex, domain.StatusIndexID(t.who.Department, c.StatusIndex)); err != nil {
-			return nil, domain.Call{}, err
-		}
+		one.Existing = taken != nil
 		if one.Authorisation, err = authorised.load(t, t.who.Department, c.TypeCode); err != nil {
-			return nil, domain.Call{}, err
+			return fail(err)
 		}
-		if c.Replaces == "" {
-			continue
+		places, err := t.statusPlaces(c.StatusIndex)
+		if err != nil {
+			return fail(err)
 		}
-		if one.Predecessor, err = load[domain.Certificate](t, domain.KindCertificate, c.Replaces); err != nil {
-			return nil, domain.Call{}, err
+		one.IndexTaken = places.Has(c.StatusIndex)
+		if err := t.wantBatch(domain.KindCertificateID, c.CertID); err != nil {
+			return fail(err)
+		}
+		if err := t.wantBatch(domain.KindCertificate, c.Replaces); err != nil {
+			return fail(err)
+		}
+	}
+	for i, c := range contents {
+		var err error
+		if known[i].Issued, err = t.certificateWith(c.CertID); err != nil {
+			return fail(err)
+		}
+		if known[i].Predecessor, err = t.certificate(c.Replaces); err != nil {
+			return fail(err)
 		}
 	}
 	call, err := t.call()
@@ -202,41 +210,200 @@ func (t *transaction) issuing(contents ...domain.CertificateContent) ([]domain.I
 }
 
 // deciding reads what the ledger holds about certificates to decide on: they
-// themselves with one message, then, with another, the authorisations for those
-// that wait to be issued and what these replace.
-func (t *transaction) deciding(refs []string) ([]domain.DecideRecords, domain.Call, error) {
-	list, err := loadAll[domain.Certificate](t, domain.KindCertificate, refs)
-	if err != nil {
-		return nil, domain.Call{}, err
+// themselves, then the authorisations for those that wait to be issued and what
+// these replace.
+func (t *transaction) deciding(known []domain.DecideRecords) (domain.Call, error) {
+	for _, one := range known {
+		if one.Existing != nil {
+			continue
+		}
+		if err := t.wantBatch(domain.KindCertificate, one.Ref); err != nil {
+			return domain.Call{}, err
+		}
 	}
-	for _, c := range list {
+	var issues []int // those that wait to be issued
+	for i := range known {
+		if known[i].Existing == nil {
+			var err error
+			if known[i].Existing, err = t.certificate(known[i].Ref); err != nil {
+				return domain.Call{}, err
+			}
+		}
+		c := known[i].Existing
 		if c == nil || c.Status != domain.CertificateProposed {
 			continue
 		}
+		issues = append(issues, i)
 		t.want(domain.KindIssuer, domain.AuthorisationID(c.Issuer, c.Content.TypeCode))
 		if c.Content.Replaces != "" {
 			t.want(domain.KindCertificate, c.Content.Replaces)
 		}
 	}
-	known := make([]domain.DecideRecords, len(list))
 	var authorised authorisations
-	for i, c := range list {
-		known[i].Existing = c
-		if c == nil || c.Status != domain.CertificateProposed {
-			continue
-		}
+	for _, i := range issues {
+		var err error
+		c := known[i].Existing
 		if known[i].Authorisation, err = authorised.load(t, c.Issuer, c.Content.TypeCode); err != nil {
-			return nil, domain.Call{}, err
+			return domain.Call{}, err
 		}
-		if c.Content.Replaces == "" {
-			continue
-		}
-		if known[i].Predecessor, err = load[domain.Certificate](t, domain.KindCertificate, c.Content.Replaces); err != nil {
-			return nil, domain.Call{}, err
+		if err := t.wantBatch(domain.KindCertificate, c.Content.Replaces); err != nil {
+			return domain.Call{}, err
 		}
 	}
-	call, err := t.call()
-	return known, call, err
+	for _, i := range issues {
+		var err error
+		if known[i].Predecessor, err = t.certificate(known[i].Existing.Content.Replaces); err != nil {
+			return domain.Call{}, err
+		}
+	}
+	return t.call()
+}
+
+// named finds the certificates that a decision names, those of whole batches with
+// their records.
+func (t *transaction) named(args domain.DecideBatchArgs) ([]domain.DecideRecords, error) {
+	for _, ref := range args.Refs {
+		t.want(domain.KindCertificate, ref)
+	}
+	for _, id := range args.Batches {
+		t.want(domain.KindIssuingBatch, id)
+		t.want(domain.KindBatchStatus, id)
+	}
+	known := make([]domain.DecideRecords, 0, len(args.Refs))
+	for i, ref := range args.Refs {
+		known = append(known, domain.DecideRecords{At: fmt.Sprintf("refs[%d]", i), Ref: ref})
+	}
+	for i, id := range args.Batches {
+		b, err := t.batch(id)
+		if err != nil {
+			return nil, err
+		}
+		if b == nil {
+			return nil, &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("batches[%d]: issuing batch %s is not recorded", i, id)}
+		}
+		for row, ref := range b.Issued.Refs() {
+			if slices.Contains(args.Refs, ref) {
+				return nil, &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("batches[%d]: repeats an earlier entry", i)}
+			}
+			c, err := t.certificateIn(b, row, ref)
+			if err != nil {
+				return nil, err
+			}
+			known = append(known, domain.DecideRecords{At: fmt.Sprintf("batches[%d].certificates[%d]", i, row), Ref: ref, Existing: c})
+		}
+	}
+	return known, nil
+}
+
+// putCertificates writes changes of different certificates, each batch once, and
+// answers the ids of the batches. Batches and taken places in status lists are the
+// issuer's own: none changes without its peer. What leads to a batch says nothing by
+// itself and costs no endorsement of its own; see [domain.BatchRow].
+func (t *transaction) putCertificates(call domain.Call, changes ...domain.CertificateChange) ([]string, error) {
+	var created []domain.CertificateChange
+	var ids []string // of changed batches
+	changed := make(map[string]map[int]domain.Certificate)
+	change := func(c domain.Certificate) {
+		at := t.rows[c.Content.Ref]
+		if changed[at.Batch] == nil {
+			changed[at.Batch] = make(map[int]domain.Certificate)
+			ids = append(ids, at.Batch)
+		}
+		changed[at.Batch][at.Row] = c
+	}
+	for _, c := range changes {
+		if c.New {
+			created = append(created, c)
+			continue
+		}
+		if change(c.Certificate); c.Predecessor != nil {
+			change(*c.Predecessor)
+		}
+		if c.FreedID != "" {
+			if err := t.free(domain.KindCertificateID, c.FreedID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, id := range ids {
+		status, err := t.batches[id].Changed(changed[id], call)
+		if err != nil {
+			return nil, err
+		}
+		if err := t.put(domain.KindBatchStatus, id, status); err != nil {
+			return nil, err
+		}
+	}
+	if len(created) == 0 {
+		return ids, nil
+	}
+	return t.createBatches(call, created)
+}
+
+// createBatches writes new certificates and answers the ids of their batches.
+func (t *transaction) createBatches(call domain.Call, changes []domain.CertificateChange) ([]string, error) {
+	own, err := t.endorsedBy(call.Dept.Code)
+	if err != nil {
+		return nil, err
+	}
+	batches, err := domain.NewBatches(changes, call)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	var indexes []int
+	for _, b := range batches {
+		id := b.Issued.ID()
+		ids = append(ids, id)
+		if err := t.create(domain.KindIssuingBatch, id, b.Issued, own); err != nil {
+			return nil, err
+		}
+		if err := t.create(domain.KindBatchStatus, id, b.Status, own); err != nil {
+			return nil, err
+		}
+		for row := range b.Size() {
+			c, at := b.Issued.Content.Content(row), domain.BatchRow{Batch: id, Row: row}
+			if err := t.put(domain.KindCertificate, c.Ref, at); err != nil {
+				return nil, err
+			}
+			if err := t.put(domain.KindCertificateID, c.CertID, at); err != nil {
+				return nil, err
+			}
+			indexes = append(indexes, c.StatusIndex)
+		}
+	}
+	places, err := domain.TakePlaces(t.places, indexes, call.Dept.Code, call)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		var policy []byte // as before
+		if t.places[p.Number] == nil {
+			policy = own
+		}
+		if err := t.create(domain.KindStatusPlaces, domain.StatusPlacesID(p.Issuer, p.Number*domain.StatusPlacesLength), p, policy); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+// putCertificate writes the change of one certificate and answers its record.
+func (t *transaction) putCertificate(call domain.Call, change domain.CertificateChange) (any, error) {
+	_, err := t.putCertificates(call, change)
+	return change.Certificate, err
+}
+
+// putMany writes changes of different certificates and sums them up.
+func (t *transaction) putMany(call domain.Call, changes []domain.CertificateChange) (any, error) {
+	ids, err := t.putCertificates(call, changes...)
+	result := domain.CertificateBatchResult{Batches: ids, Count: len(changes), Status: changes[0].Certificate.Status}
+	for _, change := range changes {
+		if change.Certificate.Status != result.Status {
+			result.Status = ""
+		}
+	}
+	return result, err
 }
 
 // authorisations are those that a batch has parsed, by id: all of its certificates
@@ -257,51 +424,4 @@ func (a *authorisations) load(t *transaction, issuer domain.DepartmentCode, type
 	}
 	(*a)[id] = record
 	return record, nil
-}
-
-// putCertificate writes a change of a certificate. All its records are the
-// issuer's own: none of them changes without its peer.
-func (t *transaction) putCertificate(change domain.CertificateChange) error {
-	c := change.Certificate
-	if change.Index == nil {
-		if err := t.put(domain.KindCertificate, c.Content.Ref, c); err != nil {
-			return err
-		}
-		if change.FreedID != "" {
-			return t.free(domain.KindCertificateID, change.FreedID)
-		}
-		if old := change.Predecessor; old != nil {
-			return t.put(domain.KindCertificate, old.Content.Ref, old)
-		}
-		return nil
-	}
-	own, err := t.endorsedBy(c.Issuer)
-	if err != nil {
-		return err
-	}
-	if err := t.create(domain.KindCertificate, c.Content.Ref, c, own); err != nil {
-		return err
-	}
-	if err := t.create(domain.KindCertificateID, change.ID.CertID, change.ID, own); err != nil {
-		return err
-	}
-	return t.create(domain.KindStatusIndex, domain.StatusIndexID(c.Issuer, change.Index.Index), change.Index, own)
-}
-
-// putCertificates writes changes of different certificates and sums them up.
-func (t *transaction) putCertificates(changes []domain.CertificateChange) (any, error) {
-	result := domain.CertificateBatchResult{Status: changes[0].Certificate.Status}
-	var digests []string
-	for _, change := range changes {
-		if err := t.putCertificate(change); err != nil {
-			return nil, err
-		}
-		if change.Certificate.Status != result.Status {
-			result.Status = ""
-		}
-		result.Refs = append(result.Refs, change.Certificate.Content.Ref)
-		digests = append(digests, change.Certificate.Digest)
-	}
-	result.Digest = domain.Digest([]byte(strings.Join(digests, "\n")))
-	return result, nil
 }

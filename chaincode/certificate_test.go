@@ -127,16 +127,17 @@ func certificateCases() []transactionCase {
 	issue := func(w *world) any { return domain.IssueArgs{Content: certificateContent(w.TB)} }
 	batch := func(w *world) any { return domain.IssueBatchArgs{Contents: certificateContents(w.TB, 3)} }
 	propose := func(w *world) any { return proposal(domain.SuspendCertificate, w.now()) }
-	var created, decided []string
+	first := fmt.Sprintf("%032x", 1000)
+	created, decided := createdBatch(first), []string{"put certs~" + first}
 	for i := range 3 {
-		ref, index := fmt.Sprintf("%032x", 1000+i), 1000+i
+		ref := fmt.Sprintf("%032x", 1000+i)
 		certID, err := domain.CertificateID{TypeCode: typeCode, IssuerCode: departments[1].USCC, Serial: fmt.Sprintf("20270%03d", i), Version: "001"}.Compose()
 		if err != nil {
 			panic(err)
 		}
-		created = append(created, "create cert~"+ref+" by police+1", "create certid~"+certID+" by police+1", fmt.Sprintf("create certbit~police~%d by police+1", index))
-		decided = append(decided, "put cert~"+ref)
+		created = append(created, "put cert~"+ref, "put certid~"+certID)
 	}
+	created = append(created, "create certbit~police~15 by police+1")
 	key := "issuer~police~" + typeCode
 	notLead := []string{"police admin", "bigdata operator", "bigdata reviewer", "bigdata gateway"}
 	others := []string{"civil operator", "bigdata operator", "police reviewer", "police admin", "police gateway"}
@@ -154,16 +155,16 @@ func certificateCases() []transactionCase {
 		},
 		{
 			"certificate:Issue", (*world).authorised, issue, "police operator", []string{"police reviewer", "police admin", "police gateway"},
-			[]string{"create cert~" + id + " by police+1", "create certid~" + certID + " by police+1", "create certbit~police~17 by police+1"}, domain.Exists,
+			append(createdBatch(id), "put cert~"+id, "put certid~"+certID, "create certbit~police~0 by police+1"), domain.Exists,
 		},
 		{
 			"certificate:IssueBatch", (*world).authorised, batch, "police operator", []string{"police reviewer", "police admin", "police gateway"},
 			created, domain.Exists,
 		},
-		{"certificate:Propose", (*world).issued, propose, "police operator", others, []string{"put cert~" + id}, domain.Exists},
+		{"certificate:Propose", (*world).issued, propose, "police operator", others, []string{"put certs~" + id}, domain.Exists},
 		{
 			"certificate:Decide", (*world).proposedSuccessor, always(approvalOf(otherID)), "police reviewer", deciders,
-			[]string{"put cert~" + otherID, "put cert~" + id}, domain.WrongState,
+			[]string{"put certs~" + otherID, "put certs~" + id}, domain.WrongState,
 		},
 		{
 			"certificate:DecideBatch",
@@ -180,6 +181,21 @@ func certificateCases() []transactionCase {
 	}
 }
 
+// createdBatch are the records of a new batch of police.
+func createdBatch(id string) []string {
+	return []string{"create certb~" + id + " by police+1", "create certs~" + id + " by police+1"}
+}
+
+// recorded is the record that the ledger tells under a name.
+func recorded[T any](w *world, kind domain.RecordKind, id string) T {
+	w.Helper()
+	s := decode[domain.Statement](w.TB, w.must("civil gateway", "evidence:Attest", domain.AttestArgs{Kind: kind, ID: id, Nonce: otherID}).Payload)
+	if !s.Found {
+		w.Fatalf("%s %s is not recorded", kind, id)
+	}
+	return decode[T](w.TB, []byte(s.Record))
+}
+
 // TestIdentifierIsIssuedOnce checks the keys by which the ledger knows an
 // identifier and a place in the status lists.
 func TestIdentifierIsIssuedOnce(t *testing.T) {
@@ -192,10 +208,16 @@ func TestIdentifierIsIssuedOnce(t *testing.T) {
 	// At the same time: each reads the key that the other writes, so that the
 	// peers let only the first of them commit.
 	first := w.run(w.proposal("police operator", "certificate:Issue", args))
-	for key, other := range map[string]domain.IssueArgs{"certid~" + certID: sameID, "certbit~police~17": sameIndex} {
-		for _, r := range []chaincodetest.Result{first, w.run(w.proposal("police operator", "certificate:Issue", other))} {
-			if !r.OK() || !slices.Contains(r.Reads, key) || !slices.Contains(changes(t, r), "create "+key+" by police+1") {
-				t.Errorf("%q reads %q and writes %q, both should have %s", r.Message, r.Reads, changes(t, r), key)
+	for _, tc := range []struct {
+		key, change string
+		other       domain.IssueArgs
+	}{
+		{"certid~" + certID, "put certid~" + certID, sameID},
+		{"certbit~police~0", "create certbit~police~0 by police+1", sameIndex},
+	} {
+		for _, r := range []chaincodetest.Result{first, w.run(w.proposal("police operator", "certificate:Issue", tc.other))} {
+			if !r.OK() || !slices.Contains(r.Reads, tc.key) || !slices.Contains(changes(t, r), tc.change) {
+				t.Errorf("%q reads %q and writes %q, both should have %s", r.Message, r.Reads, changes(t, r), tc.key)
 			}
 		}
 	}
@@ -207,13 +229,9 @@ func TestIdentifierIsIssuedOnce(t *testing.T) {
 	w.must("police reviewer", "certificate:Decide", approvalOf(id))
 	w.change(domain.RevokeCertificate)
 	w.refused("police operator", "certificate:Issue", sameID, domain.Exists, taken)
-	bound := decode[domain.IssuedID](t, w.ledger.State("certid~"+certID))
+	bound := recorded[domain.IssuedID](w, domain.KindCertificateID, certID)
 	if bound.CertID != certID || bound.Ref != id || bound.Department != "police" || !domain.DigestHolds(&bound) {
 		t.Errorf("identifier %+v", bound)
-	}
-	s := decode[domain.Statement](t, w.must("civil gateway", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificateID, ID: certID, Nonce: otherID}).Payload)
-	if !s.Found || s.Status != "" || s.Record != string(w.ledger.State("certid~"+certID)) {
-		t.Errorf("statement %+v", s)
 	}
 	// Another department has status lists of its own.
 	own := authorisation()
@@ -223,7 +241,7 @@ func TestIdentifierIsIssuedOnce(t *testing.T) {
 	foreign.Ref, foreign.IssuerUSCC = otherID, departments[2].USCC
 	foreign.CertID, _ = domain.CertificateID{TypeCode: typeCode, IssuerCode: departments[2].USCC, Serial: "1", Version: "001"}.Compose()
 	r := w.must("civil operator", "certificate:Issue", domain.IssueArgs{Content: foreign})
-	if !slices.Contains(changes(t, r), "create certbit~civil~17 by civil+1") {
+	if !slices.Contains(changes(t, r), "create certbit~civil~0 by civil+1") {
 		t.Errorf("changes %q", changes(t, r))
 	}
 }
@@ -234,10 +252,10 @@ func TestRefusedIssueFreesTheIdentifier(t *testing.T) {
 	w := founded(t)
 	w.proposed()
 	r := w.must("police reviewer", "certificate:Decide", rejectionOf(id))
-	if diff := cmp.Diff([]string{"put cert~" + id, "delete certid~" + certID}, changes(t, r)); diff != "" {
+	if diff := cmp.Diff([]string{"delete certid~" + certID, "put certs~" + id}, changes(t, r)); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
-	if c := decode[domain.Certificate](t, r.Payload); c.Status != domain.CertificateRejected || c.Opinion != "材料不全" || w.ledger.Policy("certid~"+certID) != nil {
+	if c := decode[domain.Certificate](t, r.Payload); c.Status != domain.CertificateRejected || c.Opinion != "材料不全" {
 		t.Errorf("certificate %+v", c)
 	}
 	again := certificateContent(t)
@@ -246,7 +264,7 @@ func TestRefusedIssueFreesTheIdentifier(t *testing.T) {
 	again.StatusIndex = 18
 	w.must("police operator", "certificate:Issue", domain.IssueArgs{Content: again})
 	w.must("police reviewer", "certificate:Decide", approvalOf(otherID))
-	if bound := decode[domain.IssuedID](t, w.ledger.State("certid~"+certID)); bound.Ref != otherID {
+	if bound := recorded[domain.IssuedID](w, domain.KindCertificateID, certID); bound.Ref != otherID {
 		t.Errorf("identifier %+v", bound)
 	}
 	again.Ref = id
@@ -265,7 +283,7 @@ func TestReplacementOnTheLedger(t *testing.T) {
 	w.refused("police reviewer", "certificate:Decide", approvalOf(otherID), domain.WrongState, "certificate "+id+" is valid; a proposed change of it waits")
 	suspend := w.run(w.proposal("police reviewer", "certificate:Decide", approvalOf(id)))
 	for _, r := range []chaincodetest.Result{replace, suspend} {
-		if !r.OK() || !slices.Contains(r.Reads, "cert~"+id) || !slices.Contains(changes(t, r), "put cert~"+id) {
+		if !r.OK() || !slices.Contains(r.Reads, "certs~"+id) || !slices.Contains(changes(t, r), "put certs~"+id) {
 			t.Errorf("%q reads %q and writes %q", r.Message, r.Reads, changes(t, r))
 		}
 	}
@@ -276,10 +294,10 @@ func TestReplacementOnTheLedger(t *testing.T) {
 	w.refused("police reviewer", "certificate:Decide", approvalOf(otherID), domain.WrongState, "certificate "+id+" is suspended; certificate:Decide needs valid")
 	w.change(domain.RestoreCertificate)
 	r := w.must("police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: []string{otherID}, Decision: domain.ApproveCertificate})
-	if diff := cmp.Diff([]string{"put cert~" + otherID, "put cert~" + id}, changes(t, r)); diff != "" {
+	if diff := cmp.Diff([]string{"put certs~" + otherID, "put certs~" + id}, changes(t, r)); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
-	old, next := decode[domain.Certificate](t, w.ledger.State("cert~"+id)), decode[domain.Certificate](t, w.ledger.State("cert~"+otherID))
+	old, next := recorded[domain.Certificate](w, domain.KindCertificate, id), recorded[domain.Certificate](w, domain.KindCertificate, otherID)
 	if old.Status != domain.CertificateSuperseded || old.Successor != otherID || next.Status != domain.CertificateValid || next.Content.Replaces != id || old.TxID != next.TxID {
 		t.Errorf("old %+v, next %+v", old, next)
 	}
@@ -323,7 +341,7 @@ func TestCertificateBatches(t *testing.T) {
 	w := founded(t)
 	w.authorised()
 	contents := certificateContents(t, domain.MaxBatch+1)
-	for _, bad := range []domain.IssueBatchArgs{{Contents: contents}, {Contents: []domain.CertificateContent{}}} {
+	for _, bad := range []domain.IssueBatchArgs{{Contents: contents}, {}} {
 		w.refused("police operator", "certificate:IssueBatch", bad, domain.Invalid, "contents: ")
 	}
 	contents = contents[:domain.MaxBatch]
@@ -333,15 +351,21 @@ func TestCertificateBatches(t *testing.T) {
 		"contents[7].holderRef: must be 64 lower-case hexadecimal digits (SHA-256); contents[3].typeNameZh: not the name in the register of issuers")
 
 	r := w.must("police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: contents})
-	// Two messages to read; 600 records with 600 policies take two to write. What
-	// all certificates need is read once.
-	if len(r.Writes) != 3*domain.MaxBatch || len(r.Policies) != 3*domain.MaxBatch || r.Messages != 4 || len(r.Reads) != 3*domain.MaxBatch+3 {
+	// Two messages to read and one to write: for each certificate what leads to it by
+	// two names, for each of the four batches its content and status, and the 200
+	// taken places of the status lists. What all certificates need is read once.
+	if len(r.Writes) != 2*domain.MaxBatch+2*4+4 || len(r.Policies) != 2*4+4 || r.Messages != 3 || len(r.Reads) != 2*domain.MaxBatch+4+3 {
 		t.Errorf("%d writes, %d policies, %d messages, %d reads", len(r.Writes), len(r.Policies), r.Messages, len(r.Reads))
 	}
-	checkBatchResult(t, w, r, contents, domain.CertificateProposed)
-	r = w.must("police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: refsOf(contents), Decision: domain.ApproveCertificate})
-	if len(r.Writes) != domain.MaxBatch || len(r.Policies) != 0 || r.Messages != 4 || len(r.Reads) != domain.MaxBatch+3 {
+	ids := checkBatchResult(t, w, r, contents, domain.CertificateProposed)
+	// By references or by batches, it is the same.
+	byRef := w.run(w.proposal("police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: refsOf(contents), Decision: domain.ApproveCertificate}))
+	r = w.must("police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: []string{}, Batches: ids, Decision: domain.ApproveCertificate})
+	if len(r.Writes) != 4 || len(r.Policies) != 0 || r.Messages != 4 || len(r.Reads) != 2*4+3 {
 		t.Errorf("%d writes, %d policies, %d messages, %d reads", len(r.Writes), len(r.Policies), r.Messages, len(r.Reads))
+	}
+	if !slices.Equal(changes(t, r), changes(t, byRef)) || len(byRef.Reads) != domain.MaxBatch+2*4+3 {
+		t.Errorf("by references %q with %d reads, by batches %q", changes(t, byRef), len(byRef.Reads), changes(t, r))
 	}
 	checkBatchResult(t, w, r, contents, domain.CertificateValid)
 
@@ -358,11 +382,11 @@ func TestCertificateBatches(t *testing.T) {
 	}
 	// One that is not recorded, and one that waits for nothing.
 	w.must("police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)})
-	before := w.ledger.State("cert~" + id)
+	before := w.ledger.State("certs~" + id)
 	mixed := domain.DecideBatchArgs{Refs: []string{id, otherID, contents[0].Ref}, Decision: domain.RejectCertificate, Opinion: "材料不全"}
 	w.refused("police reviewer", "certificate:DecideBatch", mixed, domain.NotFound,
 		"refs[1]: certificate "+otherID+" is not recorded; refs[2]: certificate "+contents[0].Ref+" is valid; certificate:Decide needs proposed")
-	if string(w.ledger.State("cert~"+id)) != string(before) {
+	if string(w.ledger.State("certs~"+id)) != string(before) {
 		t.Error("a refused batch changed a certificate")
 	}
 	// A batch may decide on different things: an issue and a suspension.
@@ -373,18 +397,109 @@ func TestCertificateBatches(t *testing.T) {
 	}
 }
 
-func checkBatchResult(t *testing.T, w *world, r chaincodetest.Result, contents []domain.CertificateContent, status domain.CertificateStatus) {
+func checkBatchResult(t *testing.T, w *world, r chaincodetest.Result, contents []domain.CertificateContent, status domain.CertificateStatus) []string {
 	t.Helper()
-	var digests []string
-	for _, content := range contents {
-		c := decode[domain.Certificate](t, w.ledger.State("cert~"+content.Ref))
+	want := domain.CertificateBatchResult{Count: len(contents), Status: status}
+	for i, content := range contents {
+		if i%domain.MaxBatchRows == 0 {
+			want.Batches = append(want.Batches, content.Ref)
+		}
+		c := recorded[domain.Certificate](w, domain.KindCertificate, content.Ref)
 		if c.Content != content || c.Status != status || !domain.DigestHolds(&c) {
 			t.Errorf("certificate %+v", c)
 		}
-		digests = append(digests, c.Digest)
 	}
-	want := domain.CertificateBatchResult{Refs: refsOf(contents), Status: status, Digest: domain.Digest([]byte(strings.Join(digests, "\n")))}
 	if diff := cmp.Diff(want, decode[domain.CertificateBatchResult](t, r.Payload)); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
+	}
+	return want.Batches
+}
+
+// TestObjectionOnTheLedger checks that an objection to one certificate of a batch
+// is told with that one alone, and that departments sign it.
+func TestObjectionOnTheLedger(t *testing.T) {
+	w := founded(t)
+	w.authorised()
+	contents := certificateContents(t, 3)
+	w.must("police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: contents})
+	w.must("police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: refsOf(contents), Decision: domain.ApproveCertificate})
+	step := func(event domain.StatusEvent) {
+		t.Helper()
+		w.must("police operator", "certificate:Propose", domain.ProposeArgs{Ref: contents[1].Ref, Event: event, Act: proposal("", w.now()).Act})
+		w.must("police reviewer", "certificate:Decide", approvalOf(contents[1].Ref))
+	}
+	open := func() (open []bool) {
+		t.Helper()
+		for _, content := range contents {
+			c := recorded[domain.Certificate](w, domain.KindCertificate, content.Ref)
+			if c.Status != domain.CertificateValid || !domain.DigestHolds(&c) {
+				t.Errorf("certificate %+v", c)
+			}
+			open = append(open, c.OpenObjection != nil)
+		}
+		return open
+	}
+	step(domain.ObjectCertificate)
+	if got := open(); !slices.Equal(got, []bool{false, true, false}) {
+		t.Errorf("objections %v", got)
+	}
+	step(domain.SettleCertificate)
+	if got := open(); !slices.Equal(got, []bool{false, false, false}) {
+		t.Errorf("objections %v", got)
+	}
+}
+
+// TestForgedRowsAreNoAnswer checks what departments could do without the issuer,
+// because what leads to a batch needs no endorsement of its own: whoever follows it
+// gets an error, and never the answer of another certificate.
+func TestForgedRowsAreNoAnswer(t *testing.T) {
+	const inconsistent = "the ledger is inconsistent"
+	w := founded(t)
+	w.authorised()
+	contents := certificateContents(t, 3)
+	w.must("police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: contents})
+	w.must("police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)})
+	ref, batch := contents[1].Ref, contents[0].Ref
+	for _, forged := range []string{
+		`{"batch":"` + batch + `","row":2}`, `{"batch":"` + batch + `","row":3}`, `{"batch":"` + batch + `","row":-1}`,
+		`{"batch":"` + id + `","row":0}`, `{"batch":"` + otherID + `","row":0}`, `{"batch":"","row":0}`, `{}`, `x`,
+	} {
+		for key, ask := range map[string]domain.AttestArgs{
+			"cert~" + ref:                  {Kind: domain.KindCertificate, ID: ref, Nonce: otherID},
+			"certid~" + contents[1].CertID: {Kind: domain.KindCertificateID, ID: contents[1].CertID, Nonce: otherID},
+		} {
+			honest := w.ledger.State(key)
+			w.ledger.Set(key, []byte(forged))
+			for _, p := range []chaincodetest.Proposal{
+				w.proposal("civil gateway", "evidence:Attest", ask),
+				w.proposal("police reviewer", "certificate:Decide", approvalOf(ref)),
+				w.proposal("civil gateway", "certificate:Get", domain.RefArgs{Ref: ref}),
+			} {
+				r := w.run(p)
+				if strings.HasPrefix(key, "certid~") && p.Function != "evidence:Attest" {
+					continue // which do not follow the identifier
+				}
+				if r.OK() || !strings.HasPrefix(r.Message, "internal: ") {
+					t.Errorf("%s %s: %s answered %q %s", key, forged, p.Function, r.Message, r.Payload)
+				}
+			}
+			w.ledger.Set(key, honest)
+		}
+	}
+	// A batch whose two records do not belong together.
+	status := w.ledger.State("certs~" + batch)
+	w.ledger.Set("certs~"+batch, w.ledger.State("certs~"+id))
+	w.fails("civil gateway", "certificate:Get", domain.RefArgs{Ref: ref}, inconsistent)
+	w.ledger.Set("certs~"+batch, nil)
+	w.fails("civil gateway", "certificate:Get", domain.RefArgs{Ref: ref}, inconsistent)
+	w.ledger.Set("certs~"+batch, status)
+	w.must("civil gateway", "certificate:Get", domain.RefArgs{Ref: ref})
+}
+
+// fails checks that a transaction is not refused but cannot be run.
+func (w *world) fails(who, name string, args any, want string) {
+	w.Helper()
+	if r := w.run(w.proposal(who, name, args)); r.OK() || !strings.HasPrefix(r.Message, "internal: ") || !strings.Contains(r.Message, want) {
+		w.Errorf("%s answered %q %s", name, r.Message, r.Payload)
 	}
 }

@@ -7,7 +7,8 @@
 // evidence; a transaction is named "contract:Transaction", spelled exactly as
 // in [Transactions]. Every transaction takes one argument, a canonical JSON
 // object (see [domain.Canonical]), and returns the canonical JSON of a record.
-// A refusal is the text of a [domain.Error].
+// A refusal is the text of a [domain.Error]. A long argument travels beside the
+// transaction: see [domain.InlineArgument].
 //
 // A transaction that writes may take a second argument: the operation, 32
 // lower-case hexadecimal digits. A department's operation runs once; whoever of
@@ -52,8 +53,8 @@ const (
 // maxArgument and maxBatchArgument bound an argument, in bytes, before it is
 // parsed. A batch of 200 entries of 2 KB, as data portals publish them, takes
 // 400 KB; 2 MB leaves room for tables of a hundred columns. Much more would not
-// fit: a registration stands three times in its transaction, as argument, entry
-// and version, and a block holds 10 MB.
+// fit: a change stands twice in its transaction, as entry and as version, and a
+// block holds 10 MB.
 const (
 	maxArgument      = 1 << 20
 	maxBatchArgument = 2 << 20
@@ -198,8 +199,12 @@ func (g *guarded) Invoke(stub shim.ChaincodeStubInterface) (response *peer.Respo
 			response = shim.Error("internal: the transaction failed unexpectedly; see the chaincode's log")
 		}
 	}()
-	if err := check(stub.GetArgs()); err != nil {
-		return refusal(err)
+	stub, refused := withArgument(stub)
+	if refused == nil {
+		refused = check(stub.GetArgs())
+	}
+	if refused != nil {
+		return refusal(refused)
 	}
 	response = g.contracts.Invoke(stub)
 	// A protobuf string: anything else would break the stream to the peer.
@@ -219,14 +224,19 @@ func check(args [][]byte) *domain.Error {
 	switch {
 	case !known:
 		return invalid("no such transaction; names are contract:Transaction, case matters")
-	case len(args) < 2 || len(args) > 3:
-		return invalid("%s takes one argument and, if it writes, an operation", info.name)
+	case len(args) < 2 || len(args) > 4:
+		return invalid("%s takes one argument and, if it writes, an operation and an expectation", info.name)
 	case len(args[1]) > info.limit():
 		return invalid("%s: the argument is longer than %d bytes", info.name, info.limit())
-	case len(args) == 3 && info.reads:
+	case len(args) > 2 && info.reads:
 		return invalid("operation: %s writes nothing and takes none", info.name)
-	case len(args) == 3 && !operationShape.Match(args[2]):
+	case len(args) > 2 && !operationShape.Match(args[2]) && (len(args) == 3 || len(args[2]) > 0):
 		return invalid("operation: must be 32 lower-case hexadecimal digits")
+	}
+	if len(args) == 4 {
+		if _, _, err := domain.ParseExpected(string(args[3])); err != nil {
+			return invalid("expectation: must be a state key, = and a transaction")
+		}
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func catalogCases() []transactionCase {
 	batch := several(3)
 	var registered, batched []string
 	for _, c := range batch {
-		registered = append(registered, "create cat~"+c.Code+" by police+1", "create "+nameKey(c.Name)+" by police+1")
+		registered = append(registered, "create cat~"+c.Code+" by police+1", "put "+nameKey(c.Name))
 		batched = append(batched, "put cat~"+c.Code)
 	}
 	registered, batched = append(registered, event), append(batched, event)
@@ -78,7 +78,7 @@ func catalogCases() []transactionCase {
 		{
 			"catalog:Register", nil, always(domain.RegisterCatalogArgs{Content: content()}), "police operator",
 			[]string{"police reviewer", "police auditor", "police admin", "police gateway"},
-			[]string{"create cat~" + code + " by police+1", "create " + nameKey(content().Name) + " by police+1", event},
+			[]string{"create cat~" + code + " by police+1", "put " + nameKey(content().Name), event},
 			domain.WrongState,
 		},
 		{
@@ -112,7 +112,7 @@ func catalogCases() []transactionCase {
 			[]string{"police reviewer", "police admin"},
 			[]string{
 				"put cat~" + code, "create catv~" + code + "~1 by police+1", "create catv~" + code + "~2 by police+1",
-				"create " + nameKey(changed().Name) + " by police+1", event,
+				"put " + nameKey(changed().Name), event,
 			}, domain.WrongState,
 		},
 		{
@@ -282,7 +282,7 @@ func TestEveryTransaction(t *testing.T) {
 			}
 			w.refused(tc.who, tc.name, strings.Repeat("x", limit), domain.Invalid, "syntax error")
 			w.refused(tc.who, tc.name, strings.Repeat("x", limit+1), domain.Invalid, "longer than")
-			for _, args := range [][]string{nil, {}, {arg, id, id}, {arg, id, ""}} {
+			for _, args := range [][]string{nil, {}, {arg, id, id, id}, {arg, id, "", ""}} {
 				p := w.proposal(tc.who, tc.name, arg)
 				p.Args = args
 				if r := w.run(p); r.OK() || !strings.HasPrefix(r.Message, "invalid: "+tc.name+" takes one argument") {
@@ -328,8 +328,13 @@ func TestEveryTransaction(t *testing.T) {
 				}
 			}
 			// One message for what every transaction reads, one for its records, one
-			// for what these name, one for the writes.
-			if r.Messages > 4 {
+			// for what these name, one for the writes. A certificate is found by its
+			// reference first, and so is the one that it replaces.
+			most := 4
+			if strings.HasPrefix(tc.name, "certificate:") {
+				most = 6
+			}
+			if r.Messages > most {
 				t.Errorf("%d messages to the peer", r.Messages)
 			}
 			if !json.Valid(r.Payload) || len(r.Payload) == 0 {
@@ -410,7 +415,7 @@ func TestReturnedEntryIsRegisteredAgain(t *testing.T) {
 	r = w.must("police operator", "catalog:Register", domain.RegisterCatalogArgs{Content: changed()})
 	want := []string{
 		"put cat~" + code, "create catv~" + code + "~2 by police+1", "delete " + nameKey(content().Name),
-		"create " + nameKey(changed().Name) + " by police+1", event,
+		"put " + nameKey(changed().Name), event,
 	}
 	if diff := cmp.Diff(want, changes(t, r)); diff != "" {
 		t.Error(diff)
@@ -608,7 +613,7 @@ func TestAttest(t *testing.T) {
 	ask := func(kind domain.RecordKind, name string) domain.Statement {
 		t.Helper()
 		r := w.must("civil gateway", "evidence:Attest", domain.AttestArgs{Kind: kind, ID: name, Nonce: otherID})
-		if len(r.Writes) != 0 || len(r.Reads) != 1 {
+		if reads := len(r.Reads); len(r.Writes) != 0 || reads != 1 && (kind != domain.KindCertificate || reads != 3) {
 			t.Errorf("attesting writes %v and reads %v", r.Writes, r.Reads)
 		}
 		return decode[domain.Statement](t, r.Payload)
@@ -620,7 +625,7 @@ func TestAttest(t *testing.T) {
 	}
 	w.issued()
 	s := ask(domain.KindCertificate, id)
-	if !s.Found || s.Status != "valid" || s.Record != string(w.ledger.State("cert~"+id)) || s.ValidUntil.Sub(s.AsOf) != domain.StatementLife {
+	if !s.Found || s.Status != "valid" || s.Record != string(w.must("civil gateway", "certificate:Get", domain.RefArgs{Ref: id}).Payload) || s.ValidUntil.Sub(s.AsOf) != domain.StatementLife {
 		t.Errorf("statement %+v", s)
 	}
 	effective := noon.Add(time.Duration(w.proposals) * time.Second)
@@ -675,7 +680,7 @@ func TestDamagedState(t *testing.T) {
 		{"alarm~" + alarmID, "bigdata reviewer", "access:GetAlarm", domain.IDArgs{ID: alarmID}},
 		{"cert~" + id, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
 		{"certid~" + certID, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
-		{"certbit~police~17", "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
+		{"certbit~police~0", "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
 		{"issuer~police~" + typeCode, "police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)}},
 		{"issuer~police~" + typeCode, "police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: certificateContents(t, 2)}},
 		{"issuer~police~" + typeCode, "bigdata admin", "certificate:Authorise", authorisation()},

@@ -23,7 +23,7 @@ func (*evidence) Attest(t *transaction, arg string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	record, err := t.read(args.Kind, args.ID)
+	record, err := t.recorded(args.Kind, args.ID)
 	if err != nil {
 		return "", err
 	}

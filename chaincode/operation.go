@@ -6,15 +6,39 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 )
 
-// operationShape is what the second argument of a transaction must look like.
+// operationShape is what the second argument of a transaction must look like, unless
+// it is empty before a third.
 var operationShape = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 // operation is the operation that the transaction belongs to, "" for none.
 func (t *transaction) operation() string {
-	if args := t.GetStub().GetArgs(); len(args) == 3 {
+	if args := t.GetStub().GetArgs(); len(args) >= 3 {
 		return string(args[2])
 	}
 	return ""
+}
+
+// expected refuses the transaction when a record that the caller named is not at
+// the write that it was decided by.
+func (t *transaction) expected() error {
+	args := t.GetStub().GetArgs()
+	if len(args) < 4 {
+		return nil
+	}
+	key, id, err := domain.ParseExpected(string(args[3]))
+	if err != nil {
+		return err
+	}
+	if err := domain.CheckMember(t.dept, t.who); err != nil {
+		return err
+	}
+	var stored []byte
+	if kind, of, ok := domain.ParseKey(key); ok {
+		if stored, err = t.recorded(kind, of); err != nil {
+			return err
+		}
+	}
+	return domain.CheckExpected(key, id, stored)
 }
 
 // repeated answers the result of an operation that the caller's department has
@@ -32,7 +56,7 @@ func (t *transaction) repeated(arg string) (result string, found bool, err error
 		return "", false, err
 	}
 	if done.Transaction != t.name || done.ArgumentDigest != domain.Digest([]byte(arg)) {
-		return "", false, &domain.Error{Kind: domain.Invalid, Msg: "operation " + operation + ": used for another transaction"}
+		return "", false, domain.OperationReused(operation)
 	}
 	return done.Result, true, nil
 }

@@ -94,9 +94,10 @@ func (s *peerStream) run(t *testing.T, l *chaincodetest.Ledger, p chaincodetest.
 	for _, a := range p.Args {
 		input.Args = append(input.Args, []byte(a))
 	}
+	proposal := &peer.Proposal{Header: marshal(t, header), Payload: marshal(t, &peer.ChaincodeProposalPayload{TransientMap: p.Transient})}
 	s.toChaincode <- &peer.ChaincodeMessage{
 		Type: peer.ChaincodeMessage_TRANSACTION, Txid: p.TxID, ChannelId: "zhenglian", Payload: marshal(t, input),
-		Proposal: &peer.SignedProposal{ProposalBytes: marshal(t, &peer.Proposal{Header: marshal(t, header)})},
+		Proposal: &peer.SignedProposal{ProposalBytes: marshal(t, proposal)},
 	}
 	var r chaincodetest.Result
 	for m := range s.toPeer {
@@ -204,7 +205,30 @@ func TestShim(t *testing.T) {
 	}
 	w := founded(t)
 	full := w.proposal("police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(domain.MaxBatch)})
-	if r := compare(w, full); len(r.Writes) != 2*domain.MaxBatch+1 || len(r.Policies) != 2*domain.MaxBatch+1 {
+	if r := compare(w, full); len(r.Writes) != 2*domain.MaxBatch+1 || len(r.Policies) != domain.MaxBatch+1 {
 		t.Errorf("full batch: %q, %d writes", r.Message, len(r.Writes))
 	}
+	// The same with the argument beside the transaction.
+	want := sorted(w.ledger.Simulate(cc, full))
+	if got := compare(w, beside(full)); !reflect.DeepEqual(want, got) {
+		t.Errorf("with the argument beside it a transaction differs:\n%s", cmp.Diff(want, got))
+	}
+	forged := beside(full)
+	forged.Transient[domain.TransientArgument] = append(slices.Clone(forged.Transient[domain.TransientArgument]), ' ')
+	unnamed, missing := beside(full), beside(full)
+	unnamed.Args, missing.Transient = full.Args, nil
+	for name, p := range map[string]chaincodetest.Proposal{"another argument": forged, "an argument that is not named": unnamed, "no argument": missing} {
+		r := compare(w, p)
+		if refusal, ok := domain.ParseError(r.Message); !ok || refusal.Kind != domain.Invalid || len(r.Writes) != 0 {
+			t.Errorf("%s beside the transaction: %q, %d writes", name, r.Message, len(r.Writes))
+		}
+	}
+}
+
+// beside is a proposal whose argument travels beside it.
+func beside(p chaincodetest.Proposal) chaincodetest.Proposal {
+	argument := []byte(p.Args[0])
+	p.Args = append([]string{string(domain.ArgumentReference(argument))}, p.Args[1:]...)
+	p.Transient = map[string][]byte{domain.TransientArgument: argument}
+	return p
 }

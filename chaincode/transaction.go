@@ -26,10 +26,15 @@ type transaction struct {
 	dept    *domain.Department // the caller's, nil when it is not registered
 	members *domain.Members    // nil before the first department is registered
 
-	state    map[string][]byte // what was read; nil for a key without a record
-	wanted   []string
-	writes   []write
-	written  map[string]bool   // keys in writes
+	state   map[string][]byte // what was read; nil for a key without a record
+	wanted  []string
+	writes  []write
+	written map[string]bool // keys in writes
+
+	batches map[string]*domain.Batch     // that were read, by id
+	rows    map[string]domain.BatchRow   // where the certificates stand that were read, by reference
+	places  map[int]*domain.StatusPlaces // of the caller's department that were read, by number
+
 	policies map[string][]byte // by the departments that the policy names
 }
 
@@ -75,6 +80,9 @@ func (t *transaction) once(arg string, run func() (any, error)) (string, error) 
 	}
 	if result, found, err := t.repeated(arg); found || err != nil {
 		return result, err
+	}
+	if err := t.expected(); err != nil {
+		return "", err
 	}
 	record, err := run()
 	if err != nil {
@@ -200,12 +208,16 @@ func get[T any, A argument](t *transaction, arg string, kind domain.RecordKind, 
 	if err := domain.CheckMember(dept, who); err != nil {
 		return "", err
 	}
-	record, err := load[T](t, kind, id(args))
+	value, err := t.recorded(kind, id(args))
 	if err != nil {
 		return "", err
 	}
-	if record == nil {
+	if value == nil {
 		return "", &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("%s %s is not recorded", kind, id(args))}
+	}
+	record, err := decode[T](value, domain.KeyOf(kind, id(args)))
+	if err != nil {
+		return "", err
 	}
 	return answer(record)
 }

@@ -19,6 +19,16 @@ import (
 // no maps, floating-point numbers or insignificant zero fields beyond those
 // marked omitempty, so that equal values have equal bytes on every peer.
 func Canonical(v any) ([]byte, error) {
+	if r, ok := v.(AccessRecord); ok {
+		if data, done := r.appendCanonical(make([]byte, 0, canonicalRecord)); done {
+			return data, nil
+		}
+	}
+	return canonical(v)
+}
+
+// canonical is [Canonical] by reflection: the definition.
+func canonical(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
@@ -34,6 +44,17 @@ func Canonical(v any) ([]byte, error) {
 // v must be a non-nil pointer to a zero value. Its error is an [Error] of kind
 // [Invalid].
 func ParseCanonical(data []byte, v any) error {
+	if r, ok := v.(*AccessRecord); ok {
+		if r.parseCanonical(data) {
+			return nil
+		}
+		*r = AccessRecord{}
+	}
+	return parseCanonical(data, v)
+}
+
+// parseCanonical is [ParseCanonical] by reflection: the definition.
+func parseCanonical(data []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
@@ -42,7 +63,7 @@ func ParseCanonical(data []byte, v any) error {
 	if _, err := dec.Token(); err != io.EOF {
 		return &Error{Kind: Invalid, Msg: "bytes follow the JSON object"}
 	}
-	again, err := Canonical(v)
+	again, err := canonical(v)
 	if err != nil {
 		return &Error{Kind: Invalid, Msg: err.Error()}
 	}

@@ -36,6 +36,12 @@ const (
 	RevokeCertificate   StatusEvent = "revoke"   // 撤销
 	WithdrawCertificate StatusEvent = "withdraw" // 吊销
 	CancelCertificate   StatusEvent = "cancel"   // 注销
+
+	// An objection 异议 changes no status: whoever verifies the certificate is told of
+	// it while it is open. Two persons decide on it all the same, because a notice
+	// beside a good certificate harms its holder as a wrong suspension does.
+	ObjectCertificate StatusEvent = "object" // 异议登记, opens an objection
+	SettleCertificate StatusEvent = "settle" // 异议办结, closes it
 )
 
 // CertificateDecision is what a reviewer decides on an issue or a change.
@@ -97,6 +103,13 @@ type StatusChange struct {
 	Successor  string            `json:"successor,omitempty"` // reference of what replaces it
 }
 
+// Objection is a dispute about a certificate that its issuer has recorded and not
+// settled.
+type Objection struct {
+	Act        StatusAct `json:"act"`        // EffectiveAt is since when it is open
+	RecordedAt time.Time `json:"recordedAt"` // transaction time of the decision
+}
+
 // StatusProposal is a change of status that waits for the reviewer.
 type StatusProposal struct {
 	Event      StatusEvent `json:"event"`
@@ -120,6 +133,8 @@ type Certificate struct {
 	Successor   string             `json:"successor,omitempty"` // reference of what replaces it
 	Opinion     string             `json:"opinion"`             // the reviewer's, of the last decision
 	Seq         int                `json:"seq"`                 // transactions that changed the record, 1 is the proposal
+
+	OpenObjection *Objection `json:"openObjection,omitempty"`
 }
 
 // IssuedID says which certificate bears an identifier 电子证照标识. It is written
@@ -131,20 +146,10 @@ type IssuedID struct {
 	Ref    string `json:"ref"`
 }
 
-// StatusIndex says whose certificate has a bit of the issuer's status lists. It is
-// never freed: a content that was signed, and then not issued, names it too.
-type StatusIndex struct {
-	Meta
-	Issuer DepartmentCode `json:"issuer"`
-	Index  int            `json:"index"`
-	Ref    string         `json:"ref"`
-}
-
-// CertificateChange is what a transaction on a certificate writes.
+// CertificateChange is what a transaction does to a certificate.
 type CertificateChange struct {
 	Certificate Certificate
-	ID          *IssuedID    // taken with a new certificate
-	Index       *StatusIndex // taken with a new certificate
+	New         bool         // it takes its identifier and its status index
 	Predecessor *Certificate // superseded by the certificate
 	FreedID     string       // the identifier that is free again; "" for none
 }
@@ -154,9 +159,10 @@ type IssueArgs struct {
 	Content CertificateContent `json:"content"`
 }
 
-// IssueBatchArgs are the argument of certificate:IssueBatch.
+// IssueBatchArgs are the argument of certificate:IssueBatch. In JSON what neighbours
+// have in common is told once: a transaction's bytes are most of its cost.
 type IssueBatchArgs struct {
-	Contents []CertificateContent `json:"contents"` // 1 to [MaxBatch], of different references, identifiers and status indexes
+	Contents []CertificateContent // 1 to [MaxBatch], of different references, identifiers and status indexes
 }
 
 // ProposeArgs are the argument of certificate:Propose.
@@ -174,9 +180,11 @@ type DecideArgs struct {
 	Opinion  string              `json:"opinion"`
 }
 
-// DecideBatchArgs are the argument of certificate:DecideBatch.
+// DecideBatchArgs are the argument of certificate:DecideBatch: certificates, and
+// all those of whole batches, 1 to [MaxBatch] together.
 type DecideBatchArgs struct {
-	Refs     []string            `json:"refs"` // 1 to [MaxBatch]
+	Refs     []string            `json:"refs"`
+	Batches  []string            `json:"batches,omitempty"` // ids of issuing batches
 	Decision CertificateDecision `json:"decision"`
 	Opinion  string              `json:"opinion"`
 }
@@ -184,9 +192,9 @@ type DecideBatchArgs struct {
 // CertificateBatchResult is what a batch of certificates answers: the whole
 // records would be the larger part of a block.
 type CertificateBatchResult struct {
-	Refs   []string          `json:"refs"`
-	Status CertificateStatus `json:"status"` // of all after the transaction; "" when they differ
-	Digest string            `json:"digest"` // SHA-256 of the digests of the certificates, one a line
+	Batches []string          `json:"batches"` // ids of the issuing batches that were written or changed
+	Count   int               `json:"count"`   // of the certificates asked for
+	Status  CertificateStatus `json:"status"`  // of all these after the transaction; "" when they differ
 }
 
 // RefArgs name a certificate: the argument of certificate:Get.
@@ -298,7 +306,8 @@ func (a IssueBatchArgs) check(f *findings) bool {
 func (a ProposeArgs) Validate() error {
 	var f findings
 	f.match("ref", a.Ref, hex32Shape, hex32Rule)
-	oneOf(&f, "event", a.Event, SuspendCertificate, RestoreCertificate, RevokeCertificate, WithdrawCertificate, CancelCertificate)
+	oneOf(&f, "event", a.Event, SuspendCertificate, RestoreCertificate, RevokeCertificate, WithdrawCertificate, CancelCertificate,
+		ObjectCertificate, SettleCertificate)
 	f.prefix = "act."
 	f.required("documentNo", a.Act.DocumentNo, MaxName)
 	f.required("legalBasis", a.Act.LegalBasis, MaxText)
@@ -318,19 +327,30 @@ func (a DecideArgs) Validate() error {
 // Validate reports everything that is wrong with the argument.
 func (a DecideBatchArgs) Validate() error {
 	var f findings
-	if f.batch("refs", len(a.Refs)) {
-		seen := make(map[string]bool, len(a.Refs))
-		for i, ref := range a.Refs {
-			at := fmt.Sprintf("refs[%d]", i)
-			f.match(at, ref, hex32Shape, hex32Rule)
-			if seen[ref] {
-				f.add(at, "repeats an earlier entry")
-			}
-			seen[ref] = true
-		}
+	if len(a.Refs) > 0 || len(a.Batches) == 0 {
+		f.refs("refs", a.Refs)
+	}
+	if len(a.Batches) > 0 {
+		f.refs("batches", a.Batches)
 	}
 	checkCertificateDecision(&f, a.Decision, a.Opinion)
 	return f.err()
+}
+
+// refs checks a list of references that must not be empty.
+func (f *findings) refs(field string, refs []string) {
+	if !f.batch(field, len(refs)) {
+		return
+	}
+	seen := make(map[string]bool, len(refs))
+	for i, ref := range refs {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		f.match(at, ref, hex32Shape, hex32Rule)
+		if seen[ref] {
+			f.add(at, "repeats an earlier entry")
+		}
+		seen[ref] = true
+	}
 }
 
 func checkCertificateDecision(f *findings, decision CertificateDecision, opinion string) {

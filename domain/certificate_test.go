@@ -105,7 +105,7 @@ func certificateSteps(t *testing.T) []certificateStep {
 			c := contentBy(t, call.Dept)
 			a := authorisationIn("active")
 			a.Issuer = call.Dept.Code
-			return IssueCertificate(IssueRecords{Existing: existing, Authorisation: a}, call, IssueArgs{c})
+			return IssueCertificate(IssueRecords{Existing: existing != nil, Authorisation: a}, call, IssueArgs{c})
 		}, map[string]string{Absent: "proposed"}, nil},
 		{"suspend", RoleOperator, propose(SuspendCertificate), map[string]string{"valid": "valid"}, onValid},
 		{"restore", RoleOperator, propose(RestoreCertificate), map[string]string{"suspended": "suspended"}, onSuspended},
@@ -321,7 +321,7 @@ func TestCertificateArgsValidate(t *testing.T) {
 	const reasonRule = "must be 1 to 40 characters of a-z 0-9 _, a letter first"
 	checkInvalid(t, someProposal, []invalidCase[ProposeArgs]{
 		{"ref", func(a *ProposeArgs) { a.Ref = "" }, "ref: " + hex32Rule},
-		{"event", func(a *ProposeArgs) { a.Event = "supersede" }, "event: not one of suspend, restore, revoke, withdraw, cancel"},
+		{"event", func(a *ProposeArgs) { a.Event = "supersede" }, "event: not one of suspend, restore, revoke, withdraw, cancel, object, settle"},
 		{
 			"act", func(a *ProposeArgs) { a.Act = StatusAct{} },
 			"act.documentNo: required; act.legalBasis: required; act.reasonCode: " + reasonRule + "; act.effectiveAt: required",
@@ -336,13 +336,16 @@ func TestCertificateArgsValidate(t *testing.T) {
 		{"ref", func(a *DecideArgs) { a.Ref = someID + "0" }, "ref: " + hex32Rule},
 	})
 	refs := func() DecideBatchArgs {
-		return DecideBatchArgs{[]string{someID, otherID}, RejectCertificate, "材料不全"}
+		return DecideBatchArgs{Refs: []string{someID, otherID}, Decision: RejectCertificate, Opinion: "材料不全"}
 	}
 	checkInvalid(t, refs, []invalidCase[DecideBatchArgs]{
 		{"none", func(a *DecideBatchArgs) { a.Refs = nil }, "refs: required"},
 		{"too many", func(a *DecideBatchArgs) { a.Refs = make([]string, MaxBatch+1) }, "refs: more than 200 entries"},
 		{"twice", func(a *DecideBatchArgs) { a.Refs[1] = someID }, "refs[1]: repeats an earlier entry"},
 		{"ref", func(a *DecideBatchArgs) { a.Refs[0] = "x" }, "refs[0]: " + hex32Rule},
+		{"batches alone", func(a *DecideBatchArgs) { a.Refs, a.Batches = nil, []string{someID} }, ""},
+		{"batch", func(a *DecideBatchArgs) { a.Batches = []string{someID, "x", someID} }, "batches[1]: " + hex32Rule + "; batches[2]: repeats an earlier entry"},
+		{"too many batches", func(a *DecideBatchArgs) { a.Batches = make([]string, MaxBatch+1) }, "batches: more than 200 entries"},
 		{"opinion", func(a *DecideBatchArgs) { a.Opinion = "" }, "opinion: required"},
 	})
 	contents := func() IssueBatchArgs {
@@ -453,15 +456,8 @@ func TestCertificateLife(t *testing.T) {
 	if c.Issuer != "police" || c.Status != CertificateProposed || len(c.Changes) != 0 || !c.StatusSince.Equal(noon.Add(time.Hour)) {
 		t.Errorf("certificate %+v", c)
 	}
-	want := IssuedID{Meta: c.Meta, CertID: content.CertID, Ref: someID}
-	want.Schema, want.Digest = SchemaCertificateID, issue.ID.Digest
-	if diff := cmp.Diff(&want, issue.ID); diff != "" || !DigestHolds(issue.ID) {
-		t.Errorf("identifier (-want +got):\n%s", diff)
-	}
-	place := StatusIndex{Meta: c.Meta, Issuer: "police", Index: 17, Ref: someID}
-	place.Schema, place.Digest = SchemaStatusIndex, issue.Index.Digest
-	if diff := cmp.Diff(&place, issue.Index); diff != "" || !DigestHolds(issue.Index) {
-		t.Errorf("status index (-want +got):\n%s", diff)
+	if !issue.New || !DigestHolds(&c) {
+		t.Errorf("issue %+v", issue)
 	}
 	l.decide(someID, ApproveCertificate)        // hour 2
 	l.change(someID, SuspendCertificate)        // from 2:30, recorded at 4
@@ -756,6 +752,54 @@ func TestIssueNeedsAuthorisation(t *testing.T) {
 	}
 }
 
+// TestObjection checks that an objection is opened and settled by two persons, and
+// that it changes no status and no answer about one.
+func TestObjection(t *testing.T) {
+	l := newLife(t)
+	l.issue(someCertificateContent(t))
+	if _, err := ProposeStatus(l.now[someID], l.call(RoleOperator), ProposeArgs{someID, ObjectCertificate, someProposal().Act}); KindOf(err) != WrongState {
+		t.Errorf("objected to what is not issued: %v", err)
+	}
+	l.decide(someID, ApproveCertificate)
+	propose := func(event StatusEvent, effective time.Duration) error {
+		call := l.call(RoleOperator)
+		args := ProposeArgs{someID, event, someProposal().Act}
+		args.Act.EffectiveAt = call.Tx.Time.Add(effective)
+		_, err := ProposeStatus(l.now[someID], call, args)
+		return err
+	}
+	wantKind(t, propose(SettleCertificate, -time.Minute), Invalid, "no objection to the certificate is open")
+	before := *l.now[someID]
+	c := l.change(someID, ObjectCertificate).Certificate
+	if c.OpenObjection == nil || !c.OpenObjection.RecordedAt.Equal(c.TxTime) || c.OpenObjection.Act.ReasonCode != someProposal().Act.ReasonCode || c.Pending != nil {
+		t.Errorf("objection %+v", c.OpenObjection)
+	}
+	if c.Status != before.Status || len(c.Changes) != len(before.Changes) || c.StatusAt(c.TxTime) != CertificateValid || !DigestHolds(&c) {
+		t.Errorf("an objection made it %s, changes %+v", c.Status, c.Changes)
+	}
+	wantKind(t, propose(ObjectCertificate, -time.Minute), Exists, "is open already")
+	wantKind(t, propose(SettleCertificate, -100*time.Hour), Invalid, "act.effectiveAt: before the certificate was issued")
+	wantKind(t, propose(SettleCertificate, c.OpenObjection.Act.EffectiveAt.Sub(c.TxTime)-10*time.Hour), Invalid, "act.effectiveAt: before the")
+
+	// It outlives the certificate, and is settled then, too.
+	ended := l.change(someID, RevokeCertificate).Certificate
+	if ended.OpenObjection == nil || ended.Status != CertificateRevoked {
+		t.Errorf("certificate %+v", ended)
+	}
+	settled := l.change(someID, SettleCertificate).Certificate
+	if settled.OpenObjection != nil || settled.Status != CertificateRevoked || len(settled.Changes) != len(ended.Changes) {
+		t.Errorf("certificate %+v", settled)
+	}
+	// The reviewer may reject either.
+	call := l.call(RoleOperator)
+	args := ProposeArgs{someID, ObjectCertificate, someProposal().Act}
+	args.Act.EffectiveAt = call.Tx.Time
+	l.put(ProposeStatus(l.now[someID], call, args))
+	if c := l.decide(someID, RejectCertificate).Certificate; c.OpenObjection != nil || c.Pending != nil || c.Status != CertificateRevoked {
+		t.Errorf("certificate %+v", c)
+	}
+}
+
 // TestIdentifierIsIssuedOnce checks what a client meets that repeats an issue
 // under a fresh reference because it never saw the first answer.
 func TestIdentifierIsIssuedOnce(t *testing.T) {
@@ -767,12 +811,12 @@ func TestIdentifierIsIssuedOnce(t *testing.T) {
 	}
 	again := someCertificateContent(t)
 	again.Ref = otherID
-	known.Indexed = first.Index
+	known.IndexTaken = true
 	_, err = IssueCertificate(known, operator, IssueArgs{again})
 	wantKind(t, err, Exists, "status index 17 of department police is taken")
-	known.Issued = first.ID
+	known.Issued = &first.Certificate
 	_, err = IssueCertificate(known, operator, IssueArgs{again})
-	wantKind(t, err, Exists, "certificate id "+first.ID.CertID+" is already issued as "+someID)
+	wantKind(t, err, Exists, "certificate id "+again.CertID+" is already issued as "+someID)
 	known.Authorisation = nil // whatever else is wrong with it by now
 	_, err = IssueCertificate(known, operator, IssueArgs{again})
 	wantKind(t, err, Exists, "is already issued as "+someID)
@@ -805,6 +849,10 @@ func TestIssueBatch(t *testing.T) {
 	}
 	for i, change := range changes {
 		single, err := IssueCertificate(known[i], operator, IssueArgs{args.Contents[i]})
+		change, sealErr := change.sealed()
+		if err == nil {
+			err = sealErr
+		}
 		if diff := cmp.Diff(single, change); diff != "" || err != nil {
 			t.Errorf("%d differs from a single issue, %v:\n%s", i, err, diff)
 		}
@@ -830,9 +878,9 @@ func TestIssueBatch(t *testing.T) {
 	}
 
 	args, known = batch()
-	known[0].Existing = certificateIn(t, "valid")
-	known[2].Issued = &IssuedID{CertID: args.Contents[2].CertID, Ref: otherID}
-	known[4].Indexed = &StatusIndex{}
+	known[0].Existing = true
+	known[2].Issued = &Certificate{Content: CertificateContent{CertID: args.Contents[2].CertID, Ref: otherID}}
+	known[4].IndexTaken = true
 	_, err = IssueCertificateBatch(known, operator, args)
 	if err == nil || err.Error() != "exists: contents[0]: certificate "+args.Contents[0].Ref+" is recorded already; contents[2]: certificate id "+
 		args.Contents[2].CertID+" is already issued as "+otherID+"; contents[4]: status index 4 of department police is taken" {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -14,10 +15,13 @@ import (
 // departments.
 type certificateLedger struct {
 	certificates map[string]Certificate
-	ids          map[string]IssuedID
-	indexes      map[string]StatusIndex
+	ids          map[string]string        // references by identifier
+	places       map[string]*StatusPlaces // by id
+	rows         map[string]BatchRow      // by reference
+	batches      map[string]Batch         // that hold the same as certificates
 	issuers      map[string]Authorisation
 	steps        map[string][]statusStep // what happened to each certificate, as told here
+	transactions int                     // tried so far
 	now          time.Time
 	reached      map[CertificateStatus]int // over all cases
 }
@@ -39,7 +43,8 @@ func (l *certificateLedger) step(t *rapid.T) {
 	}
 	dept, role, way := l.caller(t, existing)
 	l.now = l.now.Add(time.Duration(rapid.SampledFrom([]int{0, 1, 24, 24 * 40, -1}).Draw(t, "hours")) * time.Hour)
-	call := callOf(dept, role, Tx{ID: someTx.ID, Time: l.now, Channel: someTx.Channel})
+	call := callOf(dept, role, Tx{ID: TxID(fmt.Sprintf("%064x", l.transactions)), Time: l.now, Channel: someTx.Channel})
+	l.transactions++
 	before, _ := Canonical(existing)
 	changes, err := l.run(t, ref, existing, call, way)
 	if after, _ := Canonical(existing); string(after) != string(before) {
@@ -54,11 +59,72 @@ func (l *certificateLedger) step(t *rapid.T) {
 	for _, change := range changes {
 		l.put(t, change, call)
 	}
+	l.keep(t, changes, call)
+}
+
+// keep writes the changes into batches, as the chaincode does, and checks that
+// these hold every certificate as it is.
+func (l *certificateLedger) keep(t *rapid.T, changes []CertificateChange, call Call) {
+	var created []CertificateChange
+	changed := map[string]map[int]Certificate{}
+	touched := map[string]bool{}
+	change := func(c Certificate) {
+		touched[c.Content.Ref] = true
+		row := l.rows[c.Content.Ref]
+		if changed[row.Batch] == nil {
+			changed[row.Batch] = map[int]Certificate{}
+		}
+		changed[row.Batch][row.Row] = c
+	}
+	for _, c := range changes {
+		if c.New {
+			created = append(created, c)
+			touched[c.Certificate.Content.Ref] = true
+			continue
+		}
+		if change(c.Certificate); c.Predecessor != nil {
+			change(*c.Predecessor)
+		}
+	}
+	batches, err := NewBatches(created, call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range batches {
+		l.batches[b.Issued.ID()] = b
+		for row, ref := range b.Issued.Refs() {
+			l.rows[ref] = BatchRow{b.Issued.ID(), row}
+		}
+	}
+	for id, rows := range changed {
+		b := l.batches[id]
+		if b.Status, err = b.Changed(rows, call); err != nil {
+			t.Fatal(err)
+		}
+		l.batches[id] = b
+	}
+	for ref, want := range l.certificates {
+		at := l.rows[ref]
+		b := l.batches[at.Batch]
+		got, err := b.Certificate(at.Row, ref)
+		if err == nil {
+			got, err = got.Sealed()
+		}
+		if diff := cmp.Diff(want, got); diff != "" || err != nil || b.Check(at.Batch) != nil {
+			t.Fatalf("the batch holds another certificate, %v %v (-want +got):\n%s", err, b.Check(at.Batch), diff)
+		}
+		if now := b.Status.TxID == call.Tx.ID && slices.Contains(b.Status.Changed(b.Size()), at.Row); now != touched[ref] {
+			t.Fatalf("%s counts as changed: %v", ref, now)
+		}
+		if id, err := b.IssuedID(at.Row, want.Content.CertID); (err != nil) != (want.Status == CertificateRejected) || (err == nil && (id.Ref != ref || !DigestHolds(&id))) {
+			t.Fatalf("identifier %+v, %v", id, err)
+		}
+	}
 }
 
 // certificateWays are the transactions, with what tells apart the moves of one.
 var certificateWays = []string{
-	"issue", "replace", "batch", "suspend", "restore", "revoke", "withdraw", "cancel", "approve", "reject", "authorise", "end",
+	"issue", "replace", "batch", "suspend", "restore", "revoke", "withdraw", "cancel", "object", "settle", "approve", "reject", "authorise", "end",
 }
 
 // caller draws who does what: anybody anything, or mostly something that the
@@ -83,9 +149,9 @@ func (l *certificateLedger) caller(t *rapid.T, existing *Certificate) (Departmen
 	case existing.Status == CertificateProposed || existing.Pending != nil:
 		return likely(RoleReviewer, "approve", "approve", "reject")
 	case existing.Status == CertificateValid:
-		return likely(RoleOperator, "suspend", "suspend", "revoke", "withdraw", "cancel")
+		return likely(RoleOperator, "suspend", "suspend", "revoke", "withdraw", "cancel", "object", "settle")
 	case existing.Status == CertificateSuspended:
-		return likely(RoleOperator, "restore", "restore", "revoke", "withdraw")
+		return likely(RoleOperator, "restore", "restore", "revoke", "withdraw", "object", "settle")
 	}
 	return dept, role, way
 }
@@ -102,7 +168,11 @@ func (l *certificateLedger) run(t *rapid.T, ref string, existing *Certificate, c
 	case "batch":
 		other := rapid.SampledFrom(certificateRefs).Draw(t, "other")
 		contents := []CertificateContent{l.content(t, ref, call, false), l.content(t, other, call, true)}
-		return IssueCertificateBatch([]IssueRecords{l.known(contents[0], call), l.known(contents[1], call)}, call, IssueBatchArgs{contents})
+		changes, err := IssueCertificateBatch([]IssueRecords{l.known(contents[0], call), l.known(contents[1], call)}, call, IssueBatchArgs{contents})
+		for i := range changes {
+			changes[i], err = changes[i].sealed()
+		}
+		return changes, err
 	case "approve", "reject":
 		known := DecideRecords{Existing: existing}
 		if existing != nil {
@@ -144,15 +214,12 @@ func (l *certificateLedger) content(t *rapid.T, ref string, call Call, replaces 
 
 func (l *certificateLedger) known(c CertificateContent, call Call) IssueRecords {
 	known := IssueRecords{Authorisation: l.authorisation(call.Dept.Code)}
-	if r, ok := l.certificates[c.Ref]; ok {
-		known.Existing = &r
-	}
-	if r, ok := l.ids[c.CertID]; ok {
+	_, known.Existing = l.certificates[c.Ref]
+	if ref, ok := l.ids[c.CertID]; ok {
+		r := l.certificates[ref]
 		known.Issued = &r
 	}
-	if r, ok := l.indexes[StatusIndexID(call.Dept.Code, c.StatusIndex)]; ok {
-		known.Indexed = &r
-	}
+	known.IndexTaken = l.places[StatusPlacesID(call.Dept.Code, c.StatusIndex)].Has(c.StatusIndex)
 	if r, ok := l.certificates[c.Replaces]; ok {
 		known.Predecessor = &r
 	}
@@ -188,21 +255,26 @@ func (l *certificateLedger) authorise(t *rapid.T, call Call, way string) error {
 func (l *certificateLedger) put(t *rapid.T, change CertificateChange, call Call) {
 	c := change.Certificate
 	last, existed := l.certificates[c.Content.Ref]
-	if existed != (change.Index == nil) || existed != (change.ID == nil) {
-		t.Fatalf("a change of %+v takes %+v and %+v", last, change.ID, change.Index)
+	if existed == change.New {
+		t.Fatalf("a change of %+v is new: %v", last, change.New)
 	}
-	if change.Index != nil {
-		id, index := change.ID.CertID, StatusIndexID(c.Issuer, change.Index.Index)
-		if _, taken := l.ids[id]; taken || id != c.Content.CertID {
+	if change.New {
+		id, index := c.Content.CertID, c.Content.StatusIndex
+		if _, taken := l.ids[id]; taken {
 			t.Fatalf("identifier %s is issued twice", id)
 		}
-		if _, taken := l.indexes[index]; taken || change.Index.Index != c.Content.StatusIndex {
-			t.Fatalf("status index %s is taken twice", index)
+		key := StatusPlacesID(c.Issuer, index)
+		if l.places[key].Has(index) {
+			t.Fatalf("status index %d is taken twice", index)
 		}
-		l.ids[id], l.indexes[index] = *change.ID, *change.Index
+		taken, err := TakePlaces(map[int]*StatusPlaces{index / StatusPlacesLength: l.places[key]}, []int{index}, c.Issuer, call)
+		if err != nil || len(taken) != 1 {
+			t.Fatal(taken, err)
+		}
+		l.ids[id], l.places[key] = c.Content.Ref, taken[0]
 	}
 	if change.FreedID != "" {
-		if c.Status != CertificateRejected || l.ids[change.FreedID].Ref != c.Content.Ref {
+		if c.Status != CertificateRejected || l.ids[change.FreedID] != c.Content.Ref {
 			t.Fatalf("%s frees %s", c.Status, change.FreedID)
 		}
 		delete(l.ids, change.FreedID)
@@ -250,8 +322,12 @@ func (l *certificateLedger) store(t *rapid.T, c Certificate, call Call) {
 			t.Fatalf("change %+v after %+v", after, before)
 		}
 	}
-	if c.Pending != nil && c.Status != CertificateValid && c.Status != CertificateSuspended {
+	ofObjection := c.Pending != nil && (c.Pending.Event == ObjectCertificate || c.Pending.Event == SettleCertificate)
+	if c.Pending != nil && !ofObjection && c.Status != CertificateValid && c.Status != CertificateSuspended {
 		t.Fatalf("%s with %+v pending", c.Status, c.Pending)
+	}
+	if opened, was := c.OpenObjection != nil, last.OpenObjection != nil; opened != was && (c.Status != last.Status || call.Who.Role != RoleReviewer || last.Pending == nil) {
+		t.Fatalf("%s by %s opened or settled an objection: %+v", c.Status, call.Who.Role, last.Pending)
 	}
 	l.certificates[ref] = c
 	l.reached[c.Status]++
@@ -304,7 +380,7 @@ func TestCertificateProperties(t *testing.T) {
 	reached := map[CertificateStatus]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		l := certificateLedger{
-			certificates: map[string]Certificate{}, ids: map[string]IssuedID{}, indexes: map[string]StatusIndex{},
+			certificates: map[string]Certificate{}, ids: map[string]string{}, places: map[string]*StatusPlaces{}, rows: map[string]BatchRow{}, batches: map[string]Batch{},
 			issuers: map[string]Authorisation{}, steps: map[string][]statusStep{}, now: noon, reached: reached,
 		}
 		for _, d := range []Department{policeDept, civilDept} {

@@ -1,7 +1,6 @@
 package domain
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -10,9 +9,9 @@ import (
 // IssueRecords are what the ledger holds about a certificate that is to be
 // issued, nil where it holds nothing.
 type IssueRecords struct {
-	Existing      *Certificate   // under the same reference
-	Issued        *IssuedID      // of the same identifier
-	Indexed       *StatusIndex   // of the same status index of the caller's department
+	Existing      bool           // whether the reference is taken
+	Issued        *Certificate   // of the same identifier
+	IndexTaken    bool           // of the caller's department
 	Authorisation *Authorisation // of the caller's department, for the type
 	Predecessor   *Certificate   // that the content replaces
 }
@@ -20,6 +19,8 @@ type IssueRecords struct {
 // DecideRecords are what the ledger holds about a certificate that is to be
 // decided on, nil where it holds nothing.
 type DecideRecords struct {
+	At            string // of a batch, where the certificate is named: "refs[3]"
+	Ref           string
 	Existing      *Certificate
 	Authorisation *Authorisation // of the issuer, for the type; not needed once the certificate is issued
 	Predecessor   *Certificate   // that it replaces
@@ -37,12 +38,12 @@ func IssueCertificate(known IssueRecords, call Call, args IssueArgs) (Certificat
 	if err != nil {
 		return CertificateChange{}, err
 	}
-	return changes[0], nil
+	return changes[0].sealed()
 }
 
 // IssueCertificateBatch is [IssueCertificate] for many, all or none. known is in
 // the order of args.Contents. Refusals and findings name the certificate:
-// "contents[3].typeCode".
+// "contents[3].typeCode". The certificates have no digests yet.
 func IssueCertificateBatch(known []IssueRecords, call Call, args IssueBatchArgs) ([]CertificateChange, error) {
 	var f findings
 	if !args.check(&f) {
@@ -92,10 +93,7 @@ func issueCertificates(f *findings, all []issue, call Call) ([]CertificateChange
 	}
 	changes := make([]CertificateChange, len(all))
 	for i, one := range all {
-		var err error
-		if changes[i], err = one.propose(call); err != nil {
-			return nil, err
-		}
+		changes[i] = one.propose(call)
 	}
 	return changes, nil
 }
@@ -106,18 +104,26 @@ func issueCertificates(f *findings, all []issue, call Call) ([]CertificateChange
 func (i issue) refusal(call Call) error {
 	_, err := move{
 		who: call.Who, kind: KindCertificate, what: "certificate " + i.content.Ref, transaction: "certificate:Issue",
-		from: certificateState(i.known.Existing), acts: func(s Side) bool { return s == SideAny },
+		from: i.state(), acts: func(s Side) bool { return s == SideAny },
 	}.next()
 	switch {
 	case err != nil:
 		return err
 	case i.content.IssuerUSCC != call.Dept.USCC: // see check
 	case i.known.Issued != nil:
-		return refuse(Exists, "certificate id %s is already issued as %s", i.known.Issued.CertID, i.known.Issued.Ref)
-	case i.known.Indexed != nil:
+		return refuse(Exists, "certificate id %s is already issued as %s", i.known.Issued.Content.CertID, i.known.Issued.Content.Ref)
+	case i.known.IndexTaken:
 		return refuse(Exists, "status index %d of department %s is taken", i.content.StatusIndex, call.Dept.Code)
 	}
 	return nil
+}
+
+// state is whether the reference is taken, in words of the machine.
+func (i issue) state() string {
+	if i.known.Existing {
+		return string(CertificateProposed) // or any other: none can be issued anew
+	}
+	return Absent
 }
 
 // check reports what the ledger's records make wrong with the content.
@@ -193,19 +199,17 @@ func nextVersion(certID string) (string, error) {
 }
 
 // propose is the record of a certificate that waits for the reviewer.
-func (i issue) propose(call Call) (CertificateChange, error) {
-	change := CertificateChange{
-		Certificate: Certificate{
-			Issuer: call.Dept.Code, Content: i.content, Status: CertificateProposed, StatusSince: call.Tx.Time, Changes: []StatusChange{}, Seq: 1,
-		},
-		ID:    &IssuedID{CertID: i.content.CertID, Ref: i.content.Ref},
-		Index: &StatusIndex{Issuer: call.Dept.Code, Index: i.content.StatusIndex, Ref: i.content.Ref},
+func (i issue) propose(call Call) CertificateChange {
+	c := Certificate{
+		Issuer: call.Dept.Code, Content: i.content, Status: CertificateProposed, StatusSince: call.Tx.Time, Changes: []StatusChange{}, Seq: 1,
 	}
-	return change, errors.Join(
-		seal(&change.Certificate, SchemaCertificate, call.Who, call.Tx),
-		seal(change.ID, SchemaCertificateID, call.Who, call.Tx),
-		seal(change.Index, SchemaStatusIndex, call.Who, call.Tx),
-	)
+	c.stamp(call)
+	return CertificateChange{Certificate: c, New: true}
+}
+
+// stamp says who changes the certificate, and when.
+func (c *Certificate) stamp(call Call) {
+	c.Meta = Meta{SchemaCertificate, call.Who.Department, call.Who.Role, call.Tx.ID, call.Tx.Time, ""}
 }
 
 // ProposeStatus proposes a change of the status of a certificate of the caller's
@@ -220,9 +224,15 @@ func ProposeStatus(existing *Certificate, call Call, args ProposeArgs) (Certific
 	}
 	what := "certificate " + args.Ref
 	last := existing.Changes[len(existing.Changes)-1]
+	objection := existing.OpenObjection
+	changes := args.Event != ObjectCertificate && args.Event != SettleCertificate // the status
 	switch {
 	case existing.Pending != nil:
 		return fail(refuse(Exists, "a change of %s is proposed already, %s: the reviewer decides on it first", what, existing.Pending.Event))
+	case args.Event == ObjectCertificate && objection != nil:
+		return fail(refuse(Exists, "an objection to %s is open already", what))
+	case args.Event == SettleCertificate && objection == nil:
+		return fail(refuse(Invalid, "event: no objection to the certificate is open"))
 	case args.Event == SuspendCertificate && len(existing.Changes) > MaxStatusChanges-3:
 		// What follows a suspension, its end and the certificate's, must have room too.
 		return fail(refuse(Invalid, "event: the certificate has too many changes of status to be suspended again"))
@@ -230,13 +240,16 @@ func ProposeStatus(existing *Certificate, call Call, args ProposeArgs) (Certific
 		return fail(refuse(Invalid, "act.effectiveAt: after the transaction's time"))
 	case args.Act.EffectiveAt.Before(existing.Content.IssuedAt):
 		return fail(refuse(Invalid, "act.effectiveAt: before the certificate was issued"))
-	case args.Act.EffectiveAt.Before(last.Since):
+	case args.Event == SettleCertificate && args.Act.EffectiveAt.Before(objection.Act.EffectiveAt):
+		return fail(refuse(Invalid, "act.effectiveAt: before the objection was opened"))
+	case changes && args.Act.EffectiveAt.Before(last.Since):
 		return fail(refuse(Invalid, "act.effectiveAt: before the last change of status took effect"))
 	}
 	c := *existing
 	c.Pending = &StatusProposal{Event: args.Event, Act: args.Act, ProposedBy: call.Who.Role, ProposedAt: call.Tx.Time}
 	c.Seq++
-	return CertificateChange{Certificate: c}.sealed(call)
+	c.stamp(call)
+	return CertificateChange{Certificate: c}.sealed()
 }
 
 // DecideCertificate records what a reviewer of the issuer decides: on the issue of
@@ -247,16 +260,47 @@ func DecideCertificate(known DecideRecords, call Call, args DecideArgs) (Certifi
 	if err := args.Validate(); err != nil {
 		return CertificateChange{}, err
 	}
+	known.Ref = args.Ref
+	change, err := known.decide(call, args.Decision, args.Opinion)
+	if err != nil {
+		return CertificateChange{}, err
+	}
+	return change.sealed()
+}
+
+// DecideCertificateBatch is [DecideCertificate] for many, all or none. Refusals
+// name every certificate that stands in the way. The certificates have no digests
+// yet.
+func DecideCertificateBatch(known []DecideRecords, call Call, args DecideBatchArgs) ([]CertificateChange, error) {
+	if err := args.Validate(); err != nil {
+		return nil, err
+	}
+	if len(known) > MaxBatch {
+		return nil, refuse(Invalid, "batches: together %d certificates, more than %d", len(known), MaxBatch)
+	}
+	changes := make([]CertificateChange, len(known))
+	var found Refusals
+	for i, one := range known {
+		var err error
+		if changes[i], err = one.decide(call, args.Decision, args.Opinion); err != nil && !found.Add(one.At, err) {
+			return nil, err
+		}
+	}
+	return changes, found.Err()
+}
+
+func (known DecideRecords) decide(call Call, decision CertificateDecision, opinion string) (CertificateChange, error) {
 	existing := known.Existing
-	event := existing.decided(args.Decision)
-	status, err := existing.next(args.Ref, call, "certificate:Decide", event)
+	event := existing.decided(decision)
+	status, err := existing.next(known.Ref, call, "certificate:Decide", event)
 	if err != nil {
 		return CertificateChange{}, err
 	}
 	change := CertificateChange{Certificate: *existing}
 	c := &change.Certificate
-	c.Pending, c.Opinion = nil, args.Opinion
+	c.Pending, c.Opinion = nil, opinion
 	c.Seq++
+	c.stamp(call)
 	switch event {
 	case eventKeep: // the status that it has
 	case eventRefuse:
@@ -272,11 +316,15 @@ func DecideCertificate(known DecideRecords, call Call, args DecideArgs) (Certifi
 				return CertificateChange{}, err
 			}
 		}
+	case string(ObjectCertificate):
+		c.OpenObjection = &Objection{Act: existing.Pending.Act, RecordedAt: call.Tx.Time}
+	case string(SettleCertificate):
+		c.OpenObjection = nil
 	default:
 		act := existing.Pending.Act
 		c.record(StatusChange{Status: status, Since: act.EffectiveAt, RecordedAt: call.Tx.Time, Act: &act})
 	}
-	return change.sealed(call)
+	return change, nil
 }
 
 // What certificate:Decide does that no operator proposes under that name.
@@ -319,6 +367,7 @@ func (c *Certificate) supersede(successor Certificate, call Call) (*Certificate,
 	old := *c
 	old.Opinion = successor.Opinion
 	old.Seq++
+	old.stamp(call)
 	old.record(StatusChange{Status: status, Since: call.Tx.Time, RecordedAt: call.Tx.Time, Successor: successor.Content.Ref})
 	return &old, nil
 }
@@ -326,6 +375,11 @@ func (c *Certificate) supersede(successor Certificate, call Call) (*Certificate,
 // record adds a change of status: the one place where the status changes.
 func (c *Certificate) record(change StatusChange) {
 	c.Changes = append(c.Changes[:len(c.Changes):len(c.Changes)], change)
+	c.repeat(change)
+}
+
+// repeat sets what repeats the last change.
+func (c *Certificate) repeat(change StatusChange) {
 	c.Status, c.StatusSince, c.StatusAct, c.Successor = change.Status, change.Since, change.Act, change.Successor
 }
 
@@ -344,13 +398,16 @@ func (c *Certificate) next(ref string, call Call, transaction, event string) (Ce
 }
 
 // sealed seals the certificates of a change.
-func (c CertificateChange) sealed(call Call) (CertificateChange, error) {
+func (c CertificateChange) sealed() (_ CertificateChange, err error) {
 	if c.Predecessor != nil {
-		if err := seal(c.Predecessor, SchemaCertificate, call.Who, call.Tx); err != nil {
+		old, err := c.Predecessor.Sealed()
+		if err != nil {
 			return CertificateChange{}, err
 		}
+		c.Predecessor = &old
 	}
-	return c, seal(&c.Certificate, SchemaCertificate, call.Who, call.Tx)
+	c.Certificate, err = c.Certificate.Sealed()
+	return c, err
 }
 
 func certificateState(c *Certificate) string {

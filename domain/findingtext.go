@@ -24,6 +24,7 @@ var ruleTexts = [...][3]string{
 	{"more-findings", "%d more findings", "另有%d处问题未列出"},
 
 	// Of codes.
+	{"expectation", "must be a state key, = and a transaction", "须为状态键、等号和交易标识"},
 	{"hex-32", hex32Rule, "须为32位小写十六进制数"},
 	{"hex-64", hex64Rule, "须为64位小写十六进制数（SHA-256）"},
 	{"catalog-code", catalogCodeRule, "信息资源代码须为类1位、项2位、目3位及细目数字，加“/”和4至12位顺序码，例如307003/000017"},
@@ -45,6 +46,7 @@ var ruleTexts = [...][3]string{
 	{"json-value", "not the expected JSON object: a field or value is not as expected", "不是所要求的JSON对象：字段或取值不符合要求"},
 	{"json-trailing", "bytes follow the JSON object", "JSON对象之后有多余内容"},
 	{"json-canonical", "not in canonical form: field order, spelling, spacing, escapes or repeated names differ", "不是规范形式：字段顺序、拼写、空白、转义不同或字段重复"},
+	{"operation-reused", "operation %s" + operationReused, "操作%s已用于另一事务"},
 	{"unknown-event", "%s: no event %s", "%s：没有事件%s"},
 
 	// Of catalog entries.
@@ -162,6 +164,8 @@ var ruleTexts = [...][3]string{
 	{"reason-code", "must be 1 to 40 characters of a-z 0-9 _, a letter first", "须为1至40个字符（a-z 0-9 _），以字母开头"},
 	{"before-issue", "before the certificate was issued", "早于证照颁发时间"},
 	{"before-last-change", "before the last change of status took effect", "早于上一次状态变更的生效时间"},
+	{"before-objection", "before the objection was opened", "早于异议登记的生效时间"},
+	{"no-objection", "no objection to the certificate is open", "该证照没有未办结的异议"},
 	{"too-many-changes", "the certificate has too many changes of status to be suspended again", "证照状态变更次数过多，不能再次暂扣"},
 	{"first-version", "the version must be 001 unless the certificate replaces another", "除变更、延续外，版本号须为001"},
 	{"next-version", "must be the identifier of the replaced certificate with the next version, %s", "须为被替代证照的标识加下一版本号，即%s"},
@@ -174,5 +178,6 @@ var ruleTexts = [...][3]string{
 	{"not-authorised", "the department is not authorised to issue this type at this time", "本部门目前没有颁发该类证照的授权"},
 	{"other-type-name", typeNameRule, "与证照颁发授权登记的名称不符"},
 	{"repeats-earlier", "repeats that of an earlier entry", "与本批前面的证照相同"},
+	{"batches-too-large", "together %d certificates, more than %d", "共有%d个证照，多于%d个"},
 	{"batch-certificates", "%d certificates with the records of %d", "%d个证照，却有%d个记录"},
 }

@@ -32,7 +32,9 @@ var keyPrefixes = [...]struct {
 	{KindIssuer, "issuer"},
 	{KindCertificate, "cert"},
 	{KindCertificateID, "certid"},
-	{KindStatusIndex, "certbit"},
+	{KindIssuingBatch, "certb"},
+	{KindBatchStatus, "certs"},
+	{KindStatusPlaces, "certbit"},
 }
 
 // KeyOf returns the state key of a record, or "" for an unknown kind. id is the
@@ -85,9 +87,10 @@ func AuthorisationID(issuer DepartmentCode, typeCode string) string {
 	return string(issuer) + "~" + typeCode
 }
 
-// StatusIndexID is the id of a place in a department's status lists.
-func StatusIndexID(issuer DepartmentCode, index int) string {
-	return string(issuer) + "~" + strconv.Itoa(index)
+// StatusPlacesID is the id of the record that says whether a place in a
+// department's status lists is taken.
+func StatusPlacesID(issuer DepartmentCode, index int) string {
+	return string(issuer) + "~" + strconv.Itoa(index/StatusPlacesLength)
 }
 
 // MembersID is the id of the one [Members] record.

@@ -193,12 +193,18 @@ behind it (决定文书号, legal basis, reason, effective time), one change at 
 from the day its act takes effect, an issue and a replacement from the decision. The record keeps every status it had, so that
 one signed read answers what it was at any time. A proposal leaves the status as it is; rejecting it is the event keep.
 
+An objection 异议 is opened (object) and settled (settle) in the same way, in any status after the issue. It changes no status:
+whoever verifies the certificate is told of it while it is open.
+
 A certificate that replaces another 变更、延续 has the next version of its identifier. Approving its issue supersedes the
 other one (event supersede) in the same transaction, and needs that one in force, with no change proposed.
 
-An identifier is issued once. certificate:Issue writes ` + "`certid~…`" + ` beside the certificate; whoever issues the same identifier
+What one transaction issues is a batch 发证批次: its contents are one record, ` + "`certb~…`" + `, and what became of them another,
+` + "`certs~…`" + `. What the ledger holds under a reference or an identifier leads there.
+
+An identifier is issued once: ` + "`certid~…`" + ` is written with the batch, and whoever issues the same identifier
 again, under any reference, is refused (exists, with the first reference). Only the refusal of the issue frees it. The place
-in the issuer's status lists, ` + "`certbit~…`" + `, is taken once and never freed. A department issues the types it is authorised for,
+in the issuer's status lists, which ` + "`certbit~…`" + ` remembers with others, is taken once and never freed. A department issues the types it is authorised for,
 both when the issue is proposed and when it is decided.
 
 An alarm 告警 is raised once: its identifier follows from its kind, the department it is about and its subject, so that several

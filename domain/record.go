@@ -79,9 +79,11 @@ const (
 	KindAlarm           RecordKind = "alarm"            // alarm~{id}
 	KindAlarmEvent      RecordKind = "alarm_event"      // alarme~{id}~{seq}
 	KindIssuer          RecordKind = "issuer"           // issuer~{department}~{typeCode}
-	KindCertificate     RecordKind = "certificate"      // cert~{ref}
-	KindCertificateID   RecordKind = "certificate_id"   // certid~{certId}
-	KindStatusIndex     RecordKind = "status_index"     // certbit~{department}~{index}
+	KindCertificate     RecordKind = "certificate"      // cert~{ref}, which holds a [BatchRow]
+	KindCertificateID   RecordKind = "certificate_id"   // certid~{certId}, which holds a [BatchRow]
+	KindIssuingBatch    RecordKind = "issuing_batch"    // certb~{ref of its first certificate}
+	KindBatchStatus     RecordKind = "batch_status"     // certs~{ref of its first certificate}
+	KindStatusPlaces    RecordKind = "status_places"    // certbit~{department}~{number}
 )
 
 // RecordKinds lists every RecordKind.
@@ -89,7 +91,8 @@ var RecordKinds = []RecordKind{
 	KindDepartment, KindMembers, KindCalendar, KindCalendarVersion, KindRule, KindRuleVersion,
 	KindCatalogEntry, KindCatalogVersion, KindCatalogEvent, KindCatalogName,
 	KindRequest, KindRequestEvent, KindGrant, KindGrantEvent, KindOperation,
-	KindLog, KindAnchor, KindAlarm, KindAlarmEvent, KindIssuer, KindCertificate, KindCertificateID, KindStatusIndex,
+	KindLog, KindAnchor, KindAlarm, KindAlarmEvent, KindIssuer, KindCertificate, KindCertificateID,
+	KindIssuingBatch, KindBatchStatus, KindStatusPlaces,
 }
 
 // Statement is what evidence:Attest answers and departments sign: what the
@@ -105,7 +108,7 @@ type Statement struct {
 	Status     string     `json:"status"`     // the record's status at AsOf; "" when the kind has none
 	AsOf       time.Time  `json:"asOf"`       // transaction time
 	ValidUntil time.Time  `json:"validUntil"` // AsOf + [StatementLife]
-	Record     string     `json:"record"`     // the stored canonical bytes, as text; "" when not found
+	Record     string     `json:"record"`     // the record's canonical bytes, as text; "" when not found
 }
 
 // StatementLife is how long a statement speaks for the present.

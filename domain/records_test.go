@@ -291,7 +291,7 @@ func TestKeys(t *testing.T) {
 		{KindAlarmEvent, EventID(someID, 1), "alarme~" + someID + "~1"},
 		{KindCertificate, someID, "cert~" + someID},
 		{KindIssuer, AuthorisationID("police", someTypeCode), "issuer~police~" + someTypeCode},
-		{KindStatusIndex, StatusIndexID("police", 17), "certbit~police~17"},
+		{KindStatusPlaces, StatusPlacesID("police", 2*StatusPlacesLength+17), "certbit~police~2"},
 		{KindCertificateID, someCertificateContent(t).CertID, "certid~" + someCertificateContent(t).CertID},
 	} {
 		if got := KeyOf(tc.kind, tc.id); got != tc.key {
@@ -347,7 +347,7 @@ func TestAttest(t *testing.T) {
 		{"revoked certificate", KindCertificate, canonical(certificateIn(t, "revoked")), "revoked"},
 		{"proposed certificate", KindCertificate, canonical(certificateIn(t, "proposed")), "proposed"},
 		{"authorisation", KindIssuer, canonical(authorisationIn("active")), "active"},
-		{"status index", KindStatusIndex, canonical(StatusIndex{Issuer: "police"}), ""},
+		{"status places", KindStatusPlaces, canonical(StatusPlaces{Issuer: "police"}), ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := Attest(tc.record, tx, AttestArgs{tc.kind, someID, otherID})
@@ -457,7 +457,10 @@ func FuzzCanonicalRecords(f *testing.F) {
 		*certificateIn(f, "suspended+revoke"),
 		*certificateIn(f, "superseded"),
 		IssuedID{},
-		StatusIndex{},
+		IssueBatchArgs{Contents: []CertificateContent{someCertificateContent(f), someCertificateContent(f)}},
+		IssuingBatch{},
+		BatchStatus{},
+		StatusPlaces{},
 		*authorisationIn("ended"),
 		Statement{},
 		someAccessRecord(),
@@ -485,7 +488,10 @@ func FuzzCanonicalRecords(f *testing.F) {
 		fuzzRecord[RaiseAlarmArgs](t, data)
 		fuzzRecord[Certificate](t, data)
 		fuzzRecord[IssuedID](t, data)
-		fuzzRecord[StatusIndex](t, data)
+		fuzzRecord[IssueBatchArgs](t, data)
+		fuzzRecord[IssuingBatch](t, data)
+		fuzzRecord[BatchStatus](t, data)
+		fuzzRecord[StatusPlaces](t, data)
 		fuzzRecord[Authorisation](t, data)
 		fuzzRecord[Statement](t, data)
 		fuzzRecord[AccessRecord](t, data)

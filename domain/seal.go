@@ -25,7 +25,9 @@ const (
 	SchemaAuthorisation  = "zhenglian/authorisation/1"
 	SchemaCertificate    = "zhenglian/certificate/1"
 	SchemaCertificateID  = "zhenglian/certificate-id/1"
-	SchemaStatusIndex    = "zhenglian/status-index/1"
+	SchemaIssuingBatch   = "zhenglian/issuing-batch/1"
+	SchemaBatchStatus    = "zhenglian/batch-status/1"
+	SchemaStatusPlaces   = "zhenglian/status-places/1"
 	SchemaAccessRecord   = "zhenglian/access-record/1"
 	SchemaStatement      = "zhenglian/statement/1"
 )

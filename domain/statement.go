@@ -42,7 +42,8 @@ func StatementStatus(kind RecordKind, record []byte, t time.Time) (string, error
 		err := ParseCanonical(record, &c)
 		return string(c.StatusAt(t)), err
 	case KindDepartment, KindMembers, KindCalendar, KindCalendarVersion, KindRule, KindRuleVersion, KindCatalogVersion, KindCatalogEvent, KindCatalogName,
-		KindRequestEvent, KindGrantEvent, KindOperation, KindLog, KindAnchor, KindAlarmEvent, KindCertificateID, KindStatusIndex: // have none
+		KindRequestEvent, KindGrantEvent, KindOperation, KindLog, KindAnchor, KindAlarmEvent, KindCertificateID, KindIssuingBatch,
+		KindBatchStatus, KindStatusPlaces: // have none
 	}
 	return "", nil
 }

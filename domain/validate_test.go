@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 func TestTextRules(t *testing.T) {
@@ -165,11 +166,30 @@ func TestValidateArguments(t *testing.T) {
 	})
 	t.Run("Attest", func(t *testing.T) {
 		checkInvalid(t, func() AttestArgs { return AttestArgs{KindAnchor, "police~17", someID} }, []invalidCase[AttestArgs]{
-			{"every kind", func(a *AttestArgs) { a.Kind = KindStatusIndex }, ""},
+			{"every kind", func(a *AttestArgs) { a.Kind = KindStatusPlaces }, ""},
 			{"catalog code", func(a *AttestArgs) { a.Kind, a.ID = KindCatalogEntry, someCode }, ""},
-			{"kind", func(a *AttestArgs) { a.Kind = "" }, "kind: not one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, issuer, certificate, certificate_id, status_index"},
+			{"kind", func(a *AttestArgs) { a.Kind = "" }, "kind: not one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, issuer, certificate, certificate_id, issuing_batch, batch_status, status_places"},
 			{"id", func(a *AttestArgs) { a.ID = "a b" }, "id: must be 1 to 128 characters of A-Z a-z 0-9 . _ / ~ -"},
 			{"nonce", func(a *AttestArgs) { a.Nonce = "" }, "nonce: " + hex32Rule},
 		})
 	})
+}
+
+func TestInvisibleCharacters(t *testing.T) {
+	for r := rune(0); r <= unicode.MaxRune+1; r++ {
+		if want := unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp); isInvisible(r) != want {
+			t.Errorf("%U: %v, want %v", r, !want, want)
+		}
+	}
+}
+
+func TestHexShape(t *testing.T) {
+	for s, want := range map[string]bool{
+		strings.Repeat("0f", 16): true, strings.Repeat("9a", 16): true, "": false, strings.Repeat("0", 31): false, strings.Repeat("0", 33): false,
+		strings.Repeat("0", 31) + "g": false, strings.Repeat("0", 31) + "F": false, strings.Repeat("0", 31) + "/": false, strings.Repeat("0", 31) + ":": false,
+	} {
+		if got := hex32Shape.MatchString(s); got != want {
+			t.Errorf("%q: %v, want %v", s, got, want)
+		}
+	}
 }

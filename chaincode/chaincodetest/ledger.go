@@ -32,12 +32,13 @@ func NewLedger(channel string) *Ledger {
 
 // Proposal is one call of a chaincode.
 type Proposal struct {
-	Creator  Identity
-	TxID     string
-	Time     time.Time
-	Function string
-	Args     []string
-	Panic    bool // the ledger panics when the transaction reads it
+	Creator   Identity
+	TxID      string
+	Time      time.Time
+	Function  string
+	Args      []string
+	Transient map[string][]byte
+	Panic     bool // the ledger panics when the transaction reads it
 }
 
 // Write is one key that a transaction puts or deletes.
@@ -142,6 +143,9 @@ func (s *stub) GetArgs() [][]byte {
 	}
 	return args
 }
+
+// GetTransient answers what travels beside the proposal.
+func (s *stub) GetTransient() (map[string][]byte, error) { return s.proposal.Transient, nil }
 
 func (s *stub) GetStringArgs() []string {
 	if s.proposal.Function == "" && s.proposal.Args == nil {
@@ -366,7 +370,6 @@ func (*stub) GetPrivateDataByPartialCompositeKey(string, string, []string) (shim
 func (*stub) GetPrivateDataQueryResult(string, string) (shim.StateQueryIteratorInterface, error) {
 	panic(missing("GetPrivateDataQueryResult"))
 }
-func (*stub) GetTransient() (map[string][]byte, error)         { panic(missing("GetTransient")) }
 func (*stub) GetBinding() ([]byte, error)                      { panic(missing("GetBinding")) }
 func (*stub) GetDecorations() map[string][]byte                { panic(missing("GetDecorations")) }
 func (*stub) GetSignedProposal() (*peer.SignedProposal, error) { panic(missing("GetSignedProposal")) }
