@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"sync"
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -52,6 +53,36 @@ func parseIdentity(data []byte) (*identity, error) {
 		return nil, errors.New("identity: a key of another kind than elliptic curves'")
 	}
 	return &identity{mspID: domain.MSPID(fields.text(1)), cert: cert}, nil
+}
+
+// maxPeers bounds the identities that a verifier keeps: enough for the peers of the
+// largest consortium and those that were renewed.
+const maxPeers = 4 * maxDepartments
+
+// peers are identities as read, by their bytes. The same few peers sign everything,
+// and to read a certificate takes an eighth of what it takes to check its signature.
+// Only identities of peers whose endorsement held are kept, so that nobody else can
+// fill the place; what is kept is how their bytes read, and whether they are
+// believed is asked anew every time. The zero value is ready for use.
+type peers struct {
+	mu    sync.Mutex
+	known map[string]*identity
+}
+
+func (p *peers) read(endorser []byte) (*identity, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id, ok := p.known[string(endorser)]
+	return id, ok
+}
+
+func (p *peers) keep(endorser []byte, id *identity) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known == nil || len(p.known) >= maxPeers {
+		p.known = make(map[string]*identity)
+	}
+	p.known[string(endorser)] = id
 }
 
 // parseCertificate reads one certificate from PEM in its canonical form.

@@ -41,7 +41,9 @@ var recordReaders = map[domain.RecordKind]recordReader{
 	domain.KindIssuer:          reader(domain.SchemaAuthorisation, func(r *domain.Authorisation) string { return domain.AuthorisationID(r.Issuer, r.TypeCode) }),
 	domain.KindCertificate:     reader(domain.SchemaCertificate, func(r *domain.Certificate) string { return r.Content.Ref }),
 	domain.KindCertificateID:   reader(domain.SchemaCertificateID, func(r *domain.IssuedID) string { return r.CertID }),
-	domain.KindStatusIndex:     reader(domain.SchemaStatusIndex, func(r *domain.StatusIndex) string { return domain.StatusIndexID(r.Issuer, r.Index) }),
+	domain.KindIssuingBatch:    reader(domain.SchemaIssuingBatch, func(r *domain.IssuingBatch) string { return r.ID() }),
+	domain.KindBatchStatus:     reader(domain.SchemaBatchStatus, func(r *domain.BatchStatus) string { return r.Batch }),
+	domain.KindStatusPlaces:    reader(domain.SchemaStatusPlaces, statusPlacesID),
 }
 
 // reader makes the reader of the record type T, which tells its own id.
@@ -108,6 +110,11 @@ var digestShape = regexp.MustCompile(`^[0-9a-f]{64}$`)
 func catalogNameID(r *domain.CatalogName, id string) bool {
 	provider, digest, _ := strings.Cut(id, "~")
 	return provider == string(r.Provider) && digestShape.MatchString(digest)
+}
+
+// statusPlacesID is the id of a record of taken status indexes.
+func statusPlacesID(r *domain.StatusPlaces) string {
+	return string(r.Issuer) + "~" + strconv.Itoa(r.Number)
 }
 
 // knowsRecord reports whether this release can read the record in the statement.

@@ -8,18 +8,69 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"testing"
 
+	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/proof"
 	"github.com/zhenglian/zhenglian/proof/prooftest"
 )
 
 // recordedDir holds what a real network of four departments signed, with its trust
 // file: NAME.zlproof is the proof of a record of kind NAME, certificate-STATUS of a
-// certificate with that status, no-certificate of one that there is not. In the
+// certificate with that status, no-certificate of one that there is not.
+// access-record.json is a leaf of a department's access log, access-record.tlog-proof its C2SP proof
+// and access-record-anchor.zlproof the anchor of the checkpoint in that. In the
 // folder revocation is besides the list that Fabric CA wrote when the certificate
 // of market's peer was revoked, and what was signed before and after. To replace
 // all but that folder, see TestRecord in test/proofdiff.
 const recordedDir = "testdata/recorded"
+
+// TestRecordedAccessRecord follows an access record from its bytes to the anchor
+// that the departments signed.
+func TestRecordedAccessRecord(t *testing.T) {
+	anchors, err := proof.ParseAnchors(recordedFile("consortium.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, note, ok := strings.Cut(string(recordedFile("access-record.tlog-proof")), "\n\n")
+	lines := strings.Split(head, "\n")
+	if !ok || len(lines) < 2 || lines[0] != "c2sp.org/tlog-proof@v1" {
+		t.Fatalf("no tlog-proof: %s", head)
+	}
+	var index uint64
+	if _, err := fmt.Sscanf(lines[1], "index %d", &index); err != nil {
+		t.Fatal(err)
+	}
+	var path [][]byte
+	for _, line := range lines[2:] {
+		hash, err := base64.StdEncoding.DecodeString(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = append(path, hash)
+	}
+	v := proof.Verify(recordedFile("access-record-anchor.zlproof"), anchors, proof.Options{})
+	if v.Overall != proof.Recorded {
+		t.Fatalf("the anchor: %s: %s", v.Overall, v.Reason)
+	}
+	var anchor domain.Anchor
+	if err := domain.ParseCanonical([]byte(v.Statement.Record), &anchor); err != nil || anchor.Checkpoint != note {
+		t.Fatalf("the anchor holds another checkpoint than the proof, or %v", err)
+	}
+	owner := slices.IndexFunc(anchors.Departments, func(d proof.Department) bool { return d.Code == anchor.Owner })
+	checkpoint, err := proof.OpenCheckpoint([]byte(note), anchors.Departments[owner].LogOrigin, anchors.Departments[owner].LogKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := recordedFile("access-record.json")
+	if err := proof.VerifyInclusion(proof.LeafHash(leaf), index, checkpoint.Size, checkpoint.Root, path); err != nil {
+		t.Error(err)
+	}
+	leaf[len(leaf)/2] ^= 1
+	if err := proof.VerifyInclusion(proof.LeafHash(leaf), index, checkpoint.Size, checkpoint.Root, path); err == nil {
+		t.Error("a changed record is in the log")
+	}
+}
 
 // recordedFile reads a file of the recorded network.
 func recordedFile(name string) []byte {

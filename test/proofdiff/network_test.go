@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -172,6 +174,68 @@ func TestRecord(t *testing.T) {
 	}
 	data, _ := ask(domain.KindCertificate, strings.Repeat("0", 32))
 	write("no-certificate.zlproof", data)
+
+	// An access record is proven by its log's checkpoint, and that by an anchor.
+	if len(written[domain.KindAnchor]) == 0 {
+		t.FailNow()
+	}
+	department, _, _ := strings.Cut(written[domain.KindAnchor][0], "~")
+	leaf, inclusion := accessRecord(t, os.Getenv("ZHENGLIAN_STATE"), department)
+	write("access-record.json", leaf)
+	write("access-record.tlog-proof", inclusion)
+	_, note, _ := strings.Cut(string(inclusion), "\n\n")
+	data, _ = ask(domain.KindAnchor, department+"~"+strings.Split(note, "\n")[1])
+	write("access-record-anchor.zlproof", data)
+}
+
+// accessRecord asks a department's gateway for the first record of its access log:
+// the leaf, in canonical form, and the C2SP tlog-proof of it.
+func accessRecord(t *testing.T, state, department string) (leaf, inclusion []byte) {
+	t.Helper()
+	var gateway struct {
+		PublicURL string `json:"publicUrl"`
+	}
+	var tokens map[string]string
+	for file, into := range map[string]any{
+		filepath.Join(state, "departments", department, "gateway", "gateway.json"): &gateway,
+		filepath.Join(state, "tokens", department+".json"):                         &tokens,
+	} {
+		data, err := os.ReadFile(file)
+		if err == nil {
+			err = json.Unmarshal(data, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func(path string) []byte {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, gateway.PublicURL+"/v1/access-records/"+department+"/0"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+tokens["auditor"])
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s %v: %s", r.URL, answer.Status, err, body)
+		}
+		return body
+	}
+	var entry struct {
+		Record domain.AccessRecord `json:"record"`
+	}
+	if err := json.Unmarshal(get(""), &entry); err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := domain.Canonical(entry.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leaf, get("/proof")
 }
 
 // connect reaches the network whose state folder ZHENGLIAN_STATE names, as the

@@ -23,7 +23,7 @@ var records = []any{
 	domain.CatalogEntry{}, domain.CatalogVersion{}, domain.CatalogEvent{}, domain.CatalogName{},
 	domain.ShareRequest{}, domain.RequestEvent{}, domain.Grant{}, domain.GrantEvent{}, domain.Operation{},
 	domain.LogRegistration{}, domain.Anchor{}, domain.Alarm{}, domain.AlarmEvent{},
-	domain.Authorisation{}, domain.Certificate{}, domain.IssuedID{}, domain.StatusIndex{},
+	domain.Authorisation{}, domain.Certificate{}, domain.IssuedID{}, domain.IssuingBatch{}, domain.BatchStatus{}, domain.StatusPlaces{},
 }
 
 // omitted are the shapes of what is left out when it holds nothing.

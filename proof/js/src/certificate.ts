@@ -21,6 +21,7 @@ const authorityInformation = "2b06010505070101"; // 1.3.6.1.5.5.7.1.1
 const extension = (n: number): string => "551d" + n.toString(16).padStart(2, "0"); // 2.5.29.n
 
 // The bits of KeyUsage.
+const digitalSignature = 0;
 const certSign = 5;
 const crlSign = 6;
 
@@ -50,6 +51,8 @@ export class Certificate {
   readonly point: Bytes;
   /** Says of itself, in the extension made for it, that it is an authority. */
   isAuthority = false;
+  /** May sign what is neither a certificate nor a revocation list. */
+  maySign = false;
   /** May sign certificates. */
   mayCertify = false;
   /** May sign revocation lists. */
@@ -113,6 +116,7 @@ export class Certificate {
     switch (id) {
       case extension(15): {
         const bit = value.bits();
+        this.maySign = bit(digitalSignature);
         this.mayCertify = bit(certSign);
         this.mayRevoke = bit(crlSign);
         break;

@@ -1,14 +1,15 @@
-import { signedBy, type Anchors, type Department } from "./anchors.js";
+import type { Anchors, Department } from "./anchors.js";
 import type { Bundle, Endorsement } from "./bundle.js";
-import { concat, equal, type Bytes } from "./bytes.js";
+import { concat, type Bytes } from "./bytes.js";
 import type { Certificate } from "./certificate.js";
+import { authoritiesOf, checkIssued, inForce } from "./chain.js";
 import { parseIdentity } from "./identity.js";
 import { Refusal, refuse } from "./refusal.js";
 import { checkLowS, fromDER, holds } from "./signature.js";
 import type { Instant } from "./time.js";
 
 /** The roles that an organisational unit gives a certificate of a Fabric MSP. Exactly one of them must be there. */
-const roles = ["client", "peer", "admin", "orderer"];
+export const roles = ["client", "peer", "admin", "orderer"];
 
 /**
  * Checks every endorsement and answers the departments that made them, sorted.
@@ -42,20 +43,12 @@ function prepare({ endorser, signature }: Endorsement, certificate: Certificate,
   checkPeer(certificate, at);
   const raw = fromDER(signature);
   checkLowS(raw);
-  // One authority only: with two of the same name and key it would be unclear whose the certificate is.
-  const issuers = department.roots.filter(
-    ({ certificate: root }) => equal(root.subject, certificate.issuer) && !root.demandsUnknown && inForce(root, at),
-  );
-  if (issuers.length === 0) refuse("the certificate is not from the department's authority, or that was not in force");
+  const authorities = authoritiesOf(certificate, department, at);
   return (response) =>
     withinAsync(department, async () => {
       const key = await certificate.verificationKey();
       if (!(await holds(key, "SHA-256", raw, concat(response, endorser)))) refuse("the signature does not hold");
-      const signed = await Promise.all(issuers.map((issuer) => signedBy(certificate, issuer.key)));
-      const [issuer, ...more] = issuers.filter((_, i) => signed[i]);
-      if (issuer === undefined || more.length > 0) refuse("the certificate does not chain to the department's authority");
-      const revokedAt = issuer.revoked.get(certificate.serial);
-      if (revokedAt !== undefined && revokedAt <= at) refuse("the certificate was revoked when the statement was made");
+      await checkIssued(certificate, authorities, at);
     });
 }
 
@@ -65,10 +58,6 @@ function checkPeer(certificate: Certificate, at: Instant): void {
   if (certificate.isAuthority) refuse("the certificate is a certificate authority's");
   if (certificate.demandsUnknown) refuse("the certificate demands what this program does not know");
   if (!inForce(certificate, at)) refuse("the certificate was not in force when the statement was made");
-}
-
-function inForce(certificate: Certificate, at: Instant): boolean {
-  return at >= certificate.notBefore && at <= certificate.notAfter;
 }
 
 function named(department: Department, error: unknown): unknown {

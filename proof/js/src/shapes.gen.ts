@@ -473,6 +473,11 @@ export const StatusProposal = object({
   proposedAt: time,
 });
 
+export const Objection = object({
+  act: StatusAct,
+  recordedAt: time,
+});
+
 export const Certificate = object({
   schema: text,
   department: text,
@@ -490,6 +495,7 @@ export const Certificate = object({
   successor: optional(filled),
   opinion: text,
   seq: int64,
+  openObjection: optional(Objection),
 });
 
 export const IssuedID = object({
@@ -503,7 +509,31 @@ export const IssuedID = object({
   ref: text,
 });
 
-export const StatusIndex = object({
+export const CertificateRow = object({
+  ref: text,
+  certId: optional(filled),
+  serial: optional(filled),
+  version: optional(filled),
+  holderRef: text,
+  contentDigest: text,
+  checkCodeHash: text,
+  replaces: optional(filled),
+  statusIndex: int64,
+});
+
+export const BatchContent = object({
+  typeCode: text,
+  typeNameZh: text,
+  typeNameEn: text,
+  issuerUscc: text,
+  holderKind: text,
+  issuedAt: time,
+  validity: Period,
+  serviceItem: text,
+  certificates: list(CertificateRow),
+});
+
+export const IssuingBatch = object({
   schema: text,
   department: text,
   role: text,
@@ -511,6 +541,41 @@ export const StatusIndex = object({
   txTime: time,
   digest: text,
   issuer: text,
-  index: int64,
-  ref: text,
+  content: BatchContent,
+});
+
+export const CertificateLife = object({
+  role: text,
+  txId: text,
+  txTime: time,
+  changes: list(StatusChange),
+  pending: optional(StatusProposal),
+  opinion: text,
+  seq: int64,
+  openObjection: optional(Objection),
+});
+
+export const BatchStatus = object({
+  schema: text,
+  department: text,
+  role: text,
+  txId: text,
+  txTime: time,
+  digest: text,
+  issuer: text,
+  batch: text,
+  lives: list(CertificateLife),
+  of: list(int64),
+});
+
+export const StatusPlaces = object({
+  schema: text,
+  department: text,
+  role: text,
+  txId: text,
+  txTime: time,
+  digest: text,
+  issuer: text,
+  number: int64,
+  taken: text,
 });

@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, sign } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { mock, test } from "node:test";
 
-import { leafHash, openCheckpoint, verifyInclusion } from "../src/index.js";
+import { leafHash, openCheckpoint, verify, verifyInclusion } from "../src/index.js";
+import { testdata } from "./vectors.js";
 
 const sha256 = (...parts: Uint8Array[]): Buffer => createHash("sha256").update(Buffer.concat(parts)).digest();
 
@@ -117,4 +120,30 @@ test("a browser without Ed25519 cannot check, and says so", async () => {
   } finally {
     without.mock.restore();
   }
+});
+
+test("a recorded access record is in the log that a recorded anchor fixes", async () => {
+  const file = (name: string): Buffer => readFileSync(join(testdata, "recorded", name));
+  const trust = file("consortium.json");
+  const leaf = await leafHash(file("access-record.json"));
+  const inclusion = file("access-record.tlog-proof").toString();
+  const headEnd = inclusion.indexOf("\n\n");
+  const [format, index = "", ...hashes] = inclusion.slice(0, headEnd).split("\n");
+  assert.equal(format, "c2sp.org/tlog-proof@v1");
+  const note = Buffer.from(inclusion.slice(headEnd + 2));
+
+  const verdict = await verify(file("access-record-anchor.zlproof"), trust);
+  assert.equal(verdict.overall, "recorded", verdict.reason);
+  const anchor = JSON.parse(verdict.statement?.record ?? "{}") as { owner: string; checkpoint: string };
+  assert.equal(anchor.checkpoint, note.toString());
+  const { departments } = JSON.parse(trust.toString()) as { departments: { code: string; logOrigin: string; logKey: string }[] };
+  const owner = departments.find(({ code }) => code === anchor.owner);
+  assert.ok(owner);
+  const { checkpoint, reason } = await openCheckpoint(note, owner.logOrigin, owner.logKey);
+  assert.ok(checkpoint, reason);
+  const path = hashes.map((hash) => Buffer.from(hash, "base64"));
+  const at = Number(index.replace("index ", ""));
+  assert.ok(await verifyInclusion(leaf, at, checkpoint.size, checkpoint.root, path));
+  assert.ok(!(await verifyInclusion(await leafHash(file("access-record.tlog-proof")), at, checkpoint.size, checkpoint.root, path)));
+  assert.ok(!(await verifyInclusion(leaf, at + 1, checkpoint.size, checkpoint.root, path)));
 });
