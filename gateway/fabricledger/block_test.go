@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,10 +18,13 @@ import (
 	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/rwset/kvrwset"
 	"github.com/hyperledger/fabric-protos-go-apiv2/msp"
 	pb "github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
 
 var blockTime = time.Date(2026, 1, 5, 8, 0, 0, 123456789, time.UTC)
@@ -324,7 +328,6 @@ func TestBlocksEnd(t *testing.T) {
 		deliver func(pb.Deliver_DeliverServer, uint64) error
 		want    string
 	}{
-		{"stream breaks", func(s pb.Deliver_DeliverServer, _ uint64) error { return send(s, blocks[0]) }, "block 1: ledger unavailable: EOF"},
 		{"peer refuses", func(s pb.Deliver_DeliverServer, _ uint64) error {
 			return s.Send(&pb.DeliverResponse{Type: &pb.DeliverResponse_Status{Status: common.Status_FORBIDDEN}})
 		}, "status FORBIDDEN"},
@@ -350,6 +353,138 @@ func TestBlocksEnd(t *testing.T) {
 	}
 }
 
+// TestBlocksOfOthers takes the own peer away while blocks are followed.
+func TestBlocksOfOthers(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		lose func(own *fakePeer)
+	}{
+		{"stopped", func(own *fakePeer) { own.stop() }},
+		{"never there", func(own *fakePeer) { own.stop() }},
+		{"delivers nothing", func(own *fakePeer) {
+			own.onDeliver = func(s pb.Deliver_DeliverServer, _ uint64) error { <-s.Context().Done(); return nil }
+		}},
+		{"refuses connections for a while", func(own *fakePeer) {
+			own.onDeliver = func(pb.Deliver_DeliverServer, uint64) error { return status.Error(codes.Unavailable, "starting") }
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l, peers := newTestLedger(t)
+			blocks := chain(t, 4)
+			peers[0].channel.append(blocks[:3]...)
+			if tt.name != "stopped" {
+				tt.lose(peers[0])
+			}
+			asking, stopAsking := context.WithCancel(t.Context())
+			defer stopAsking()
+			go func() { // as the indexer does
+				for asking.Err() == nil {
+					l.Heights(asking)
+				}
+			}()
+			stop := errors.New("stop")
+			var got []uint64
+			err := l.Blocks(t.Context(), 1, func(b domain.Block) error {
+				got = append(got, b.Number)
+				switch b.Number {
+				case 2:
+					if tt.name == "stopped" {
+						tt.lose(peers[0])
+					}
+					peers[0].channel.append(blocks[3:]...)
+				case 4:
+					if by := l.ServedBy(); len(by) != 2 || slices.Contains(by, "police") {
+						t.Errorf("served by %v, want two other departments", by)
+					}
+					return stop
+				}
+				return nil
+			})
+			if !errors.Is(err, stop) {
+				t.Errorf("Blocks = %v, want the error that yield returned", err)
+			}
+			if diff := cmp.Diff([]uint64{1, 2, 3, 4}, got); diff != "" {
+				t.Error(diff)
+			}
+			if by := l.ServedBy(); by != nil {
+				t.Errorf("after the end served by %v", by)
+			}
+		})
+	}
+}
+
+// TestBlocksReturnToOwnPeer has the own peer deliver nothing at first.
+func TestBlocksReturnToOwnPeer(t *testing.T) {
+	l, peers := newTestLedger(t)
+	blocks := chain(t, 3)
+	peers[0].channel.append(blocks[:3]...)
+	tries := 0
+	peers[0].onDeliver = func(s pb.Deliver_DeliverServer, from uint64) error {
+		if tries++; tries == 1 {
+			return status.Error(codes.Unavailable, "starting")
+		}
+		if by := l.ServedBy(); by != nil || from != 3 {
+			t.Errorf("the own peer is asked from block %d on, served by %v", from, by)
+		}
+		return s.Send(&pb.DeliverResponse{Type: &pb.DeliverResponse_Block{Block: blocks[3]}})
+	}
+	stop := errors.New("stop")
+	err := l.Blocks(t.Context(), 1, func(b domain.Block) error {
+		if (b.Number == 3) != (l.ServedBy() == nil) {
+			t.Errorf("block %d is served by %v", b.Number, l.ServedBy())
+		}
+		if b.Number == 3 {
+			return stop
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) {
+		t.Errorf("Blocks = %v, want the error that yield returned", err)
+	}
+}
+
+// TestBlocksOfLiars has one department find other transactions valid than the
+// rest: no block is taken on its word alone.
+func TestBlocksOfLiars(t *testing.T) {
+	lie := func(b *common.Block) *common.Block {
+		b = proto.Clone(b).(*common.Block)
+		b.Metadata.Metadata[common.BlockMetadataIndex_TRANSACTIONS_FILTER] = []byte{byte(pb.TxValidationCode_MVCC_READ_CONFLICT)}
+		return b
+	}
+	for _, liar := range []int{1, 2} {
+		l, peers := newTestLedger(t)
+		blocks := chain(t, 2)
+		peers[0].channel.append(blocks...)
+		peers[0].stop()
+		peers[liar].height = 9 // it is asked first
+		peers[liar].onDeliver = func(s pb.Deliver_DeliverServer, from uint64) error {
+			return s.Send(&pb.DeliverResponse{Type: &pb.DeliverResponse_Block{Block: lie(blocks[from])}})
+		}
+		err := l.Blocks(t.Context(), 1, func(b domain.Block) error {
+			t.Errorf("block %d was taken: %s", b.Number, b.Transactions[0].ValidationCode)
+			return nil
+		})
+		if err == nil || !strings.Contains(err.Error(), "found other transactions of it valid") {
+			t.Errorf("liar %d: Blocks = %v", liar, err)
+		}
+	}
+}
+
+// TestBlocksWithoutOthers has too few other departments answer to be believed.
+func TestBlocksWithoutOthers(t *testing.T) {
+	l, peers := newTestLedger(t)
+	peers[0].channel.append(chain(t, 2)...)
+	for _, p := range peers[:len(peers)-1] {
+		p.stop()
+	}
+	err := l.Blocks(t.Context(), 1, func(domain.Block) error { return errors.New("a block was taken") })
+	var unavailable *ledger.UnavailableError
+	if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "2 are needed") {
+		t.Errorf("Blocks = %v, want unavailable", err)
+	}
+}
+
 // TestNoGoroutineIsLeft checks that neither calls nor abandoned streams leave
 // goroutines behind.
 func TestNoGoroutineIsLeft(t *testing.T) {
@@ -362,7 +497,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("Blocks = %v, want %v", err, context.Canceled)
 		}
-		if _, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, nil, ""); err != nil {
+		if _, err := submit(l, t.Context(), ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction}); err != nil {
 			t.Fatal(err)
 		}
 		l.Heights(t.Context())

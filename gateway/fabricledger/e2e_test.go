@@ -17,6 +17,7 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/ledger/ledgertest"
+	"github.com/zhenglian/zhenglian/gateway/outbox"
 	"github.com/zhenglian/zhenglian/proof"
 )
 
@@ -107,7 +108,7 @@ func (n *network) register(lead domain.DepartmentCode) {
 		argument := canonical(n.t, domain.RegisterDepartmentArgs{
 			Code: d.Code, MSPID: d.MSPID, NameZh: d.NameZh, NameEn: d.NameEn, USCC: d.USCC, Lead: d.Code == lead,
 		})
-		_, err := l.Submit(ctx, domain.RoleAdmin, "governance:RegisterDepartment", argument, "")
+		_, err := submit(l, ctx, ledger.Request{Role: domain.RoleAdmin, Transaction: "governance:RegisterDepartment", Argument: argument})
 		if err != nil && domain.KindOf(err) != domain.Exists {
 			n.t.Fatalf("register %s: %v", d.Code, err)
 		}
@@ -135,7 +136,7 @@ func (n *network) authorise(lead, issuer domain.DepartmentCode) {
 		Issuer: issuer, TypeCode: n.uscc(issuer) + "001", TypeNameZh: testTypeZh, TypeNameEn: testTypeEn, Basis: "测试",
 		Period: domain.Period{From: year, To: year.AddDate(2, 0, 0)},
 	})
-	_, err := n.ledger(lead).Submit(ctx, domain.RoleAdmin, "certificate:Authorise", argument, "")
+	_, err := submit(n.ledger(lead), ctx, ledger.Request{Role: domain.RoleAdmin, Transaction: "certificate:Authorise", Argument: argument})
 	if err != nil && domain.KindOf(err) != domain.Exists {
 		n.t.Fatalf("authorise %s: %v", issuer, err)
 	}
@@ -226,6 +227,14 @@ func TestConformanceOnNetwork(t *testing.T) {
 	n := openNetwork(t)
 	n.register("bigdata")
 	n.authorise("bigdata", "police")
-	l := n.ledger("police")
+	l, err := outbox.Open(t.Context(), filepath.Join(t.TempDir(), "outbox.sqlite"), n.ledger("police"), outbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
 	ledgertest.Run(t, func(t *testing.T) ledgertest.Subject { return n.certificates(t, l, "police") })
 }

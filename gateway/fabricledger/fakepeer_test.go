@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -208,6 +209,8 @@ var testLimits = limits{
 	pause:        time.Millisecond,
 	longestPause: 20 * time.Millisecond,
 	suspicion:    time.Minute,
+	stall:        100 * time.Millisecond,
+	witness:      5 * time.Second,
 }
 
 var testDepartments = []struct {
@@ -405,11 +408,12 @@ func (p *fakePeer) Evaluate(_ context.Context, r *gateway.EvaluateRequest) (*gat
 		result = marshal(&common.BlockchainInfo{Height: p.height})
 	case chaincode == "qscc" && args[0] == "GetBlockByNumber":
 		p.channel.mu.Lock()
-		result = marshal(p.channel.blocks[0])
-		p.channel.mu.Unlock()
-		if args[1] != "zhenglian" || args[2] != "0" {
+		defer p.channel.mu.Unlock()
+		number, err := strconv.Atoi(args[2])
+		if args[1] != "zhenglian" || err != nil || number >= len(p.channel.blocks) {
 			return nil, status.Errorf(codes.InvalidArgument, "no block %v", args)
 		}
+		result = marshal(p.channel.blocks[number])
 	case p.onEvaluate != nil:
 		if result, err = p.onEvaluate(r); err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/hyperledger/fabric-protos-go-apiv2/gateway"
 
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
 
 // TestSetIdentities replaces the identities while a transaction is under way: it
@@ -34,7 +35,7 @@ func TestSetIdentities(t *testing.T) {
 		return nil
 	}
 	for range 2 {
-		if _, err := l.Submit(context.Background(), domain.RoleOperator, testTransaction, []byte("{}"), ""); err != nil {
+		if _, err := submit(l, context.Background(), ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction, Argument: []byte("{}")}); err != nil {
 			t.Fatal(err)
 		}
 	}

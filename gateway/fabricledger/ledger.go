@@ -3,8 +3,8 @@
 //
 // It talks to the department's own peer first and to another department's when
 // that one does not answer; the identity that signs stays the caller's own. A
-// transaction is signed once and its bytes are kept until its outcome is known,
-// so that sending it again can never order it twice.
+// transaction is signed once; package outbox keeps its bytes until its outcome is
+// known, so that sending it again can never order it twice.
 package fabricledger
 
 import (
@@ -67,7 +67,14 @@ type limits struct {
 	pause        time.Duration // before the second attempt; doubled after each
 	longestPause time.Duration
 	suspicion    time.Duration // leave a department that failed to sign out of the first attempt
+	stall        time.Duration // follow others' blocks when the own peer has not delivered one for that long that they have
+	witness      time.Duration // wait for another peer to confirm a block
 }
+
+// mostEndorsing bounds the proposals of one gateway that are under way at a time.
+// A peer in order answers one in some 10 ms, so no load that the network can carry
+// is held back by it.
+const mostEndorsing = 32
 
 // defaultLimits let a write go on within 10 s of a peer's freezing: after one
 // call that comes to nothing the peer is left out for a while. A change of the
@@ -86,9 +93,11 @@ var defaultLimits = limits{
 	pause:        100 * time.Millisecond,
 	longestPause: 2 * time.Second,
 	suspicion:    10 * time.Second,
+	stall:        2 * time.Second,
+	witness:      2 * time.Second,
 }
 
-// Ledger is a [ledger.Ledger] on a Fabric channel. Create it with [New]. It is
+// Ledger is a [ledger.Adapter] on a Fabric channel. Create it with [New]. It is
 // safe for concurrent use.
 type Ledger struct {
 	channel   string
@@ -101,9 +110,15 @@ type Ledger struct {
 	mu         sync.Mutex
 	suspects   map[domain.MSPID]time.Time         // departments that failed to sign, until when
 	consenters map[uint64]map[uint32]domain.MSPID // by number of the config block
+	heights    map[*peer]uint64                   // when they were last asked; 0 of one that did not answer
+
+	endorsing chan struct{} // holds one for each proposal under way
+
+	latest   atomic.Uint64                           // number of the latest block known of; see learn
+	servedBy atomic.Pointer[[]domain.DepartmentCode] // see [Ledger.ServedBy]
 }
 
-var _ ledger.Ledger = (*Ledger)(nil)
+var _ ledger.Adapter = (*Ledger)(nil)
 
 // New returns a ledger for the configuration. It connects when it is first used,
 // so that a gateway starts while its peer does not run. A nil logger logs
@@ -129,6 +144,8 @@ func newLedger(cfg Config, logger *slog.Logger, limits limits) (*Ledger, error) 
 		log:        logger,
 		suspects:   make(map[domain.MSPID]time.Time),
 		consenters: make(map[uint64]map[uint32]domain.MSPID),
+		heights:    make(map[*peer]uint64),
+		endorsing:  make(chan struct{}, mostEndorsing),
 	}
 	for _, p := range cfg.Peers {
 		var instrument []grpc.DialOption

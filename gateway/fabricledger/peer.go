@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,7 @@ type peer struct {
 	mspID      domain.MSPID
 	pool       *pool
 	breaker    breaker
+	usual      latency // of reads
 }
 
 func newPeer(cfg Peer, instrument []grpc.DialOption) (*peer, error) {
@@ -94,25 +96,70 @@ func (e *unreachableError) Unwrap() error { return e.error }
 // whose breaker is open, until f returns true. When every breaker is open it
 // calls f with all of them: a slow answer is better than none.
 func (l *Ledger) each(f func(*peer) (done bool)) {
-	tried := false
-	for _, p := range l.peers {
-		if !p.breaker.allow(time.Now()) {
-			continue
-		}
-		tried = true
-		if f(p) {
-			return
-		}
-	}
-	if tried {
-		return
-	}
-	for _, p := range l.peers {
-		if f(p) {
+	for next := l.inReach(); ; {
+		p := next(nil)
+		if p == nil || f(p) {
 			return
 		}
 	}
 }
+
+// inReach answers a function that answers the next peer of [Ledger.each] each
+// time it is called, nil after the last. It passes over those that fit, unless
+// nil, does not take: they stay for later.
+func (l *Ledger) inReach() func(fit func(*peer) bool) *peer {
+	left, tried, all := slices.Clone(l.peers), false, false
+	return func(fit func(*peer) bool) *peer {
+		for {
+			for i, p := range left {
+				if fit != nil && !fit(p) || !all && !p.breaker.allow(time.Now()) {
+					continue
+				}
+				left = slices.Delete(left, i, i+1)
+				tried = true
+				return p
+			}
+			if tried || all || fit != nil {
+				return nil
+			}
+			all = true
+		}
+	}
+}
+
+// latency is how long a peer usually takes: mean and mean deviation, weighted as
+// RFC 6298 weighs round trips. It is safe for concurrent use.
+type latency struct {
+	mu              sync.Mutex
+	mean, deviation time.Duration
+}
+
+func (l *latency) took(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mean == 0 {
+		l.mean, l.deviation = d, d/2
+		return
+	}
+	l.deviation += ((d - l.mean).Abs() - l.deviation) / 4
+	l.mean += (d - l.mean) / 8
+}
+
+// patience is by when nearly every answer has come, within bounds: below the
+// first a second question costs more than it gains.
+func (l *latency) patience() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mean == 0 {
+		return longestPatience
+	}
+	return min(max(l.mean+4*l.deviation, shortestPatience), longestPatience)
+}
+
+const (
+	shortestPatience = 50 * time.Millisecond
+	longestPatience  = 500 * time.Millisecond
+)
 
 // breaker keeps calls away from a peer that cannot be reached. After each
 // failure it stays open twice as long, then lets a single call through. The zero

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hyperledger/fabric-gateway/pkg/client"
 	"github.com/hyperledger/fabric-protos-go-apiv2/common"
@@ -18,28 +19,16 @@ import (
 // queryChaincode is Fabric's own chaincode that answers questions on the chain.
 const queryChaincode = "qscc"
 
-// Evaluate implements [ledger.Ledger].
+// Evaluate implements [ledger.Reader]. A peer that has not answered when nearly
+// all of its answers usually have come is not waited for alone: another one that
+// has all blocks is asked besides, and the first answer counts.
 func (l *Ledger) Evaluate(ctx context.Context, role domain.Role, name string, argument []byte) ([]byte, error) {
 	s, err := l.signer(role)
 	if err != nil {
 		return nil, fmt.Errorf("evaluate %s: %w", name, err)
 	}
-	var result []byte
-	last := ctx.Err()
-	l.each(func(p *peer) bool {
-		if ctx.Err() != nil {
-			return true
-		}
-		result, last = l.evaluateAt(ctx, p, s, l.chaincode, name, argument)
-		if last == nil {
-			return true
-		}
-		f := readFailure(last)
-		if len(f.refusals) > 0 {
-			last = f.refusals[0].err
-			return true
-		}
-		return f.permanent()
+	result, last := l.firstAnswer(ctx, func(ctx context.Context, p *peer) ([]byte, error) {
+		return l.evaluateAt(ctx, p, s, l.chaincode, name, argument)
 	})
 	if last == nil {
 		return result, nil
@@ -49,6 +38,77 @@ func (l *Ledger) Evaluate(ctx context.Context, role domain.Role, name string, ar
 		return nil, &ledger.UnavailableError{Err: err}
 	}
 	return nil, err
+}
+
+// firstAnswer calls ask with one peer after the other until one has answered:
+// with the next as soon as one failed, and with one more when one takes unusually
+// long.
+func (l *Ledger) firstAnswer(ctx context.Context, ask func(context.Context, *peer) ([]byte, error)) ([]byte, error) {
+	type reply struct {
+		result []byte
+		err    error
+	}
+	replies := make(chan reply, len(l.peers)) // the slower one must not wait for a reader
+	next, asked, hedged := l.inReach(), 0, false
+	call := func(p *peer) bool {
+		if p == nil {
+			return false
+		}
+		asked++
+		go func() {
+			// It goes on when another one was faster: what becomes of it says
+			// whether this peer is stuck.
+			begun := time.Now()
+			result, err := ask(context.WithoutCancel(ctx), p)
+			if err == nil {
+				p.usual.took(time.Since(begun))
+			}
+			replies <- reply{result, err}
+		}()
+		return true
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	first := next(nil)
+	call(first)
+	hedge := time.NewTimer(first.usual.patience())
+	defer hedge.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-hedge.C:
+			if !hedged {
+				hedged = call(next(l.hasAll))
+			}
+		case r := <-replies:
+			asked--
+			if r.err == nil {
+				return r.result, nil
+			}
+			f := readFailure(r.err)
+			if len(f.refusals) > 0 {
+				return nil, f.refusals[0].err
+			}
+			if f.permanent() || asked == 0 && !call(next(nil)) {
+				return nil, r.err
+			}
+		}
+	}
+}
+
+// hasAll reports whether a peer had as many blocks as any when they were last
+// asked. A read that is not waited for at one peer must not see less at another.
+func (l *Ledger) hasAll(p *peer) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, height := range l.heights {
+		if height > l.heights[p] {
+			return false
+		}
+	}
+	return l.heights[p] > 0
 }
 
 // retryable reports whether a failed read may succeed later: it does not when a
@@ -82,7 +142,7 @@ func (l *Ledger) evaluateAt(ctx context.Context, p *peer, s *signer, chaincode, 
 	return result, nil
 }
 
-// Status implements [ledger.Ledger]. It waits at most a few seconds for a
+// Status implements [ledger.Reader]. It waits at most a few seconds for a
 // transaction that the own peer does not know.
 func (l *Ledger) Status(ctx context.Context, id domain.TxID) (string, uint64, error) {
 	s := l.service()
@@ -103,7 +163,7 @@ func (l *Ledger) Status(ctx context.Context, id domain.TxID) (string, uint64, er
 	}
 }
 
-// Heights implements [ledger.Ledger]. It asks all peers at once and gives each a
+// Heights implements [ledger.Reader]. It asks all peers at once and gives each a
 // second.
 func (l *Ledger) Heights(ctx context.Context) []ledger.DepartmentHeight {
 	ctx, cancel := context.WithTimeout(ctx, l.limits.height)
@@ -117,6 +177,11 @@ func (l *Ledger) Heights(ctx context.Context) []ledger.DepartmentHeight {
 		})
 	}
 	wg.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, p := range l.peers {
+		l.heights[p] = heights[i].Height // 0 of one that did not answer
+	}
 	return heights
 }
 
@@ -130,9 +195,4 @@ func (l *Ledger) height(ctx context.Context, p *peer) (uint64, error) {
 		return 0, fmt.Errorf("read chain info of %s: %w", p.department, err)
 	}
 	return info.GetHeight(), nil
-}
-
-// blockByNumber reads one block from the own peer.
-func (l *Ledger) blockByNumber(ctx context.Context, number uint64) (*common.Block, error) {
-	return (&peerCopy{l, l.peers[0]}).Block(ctx, number)
 }

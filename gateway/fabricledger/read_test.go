@@ -93,6 +93,67 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
+// TestEvaluateAsksASecondPeer has the own peer take its time.
+func TestEvaluateAsksASecondPeer(t *testing.T) {
+	l, peers := newTestLedger(t)
+	peers[1].height, peers[2].height = 7, 8 // one is a block behind the own peer
+	l.Heights(t.Context())
+	release := make(chan struct{})
+	peers[0].onEvaluate = func(*gateway.EvaluateRequest) ([]byte, error) { <-release; return []byte("late"), nil }
+	result, err := l.Evaluate(t.Context(), domain.RoleOperator, "certificate:Get", []byte("argument"))
+	close(release)
+	if err != nil || string(result) != "argument" {
+		t.Errorf("Evaluate = %q, %v", result, err)
+	}
+	// Each answered once for its height.
+	for i, want := range []int{2, 1, 2, 1} {
+		if _, _, got := peers[i].calls(); got != want {
+			t.Errorf("peer %d was asked %d times, want %d", i, got, want)
+		}
+	}
+}
+
+// TestEvaluateDoesNotAskThoseBehind lets the own peer answer when others that lag
+// could have been asked.
+func TestEvaluateDoesNotAskThoseBehind(t *testing.T) {
+	l, peers := newTestLedger(t)
+	for _, p := range peers[1:] {
+		p.height = 7
+	}
+	if l.hasAll(l.peers[0]) {
+		t.Error("a peer that was never asked for its height has all blocks")
+	}
+	l.Heights(t.Context())
+	for i, want := range []bool{true, false, false, false} {
+		if got := l.hasAll(l.peers[i]); got != want {
+			t.Errorf("peer %d has all blocks: %v", i, got)
+		}
+	}
+}
+
+func TestLatency(t *testing.T) {
+	var l latency
+	if got := l.patience(); got != longestPatience {
+		t.Errorf("patience with an unknown peer %s", got)
+	}
+	for range 100 {
+		l.took(10 * time.Millisecond)
+	}
+	if got := l.patience(); got != shortestPatience {
+		t.Errorf("patience with a peer that takes 10 ms %s", got)
+	}
+	for i := range 100 {
+		l.took(time.Duration(80+40*(i%2)) * time.Millisecond)
+	}
+	if got := l.patience(); got < 120*time.Millisecond || got > 250*time.Millisecond {
+		t.Errorf("patience with a peer that takes 80 to 120 ms %s", got)
+	}
+	l.took(time.Minute)
+	if got := l.patience(); got != longestPatience {
+		t.Errorf("patience after an answer that took a minute %s", got)
+	}
+}
+
 func TestEvaluateCancelled(t *testing.T) {
 	l, _ := newTestLedger(t)
 	ctx, cancel := context.WithCancel(t.Context())

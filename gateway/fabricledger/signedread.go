@@ -21,7 +21,7 @@ import (
 
 const attestTransaction = "evidence:Attest"
 
-// SignedRead implements [ledger.Ledger]. Departments that lately failed to sign
+// SignedRead implements [ledger.Reader]. Departments that lately failed to sign
 // are left out of the first attempt; after a failure the peers are asked for
 // their heights, and those that answer and are not behind are tried again.
 func (l *Ledger) SignedRead(ctx context.Context, args domain.AttestArgs, quorum int) (ledger.SignedRead, error) {

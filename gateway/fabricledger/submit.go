@@ -1,6 +1,7 @@
 package fabricledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,67 +17,73 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
 
-// transaction is endorsed and signed. The same bytes may be sent any number of
-// times: the ledger takes them once.
-type transaction struct {
-	id        domain.TxID
-	prepared  []byte // marshalled gateway.PreparedTransaction, unsigned
-	signature []byte // the caller's, over the envelope's payload
-	result    []byte
+// Endorse implements [ledger.Adapter].
+func (l *Ledger) Endorse(ctx context.Context, r ledger.Request) (ledger.Transaction, error) {
+	s, err := l.signer(r.Role)
+	if err != nil {
+		return ledger.Transaction{}, fmt.Errorf("submit %s: %w", r.Transaction, err)
+	}
+	arguments := [][]byte{r.Argument}
+	if r.Operation != "" || r.Expect != nil {
+		arguments = append(arguments, []byte(r.Operation))
+	}
+	if r.Expect != nil {
+		arguments = append(arguments, []byte(r.Expect.String()))
+	}
+	tx, err := l.endorse(ctx, s, r.Transaction, arguments)
+	if err != nil {
+		return ledger.Transaction{}, fmt.Errorf("submit %s: %w", r.Transaction, err)
+	}
+	return tx, nil
 }
 
-// Submit implements [ledger.Ledger]. Its states follow the exactly-once machine:
-// until the transaction is signed nothing left this process and a new proposal
-// may be made; from then on only the ledger says what became of it.
-func (l *Ledger) Submit(ctx context.Context, role domain.Role, name string, argument []byte, operation string) (ledger.Receipt, error) {
-	s, err := l.signer(role)
+// Order implements [ledger.Adapter]. It acts as the gateway itself: the envelope
+// carries the signature of whom it is by.
+func (l *Ledger) Order(ctx context.Context, tx ledger.Transaction, sent bool) (ledger.Receipt, error) {
+	st, result, err := l.order(ctx, tx, sent)
 	if err != nil {
-		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", name, err)
-	}
-	arguments := [][]byte{argument}
-	if operation != "" {
-		arguments = append(arguments, []byte(operation))
-	}
-	tx, err := l.endorse(ctx, s, name, arguments)
-	if err != nil {
-		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", name, err)
-	}
-	st, err := l.order(ctx, s, tx)
-	if err != nil {
-		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", name, err)
+		return ledger.Receipt{}, err
 	}
 	switch st.Code {
 	case pb.TxValidationCode_VALID:
-		return ledger.Receipt{
-			Position: domain.Position{Block: st.BlockNumber, TxID: tx.id},
-			Result:   tx.result,
-		}, nil
+		l.learn(st.BlockNumber)
+		return ledger.Receipt{Position: domain.Position{Block: st.BlockNumber, TxID: tx.ID}, Result: result}, nil
 	case pb.TxValidationCode_MVCC_READ_CONFLICT, pb.TxValidationCode_PHANTOM_READ_CONFLICT:
-		return ledger.Receipt{}, fmt.Errorf("submit %s: transaction %s: %w", name, tx.id,
+		return ledger.Receipt{}, fmt.Errorf("transaction %s: %w", tx.ID,
 			&domain.Error{Kind: domain.Conflict, Msg: "another transaction changed the same record first"})
 	case pb.TxValidationCode_ENDORSEMENT_POLICY_FAILURE:
 		// Endorsements were gathered for the policies in force, so another
 		// transaction of the same block set who must endorse a record that this one
 		// writes too: of two that create it at the same time, the second ends so.
-		return ledger.Receipt{}, fmt.Errorf("submit %s: transaction %s: %w", name, tx.id,
+		return ledger.Receipt{}, fmt.Errorf("transaction %s: %w", tx.ID,
 			&domain.Error{Kind: domain.Conflict, Msg: "another transaction set who must endorse the same record first"})
+	case pb.TxValidationCode_EXPIRED_CHAINCODE:
+		return ledger.Receipt{}, fmt.Errorf("transaction %s: %w", tx.ID,
+			&domain.Error{Kind: domain.Conflict, Msg: "the contracts were upgraded after it was endorsed"})
 	default:
-		return ledger.Receipt{}, fmt.Errorf("submit %s: transaction %s was ordered and found invalid: %s", name, tx.id, st.Code)
+		return ledger.Receipt{}, fmt.Errorf("transaction %s was ordered and found invalid: %s", tx.ID, st.Code)
 	}
 }
 
 // endorse has a proposal signed by as many departments as the endorsement policy
 // asks for, and signs the transaction. It makes new proposals for as long as the
 // limit allows: nothing is ordered yet.
-func (l *Ledger) endorse(ctx context.Context, s *signer, name string, arguments [][]byte) (*transaction, error) {
+func (l *Ledger) endorse(ctx context.Context, s *signer, name string, arguments [][]byte) (ledger.Transaction, error) {
 	deadline := time.Now().Add(l.limits.endorse)
 	pause := l.newPause()
 	for {
-		var tx *transaction
+		var tx ledger.Transaction
 		var last, final error
+		if err := l.enterEndorsing(ctx, deadline); err != nil {
+			return tx, err
+		}
 		l.each(func(p *peer) bool {
 			if ctx.Err() != nil {
 				return true
+			}
+			if p != l.peers[0] && !l.knowsOurs(ctx, p) {
+				last = cmp.Or(last, fmt.Errorf("the peer of %s does not have block %d yet", p.department, l.latest.Load()))
+				return false
 			}
 			var err error
 			if tx, err = l.endorseAt(ctx, p, s, name, arguments); err == nil {
@@ -99,47 +106,99 @@ func (l *Ledger) endorse(ctx context.Context, s *signer, name string, arguments 
 			}
 			return false
 		})
+		<-l.endorsing
 		switch {
-		case tx != nil:
+		case tx.ID != "":
 			return tx, nil
 		case final != nil:
-			return nil, final
+			return tx, final
 		case ctx.Err() != nil, time.Now().After(deadline), pause.wait(ctx) != nil:
 			err := gaveUp(ctx, last)
 			if domain.KindOf(last) != "" || errors.Is(err, context.Canceled) {
-				return nil, err
+				return tx, err
 			}
-			return nil, &ledger.UnavailableError{Err: err}
+			return tx, &ledger.UnavailableError{Err: err}
 		}
 		l.log.DebugContext(ctx, "proposing again", "transaction", name, "error", last)
 	}
 }
 
-func (l *Ledger) endorseAt(ctx context.Context, p *peer, s *signer, name string, arguments [][]byte) (*transaction, error) {
+// knowsOurs reports whether another department's peer has every block that
+// callers of this gateway may know of: one that is behind would refuse what
+// builds on them. One that does not answer is left to say so.
+func (l *Ledger) knowsOurs(ctx context.Context, p *peer) bool {
+	height, err := l.height(ctx, p)
+	return err != nil || height > l.latest.Load()
+}
+
+// learn keeps the number of the latest block that this gateway knows of.
+func (l *Ledger) learn(block uint64) {
+	for known := l.latest.Load(); known < block && !l.latest.CompareAndSwap(known, block); known = l.latest.Load() {
+	}
+}
+
+// enterEndorsing waits for a place among the proposals under way. Without a bound
+// the writes that pile up while peers are away keep those that come back from
+// ever answering in time.
+func (l *Ledger) enterEndorsing(ctx context.Context, deadline time.Time) error {
+	select {
+	case l.endorsing <- struct{}{}:
+		return nil // also of a last attempt that begins at the deadline
+	default:
+	}
+	limited, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	select {
+	case l.endorsing <- struct{}{}:
+		return nil
+	case <-limited.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return ctx.Err()
+		}
+		return &ledger.UnavailableError{Err: errors.New("too many proposals are under way")}
+	}
+}
+
+func (l *Ledger) endorseAt(ctx context.Context, p *peer, s *signer, name string, arguments [][]byte) (ledger.Transaction, error) {
+	var none ledger.Transaction
 	call, cancel := context.WithTimeout(ctx, l.limits.endorseCall)
 	defer cancel()
-	proposal, err := l.contract(p, s, l.chaincode).NewProposal(name, client.WithBytesArguments(arguments...))
+	proposal, err := l.contract(p, s, l.chaincode).NewProposal(name, argumentsOf(arguments)...)
 	if err != nil {
-		return nil, fmt.Errorf("propose: %w", err)
+		return none, fmt.Errorf("propose: %w", err)
 	}
 	endorsed, err := proposal.EndorseWithContext(call)
 	if err = p.noteCall(ctx, call, err); err != nil {
-		return nil, fmt.Errorf("endorse through the peer of %s: %w", p.department, err)
+		return none, fmt.Errorf("endorse through the peer of %s: %w", p.department, err)
 	}
 	prepared, err := endorsed.Bytes()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	signature, err := s.sign(endorsed.Digest())
 	if err != nil {
-		return nil, fmt.Errorf("sign transaction: %w", err)
+		return none, fmt.Errorf("sign transaction: %w", err)
 	}
-	return &transaction{
-		id:        domain.TxID(endorsed.TransactionID()),
-		prepared:  prepared,
-		signature: signature,
-		result:    endorsed.Result(),
-	}, nil
+	signed, err := s.gateways[p].NewSignedTransaction(prepared, signature)
+	if err != nil {
+		return none, fmt.Errorf("sign transaction: %w", err)
+	}
+	tx := ledger.Transaction{ID: domain.TxID(signed.TransactionID())}
+	tx.Bytes, err = signed.Bytes()
+	return tx, err
+}
+
+// argumentsOf passes arguments, the first of them beside the transaction when it is
+// long.
+func argumentsOf(arguments [][]byte) []client.ProposalOption {
+	argument := arguments[0]
+	if len(argument) <= domain.InlineArgument {
+		return []client.ProposalOption{client.WithBytesArguments(arguments...)}
+	}
+	arguments = append([][]byte{domain.ArgumentReference(argument)}, arguments[1:]...)
+	return []client.ProposalOption{
+		client.WithBytesArguments(arguments...), client.WithTransient(map[string][]byte{domain.TransientArgument: argument}),
+	}
 }
 
 // order hands a signed transaction to the orderers, as often as needed, until a
@@ -149,33 +208,47 @@ func (l *Ledger) endorseAt(ctx context.Context, p *peer, s *signer, name string,
 // "insufficient number of orderers" for transactions that commit, because an
 // orderer answers "request already processed" once another passed it on; and an
 // orderer that took a transaction may drop it. Only the ledger knows.
-func (l *Ledger) order(ctx context.Context, s *signer, tx *transaction) (*client.Status, error) {
+func (l *Ledger) order(ctx context.Context, tx ledger.Transaction, sent bool) (*client.Status, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.limits.outcome)
 	defer cancel()
+	s := l.service()
+	unknown := func(err error) error {
+		return &ledger.OutcomeUnknownError{TxID: tx.ID, Err: gaveUp(ctx, err)}
+	}
+	// Any peer's gateway service reads a transaction's bytes alike.
+	signed, err := s.gateways[l.peers[0]].NewTransaction(tx.Bytes)
+	if err != nil {
+		return nil, nil, unknown(fmt.Errorf("read transaction: %w", err))
+	}
+	if sent {
+		if st, err := l.lookUp(ctx, s, tx.ID, l.limits.lookUp); err == nil && st != nil {
+			return st, signed.Result(), nil
+		}
+	}
 	pause := l.newPause()
 	for {
 		wait := l.limits.commit
 		sendErr := l.send(ctx, s, tx)
 		if sendErr != nil {
 			wait = l.limits.lookUp
-			l.log.WarnContext(ctx, "submit not confirmed, looking the transaction up", "txId", tx.id, "error", sendErr)
+			l.log.WarnContext(ctx, "submit not confirmed, looking the transaction up", "txId", tx.ID, "error", sendErr)
 		}
-		st, err := l.lookUp(ctx, s, tx.id, wait)
+		st, err := l.lookUp(ctx, s, tx.ID, wait)
 		if err == nil && st != nil {
-			return st, nil
+			return st, signed.Result(), nil
 		}
 		if sendErr != nil {
 			err = errors.Join(sendErr, err)
 		}
 		if ctx.Err() != nil || pause.wait(ctx) != nil {
-			return nil, &ledger.OutcomeUnknownError{TxID: tx.id, Err: gaveUp(ctx, err)}
+			return nil, nil, unknown(err)
 		}
-		l.log.WarnContext(ctx, "sending the same transaction again", "txId", tx.id, "error", err)
+		l.log.WarnContext(ctx, "sending the same transaction again", "txId", tx.ID, "error", err)
 	}
 }
 
 // send hands the transaction to the orderers through the first peer in reach.
-func (l *Ledger) send(ctx context.Context, s *signer, tx *transaction) error {
+func (l *Ledger) send(ctx context.Context, s *signer, tx ledger.Transaction) error {
 	last := error(&unreachableError{errors.New("no peer in reach")})
 	l.each(func(p *peer) bool {
 		if err := ctx.Err(); err != nil {
@@ -189,10 +262,10 @@ func (l *Ledger) send(ctx context.Context, s *signer, tx *transaction) error {
 	return last
 }
 
-func (l *Ledger) sendAt(ctx context.Context, p *peer, s *signer, tx *transaction) error {
+func (l *Ledger) sendAt(ctx context.Context, p *peer, s *signer, tx ledger.Transaction) error {
 	call, cancel := context.WithTimeout(ctx, l.limits.submitCall)
 	defer cancel()
-	signed, err := s.gateways[p].NewSignedTransaction(tx.prepared, tx.signature)
+	signed, err := s.gateways[p].NewTransaction(tx.Bytes)
 	if err != nil {
 		return fmt.Errorf("restore transaction: %w", err)
 	}

@@ -22,6 +22,15 @@ import (
 
 const testTransaction = "certificate:Issue"
 
+// submit does both halves of a submit.
+func submit(l *Ledger, ctx context.Context, r ledger.Request) (ledger.Receipt, error) {
+	tx, err := l.Endorse(ctx, r)
+	if err != nil {
+		return ledger.Receipt{}, err
+	}
+	return l.Order(ctx, tx, false)
+}
+
 // outcome is what a submit came to, in one word.
 func outcome(err error) string {
 	var unknown *ledger.OutcomeUnknownError
@@ -271,7 +280,7 @@ func TestSubmit(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 
-			receipt, err := l.Submit(ctx, domain.RoleOperator, testTransaction, []byte(`{"ref":"r"}`), "")
+			receipt, err := submit(l, ctx, ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction, Argument: []byte(`{"ref":"r"}`)})
 			if got := outcome(err); got != tt.want {
 				t.Fatalf("Submit = %q (%v), want %q", got, err, tt.want)
 			}
@@ -324,7 +333,7 @@ func TestSubmitOperation(t *testing.T) {
 		{operation, []string{testTransaction, "argument", operation}},
 	} {
 		l, peers := newTestLedger(t)
-		if _, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, []byte("argument"), tt.operation); err != nil {
+		if _, err := submit(l, t.Context(), ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction, Argument: []byte("argument"), Operation: tt.operation}); err != nil {
 			t.Fatal(err)
 		}
 		var envelope common.Payload
@@ -363,7 +372,7 @@ func TestSubmitUnknownOutcome(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := l.Submit(ctx, domain.RoleOperator, testTransaction, []byte(`{}`), "")
+	_, err := submit(l, ctx, ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction, Argument: []byte(`{}`)})
 	var unknown *ledger.OutcomeUnknownError
 	if !errors.As(err, &unknown) {
 		t.Fatalf("Submit = %v, want an unknown outcome", err)
@@ -384,7 +393,7 @@ func TestSubmitUnknownOutcome(t *testing.T) {
 
 func TestSubmitWithoutIdentity(t *testing.T) {
 	l, peers := newTestLedger(t)
-	_, err := l.Submit(t.Context(), domain.RoleAuditor, testTransaction, []byte(`{}`), "")
+	_, err := submit(l, t.Context(), ledger.Request{Role: domain.RoleAuditor, Transaction: testTransaction, Argument: []byte(`{}`)})
 	if got := domain.KindOf(err); got != domain.Forbidden {
 		t.Errorf("Submit = %v, want kind %s", err, domain.Forbidden)
 	}
@@ -400,7 +409,7 @@ func TestSubmitConcurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 32 {
 		wg.Go(func() {
-			receipt, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, []byte(`{}`), "")
+			receipt, err := submit(l, t.Context(), ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction, Argument: []byte(`{}`)})
 			if err != nil {
 				t.Errorf("Submit: %v", err)
 			}
@@ -438,7 +447,7 @@ func TestSubmitPastStuckPeer(t *testing.T) {
 			if !tt.endorse {
 				own.onEndorse = func(int, *gateway.EndorseRequest) error { <-frozen; return nil }
 			}
-			if _, err := l.Submit(t.Context(), domain.RoleOperator, testTransaction, []byte("argument"), ""); err != nil {
+			if _, err := submit(l, t.Context(), ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction, Argument: []byte("argument")}); err != nil {
 				t.Fatal(err)
 			}
 			if endorsed, submitted, _ := own.calls(); endorsed == 0 || tt.endorse && submitted == 0 {
@@ -484,6 +493,60 @@ func TestBreaker(t *testing.T) {
 	for range 2 {
 		if !allowed(0) {
 			t.Error("open after a success")
+		}
+	}
+}
+
+// TestEndorsingIsBounded has a peer answer no proposal while many are made.
+func TestEndorsingIsBounded(t *testing.T) {
+	l, peers := newTestLedger(t)
+	release, arrived := make(chan struct{}), make(chan struct{}, 2*mostEndorsing)
+	peers[0].onEndorse = func(int, *gateway.EndorseRequest) error {
+		arrived <- struct{}{}
+		<-release
+		return nil
+	}
+	ended := make(chan error, 2*mostEndorsing)
+	for range 2 * mostEndorsing {
+		go func() {
+			_, err := l.Endorse(t.Context(), ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction})
+			ended <- err
+		}()
+	}
+	for range mostEndorsing {
+		<-arrived
+	}
+	// Those that found no place give up by themselves, and say that nothing happened.
+	for range mostEndorsing {
+		var unavailable *ledger.UnavailableError
+		if err := <-ended; !errors.As(err, &unavailable) {
+			t.Errorf("Endorse = %v, want unavailable", err)
+		}
+	}
+	if n := len(arrived); n > 0 {
+		t.Errorf("%d more proposals reached the peer", n)
+	}
+	close(release)
+	for range mostEndorsing {
+		if err := <-ended; err != nil {
+			t.Errorf("Endorse = %v", err)
+		}
+	}
+}
+
+// TestEndorseNotByThoseBehind has the own peer away and the next one lack a block
+// that callers know of: it would refuse what builds on that block.
+func TestEndorseNotByThoseBehind(t *testing.T) {
+	l, peers := newTestLedger(t)
+	l.learn(7)
+	peers[0].server.Stop()
+	peers[1].height, peers[2].height = 7, 8
+	if _, err := l.Endorse(t.Context(), ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{0, 0, 1, 0} {
+		if got, _, _ := peers[i].calls(); got != want {
+			t.Errorf("peer %d endorsed %d times, want %d", i, got, want)
 		}
 	}
 }

@@ -6,6 +6,8 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
 )
@@ -37,24 +39,11 @@ type DepartmentHeight struct {
 	Err        error // why the height is unknown; nil when known
 }
 
-// Ledger submits transactions and reads the channel on behalf of one department.
-// All methods are safe for concurrent use and stop when their context ends.
-//
-// A refusal by a contract is a [*domain.Error] in the error's chain. A submit
-// whose outcome could not be learned is an [*OutcomeUnknownError]. Anything else
-// means that nothing was changed, now or later.
-type Ledger interface {
-	// Submit runs transaction ("contract:Name") under the department's identity
-	// for role and answers after the commit. It resubmits the same bytes while
-	// the outcome is unknown and ctx allows, and never reports a failure for a
-	// transaction that may have committed.
-	//
-	// operation is "" or 32 lower-case hexadecimal digits: the ledger runs one
-	// operation of a department once and answers a repetition with the first
-	// result.
-	Submit(ctx context.Context, role domain.Role, transaction string, argument []byte, operation string) (Receipt, error)
-
-	// Evaluate runs a transaction on one peer without ordering it.
+// Reader reads the channel on behalf of one department. All methods are safe for
+// concurrent use and stop when their context ends.
+type Reader interface {
+	// Evaluate runs a transaction on one peer without ordering it. A refusal by a
+	// contract is a [*domain.Error] in the error's chain.
 	Evaluate(ctx context.Context, role domain.Role, transaction string, argument []byte) ([]byte, error)
 
 	// SignedRead has evidence:Attest endorsed by as many departments as answer,
@@ -74,14 +63,139 @@ type Ledger interface {
 	Heights(ctx context.Context) []DepartmentHeight
 }
 
-// OutcomeUnknownError says that a transaction was sent and may or may not be on
-// the ledger. The caller must look it up by TxID and must not send a new one.
+// Request is what a department asks the ledger to do.
+type Request struct {
+	Role        domain.Role // whose identity signs
+	Transaction string      // "contract:Name"
+	Argument    []byte      // canonical
+
+	// Operation is "" or 32 lower-case hexadecimal digits: the ledger runs one
+	// operation of a department once and answers a repetition with the first
+	// result.
+	Operation string
+
+	// Expect is nil, or the write that a record must still be at: the ledger
+	// refuses the transaction as [domain.Changed] otherwise.
+	Expect *domain.Expectation
+}
+
+// Ledger submits transactions besides: what use cases write through.
+type Ledger interface {
+	Reader
+
+	// Submit runs a transaction and answers after the commit. One that lost a race
+	// against another transaction is proposed anew, a few times.
+	//
+	// A refusal by a contract is a [*domain.Error] in the error's chain, of kind
+	// conflict when the race was lost each time. A transaction whose outcome is
+	// not known when ctx or its wait (see [WithWait]) ends is an
+	// [*OutcomeUnknownError]. Anything else means that nothing was changed, now or
+	// later.
+	Submit(ctx context.Context, r Request) (Receipt, error)
+}
+
+// Transaction is endorsed and signed. The same bytes may be handed over any number
+// of times: the ledger takes them once.
+type Transaction struct {
+	ID    domain.TxID
+	Bytes []byte // in the form of the adapter that signed it
+}
+
+// Adapter is a ledger whose submit has two halves, with a place between them to
+// keep what was signed. Package outbox makes a [Ledger] of it.
+type Adapter interface {
+	Reader
+
+	// Endorse has a proposal signed by as many departments as must, and signs the
+	// transaction. Nothing is ordered yet, whatever it answers. A refusal by a
+	// contract is a [*domain.Error], too few peers an [*UnavailableError].
+	Endorse(ctx context.Context, r Request) (Transaction, error)
+
+	// Order hands tx to the orderers, as often as needed, until a peer has
+	// committed it. With sent it may have been handed over before: then it is
+	// looked for first. The outcome is unknown ([*OutcomeUnknownError]) until it
+	// answers a receipt or another error; those are final. A [*domain.Error] of
+	// kind conflict says that a new proposal may succeed.
+	Order(ctx context.Context, tx Transaction, sent bool) (Receipt, error)
+}
+
+// Retries is how often a write is proposed anew that lost a race against another
+// transaction (MVCC): a conflict changed nothing, so trying again is safe, unlike
+// after an unknown outcome.
+const Retries = 4
+
+const conflictPause = 50 * time.Millisecond
+
+// Retry makes attempts until one does not lose a race against another transaction,
+// with at most [Retries] after the first, and answers the last one's error.
+func Retry(ctx context.Context, attempt func() error) error {
+	for tries := 1; ; tries++ {
+		err := attempt()
+		if domain.KindOf(err) != domain.Conflict || tries > Retries {
+			return err
+		}
+		// Jitter keeps two losers of one race from meeting again.
+		timer := time.NewTimer(conflictPause*time.Duration(tries) + rand.N(conflictPause)) //nolint:gosec // not a secret
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+type waitKey struct{}
+
+// WithWait returns a context under which [Ledger.Submit] waits at most d for the
+// outcome of an operation, and then answers that it is unknown. What is on its way
+// goes on without the caller.
+func WithWait(ctx context.Context, d time.Duration) context.Context {
+	return context.WithValue(ctx, waitKey{}, d)
+}
+
+// WaitOf answers how long the caller waits for an outcome; without ok it waits
+// until ctx ends.
+func WaitOf(ctx context.Context) (d time.Duration, ok bool) {
+	d, ok = ctx.Value(waitKey{}).(time.Duration)
+	return d, ok
+}
+
+// State is how far an operation is.
+type State string
+
+// The states of an operation. It leaves the first for one of the others, for good.
+const (
+	Pending   State = "pending"
+	Committed State = "committed"
+	Rejected  State = "rejected"
+)
+
+// Operation is what became of a write whose caller did not wait for the outcome.
+type Operation struct {
+	ID          string
+	Transaction string // "contract:Name"
+	State       State
+	TxID        domain.TxID   // "" before a transaction is signed
+	Receipt     Receipt       // of a committed one
+	Refusal     *domain.Error // of a rejected one; nil when no rule explains it
+	Accepted    time.Time
+	Settled     time.Time // zero while pending
+}
+
+// OutcomeUnknownError says that a transaction may or may not get on the ledger. The
+// caller must ask for the operation, or look the transaction up, and must not send a
+// new one.
 type OutcomeUnknownError struct {
-	TxID domain.TxID
-	Err  error
+	Operation string      // that goes on without the caller; "" when nothing does
+	TxID      domain.TxID // "" when it is not signed yet
+	Err       error
 }
 
 func (e *OutcomeUnknownError) Error() string {
+	if e.TxID == "" {
+		return fmt.Sprintf("outcome of operation %s is unknown: %v", e.Operation, e.Err)
+	}
 	return fmt.Sprintf("outcome of transaction %s is unknown: %v", e.TxID, e.Err)
 }
 

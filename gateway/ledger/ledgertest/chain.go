@@ -29,8 +29,21 @@ type Call struct {
 	Transaction string // "contract:Name"
 	Argument    []byte
 	Operation   string // "" for none
+	Expect      *domain.Expectation
 	Tx          domain.Tx
 	State       State // committed state; valid during the call only
+}
+
+// Arguments are those of the transaction as a chaincode gets them.
+func (c Call) Arguments() []string {
+	arguments := []string{string(c.Argument)}
+	if c.Operation != "" || c.Expect != nil {
+		arguments = append(arguments, c.Operation)
+	}
+	if c.Expect != nil {
+		arguments = append(arguments, c.Expect.String())
+	}
+	return arguments
 }
 
 // State reads the committed state of a chain.
@@ -75,7 +88,7 @@ func Once(handler Handler) Handler {
 				return nil, nil, err
 			}
 			if first.Transaction != done.Transaction || first.ArgumentDigest != done.ArgumentDigest {
-				return nil, nil, &domain.Error{Kind: domain.Invalid, Msg: "operation " + call.Operation + ": used for another transaction"}
+				return nil, nil, domain.OperationReused(call.Operation)
 			}
 			return []byte(first.Result), nil, nil
 		}
@@ -127,6 +140,7 @@ type Chain struct {
 
 	mu     sync.Mutex
 	state  map[string][]byte
+	writes map[string]int // how often each key was written
 	blocks []domain.Block
 	codes  map[domain.TxID]position
 	down   map[domain.DepartmentCode]error
@@ -152,6 +166,7 @@ func NewChain(handler Handler, departments ...Department) *Chain {
 		keys:        make(map[domain.MSPID]*prooftest.Department),
 		handler:     handler,
 		state:       make(map[string][]byte),
+		writes:      make(map[string]int),
 		codes:       make(map[domain.TxID]position),
 		down:        make(map[domain.DepartmentCode]error),
 		grown:       make(chan struct{}),
@@ -236,6 +251,7 @@ func (c *Chain) append(transactions ...domain.Transaction) domain.Block {
 			continue
 		}
 		for _, w := range t.Writes {
+			c.writes[w.Key]++
 			if w.Delete {
 				delete(c.state, w.Key)
 			} else {
@@ -280,99 +296,104 @@ func (c *Chain) next() domain.Tx {
 
 // proposal is what a department asks the chain to run.
 type proposal struct {
-	caller      domain.Caller
-	transaction string
-	argument    []byte
-	operation   string
+	Caller      domain.Caller
+	Transaction string
+	Argument    []byte
+	Operation   string
+	Expect      *domain.Expectation
+}
+
+// endorsed is a transaction that has run and is not ordered.
+type endorsed struct {
+	Proposal proposal
+	Tx       domain.Tx
+	Result   []byte
+	Writes   []domain.Write
+	Seen     map[string]int // how often each key of Writes had been written before
 }
 
 // run has the handler run a transaction, without applying its writes.
 func (c *Chain) run(p proposal, tx domain.Tx) ([]byte, []domain.Write, error) {
-	return c.handler(Call{
-		Caller: p.caller, Transaction: p.transaction, Argument: slices.Clone(p.argument), Operation: p.operation,
-		Tx: tx, State: State{c.state},
-	})
+	call := p.call()
+	call.Tx, call.State = tx, State{c.state}
+	return c.handler(call)
+}
+
+func (p proposal) call() Call {
+	return Call{Caller: p.Caller, Transaction: p.Transaction, Argument: slices.Clone(p.Argument), Operation: p.Operation, Expect: p.Expect}
 }
 
 // race is a number of submits that run on one state.
 type race struct {
-	left    int
-	written map[string]bool // by those that committed since
-	all     chan struct{}   // closed when all have run
+	left int
+	all  chan struct{} // closed when all have run
 }
 
 // Race makes the next n submits run on the same state before any of them
 // commits, as transactions do that are endorsed at the same time. Of those that
 // write the same key the first to commit wins; the others are a conflict, as
-// Fabric's MVCC check has it. n submits must come, or those that came wait.
+// Fabric's MVCC check has it, and run again. n submits must come, or those that
+// came wait.
 func (c *Chain) Race(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.race = &race{left: n, written: make(map[string]bool), all: make(chan struct{})}
+	c.race = &race{left: n, all: make(chan struct{})}
 }
 
 // join makes the calling submit, which has run, wait for the others of a race.
-// The chain is locked before and after. It returns nil when there is no race.
-func (c *Chain) join() *race {
+// The chain is locked before and after.
+func (c *Chain) join() {
 	r := c.race
 	if r == nil {
-		return nil
+		return
 	}
 	if r.left--; r.left == 0 {
 		c.race = nil
 		close(r.all)
-		return r
+		return
 	}
 	c.mu.Unlock()
 	<-r.all
 	c.mu.Lock()
-	return r
 }
 
-// lost reports whether another submit of the race has written a key of writes,
-// and remembers them otherwise.
-func (r *race) lost(writes []domain.Write) bool {
-	if r == nil {
-		return false
+// endorse runs a transaction and notes what its writes replace.
+func (c *Chain) endorse(p proposal) (endorsed, error) {
+	e := endorsed{Proposal: p, Tx: c.next(), Seen: make(map[string]int)}
+	var err error
+	e.Result, e.Writes, err = c.run(p, e.Tx)
+	for _, w := range e.Writes {
+		e.Seen[w.Key] = c.writes[w.Key]
 	}
-	if slices.ContainsFunc(writes, func(w domain.Write) bool { return r.written[w.Key] }) {
-		return true
+	c.join()
+	if e.Writes == nil {
+		e.Writes = []domain.Write{}
 	}
-	for _, w := range writes {
-		r.written[w.Key] = true
-	}
-	return false
+	return e, err
 }
 
-// commit runs a transaction and appends the block that holds it.
-func (c *Chain) commit(p proposal) ([]byte, domain.Position, error) {
-	tx := c.next()
-	result, writes, err := c.run(p, tx)
-	race := c.join()
-	if err != nil {
-		return nil, domain.Position{}, err
+// order appends the block that holds a transaction, once, and answers what
+// became of it.
+func (c *Chain) order(e endorsed) (domain.Position, error) {
+	known, again := c.codes[e.Tx.ID]
+	if !again {
+		known.code = "VALID"
+		for key, seen := range e.Seen {
+			if c.writes[key] != seen {
+				known.code = "MVCC_READ_CONFLICT"
+			}
+		}
+		contract, name, _ := strings.Cut(e.Proposal.Transaction, ":")
+		known.block = c.append(domain.Transaction{
+			ID: e.Tx.ID, Type: "endorser", Creator: e.Proposal.Caller.MSPID, Time: e.Tx.Time, Chaincode: Chaincode,
+			Contract: contract, Name: name, Arguments: e.Proposal.call().Arguments(), Writes: e.Writes,
+			Endorsers: c.quorum(), ValidationCode: known.code,
+		}).Number
 	}
-	if writes == nil {
-		writes = []domain.Write{}
+	if known.code != "VALID" {
+		return domain.Position{}, &domain.Error{Kind: domain.Conflict, Msg: "transaction " + string(e.Tx.ID) + " is " + known.code}
 	}
-	arguments := []string{string(p.argument)}
-	if p.operation != "" {
-		arguments = append(arguments, p.operation)
-	}
-	code := "VALID"
-	if race.lost(writes) {
-		code = "MVCC_READ_CONFLICT"
-	}
-	contract, name, _ := strings.Cut(p.transaction, ":")
-	b := c.append(domain.Transaction{
-		ID: tx.ID, Type: "endorser", Creator: p.caller.MSPID, Time: tx.Time, Chaincode: Chaincode,
-		Contract: contract, Name: name, Arguments: arguments, Writes: writes,
-		Endorsers: c.quorum(), ValidationCode: code,
-	})
-	if code != "VALID" {
-		return nil, domain.Position{}, &domain.Error{Kind: domain.Conflict, Msg: "transaction " + string(tx.ID) + " is " + code}
-	}
-	return result, domain.Position{Block: b.Number, TxID: tx.ID}, nil
+	return domain.Position{Block: known.block, TxID: e.Tx.ID}, nil
 }
 
 // quorum returns a majority of the departments, sorted.

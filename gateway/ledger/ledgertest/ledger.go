@@ -2,6 +2,7 @@ package ledgertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -10,15 +11,17 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
 
-// Fault decides what befalls one operation. op is "submit contract:Name",
-// "evaluate contract:Name", "signedread", "status", "blocks" or "heights". With
+// Fault decides what befalls one operation. op is "submit contract:Name" (each
+// attempt of a submit, and the handing over of a transaction that was endorsed
+// before), "endorse contract:Name", "evaluate contract:Name", "signedread", "status", "blocks" or "heights". With
 // a nil error the operation runs as usual. Otherwise the caller gets the error:
 // after the operation took effect if apply is true, in its place if not. Only a
 // submit has an effect. Return a [*ledger.OutcomeUnknownError] without TxID to
 // have the transaction's filled in.
 type Fault func(op string) (apply bool, err error)
 
-// Ledger is one department's view of a [Chain]. It implements [ledger.Ledger].
+// Ledger is one department's view of a [Chain]. It implements [ledger.Ledger]
+// and, for what makes one of it, [ledger.Adapter].
 type Ledger struct {
 	chain      *Chain
 	department Department
@@ -27,7 +30,10 @@ type Ledger struct {
 	fault Fault
 }
 
-var _ ledger.Ledger = (*Ledger)(nil)
+var (
+	_ ledger.Ledger  = (*Ledger)(nil)
+	_ ledger.Adapter = (*Ledger)(nil)
+)
 
 // Ledger returns the department's view of the chain. It panics if the
 // department is not a member.
@@ -62,35 +68,93 @@ func (l *Ledger) caller(role domain.Role) domain.Caller {
 }
 
 // Submit implements [ledger.Ledger].
-func (l *Ledger) Submit(ctx context.Context, role domain.Role, transaction string, argument []byte, operation string) (ledger.Receipt, error) {
-	if err := ctx.Err(); err != nil {
-		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", transaction, err)
+func (l *Ledger) Submit(ctx context.Context, r ledger.Request) (ledger.Receipt, error) {
+	var receipt ledger.Receipt
+	err := ledger.Retry(ctx, func() (err error) {
+		receipt, err = l.submit(ctx, proposal{l.caller(r.Role), r.Transaction, r.Argument, r.Operation, r.Expect})
+		return err
+	})
+	if err != nil {
+		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", r.Transaction, err)
 	}
-	apply, fault := l.strike("submit " + transaction)
+	return receipt, nil
+}
+
+func (l *Ledger) submit(ctx context.Context, p proposal) (ledger.Receipt, error) {
+	if err := ctx.Err(); err != nil {
+		return ledger.Receipt{}, err
+	}
+	apply, fault := l.strike("submit " + p.Transaction)
 
 	l.chain.mu.Lock()
 	defer l.chain.mu.Unlock()
-	var unknown *ledger.OutcomeUnknownError
 	if fault != nil && !apply {
-		if errors.As(fault, &unknown) && unknown.TxID == "" {
-			return ledger.Receipt{}, &ledger.OutcomeUnknownError{TxID: l.chain.next().ID, Err: unknown.Err}
-		}
-		return ledger.Receipt{}, fault
+		return ledger.Receipt{}, withTxID(fault, l.chain.next().ID)
 	}
-	result, position, err := l.chain.commit(proposal{l.caller(role), transaction, argument, operation})
+	e, err := l.chain.endorse(p)
 	if err != nil {
-		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", transaction, err)
+		return ledger.Receipt{}, err
 	}
-	if fault != nil {
-		if errors.As(fault, &unknown) && unknown.TxID == "" {
-			return ledger.Receipt{}, &ledger.OutcomeUnknownError{TxID: position.TxID, Err: unknown.Err}
-		}
-		return ledger.Receipt{}, fault
+	position, err := l.chain.order(e)
+	if err == nil {
+		err = withTxID(fault, position.TxID)
 	}
-	return ledger.Receipt{Position: position, Result: result}, nil
+	return ledger.Receipt{Position: position, Result: e.Result}, err
 }
 
-// Evaluate implements [ledger.Ledger].
+// withTxID fills in the transaction of a fault that leaves it open.
+func withTxID(fault error, id domain.TxID) error {
+	var unknown *ledger.OutcomeUnknownError
+	if errors.As(fault, &unknown) && unknown.TxID == "" {
+		return &ledger.OutcomeUnknownError{TxID: id, Err: unknown.Err}
+	}
+	return fault
+}
+
+// Endorse implements [ledger.Adapter].
+func (l *Ledger) Endorse(ctx context.Context, r ledger.Request) (ledger.Transaction, error) {
+	if err := ctx.Err(); err != nil {
+		return ledger.Transaction{}, fmt.Errorf("submit %s: %w", r.Transaction, err)
+	}
+	if _, err := l.strike("endorse " + r.Transaction); err != nil {
+		return ledger.Transaction{}, err
+	}
+	l.chain.mu.Lock()
+	defer l.chain.mu.Unlock()
+	e, err := l.chain.endorse(proposal{l.caller(r.Role), r.Transaction, r.Argument, r.Operation, r.Expect})
+	if err != nil {
+		return ledger.Transaction{}, fmt.Errorf("submit %s: %w", r.Transaction, err)
+	}
+	data, err := json.Marshal(e)
+	return ledger.Transaction{ID: e.Tx.ID, Bytes: data}, err
+}
+
+// Order implements [ledger.Adapter].
+func (l *Ledger) Order(ctx context.Context, tx ledger.Transaction, _ bool) (ledger.Receipt, error) {
+	var e endorsed
+	if err := json.Unmarshal(tx.Bytes, &e); err != nil {
+		return ledger.Receipt{}, err
+	}
+	apply, fault := l.strike("submit " + e.Proposal.Transaction)
+	if err := ctx.Err(); err != nil && fault == nil {
+		apply, fault = false, &ledger.OutcomeUnknownError{Err: err}
+	}
+	l.chain.mu.Lock()
+	defer l.chain.mu.Unlock()
+	if fault != nil && !apply {
+		return ledger.Receipt{}, withTxID(fault, tx.ID)
+	}
+	position, err := l.chain.order(e)
+	if err == nil {
+		err = withTxID(fault, tx.ID)
+	}
+	if err != nil {
+		return ledger.Receipt{}, err
+	}
+	return ledger.Receipt{Position: position, Result: e.Result}, nil
+}
+
+// Evaluate implements [ledger.Reader].
 func (l *Ledger) Evaluate(ctx context.Context, role domain.Role, transaction string, argument []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("evaluate %s: %w", transaction, err)
@@ -100,14 +164,14 @@ func (l *Ledger) Evaluate(ctx context.Context, role domain.Role, transaction str
 	}
 	l.chain.mu.Lock()
 	defer l.chain.mu.Unlock()
-	result, _, err := l.chain.run(proposal{caller: l.caller(role), transaction: transaction, argument: argument}, l.chain.next())
+	result, _, err := l.chain.run(proposal{Caller: l.caller(role), Transaction: transaction, Argument: argument}, l.chain.next())
 	if err != nil {
 		return nil, fmt.Errorf("evaluate %s: %w", transaction, err)
 	}
 	return result, nil
 }
 
-// SignedRead implements [ledger.Ledger]. Every department that is not down
+// SignedRead implements [ledger.Reader]. Every department that is not down
 // signs.
 func (l *Ledger) SignedRead(ctx context.Context, args domain.AttestArgs, quorum int) (ledger.SignedRead, error) {
 	if err := ctx.Err(); err != nil {
@@ -134,7 +198,7 @@ func (l *Ledger) SignedRead(ctx context.Context, args domain.AttestArgs, quorum 
 	return read, nil
 }
 
-// Status implements [ledger.Ledger].
+// Status implements [ledger.Reader].
 func (l *Ledger) Status(ctx context.Context, id domain.TxID) (string, uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return "", 0, fmt.Errorf("status of transaction %s: %w", id, err)
@@ -148,7 +212,7 @@ func (l *Ledger) Status(ctx context.Context, id domain.TxID) (string, uint64, er
 	return p.code, p.block, nil
 }
 
-// Blocks implements [ledger.Ledger].
+// Blocks implements [ledger.Reader].
 func (l *Ledger) Blocks(ctx context.Context, from uint64, yield func(domain.Block) error) error {
 	if _, err := l.strike("blocks"); err != nil {
 		return err
@@ -184,7 +248,7 @@ func (c *Chain) block(ctx context.Context, n uint64) (domain.Block, error) {
 	}
 }
 
-// Heights implements [ledger.Ledger].
+// Heights implements [ledger.Reader].
 func (l *Ledger) Heights(context.Context) []ledger.DepartmentHeight {
 	_, fault := l.strike("heights")
 	l.chain.mu.Lock()

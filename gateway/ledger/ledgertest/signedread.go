@@ -26,7 +26,7 @@ func (c *Chain) attest(caller domain.Caller, args domain.AttestArgs, signers []D
 	id := sha256.Sum256(append(slices.Clone(nonce), creator.Serialized()...))
 	tx.ID = domain.TxID(hex.EncodeToString(id[:])) // as Fabric derives it
 
-	result, writes, err := c.run(proposal{caller: caller, transaction: attestTransaction, argument: argument}, tx)
+	result, writes, err := c.run(proposal{Caller: caller, Transaction: attestTransaction, Argument: argument}, tx)
 	if err != nil {
 		return ledger.SignedRead{}, err
 	}

@@ -1,0 +1,441 @@
+// Package outbox makes every write of a gateway happen exactly once, whatever
+// becomes of the process in between: a [ledger.Ledger] over an adapter whose submit
+// has two halves.
+//
+// # States
+//
+// A transaction is endorsed and signed, stored, and only then handed over. From
+// there on only the ledger says what became of it: its bytes are handed over again
+// until it does, also by the next process. A transaction that lost a race has
+// changed nothing and is proposed anew under the same operation.
+//
+//	            endorse            store            order
+//	received ───────────▶ signed ─────────▶ stored ───────▶ committed | rejected
+//	    ▲                                      │ lost a race
+//	    └──────────────────────────────────────┘
+//
+// A process that ends before the transaction is stored has handed over nothing.
+// What the caller has been promised an outcome of is stored before the promise:
+// either signed, or, while the ledger cannot endorse, the request itself.
+//
+// # What is kept
+//
+// The role, the transaction and its argument as the ledger is to have them, and the
+// signed bytes, in a file that only the gateway's user may read; never what a
+// caller gets besides, such as a certificate's check code. They go when the outcome
+// is known. The outcome stays for a while where the caller did not wait for it.
+package outbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
+)
+
+// The bounds of what may be on its way at one time; beyond them a write is refused
+// as unavailable, before anything is ordered.
+const (
+	maxEntries = 10_000
+	maxBytes   = 256 << 20
+)
+
+// atOnce bounds how many writes nobody waits for are worked on at one time.
+const atOnce = 64
+
+// Options are those of [Open]. The zero value of each is a default.
+type Options struct {
+	Clock  func() time.Time
+	Keep   time.Duration // how long an outcome stays; 7 days
+	Logger *slog.Logger  // nothing is logged
+	pauses pauses
+}
+
+// pauses are the times between two attempts at one write. Tests shorten them.
+type pauses struct{ first, longest time.Duration }
+
+// Outbox is a [ledger.Ledger]. Create it with [Open]. It is safe for concurrent use.
+type Outbox struct {
+	ledger.Adapter
+	store  *store
+	clock  func() time.Time
+	log    *slog.Logger
+	pauses pauses
+	ctx    context.Context // of the work that goes on without a caller
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+	turns  chan struct{}
+
+	mu     sync.Mutex
+	live   map[string]*entry // by ID: what is not settled yet, or not stored as settled
+	bytes  int
+	closed bool
+}
+
+var _ ledger.Ledger = (*Outbox)(nil)
+
+// entry is one write on its way.
+type entry struct {
+	row
+	bytes int  // it counts for
+	told  bool // somebody was told that its outcome is not known
+	done  chan struct{}
+
+	// These hold once done is closed.
+	receipt ledger.Receipt
+	err     error
+}
+
+// Open opens the outbox in file, creates it when it is not there, and takes up what
+// an earlier process left. It fails on a file that is no outbox or was written by a
+// later version.
+func Open(ctx context.Context, file string, adapter ledger.Adapter, o Options) (*Outbox, error) {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Keep == 0 {
+		o.Keep = 7 * 24 * time.Hour
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.pauses == (pauses{}) {
+		o.pauses = pauses{100 * time.Millisecond, 2 * time.Second}
+	}
+	store, left, err := openStore(ctx, file, func() time.Time { return o.Clock().Add(-o.Keep) })
+	if err != nil {
+		return nil, fmt.Errorf("open outbox %s: %w", file, err)
+	}
+	b := &Outbox{
+		Adapter: adapter, store: store, clock: o.Clock, log: o.Logger, pauses: o.pauses,
+		turns: make(chan struct{}, atOnce), live: make(map[string]*entry),
+	}
+	b.ctx, b.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if len(left) > 0 {
+		b.log.Info("taking up writes of an earlier process", "number", len(left))
+	}
+	for _, r := range left {
+		e := b.enter(r) // nobody else is here yet
+		e.told = true
+		b.work.Go(func() { b.settle(b.ctx, e, e.tx.ID != "") })
+	}
+	return b, nil
+}
+
+// Close stops the work and closes the file. What is on its way goes on when the
+// outbox is opened again.
+func (b *Outbox) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.stop()
+	b.work.Wait()
+	return b.store.close()
+}
+
+// Failed answers why the outbox can store nothing any more, nil while it can.
+func (b *Outbox) Failed() error { return b.store.failed() }
+
+// Pending answers how many writes are on their way.
+func (b *Outbox) Pending() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.live)
+}
+
+// Submit implements [ledger.Ledger]. With an operation it accepts the write when
+// the ledger cannot endorse it now, or when the caller's wait is bounded (see
+// [ledger.WithWait]): then the write goes on without the caller, whom an
+// [*ledger.OutcomeUnknownError] tells so.
+func (b *Outbox) Submit(ctx context.Context, request ledger.Request) (ledger.Receipt, error) {
+	if err := ctx.Err(); err != nil {
+		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", request.Transaction, err)
+	}
+	r := row{id: request.Operation, request: request, accepted: b.clock()}
+	for {
+		e, first, err := b.begin(r)
+		if err != nil {
+			return ledger.Receipt{}, err
+		}
+		if !first {
+			receipt, err, gone := b.join(ctx, e, r)
+			if gone {
+				continue // whoever began it gave up before it was stored
+			}
+			return receipt, err
+		}
+		return b.run(ctx, e)
+	}
+}
+
+// errAbandoned ends a write that was given up before anything was stored.
+var errAbandoned = errors.New("abandoned")
+
+// begin enters a write, or answers the one that is under way as the same operation.
+// A write without an operation is entered once it is signed.
+func (b *Outbox) begin(r row) (e *entry, first bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.live[r.id]; r.id != "" && e != nil {
+		return e, false, nil
+	}
+	switch {
+	case b.closed:
+		return nil, false, &ledger.UnavailableError{Err: errors.New("the gateway is shutting down")}
+	case len(b.live) >= maxEntries || b.bytes+2*len(r.request.Argument) > maxBytes:
+		return nil, false, &ledger.UnavailableError{Err: fmt.Errorf("%d writes wait for the ledger already", len(b.live))}
+	}
+	return b.enter(r), true, nil
+}
+
+func (b *Outbox) enter(r row) *entry {
+	// The signed bytes hold the argument, and what was written is about as much.
+	e := &entry{row: r, bytes: 2 * len(r.request.Argument), done: make(chan struct{})}
+	b.bytes += e.bytes
+	if e.id != "" {
+		b.live[e.id] = e
+	}
+	return e
+}
+
+// abandon ends a write of which nothing is stored.
+func (b *Outbox) abandon(e *entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leave(e, ledger.Receipt{}, errAbandoned)
+}
+
+// leave ends a write for those who wait for it.
+func (b *Outbox) leave(e *entry, receipt ledger.Receipt, err error) {
+	b.bytes -= e.bytes
+	delete(b.live, e.id)
+	e.receipt, e.err = receipt, err
+	close(e.done)
+}
+
+// join waits for a write that somebody else began. It answers gone when the caller
+// has to submit its own: the first was given up, or was another request, which the
+// ledger tells from a repetition.
+func (b *Outbox) join(ctx context.Context, e *entry, r row) (receipt ledger.Receipt, err error, gone bool) { //nolint:revive // gone says more than err
+	receipt, err = b.await(ctx, e)
+	var unknown *ledger.OutcomeUnknownError
+	first, second := e.request, r.request
+	switch {
+	case first.Role == second.Role && first.Transaction == second.Transaction && bytes.Equal(first.Argument, second.Argument):
+		return receipt, err, errors.Is(err, errAbandoned)
+	case errors.As(err, &unknown):
+		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", second.Transaction, &domain.Error{
+			Kind: domain.Conflict, Msg: "operation " + r.id + ": under way with another request; ask for its outcome first",
+		}), false
+	}
+	return ledger.Receipt{}, nil, true
+}
+
+// run is a write that the caller waits for from its beginning.
+func (b *Outbox) run(ctx context.Context, e *entry) (ledger.Receipt, error) {
+	if _, bounded := ledger.WaitOf(ctx); bounded && e.request.Operation != "" {
+		return b.accept(ctx, e)
+	}
+	tx, err := b.Endorse(ctx, e.request)
+	var unavailable *ledger.UnavailableError
+	switch {
+	case errors.As(err, &unavailable) && e.request.Operation != "":
+		b.log.WarnContext(ctx, "write accepted while the ledger cannot endorse it", "operation", e.id, "transaction", e.request.Transaction, "error", err)
+		return b.accept(ledger.WithWait(ctx, 0), e)
+	case err != nil:
+		b.abandon(e)
+		return ledger.Receipt{}, err
+	}
+	b.sign(e, tx)
+	if err := b.store.put(e.row); err != nil {
+		b.abandon(e)
+		return ledger.Receipt{}, notStored(e, err)
+	}
+	return b.proceed(ctx, e)
+}
+
+// accept stores a write before it is endorsed.
+func (b *Outbox) accept(ctx context.Context, e *entry) (ledger.Receipt, error) {
+	if err := b.store.put(e.row); err != nil {
+		b.abandon(e)
+		return ledger.Receipt{}, notStored(e, err)
+	}
+	return b.proceed(ctx, e)
+}
+
+// notStored says that nothing was handed over.
+func notStored(e *entry, err error) error {
+	return fmt.Errorf("submit %s: %w", e.request.Transaction, &ledger.UnavailableError{Err: fmt.Errorf("store the write: %w", err)})
+}
+
+// proceed lets a stored write go on by itself and waits for it.
+func (b *Outbox) proceed(ctx context.Context, e *entry) (ledger.Receipt, error) {
+	working := context.WithoutCancel(ctx)
+	b.mu.Lock()
+	if !b.closed { // else the next process goes on
+		b.work.Go(func() {
+			working, cancel := context.WithCancel(working)
+			defer cancel()
+			defer context.AfterFunc(b.ctx, cancel)()
+			b.settle(working, e, false)
+		})
+	}
+	b.mu.Unlock()
+	return b.await(ctx, e)
+}
+
+// await waits for the outcome of a write for as long as the caller likes.
+func (b *Outbox) await(ctx context.Context, e *entry) (ledger.Receipt, error) {
+	if d, bounded := ledger.WaitOf(ctx); bounded && e.request.Operation != "" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	select {
+	case <-e.done:
+	case <-ctx.Done():
+	case <-b.ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-e.done: // meanwhile
+		return e.receipt, e.err
+	default:
+	}
+	e.told = true
+	return ledger.Receipt{}, fmt.Errorf("submit %s: %w", e.request.Transaction, &ledger.OutcomeUnknownError{
+		Operation: e.id, TxID: e.tx.ID, Err: errors.Join(ctx.Err(), b.ctx.Err()),
+	})
+}
+
+// sign gives a write its transaction.
+func (b *Outbox) sign(e *entry, tx ledger.Transaction) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e.tx = tx
+	if e.id == "" { // the first transaction names it
+		e.id = string(tx.ID[:32])
+		b.live[e.id] = e
+	}
+}
+
+// settle works on a stored write until its outcome is known or ctx ends.
+func (b *Outbox) settle(ctx context.Context, e *entry, sent bool) {
+	pause := b.pauses.first
+	conflicts := 0
+	for {
+		receipt, err := b.attempt(ctx, e, sent)
+		var unknown *ledger.OutcomeUnknownError
+		var unavailable *ledger.UnavailableError
+		switch {
+		case ctx.Err() != nil:
+			return // the next process goes on
+		case b.store.failed() != nil:
+			return // as long as nothing can be stored, nothing can be promised
+		case errors.As(err, &unknown):
+			sent = true
+		case errors.As(err, &unavailable):
+		case domain.KindOf(err) == domain.Conflict && conflicts < ledger.Retries:
+			conflicts++
+			b.sign(e, ledger.Transaction{})
+			sent = false
+		default:
+			b.end(e, receipt, err)
+			return
+		}
+		b.log.WarnContext(ctx, "write is not settled, trying again", "operation", e.id, "transaction", e.request.Transaction, "error", err)
+		if !wait(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, b.pauses.longest)
+	}
+}
+
+// attempt endorses a write that is not signed, and orders it.
+func (b *Outbox) attempt(ctx context.Context, e *entry, sent bool) (ledger.Receipt, error) {
+	b.mu.Lock()
+	waited := !e.told
+	b.mu.Unlock()
+	if !waited { // those that somebody waits for come first
+		select {
+		case b.turns <- struct{}{}:
+			defer func() { <-b.turns }()
+		case <-ctx.Done():
+			return ledger.Receipt{}, ctx.Err()
+		}
+	}
+	if e.tx.ID == "" {
+		tx, err := b.Endorse(ctx, e.request)
+		if err != nil {
+			return ledger.Receipt{}, err
+		}
+		b.sign(e, tx)
+		if err := b.store.put(e.row); err != nil {
+			return ledger.Receipt{}, err
+		}
+	}
+	receipt, err := b.Order(ctx, e.tx, sent)
+	if err != nil {
+		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", e.request.Transaction, err)
+	}
+	return receipt, nil
+}
+
+// end stores the outcome of a write if anybody was told to ask for it, forgets the
+// write otherwise, and tells those who wait.
+func (b *Outbox) end(e *entry, receipt ledger.Receipt, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !e.told {
+		b.store.forget(e.id)
+		b.leave(e, receipt, err)
+		return
+	}
+	settled := e.row
+	settled.settle(b.clock(), receipt, err)
+	b.mu.Unlock()
+	stored := b.store.put(settled)
+	b.mu.Lock()
+	if stored != nil {
+		return // the process ends, and the next one learns the outcome again
+	}
+	b.log.Info("write settled", "operation", e.id, "transaction", e.request.Transaction, "txId", settled.tx.ID, "state", settled.state, "error", err)
+	b.leave(e, receipt, err)
+}
+
+// Operation answers what became of a write whose caller did not wait; it is refused
+// as not found once it is forgotten, or when the caller got the outcome at once.
+func (b *Outbox) Operation(ctx context.Context, id string) (ledger.Operation, error) {
+	b.mu.Lock()
+	e := b.live[id]
+	if e != nil {
+		defer b.mu.Unlock()
+		return e.operationNow(), nil
+	}
+	b.mu.Unlock()
+	r, err := b.store.get(ctx, id)
+	if err != nil {
+		return ledger.Operation{}, fmt.Errorf("read operation %s: %w", id, err)
+	}
+	return r.operationNow(), nil
+}
+
+// wait waits for about d and reports whether ctx let it.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d/2 + rand.N(d/2+1)) //nolint:gosec // not a secret
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
