@@ -14,7 +14,7 @@ import (
 type Record struct {
 	Kind  domain.RecordKind
 	ID    string // the state key after its first "~"
-	Value []byte // canonical JSON as written
+	Value []byte // canonical JSON as written, or as told from what is written
 	domain.Position
 }
 
@@ -138,6 +138,11 @@ type Index interface {
 	// WaitBlock returns when NextBlock exceeds number, or with ctx's error.
 	WaitBlock(ctx context.Context, number uint64) error
 
+	// Certificates have no writes of their own: they are told from the current
+	// [domain.IssuingBatch] and [domain.BatchStatus], and change with the writes of the
+	// status that say so; see [domain.BatchStatus.Changes]. What the ledger holds under
+	// references and identifiers is no record here.
+
 	// Get answers the current record.
 	Get(ctx context.Context, kind domain.RecordKind, id string) (Record, error)
 	// History answers every write of the record, oldest first.
@@ -152,12 +157,12 @@ type Index interface {
 	// or more anywhere, another word from its beginning, whatever case and width.
 	// A text without a letter or digit matches nothing.
 	//
-	// A page with Text, Overdue or ChangedSince may be shorter than its limit, even
+	// A page with Text, ShareType, Overdue or ChangedSince may be shorter than its limit, even
 	// empty, although more follow: only an empty Next ends the list.
 	List(ctx context.Context, kind domain.RecordKind, filter Filter, page Page) (Records, error)
 	// ListEvents answers the current records of a kind that belong to one record,
 	// those with the IDs "{of}~1", "{of}~2", …, in order of the number: the events
-	// of a catalog entry, request, grant, alarm or certificate, the versions of an entry,
+	// of a request, grant or alarm, the versions of an entry,
 	// calendar or rule, a department's anchors.
 	ListEvents(ctx context.Context, kind domain.RecordKind, of string, page Page) (Records, error)
 	// StatusIndexes answers, in ascending order, the status indexes from ≤ index < to

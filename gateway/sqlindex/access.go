@@ -2,12 +2,14 @@ package sqlindex
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -27,8 +29,9 @@ func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) erro
 			return err
 		}
 		s := x.insert.in(ctx, tx)
-		uses := newUses()
+		uses, named := newUses(), places{}
 		times := map[int64]span{} // by chunk
+		rows := make([]any, 0, len(batch)*accessColumns)
 		for i, e := range batch {
 			if want := next + uint64(i); e.Index != want {
 				return fmt.Errorf("entry has index %d and %d is the next one", e.Index, want)
@@ -43,16 +46,20 @@ func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) erro
 			if err != nil {
 				return fmt.Errorf("entry %d: %w", e.Index, err)
 			}
-			if _, err := s.access.ExecContext(ctx, idx, at, string(r.Direction), r.Result == domain.ResultOK, r.CallID, r.GrantID,
-				r.CatalogCode, string(r.Provider), string(r.Consumer), r.Purpose, r.ServiceItem, r.CaseRef, r.SubjectRef, e.LeafHash, record); err != nil {
-				return fmt.Errorf("entry %d: %w", e.Index, err)
-			}
+			rows = append(rows, idx, at, string(r.Direction), r.Result == domain.ResultOK, r.CallID, r.GrantID, r.CaseRef, r.SubjectRef, record)
 			chunk, ok := times[idx/chunkSize]
 			if !ok {
 				chunk = span{at, at}
 			}
 			times[idx/chunkSize] = span{min(chunk.earliest, at), max(chunk.latest, at)}
 			uses.add(r, at)
+			named.add(r, idx)
+		}
+		if err := s.access.insert(ctx, rows); err != nil {
+			return err
+		}
+		if err := named.store(ctx, s.places); err != nil {
+			return err
 		}
 		for chunk, t := range times {
 			if _, err := s.times.ExecContext(ctx, chunk, t.earliest, t.latest); err != nil {
@@ -70,6 +77,9 @@ func (x *Index) ApplyAccess(ctx context.Context, batch []index.AccessEntry) erro
 	}
 	return nil
 }
+
+// accessColumns are the columns of a row of access.
+const accessColumns = 9
 
 // span is a closed span of times in microseconds since 1970.
 type span struct{ earliest, latest int64 }
@@ -89,8 +99,8 @@ func (x *Index) NextAccess(ctx context.Context) (uint64, error) {
 const listTrace = "trace"
 
 // Trace implements [index.Index]. Times count to the microsecond; To is not part
-// of the span. A trace walks the index of what it names, in the part of the log
-// that holds the span of time.
+// of the span. A trace by call, subject or case walks the index of that; one by what
+// many records have in common goes by their places; and any other walks the log.
 func (x *Index) Trace(ctx context.Context, filter index.AccessFilter, page index.Page) (index.AccessEntries, error) {
 	if err := checkPage(page); err != nil {
 		return index.AccessEntries{}, err
@@ -99,14 +109,7 @@ func (x *Index) Trace(ctx context.Context, filter index.AccessFilter, page index
 	if err != nil {
 		return index.AccessEntries{}, err
 	}
-	window := allEntries
-	if !filter.From.IsZero() || !filter.To.IsZero() {
-		if window, err = x.window(ctx, filter.From, filter.To); err != nil {
-			return index.AccessEntries{}, fmt.Errorf("trace access records: %w", err)
-		}
-	}
-	keys, args := traceQuery(filter, entries{window.from, min(window.to, before)}, page.Limit+1)
-	items, err := x.readEntries(ctx, `SELECT a.idx, a.leaf_hash, a.record FROM (`+keys+`) k CROSS JOIN access a ON a.idx = k.idx ORDER BY k.idx DESC`, args...)
+	items, err := x.trace(ctx, filter, before, page.Limit+1)
 	if err != nil {
 		return index.AccessEntries{}, fmt.Errorf("trace access records: %w", err)
 	}
@@ -117,26 +120,94 @@ func (x *Index) Trace(ctx context.Context, filter index.AccessFilter, page index
 	return index.AccessEntries{Items: items, Next: encodeCursor(listTrace, strconv.FormatUint(items[page.Limit-1].Index, 10))}, nil
 }
 
-// readEntries reads log entries: their index, leaf hash and record.
-func (x *Index) readEntries(ctx context.Context, query string, args ...any) ([]index.AccessEntry, error) {
+// trace answers the newest n entries before an index that match a filter.
+func (x *Index) trace(ctx context.Context, filter index.AccessFilter, before int64, n int) ([]index.AccessEntry, error) {
+	window := allEntries
+	if !filter.From.IsZero() || !filter.To.IsZero() {
+		var err error
+		if window, err = x.window(ctx, filter.From, filter.To); err != nil {
+			return nil, err
+		}
+	}
+	window.to = min(window.to, before)
+	if terms := termsOf(filter); len(terms) > 0 && filter.CallID == "" && filter.SubjectRef == "" && filter.CaseRef == "" {
+		return x.placed(ctx, filter, terms, window, n)
+	}
+	query, args := traceQuery(filter, window)
+	return x.matching(ctx, filter, n, query, args...)
+}
+
+// traceQuery walks the index that leaves the fewest records, as far as the meaning of
+// the fields tells. SQLite has no statistics to choose by, and a trace by case must
+// not walk a department's whole log.
+func traceQuery(filter index.AccessFilter, window entries) (string, []any) {
+	from, conditions := `access a`, timesOf(filter)
+	conditions.add(`a.idx >= ? AND a.idx < ?`, window.from, window.to)
+	switch {
+	case filter.CallID != "":
+		from += ` INDEXED BY access_call`
+		conditions.add(`a.call_id = ?`, filter.CallID)
+	case filter.SubjectRef != "":
+		from += ` INDEXED BY access_subject`
+		conditions.add(`a.subject_ref <> '' AND a.subject_ref = ?`, filter.SubjectRef)
+	case filter.CaseRef != "":
+		from += ` INDEXED BY access_case`
+		conditions.add(`a.case_ref <> '' AND a.case_ref = ?`, filter.CaseRef)
+	}
+	return `SELECT a.idx, a.record FROM ` + from + ` WHERE ` + strings.Join(conditions.sql, ` AND `) + ` ORDER BY a.idx DESC`, conditions.args
+}
+
+// timesOf are the conditions that a filter's span of time makes.
+func timesOf(filter index.AccessFilter) (c conditions) {
+	if !filter.From.IsZero() {
+		c.add(`a.at >= ?`, filter.From.UnixMicro())
+	}
+	if !filter.To.IsZero() {
+		c.add(`a.at < ?`, filter.To.UnixMicro())
+	}
+	return c
+}
+
+// matches reports whether a record is what a filter asks for, apart from its time.
+func matches(r domain.AccessRecord, f index.AccessFilter) bool {
+	is := func(wanted, value string) bool { return wanted == "" || wanted == value }
+	return is(f.CatalogCode, r.CatalogCode) && is(f.GrantID, r.GrantID) && is(f.Purpose, r.Purpose) && is(f.ServiceItem, r.ServiceItem) &&
+		is(f.CaseRef, r.CaseRef) && is(f.SubjectRef, r.SubjectRef) && is(f.CallID, r.CallID) &&
+		(is(string(f.Department), string(r.Provider)) || is(string(f.Department), string(r.Consumer)))
+}
+
+// matching reads the first n log entries of a query that match a filter: their index
+// and record.
+func (x *Index) matching(ctx context.Context, filter index.AccessFilter, n int, query string, args ...any) ([]index.AccessEntry, error) {
 	rows, err := x.often.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	var items []index.AccessEntry
-	for rows.Next() {
+	for len(items) < n && rows.Next() {
 		var e index.AccessEntry
 		var record sql.RawBytes // parsed before the next row
-		if err := rows.Scan(&e.Index, &e.LeafHash, &record); err != nil {
+		if err := rows.Scan(&e.Index, &record); err != nil {
 			return nil, err
 		}
-		if err := json.Unmarshal(record, &e.Record); err != nil {
+		if err := domain.ParseCanonical(record, &e.Record); err != nil {
 			return nil, fmt.Errorf("record %d: %w", e.Index, err)
 		}
-		items = append(items, e)
+		if matches(e.Record, filter) {
+			e.LeafHash = leafHash(record)
+			items = append(items, e)
+		}
 	}
 	return items, rows.Err()
+}
+
+// leafHash is the RFC 6962 hash of a log entry.
+func leafHash(entry []byte) []byte {
+	h := sha256.New()
+	h.Write([]byte{0})
+	h.Write(entry)
+	return h.Sum(nil)
 }
 
 // Entries implements [index.Index].
@@ -148,14 +219,14 @@ func (x *Index) Entries(ctx context.Context, from uint64, limit int) ([]index.Ac
 	if err != nil {
 		return nil, err
 	}
-	items, err := x.readEntries(ctx, `SELECT idx, leaf_hash, record FROM access WHERE idx >= ? ORDER BY idx LIMIT ?`, first, limit)
+	items, err := x.matching(ctx, index.AccessFilter{}, limit, `SELECT idx, record FROM access WHERE idx >= ? ORDER BY idx LIMIT ?`, first, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read access records from %d on: %w", from, err)
 	}
 	return items, nil
 }
 
-const findCalls = `SELECT a.idx, a.leaf_hash, a.record FROM (
+const findCalls = `SELECT a.idx, a.record FROM (
 	SELECT (SELECT idx FROM access INDEXED BY access_call WHERE call_id = j.value AND direction = ?2 ORDER BY idx DESC LIMIT 1) AS newest FROM json_each(?1) j) k
 	CROSS JOIN access a ON a.idx = k.newest`
 
@@ -169,7 +240,7 @@ func (x *Index) FindCalls(ctx context.Context, callIDs []string, direction domai
 	if err != nil {
 		return nil, err
 	}
-	items, err := x.readEntries(ctx, findCalls, string(list), string(direction))
+	items, err := x.matching(ctx, index.AccessFilter{}, len(ids), findCalls, string(list), string(direction))
 	if err != nil {
 		return nil, fmt.Errorf("find access records of calls: %w", err)
 	}
@@ -199,50 +270,6 @@ func windowOf(ctx context.Context, q querier, from, to int64) (w entries, err er
 	err = q.QueryRowContext(ctx, `SELECT coalesce(min(chunk), 0) * ?1, coalesce(max(chunk) + 1, 0) * ?1 FROM access_times WHERE latest >= ?2 AND earliest < ?3`,
 		chunkSize, from, to).Scan(&w.from, &w.to)
 	return w, err
-}
-
-// traceQuery chooses the index to walk: the one that leaves the fewest records,
-// as far as the meaning of the fields tells. SQLite has no statistics to choose
-// by, and a trace by case must not walk a department's whole log.
-func traceQuery(filter index.AccessFilter, window entries, limit int) (string, []any) {
-	var where conditions
-	where.add(`idx >= ? AND idx < ?`, window.from, window.to)
-	walk := ""
-	for _, f := range []struct{ value, sql, index string }{
-		{filter.CallID, `call_id = ?`, "access_call"},
-		{filter.SubjectRef, `subject_ref <> '' AND subject_ref = ?`, "access_subject"},
-		{filter.CaseRef, `case_ref <> '' AND case_ref = ?`, "access_case"},
-		{filter.GrantID, `grant_id = ?`, "access_grant"},
-		{filter.CatalogCode, `catalog_code = ?`, "access_catalog"},
-		{filter.ServiceItem, `service_item = ?`, "access_service_item"},
-		{filter.Purpose, `purpose = ?`, "access_purpose"},
-	} {
-		if f.value == "" {
-			continue
-		}
-		where.add(f.sql, f.value)
-		if walk == "" {
-			walk = f.index
-		}
-	}
-	if !filter.From.IsZero() {
-		where.add(`at >= ?`, filter.From.UnixMicro())
-	}
-	if !filter.To.IsZero() {
-		where.add(`at < ?`, filter.To.UnixMicro())
-	}
-	q := keyQuery{table: "access", keys: "idx", order: "idx DESC", limit: limit}
-	department := string(filter.Department)
-	switch {
-	case department == "":
-		q.leg(walk, where)
-	case walk == "":
-		q.leg("access_provider", where.with(`provider = ?`, department))
-		q.leg("access_consumer", where.with(`consumer = ?`, department))
-	default:
-		q.leg(walk, where.with(`(provider = ? OR consumer = ?)`, department, department))
-	}
-	return q.build()
 }
 
 // GrantCounts implements [index.Index]. It fails while the index has not applied

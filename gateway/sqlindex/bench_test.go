@@ -113,7 +113,7 @@ func BenchmarkTrace(b *testing.B) {
 	})
 }
 
-// BenchmarkList reads pages of 50 of 1000 catalog entries, and one certificate.
+// BenchmarkList reads pages of 50 of 1000 catalog entries, and one department.
 func BenchmarkList(b *testing.B) {
 	x := openTemp(b)
 	var c indextest.Chain
@@ -124,7 +124,7 @@ func BenchmarkList(b *testing.B) {
 			records = append(records, fmt.Sprintf("cat~307/%06d", n), domain.CatalogEntry{
 				Provider: []domain.DepartmentCode{"civil", "police"}[n%2], State: domain.CatalogPublished,
 				Content: domain.CatalogContent{Name: fmt.Sprintf("资源 %d", n), Abstract: "abstract"},
-			}, fmt.Sprintf("cert~%d", n), domain.Certificate{Issuer: "civil"})
+			}, fmt.Sprintf("dept~%d", n), domain.Department{Code: "civil"})
 		}
 		if err := x.ApplyBlock(b.Context(), c.Add(indextest.Put(records...))); err != nil {
 			b.Fatal(err)
@@ -144,7 +144,7 @@ func BenchmarkList(b *testing.B) {
 	}
 	b.Run("get", func(b *testing.B) {
 		for range b.N {
-			if _, err := x.Get(b.Context(), domain.KindCertificate, "500"); err != nil {
+			if _, err := x.Get(b.Context(), domain.KindDepartment, "500"); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -80,7 +80,12 @@ func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Bl
 	if _, err := s.block.ExecContext(ctx, number, b.Hash, body); err != nil {
 		return err
 	}
+	var n int64
+	if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(n), 0) FROM writes`).Scan(&n); err != nil {
+		return err
+	}
 	d := newDeriver(s)
+	var transactions, writes []any
 	for seq, t := range b.Transactions {
 		head := t
 		head.Writes = emptied(t.Writes)
@@ -88,26 +93,32 @@ func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Bl
 		if err != nil {
 			return err
 		}
-		if _, err := s.transaction.ExecContext(ctx, number, seq, string(t.ID), body); err != nil {
-			return err
+		first := int64(0)
+		if len(t.Writes) > 0 {
+			first = n + 1
 		}
+		transactions = append(transactions, number, seq, string(t.ID), body, first, len(t.Writes))
 		applies := t.Valid() && (x.chaincode == "" || x.chaincode == t.Chaincode)
 		for _, w := range t.Writes {
 			kind, id, ok := domain.ParseKey(w.Key)
-			if !applies || !ok {
+			if !applies || !ok || isTold(kind) {
 				kind, id = "", ""
 			}
-			result, err := s.write.ExecContext(ctx, number, seq, w.Key, w.Delete, w.Value, string(kind), id)
-			if err == nil && kind != "" {
-				var n int64
-				if n, err = result.LastInsertId(); err == nil {
-					err = d.apply(ctx, write{n, kind, id, w.Delete, w.Value, t.Time})
-				}
+			n++
+			writes = append(writes, n, number, seq, w.Key, w.Delete, w.Value, string(kind), id)
+			if kind == "" {
+				continue
 			}
-			if err != nil {
+			if err := d.apply(ctx, write{n, kind, id, w.Delete, w.Value, t.Time}); err != nil {
 				return fmt.Errorf("write %q of transaction %s: %w", w.Key, t.ID, err)
 			}
 		}
+	}
+	if err := s.transactions.insert(ctx, transactions); err != nil {
+		return err
+	}
+	if err := s.writes.insert(ctx, writes); err != nil {
+		return err
 	}
 	return d.finish(ctx)
 }
@@ -238,7 +249,7 @@ func (x *Index) blocks(ctx context.Context, first, last int64) ([]domain.Block, 
 	if err != nil {
 		return nil, err
 	}
-	err = x.writes(ctx, `block BETWEEN ? AND ? ORDER BY block, tx, n`, []any{first, top}, func(block int64, seq int, w domain.Write) {
+	err = x.writes(ctx, `t.block BETWEEN ? AND ?`, []any{first, top}, func(block int64, seq int, w domain.Write) {
 		t := &blocks[top-block].Transactions[seq]
 		t.Writes = append(t.Writes, w)
 	})
@@ -267,8 +278,11 @@ func (x *Index) transactions(ctx context.Context, where string, args []any, yiel
 	return rows.Err()
 }
 
+// writes reads the writes of the transactions t for which where holds, in their
+// order.
 func (x *Index) writes(ctx context.Context, where string, args []any, yield func(block int64, seq int, w domain.Write)) error {
-	rows, err := x.readers.QueryContext(ctx, `SELECT block, tx, key, deleted, value FROM writes WHERE `+where, args...) //nolint:gosec // callers pass constants
+	rows, err := x.readers.QueryContext(ctx, `SELECT w.block, w.tx, w.key, w.deleted, w.value FROM transactions t
+		CROSS JOIN writes w ON w.n >= t.first_write AND w.n < t.first_write + t.write_count WHERE `+where+` ORDER BY t.block, t.seq, w.n`, args...) //nolint:gosec // callers pass constants
 	if err != nil {
 		return err
 	}
@@ -302,7 +316,7 @@ func (x *Index) Transaction(ctx context.Context, id domain.TxID) (index.Transact
 	if found == nil {
 		return index.TransactionRecord{}, &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("transaction %q is not in the index", id)}
 	}
-	err := x.writes(ctx, `block = ? AND tx = ? ORDER BY n`, []any{int64(found.Block), at}, func(_ int64, _ int, w domain.Write) {
+	err := x.writes(ctx, `t.block = ? AND t.seq = ?`, []any{int64(found.Block), at}, func(_ int64, _ int, w domain.Write) {
 		found.Transaction.Writes = append(found.Transaction.Writes, w)
 	})
 	if err != nil {

@@ -61,6 +61,9 @@ type facts struct {
 	grant     *domain.Grant
 	anchor    *domain.Anchor
 	entry     *domain.CatalogEntry
+
+	standing      // of a certificate
+	waited   bool // a certificate that may have waited for something before
 }
 
 func factsOf(kind domain.RecordKind, id string, value []byte) facts {
@@ -92,10 +95,6 @@ func factsOf(kind domain.RecordKind, id string, value []byte) facts {
 		}](value); ok {
 			return facts{department: a.About, state: a.State}
 		}
-	case domain.KindCertificate:
-		if c, ok := decode[domain.Certificate](value); ok {
-			return facts{department: string(c.Issuer), state: string(c.Status), tasks: c.Tasks()}
-		}
 	case domain.KindIssuer:
 		if a, ok := decode[struct {
 			Issuer string `json:"issuer"`
@@ -115,7 +114,8 @@ func factsOf(kind domain.RecordKind, id string, value []byte) facts {
 			return facts{state: e.State + e.Status} // an event has one of them
 		}
 	case domain.KindMembers, domain.KindCalendar, domain.KindCalendarVersion, domain.KindRule, domain.KindRuleVersion,
-		domain.KindCatalogEvent, domain.KindCatalogName, domain.KindOperation, domain.KindCertificateID, domain.KindStatusIndex: // are asked for by their keys alone
+		domain.KindCatalogEvent, domain.KindCatalogName, domain.KindOperation, domain.KindIssuingBatch, domain.KindBatchStatus, domain.KindStatusPlaces: // are asked for by their keys alone
+	case domain.KindCertificate, domain.KindCertificateID: // are told from others
 	}
 	return facts{}
 }
@@ -190,7 +190,7 @@ func partOf(kind domain.RecordKind, id string) (of string, n int64) {
 	return id[:at], n
 }
 
-// apply brings all derived tables but those of search up to date with a write.
+// apply notes a write, and brings the tables that have one row for it up to date.
 func (d *deriver) apply(ctx context.Context, w write) error {
 	if w.kind == domain.KindAnchor { // what it counted before, if anything, counts no more
 		if err := d.uncount(ctx, w.id); err != nil {
@@ -201,27 +201,15 @@ func (d *deriver) apply(ctx context.Context, w write) error {
 	if !w.delete {
 		f = factsOf(w.kind, w.id, w.value)
 	}
-	waited := w.kind == domain.KindRequest || w.kind == domain.KindCertificate
 	if w.kind == domain.KindCatalogEntry {
-		var err error
-		if waited, err = d.noteEntry(ctx, w, f.entry); err != nil {
+		if err := d.noteEntry(ctx, w, f.entry); err != nil {
 			return err
-		}
-	}
-	if waited {
-		for _, forget := range []*sql.Stmt{d.s.forgetTasks, d.s.forgetClocks} {
-			if _, err := forget.ExecContext(ctx, string(w.kind), w.id); err != nil {
-				return err
-			}
 		}
 	}
 	if w.delete {
 		return d.forget(ctx, w)
 	}
 	d.records[recordKey{w.kind, w.id}] = recordRow{w, f}
-	if err := d.waits(ctx, w, f); err != nil {
-		return err
-	}
 	switch w.kind { //nolint:exhaustive // the other kinds have no table of their own
 	case domain.KindRequest:
 		return d.putRequest(ctx, w.id, f.request)
@@ -229,30 +217,74 @@ func (d *deriver) apply(ctx context.Context, w write) error {
 		return d.putGrant(ctx, w.id, f.grant)
 	case domain.KindAnchor:
 		return d.count(ctx, f.anchor, 1)
+	case domain.KindBatchStatus:
+		return d.applyBatch(ctx, w)
 	}
 	return nil
 }
 
-// putRecords writes the records once for all writes of a block, in order of their
-// keys: neighbours of the table and of its indexes are then written together.
+// putRecords writes the records and what they wait for once for all writes of a
+// block, in order of their keys: neighbours of a table and of its indexes are then
+// written together.
 func (d *deriver) putRecords(ctx context.Context) error {
 	keys := slices.SortedFunc(maps.Keys(d.records), func(a, b recordKey) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id))
 	})
+	var records, tasks, clocks []any
 	for _, key := range keys {
 		r := d.records[key]
+		if r.waited || d.mayWait(key) {
+			if err := d.forgetWaits(ctx, key); err != nil {
+				return err
+			}
+		}
 		of, part := partOf(key.kind, key.id)
-		if _, err := d.s.record.ExecContext(ctx, string(key.kind), key.id, r.n, r.department, r.consumer, r.state, int64(r.shareType), r.grantID,
-			r.at.UnixMicro(), r.due(), of, part); err != nil {
+		if r.batch.Valid {
+			part = int64(r.row)
+		}
+		records = append(records, string(key.kind), key.id, r.n, r.department, r.consumer, r.state, int64(r.shareType), r.grantID,
+			r.at.UnixMicro(), r.due(), of, part, r.batch)
+		tasks, clocks = r.waits(key, tasks, clocks)
+	}
+	clear(d.records)
+	if err := d.s.records.insert(ctx, records); err != nil {
+		return err
+	}
+	if err := d.s.tasks.insert(ctx, tasks); err != nil {
+		return err
+	}
+	return d.s.clocks.insert(ctx, clocks)
+}
+
+// mayWait reports whether tasks and clocks of a record may be stored. Most catalog
+// entries of a batch are new and have none.
+func (d *deriver) mayWait(key recordKey) bool {
+	switch key.kind { //nolint:exhaustive // nothing else waits
+	case domain.KindRequest:
+		return true
+	case domain.KindCatalogEntry:
+		return d.entries[key.id].before.doc != 0
+	}
+	return false
+}
+
+func (d *deriver) forgetWaits(ctx context.Context, key recordKey) error {
+	for _, forget := range []*sql.Stmt{d.s.forgetTasks, d.s.forgetClocks} {
+		if _, err := forget.ExecContext(ctx, string(key.kind), key.id); err != nil {
 			return err
 		}
 	}
-	clear(d.records)
 	return nil
 }
 
 func (d *deriver) forget(ctx context.Context, w write) error {
-	delete(d.records, recordKey{w.kind, w.id})
+	key := recordKey{w.kind, w.id}
+	delete(d.records, key)
+	if d.mayWait(key) {
+		if err := d.forgetWaits(ctx, key); err != nil {
+			return err
+		}
+	}
 	if _, err := d.s.forget.ExecContext(ctx, string(w.kind), w.id); err != nil {
 		return err
 	}
@@ -275,7 +307,8 @@ const (
 // never is the due time of what has none: it comes last.
 const never = math.MaxInt64
 
-func (d *deriver) waits(ctx context.Context, w write, f facts) error {
+// waits adds the rows of what the record key waits for.
+func (f facts) waits(key recordKey, tasks, clocks []any) (moreTasks, moreClocks []any) {
 	for i, t := range f.tasks {
 		audience, parties := string(t.Department), ""
 		switch t.Side { //nolint:exhaustive // tasks have these sides or a department
@@ -292,16 +325,12 @@ func (d *deriver) waits(ctx context.Context, w write, f facts) error {
 		if t.DueAt != nil {
 			due = t.DueAt.UnixMicro()
 		}
-		if _, err := d.s.task.ExecContext(ctx, string(w.kind), w.id, i, audience, parties, string(t.Role), t.Transaction, due); err != nil {
-			return err
-		}
+		tasks = append(tasks, string(key.kind), key.id, i, audience, parties, string(t.Role), t.Transaction, due)
 	}
 	for i, c := range f.clocks {
-		if _, err := d.s.clock.ExecContext(ctx, string(w.kind), w.id, i, string(c.Event), c.DueAt.UnixMicro()); err != nil {
-			return err
-		}
+		clocks = append(clocks, string(key.kind), key.id, i, string(c.Event), c.DueAt.UnixMicro())
 	}
-	return nil
+	return tasks, clocks
 }
 
 func (d *deriver) putRequest(ctx context.Context, id string, r *domain.ShareRequest) error {

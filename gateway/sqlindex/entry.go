@@ -25,20 +25,17 @@ type entryChange struct{ before, after entryRow }
 // noteEntry notes a write to a catalog entry; e is nil when it deletes the entry
 // or cannot be read. Search is brought up to date once per block, in order of
 // doc: FTS5 writes out all that it holds in memory whenever a smaller rowid
-// follows a greater one. It reports whether the entry was there before.
-func (d *deriver) noteEntry(ctx context.Context, w write, e *domain.CatalogEntry) (known bool, _ error) {
+// follows a greater one.
+func (d *deriver) noteEntry(ctx context.Context, w write, e *domain.CatalogEntry) error {
 	c := d.entries[w.id]
 	if c == nil {
 		c = &entryChange{}
 		err := d.s.findEntry.QueryRowContext(ctx, w.id).Scan(&c.before.doc, &c.before.text, &c.before.facets)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return false, err
+			return err
 		}
 		c.after.doc = c.before.doc
 		d.entries[w.id] = c
-		known = c.before.doc != 0
-	} else {
-		known = true
 	}
 	doc := c.after.doc
 	if doc == 0 {
@@ -53,7 +50,7 @@ func (d *deriver) noteEntry(ctx context.Context, w write, e *domain.CatalogEntry
 		c.after = entryRowOf(*e)
 		c.after.doc = doc
 	}
-	return known, nil
+	return nil
 }
 
 func entryRowOf(e domain.CatalogEntry) entryRow {
@@ -99,10 +96,16 @@ func (d *deriver) finish(ctx context.Context) error {
 	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.doc, b.doc) })
 	// All of one table, then all of the other: a statement on entries also has
 	// FTS5 write out what it holds.
+	var rows []any
 	for _, s := range steps {
-		if err := d.putEntry(ctx, s.code, s.doc, s.to); err != nil {
+		if s.to.doc != 0 {
+			rows = append(rows, s.doc, s.code, s.to.text, s.to.facets, s.to.published, s.to.compliant, s.to.withSystem)
+		} else if _, err := d.s.forgetEntry.ExecContext(ctx, s.doc); err != nil {
 			return err
 		}
+	}
+	if err := d.s.entries.insert(ctx, rows); err != nil {
+		return err
 	}
 	for _, s := range steps {
 		if err := d.putTokens(ctx, s.doc, s.from, s.to); err != nil {
@@ -110,15 +113,6 @@ func (d *deriver) finish(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (d *deriver) putEntry(ctx context.Context, code string, doc int64, to entryRow) error {
-	if to.doc == 0 {
-		_, err := d.s.forgetEntry.ExecContext(ctx, doc)
-		return err
-	}
-	_, err := d.s.entry.ExecContext(ctx, doc, code, to.text, to.facets, to.published, to.compliant, to.withSystem)
-	return err
 }
 
 func (d *deriver) putTokens(ctx context.Context, doc int64, from, to entryRow) error {

@@ -3,6 +3,7 @@ package sqlindex
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -40,15 +41,17 @@ func decodeTaskKey(list, cursor string) (*taskKey, error) {
 	return &k, nil
 }
 
+// everyRole is whom tasks may be for.
+var everyRole = []domain.Role{domain.RoleAdmin, domain.RoleOperator, domain.RoleReviewer, domain.RoleAuditor, domain.RoleGateway}
+
 // inboxQuery selects the tasks of one page. A department's own, the lead's and
-// the peers' each come from their index in the order wanted.
+// the peers' of each role come from their index in the order wanted.
 func inboxQuery(f index.InboxFilter, after *taskKey, limit int) (string, []any) {
-	by := "tasks_audience"
-	var common conditions
+	roles := everyRole
 	if f.Role != "" {
-		by = "tasks_role"
-		common.add(`role = ?`, string(f.Role))
+		roles = []domain.Role{f.Role}
 	}
+	var common conditions
 	if f.OverdueOnly {
 		common.add(`due <= ?`, f.Now.UnixMicro())
 	}
@@ -56,11 +59,16 @@ func inboxQuery(f index.InboxFilter, after *taskKey, limit int) (string, []any) 
 		common.add(`(due, kind, id, seq) > (?, ?, ?, ?)`, after.due, after.kind, after.id, after.seq)
 	}
 	q := keyQuery{table: "tasks", keys: "due, kind, id, seq", order: "due, kind, id, seq", limit: limit}
-	q.leg(by, common.with(`audience = ?`, string(f.Department)))
-	if f.Lead {
-		q.leg(by, common.with(`audience = ?`, audienceLead))
+	for _, role := range roles {
+		leg := func(audience string) conditions {
+			return common.with(`audience = ?`, audience).with(`role = ?`, string(role))
+		}
+		q.leg("tasks_role", leg(string(f.Department)))
+		if f.Lead {
+			q.leg("tasks_role", leg(audienceLead))
+		}
+		q.leg("tasks_role", leg(audiencePeer).with(`instr(parties, ?) = 0`, " "+string(f.Department)+" "))
 	}
-	q.leg(by, common.with(`audience = ?`, audiencePeer).with(`instr(parties, ?) = 0`, " "+string(f.Department)+" "))
 	return q.build()
 }
 
@@ -77,7 +85,7 @@ func (x *Index) Inbox(ctx context.Context, filter index.InboxFilter, page index.
 		return index.InboxRecords{}, err
 	}
 	keys, args := inboxQuery(filter, after, page.Limit+1)
-	rows, err := x.readers.QueryContext(ctx, `SELECT a.due, a.kind, a.id, a.seq, a.audience, a.parties, a.role, a.transaction_name, w.value, w.block, t.tx_id
+	rows, err := x.readers.QueryContext(ctx, `SELECT a.due, a.kind, a.id, a.seq, a.audience, a.parties, a.role, a.transaction_name, w.value, w.block, t.tx_id, r.batch, r.part
 		FROM (`+keys+`) k CROSS JOIN tasks a ON a.kind = k.kind AND a.id = k.id AND a.seq = k.seq JOIN records r ON r.kind = a.kind AND r.id = a.id
 		JOIN writes w ON w.n = r.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx ORDER BY k.due, k.kind, k.id, k.seq`, args...) //nolint:gosec // keys is put together from constants
 	if err != nil {
@@ -85,6 +93,7 @@ func (x *Index) Inbox(ctx context.Context, filter index.InboxFilter, page index.
 	}
 	defer rows.Close()
 	var out index.InboxRecords
+	var places []standing
 	var last taskKey
 	for rows.Next() {
 		if len(out.Items) == page.Limit {
@@ -92,24 +101,31 @@ func (x *Index) Inbox(ctx context.Context, filter index.InboxFilter, page index.
 			break
 		}
 		var item index.InboxRecord
-		if last, err = scanTask(rows, &item); err != nil {
+		var at standing
+		if last, at, err = scanTask(rows, &item); err != nil {
 			return index.InboxRecords{}, fmt.Errorf("read the inbox of %s from the index: %w", filter.Department, err)
 		}
-		out.Items = append(out.Items, item)
+		out.Items, places = append(out.Items, item), append(places, at)
 	}
-	if err := rows.Err(); err != nil {
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return index.InboxRecords{}, fmt.Errorf("read the inbox of %s from the index: %w", filter.Department, err)
+	}
+	for i := range out.Items {
+		if err := x.tell(ctx, &out.Items[i].Record, places[i]); err != nil {
+			return index.InboxRecords{}, fmt.Errorf("read the inbox of %s from the index: %w", filter.Department, err)
+		}
 	}
 	return out, nil
 }
 
-func scanTask(rows *sql.Rows, item *index.InboxRecord) (taskKey, error) {
+func scanTask(rows *sql.Rows, item *index.InboxRecord) (taskKey, standing, error) {
 	var k taskKey
+	var at standing
 	var audience, parties string
 	r, t := &item.Record, &item.Task
 	if err := rows.Scan(&k.due, &k.kind, &k.id, &k.seq, &audience, &parties, (*string)(&t.Role), &t.Transaction,
-		&r.Value, &r.Block, (*string)(&r.TxID)); err != nil {
-		return taskKey{}, err
+		&r.Value, &r.Block, (*string)(&r.TxID), &at.batch, &at.row); err != nil {
+		return taskKey{}, at, err
 	}
 	r.Kind, r.ID = domain.RecordKind(k.kind), k.id
 	switch audience {
@@ -127,5 +143,5 @@ func scanTask(rows *sql.Rows, item *index.InboxRecord) (taskKey, error) {
 		due := time.UnixMicro(k.due).UTC()
 		t.DueAt = &due
 	}
-	return k, nil
+	return k, at, nil
 }

@@ -128,14 +128,19 @@ func newWalk(kind domain.RecordKind, f index.Filter) walk {
 		}
 		return w
 	case byChange:
-		w.legs = []leg{{"records_changed", of(kind)}}
+		w.legs = []leg{{"", of(kind)}} // sorted
+		switch kind {                  //nolint:exhaustive // of the others there are no lists of changes
+		case domain.KindCatalogEntry, domain.KindRequest, domain.KindGrant:
+			w.legs = []leg{{"records_changed", of(kind).with(`kind IN ('catalog', 'request', 'grant')`)}} // word by word as in the index
+		}
 		w.since = f.ChangedSince.UnixMicro()
 	case byDue:
 		w.legs = []leg{{"records_due", of(kind).with(`due IS NOT NULL AND due <= ?`, f.Overdue.UnixMicro())}}
 	default:
 		if f.GrantID == "" {
-			w.legs = legsOf(kind, f)
-			return w // which know every filter there is
+			w.legs = legsOf(kind, f) // which know all filters but one
+			w.tryShareType(f)
+			return w
 		}
 		w.legs = []leg{{"records_grant", of(kind).with(`grant_id <> '' AND grant_id = ?`, f.GrantID)}}
 	}
@@ -172,7 +177,9 @@ func partiesOf(kind domain.RecordKind, f index.Filter) []parties {
 	return either
 }
 
-// legsOf chooses for each alternative the index of exactly its filters.
+// legsOf chooses for each alternative the index of exactly its filters, but for the
+// share type: it is one of three, so that trying it passes over few records for each
+// that is found.
 func legsOf(kind domain.RecordKind, f index.Filter) []leg {
 	var legs []leg
 	for _, p := range partiesOf(kind, f) {
@@ -188,7 +195,6 @@ func legsOf(kind domain.RecordKind, f index.Filter) []leg {
 			{p.department != "", "_department", `department <> '' AND department = ?`, string(p.department)},
 			{p.consumer != "", "_consumer", `consumer <> '' AND consumer = ?`, string(p.consumer)},
 			{f.State != "", "_state", `state <> '' AND state = ?`, f.State},
-			{f.ShareType != 0, "_share", `share_type <> 0 AND share_type = ?`, int64(f.ShareType)},
 		} {
 			if c.set {
 				l.index += c.index
@@ -225,11 +231,15 @@ func (w *walk) try(f index.Filter) {
 	if f.State != "" {
 		w.tries.add(`r.state = ?`, f.State)
 	}
-	if f.ShareType != 0 {
-		w.tries.add(`r.share_type = ?`, int64(f.ShareType))
-	}
+	w.tryShareType(f)
 	if f.GrantID != "" {
 		w.tries.add(`r.grant_id <> '' AND r.grant_id = ?`, f.GrantID)
+	}
+}
+
+func (w *walk) tryShareType(f index.Filter) {
+	if f.ShareType != 0 {
+		w.tries.add(`r.share_type = ?`, int64(f.ShareType))
 	}
 }
 
@@ -274,6 +284,9 @@ func (w *walk) search(f index.Filter) {
 		w.few = &few{leg: legs[0]}
 		for _, part := range q.parts {
 			w.few.tries.add(`instr(e.text, ?) > 0`, part)
+		}
+		if f.ShareType != 0 {
+			w.few.tries.add(`r.share_type = ?`, int64(f.ShareType))
 		}
 	}
 }
@@ -387,8 +400,17 @@ func (x *Index) walk(ctx context.Context, w walk, from *position, limit int) (in
 			break
 		}
 	}
-	out, err := x.fetch(ctx, tx, w.kind, page)
-	return out, next, err
+	out, places, err := fetch(ctx, tx, w.kind, page)
+	if err != nil {
+		return index.Records{}, nil, err
+	}
+	_ = tx.Rollback() // what follows takes a connection of its own
+	for i := range out.Items {
+		if err := x.tell(ctx, &out.Items[i], places[out.Items[i].ID]); err != nil {
+			return index.Records{}, nil, err
+		}
+	}
+	return out, next, nil
 }
 
 func readFound(ctx context.Context, tx *sql.Tx, query string, args []any) ([]found, error) {
@@ -408,10 +430,11 @@ func readFound(ctx context.Context, tx *sql.Tx, query string, args []any) ([]fou
 	return out, rows.Err()
 }
 
-// fetch reads the records found, in their order.
-func (x *Index) fetch(ctx context.Context, tx *sql.Tx, kind domain.RecordKind, page []found) (index.Records, error) {
+// fetch reads the records found, in their order, and where those stand, by ID, that
+// are told from several writes.
+func fetch(ctx context.Context, tx *sql.Tx, kind domain.RecordKind, page []found) (index.Records, map[string]standing, error) {
 	if len(page) == 0 {
-		return index.Records{}, nil
+		return index.Records{}, nil, nil
 	}
 	args := []any{string(kind)}
 	place := make(map[string]int, len(page))
@@ -419,13 +442,17 @@ func (x *Index) fetch(ctx context.Context, tx *sql.Tx, kind domain.RecordKind, p
 		args = append(args, f.record)
 		place[f.record] = i
 	}
-	items, _, err := readRecords(ctx, tx, selectRecord+`records r JOIN writes w ON w.n = r.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx
+	items, _, places, err := readRows(ctx, tx, selectRecord+`records r JOIN writes w ON w.n = r.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx
 		WHERE r.kind = ? AND r.id IN (?`+strings.Repeat(`, ?`, len(page)-1)+`)`, args...)
 	if err != nil {
-		return index.Records{}, err
+		return index.Records{}, nil, err
+	}
+	standings := make(map[string]standing, len(items))
+	for i, r := range items {
+		standings[r.ID] = places[i]
 	}
 	slices.SortFunc(items, func(a, b index.Record) int { return place[a.ID] - place[b.ID] })
-	return index.Records{Items: items}, nil
+	return index.Records{Items: items}, standings, nil
 }
 
 // ListEvents implements [index.Index].
@@ -438,7 +465,7 @@ func (x *Index) ListEvents(ctx context.Context, kind domain.RecordKind, of strin
 	if err != nil {
 		return index.Records{}, err
 	}
-	items, numbers, err := readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, k.part FROM (
+	items, numbers, err := x.readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, k.part, NULL, 0 FROM (
 		SELECT id, write, part FROM records INDEXED BY records_part WHERE kind = ? AND part_of <> '' AND part_of = ? AND part > ? ORDER BY part LIMIT ?) k
 		JOIN writes w ON w.n = k.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx ORDER BY k.part`, string(kind), of, after, page.Limit+1)
 	if err != nil {

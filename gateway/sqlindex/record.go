@@ -10,7 +10,7 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/index"
 )
 
-const selectRecord = `SELECT w.kind, w.id, w.value, w.block, t.tx_id, w.n FROM `
+const selectRecord = `SELECT r.kind, r.id, w.value, w.block, t.tx_id, w.n, r.batch, r.part FROM `
 
 // rowsQuerier is what [sql.DB] and [sql.Tx] have in common.
 type rowsQuerier interface {
@@ -19,26 +19,41 @@ type rowsQuerier interface {
 
 // readRecords reads what [selectRecord] selects, and beside each record the
 // number of its write.
-func readRecords(ctx context.Context, q rowsQuerier, query string, args ...any) (items []index.Record, numbers []int64, err error) {
-	rows, err := q.QueryContext(ctx, query, args...)
+func (x *Index) readRecords(ctx context.Context, q rowsQuerier, query string, args ...any) (items []index.Record, numbers []int64, err error) {
+	items, numbers, places, err := readRows(ctx, q, query, args...)
 	if err != nil {
 		return nil, nil, err
+	}
+	for i := range items {
+		if err := x.tell(ctx, &items[i], places[i]); err != nil {
+			return nil, nil, err
+		}
+	}
+	return items, numbers, nil
+}
+
+// readRows is [Index.readRecords] without what is told from several writes.
+func readRows(ctx context.Context, q rowsQuerier, query string, args ...any) (items []index.Record, numbers []int64, places []standing, err error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var r index.Record
 		var n int64
-		if err := rows.Scan((*string)(&r.Kind), &r.ID, &r.Value, &r.Block, (*string)(&r.TxID), &n); err != nil {
-			return nil, nil, err
+		var at standing
+		if err := rows.Scan((*string)(&r.Kind), &r.ID, &r.Value, &r.Block, (*string)(&r.TxID), &n, &at.batch, &at.row); err != nil {
+			return nil, nil, nil, err
 		}
-		items, numbers = append(items, r), append(numbers, n)
+		items, numbers, places = append(items, r), append(numbers, n), append(places, at)
 	}
-	return items, numbers, rows.Err()
+	return items, numbers, places, rows.Err()
 }
 
 // Get implements [index.Index].
 func (x *Index) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
-	items, _, err := readRecords(ctx, x.often, selectRecord+`records r JOIN writes w ON w.n = r.write
+	items, _, err := x.readRecords(ctx, x.often, selectRecord+`records r JOIN writes w ON w.n = r.write
 		JOIN transactions t ON t.block = w.block AND t.seq = w.tx WHERE r.kind = ? AND r.id = ?`, string(kind), id)
 	if err != nil {
 		return index.Record{}, fmt.Errorf("read %s %q from the index: %w", kind, id, err)
@@ -59,9 +74,7 @@ func (x *Index) History(ctx context.Context, kind domain.RecordKind, id string, 
 	if err != nil {
 		return index.Records{}, err
 	}
-	items, numbers, err := readRecords(ctx, x.readers, selectRecord+`writes w INDEXED BY writes_record
-		JOIN transactions t ON t.block = w.block AND t.seq = w.tx
-		WHERE w.kind = ? AND w.kind <> '' AND w.id = ? AND w.n > ? ORDER BY w.n LIMIT ?`, string(kind), id, after, page.Limit+1)
+	items, numbers, err := x.history(ctx, kind, id, after, page.Limit+1)
 	if err != nil {
 		return index.Records{}, fmt.Errorf("read history of %s %q from the index: %w", kind, id, err)
 	}
@@ -71,4 +84,13 @@ func (x *Index) History(ctx context.Context, kind domain.RecordKind, id string, 
 		out.Next = encodeCursor(list, strconv.FormatInt(numbers[page.Limit-1], 10))
 	}
 	return out, nil
+}
+
+func (x *Index) history(ctx context.Context, kind domain.RecordKind, id string, after int64, limit int) (items []index.Record, numbers []int64, err error) {
+	if kind == domain.KindCertificate {
+		return x.certificateHistory(ctx, id, after, limit)
+	}
+	return x.readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, w.n, NULL, 0 FROM writes w INDEXED BY writes_record
+		JOIN transactions t ON t.block = w.block AND t.seq = w.tx
+		WHERE w.kind = ? AND w.kind <> '' AND w.id = ? AND w.n > ? ORDER BY w.n LIMIT ?`, string(kind), id, after, limit)
 }

@@ -33,6 +33,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -68,6 +69,7 @@ type Index struct {
 	readers *sql.DB
 	often   *queries // of readers
 	insert  statements
+	batches batches
 
 	mu      sync.Mutex    // held while applying
 	next    uint64        // number of blocks applied; guarded by nextMu
@@ -171,20 +173,20 @@ func migrate(ctx context.Context, db *sql.DB) error {
 
 // statements are prepared once: a block or a batch runs them thousands of times.
 type statements struct {
-	block, transaction, write, access, times, use, minute, item           *sql.Stmt
-	record, forget, task, forgetTasks, clock, forgetClocks                *sql.Stmt
+	block, places                                                         *sql.Stmt
+	times, use, minute, item                                              *sql.Stmt
+	forget, forgetTasks, forgetClocks, recorded                           *sql.Stmt
 	request, forgetRequest, grant, forgetGrant, anchor, count, forgetNone *sql.Stmt
-	findEntry, entry, forgetEntry, search, unsearch                       *sql.Stmt
+	findEntry, forgetEntry, search, unsearch                              *sql.Stmt
+	transactions, writes, records, tasks, clocks, entries, access         manyRows
 }
 
 // texts pairs each statement with its text.
 func (s *statements) texts() []statementText {
-	return []statementText{
+	return slices.Concat([]statementText{
 		{&s.block, `INSERT INTO blocks (number, hash, body) VALUES (?, ?, ?)`},
-		{&s.transaction, `INSERT INTO transactions (block, seq, tx_id, body) VALUES (?, ?, ?, ?)`},
-		{&s.write, `INSERT INTO writes (block, tx, key, deleted, value, kind, id) VALUES (?, ?, ?, ?, ?, ?, ?)`},
-		{&s.access, `INSERT INTO access (idx, at, direction, ok, call_id, grant_id, catalog_code, provider, consumer, purpose,
-			service_item, case_ref, subject_ref, leaf_hash, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&s.places, `INSERT INTO access_places (term, run, places) VALUES (?, ?, ?)
+			ON CONFLICT (term, run) DO UPDATE SET places = CAST(places || excluded.places AS BLOB)`},
 		{&s.times, `INSERT INTO access_times (chunk, earliest, latest) VALUES (?, ?, ?)
 			ON CONFLICT (chunk) DO UPDATE SET earliest = min(earliest, excluded.earliest), latest = max(latest, excluded.latest)`},
 		{&s.use, `INSERT INTO grant_use (grant_id, direction, hour, uses, data, largest) VALUES (?, ?, ?, ?, ?, ?)
@@ -193,14 +195,9 @@ func (s *statements) texts() []statementText {
 			ON CONFLICT (grant_id, direction, minute) DO UPDATE SET uses = uses + excluded.uses, refused = refused + excluded.refused`},
 		{&s.item, `INSERT INTO grant_item (grant_id, direction, service_item, earliest) VALUES (?, ?, ?, ?)
 			ON CONFLICT (grant_id, direction, service_item) DO UPDATE SET earliest = excluded.earliest WHERE excluded.earliest < earliest`},
-		{&s.record, `INSERT INTO records (kind, id, write, department, consumer, state, share_type, grant_id, changed, due, part_of, part)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (kind, id) DO UPDATE SET write = excluded.write, department = excluded.department, consumer = excluded.consumer,
-			state = excluded.state, share_type = excluded.share_type, grant_id = excluded.grant_id, changed = excluded.changed, due = excluded.due`},
+		{&s.recorded, `SELECT r.write, w.value FROM records r JOIN writes w ON w.n = r.write WHERE r.kind = ? AND r.id = ?`},
 		{&s.forget, `DELETE FROM records WHERE kind = ? AND id = ?`},
-		{&s.task, `INSERT INTO tasks (kind, id, seq, audience, parties, role, transaction_name, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`},
 		{&s.forgetTasks, `DELETE FROM tasks WHERE kind = ? AND id = ?`},
-		{&s.clock, `INSERT INTO clocks (kind, id, seq, event, due) VALUES (?, ?, ?, ?, ?)`},
 		{&s.forgetClocks, `DELETE FROM clocks WHERE kind = ? AND id = ?`},
 		{&s.request, `INSERT OR REPLACE INTO requests (id, decision, without_basis, answered, late, answered_in) VALUES (?, ?, ?, ?, ?, ?)`},
 		{&s.forgetRequest, `DELETE FROM requests WHERE id = ?`},
@@ -210,11 +207,21 @@ func (s *statements) texts() []statementText {
 		{&s.count, `INSERT INTO grant_anchored (grant_id, count) VALUES (?, ?) ON CONFLICT (grant_id) DO UPDATE SET count = count + excluded.count`},
 		{&s.forgetNone, `DELETE FROM grant_anchored WHERE grant_id = ? AND count = 0`},
 		{&s.findEntry, `SELECT doc, text, facets FROM entries WHERE code = ?`},
-		{&s.entry, `INSERT OR REPLACE INTO entries (doc, code, text, facets, published, compliant, with_system) VALUES (?, ?, ?, ?, ?, ?, ?)`},
 		{&s.forgetEntry, `DELETE FROM entries WHERE doc = ?`},
 		{&s.search, `INSERT INTO search (rowid, tokens) VALUES (?, ?)`},
 		{&s.unsearch, `INSERT INTO search (search, rowid, tokens) VALUES ('delete', ?, ?)`},
-	}
+	},
+		s.transactions.texts(`INSERT INTO transactions (block, seq, tx_id, body, first_write, write_count)`, 6, ``),
+		s.writes.texts(`INSERT INTO writes (n, block, tx, key, deleted, value, kind, id)`, 8, ``),
+		s.records.texts(`INSERT INTO records (kind, id, write, department, consumer, state, share_type, grant_id, changed, due, part_of, part, batch)`, 13,
+			` ON CONFLICT (kind, id) DO UPDATE SET write = excluded.write, department = excluded.department, consumer = excluded.consumer,
+			state = excluded.state, share_type = excluded.share_type, grant_id = excluded.grant_id, changed = excluded.changed, due = excluded.due,
+			part = excluded.part, batch = excluded.batch`),
+		s.tasks.texts(`INSERT OR REPLACE INTO tasks (kind, id, seq, audience, parties, role, transaction_name, due)`, 8, ``),
+		s.clocks.texts(`INSERT INTO clocks (kind, id, seq, event, due)`, 5, ``),
+		s.access.texts(`INSERT INTO access (idx, at, direction, ok, call_id, grant_id, case_ref, subject_ref, record)`, accessColumns, ``),
+		s.entries.texts(`INSERT OR REPLACE INTO entries (doc, code, text, facets, published, compliant, with_system)`, 7, ``),
+	)
 }
 
 type statementText struct {

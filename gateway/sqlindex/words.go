@@ -90,8 +90,9 @@ func isHan(word string) bool {
 
 // tokensOf lists the tokens of a normal form, each once, and the facets.
 func tokensOf(normal, facets string) []string {
-	seen := map[string]bool{}
-	var tokens []string
+	most := len(normal)/3 + len(facets)/4 // so that neither grows: tokens of Chinese, or of short words
+	seen := make(map[string]bool, most)
+	tokens := make([]string, 0, most)
 	add := func(token string) {
 		if !seen[token] {
 			seen[token] = true

@@ -151,15 +151,14 @@ func (g generator) writes(i int) []any {
 		return g.request(provider, consumer, record, 1+g.IntN(12))
 	case 6:
 		ref := digest("certificate %d", record)[:32]
-		seq := 1 + g.IntN(2)
-		id := fmt.Sprintf("1.2.156.3005.2.%d", i)
 		typeCode := fmt.Sprintf("type-%d", g.IntN(9))
-		return []any{
-			"cert~" + ref, domain.Certificate{Issuer: provider, Status: pick(g, domain.CertificateValid, domain.CertificateSuspended, domain.CertificateRevoked), Seq: seq, Content: domain.CertificateContent{Ref: ref, StatusIndex: i}},
-			"certid~" + id, domain.IssuedID{CertID: id, Ref: ref},
-			"certbit~" + domain.StatusIndexID(provider, i), domain.StatusIndex{Issuer: provider, Index: i, Ref: ref},
-			"issuer~" + domain.AuthorisationID(provider, typeCode), domain.Authorisation{Issuer: provider, TypeCode: typeCode, State: pick(g, domain.AuthorisationActive, domain.AuthorisationEnded)},
-		}
+		return append(
+			g.certificates(provider, record, i),
+			"cert~"+ref, domain.BatchRow{Batch: ref, Row: g.IntN(3)},
+			fmt.Sprintf("certid~1.2.156.3005.2.%d", i), domain.BatchRow{Batch: ref},
+			"certbit~"+domain.StatusPlacesID(provider, i), domain.StatusPlaces{Issuer: provider, Number: i / domain.StatusPlacesLength},
+			"issuer~"+domain.AuthorisationID(provider, typeCode), domain.Authorisation{Issuer: provider, TypeCode: typeCode, State: pick(g, domain.AuthorisationActive, domain.AuthorisationEnded)},
+		)
 	case 7:
 		size := uint64(1 + g.IntN(30))
 		counts := []domain.GrantCount{{GrantID: digest("request %d", record)[:32], Count: int64(1 + g.IntN(9))}, {GrantID: digest("request %d", g.IntN(120))[:32], Count: 1}}
@@ -271,10 +270,19 @@ func Access(from uint64, n int) []index.AccessEntry {
 		if i%11 == 0 {
 			r.Result = "outside_period"
 		}
-		leaf := sha256.Sum256([]byte(r.CallID))
-		entries = append(entries, index.AccessEntry{Index: i, LeafHash: leaf[:], Record: r})
+		entries = append(entries, index.AccessEntry{Index: i, LeafHash: leafHash(r), Record: r})
 	}
 	return entries
+}
+
+// leafHash is the RFC 6962 hash of a record.
+func leafHash(r domain.AccessRecord) []byte {
+	entry, err := domain.Canonical(r)
+	if err != nil {
+		panic(err) // a record of this package's own making
+	}
+	leaf := sha256.Sum256(append([]byte{0}, entry...))
+	return leaf[:]
 }
 
 func digest(format string, args ...any) string {

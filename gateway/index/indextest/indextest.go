@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) index.Index) {
 		{"inbox", testInbox},
 		{"tally", testTally},
 		{"status indexes", testStatusIndexes},
+		{"certificates", testCertificates},
 		{"events", testEvents},
 		{"pages", testPages},
 		{"pages while the index grows", testPagesGrow},
@@ -229,7 +230,7 @@ func testRecords(t *testing.T, x index.Index) {
 			t.Errorf("List(%s) = %d records, want %d", kind, len(got), count)
 		}
 	}
-	_, err = x.Get(t.Context(), domain.KindCertificate, "307/000001")
+	_, err = x.Get(t.Context(), domain.KindIssuer, "307/000001")
 	wantKind(t, "Get of another kind", err, domain.NotFound)
 }
 
@@ -247,8 +248,6 @@ func testFilters(t *testing.T, x index.Index) {
 		"req~2", domain.ShareRequest{Provider: "market", Consumer: "civil", State: domain.RequestSubmitted},
 		"req~3", domain.ShareRequest{Provider: "civil", Consumer: "civil", State: domain.RequestRefused},
 		"grant~1", domain.Grant{ID: "1", Provider: "civil", Consumer: "police", State: domain.GrantActive, Period: period},
-		"cert~x", domain.Certificate{Issuer: "police", Status: domain.CertificateValid},
-		"cert~y", domain.Certificate{Issuer: "police", Status: domain.CertificateRevoked},
 		"issuer~police~t1", domain.Authorisation{Issuer: "police", TypeCode: "t1", State: domain.AuthorisationActive},
 		"issuer~police~t2", domain.Authorisation{Issuer: "police", TypeCode: "t2", State: domain.AuthorisationEnded},
 		"issuer~civil~t1", domain.Authorisation{Issuer: "civil", TypeCode: "t1", State: domain.AuthorisationEnded},
@@ -258,7 +257,7 @@ func testFilters(t *testing.T, x index.Index) {
 		"log~civil", domain.LogRegistration{Owner: "civil"},
 		"alarm~f", domain.Alarm{About: "civil", State: domain.AlarmOpen},
 		"alarm~g", domain.Alarm{About: "civil", State: domain.AlarmClosed},
-	)))
+	), PutBatch("1", "police", Certificate("1", "x", domain.CertificateValid, 0), Certificate("1", "y", domain.CertificateRevoked, 1))))
 	for _, test := range []struct {
 		name   string
 		kind   domain.RecordKind
@@ -307,20 +306,20 @@ func testFilters(t *testing.T, x index.Index) {
 
 func testStatusIndexes(t *testing.T, x index.Index) {
 	var c Chain
-	certificate := func(issuer domain.DepartmentCode, status domain.CertificateStatus, place int) domain.Certificate {
-		return domain.Certificate{Issuer: issuer, Status: status, Content: domain.CertificateContent{StatusIndex: place}}
-	}
-	apply(t, x, c.Add(Put(
-		"cert~a", certificate("police", domain.CertificateValid, 5),
-		"cert~b", certificate("police", domain.CertificateRevoked, 131072),
-		"cert~c", certificate("police", domain.CertificateSuspended, 7),
-		"cert~d", certificate("police", domain.CertificateRevoked, 0),
-		"cert~e", certificate("civil", domain.CertificateRevoked, 9),
-		"cert~f", certificate("police", domain.CertificateWithdrawn, 131071),
-	)), c.Add(Put(
-		"cert~a", certificate("police", domain.CertificateSuspended, 5),
-		"cert~c", certificate("police", domain.CertificateValid, 7),
-	)))
+	apply(t, x, c.Add(
+		PutBatch("1", "police",
+			Certificate("1", "a", domain.CertificateValid, 5),
+			Certificate("1", "b", domain.CertificateRevoked, 131072),
+			Certificate("1", "c", domain.CertificateSuspended, 7)),
+		PutBatch("2", "police", Certificate("2", "d", domain.CertificateRevoked, 0)),
+		PutBatch("3", "civil", Certificate("3", "e", domain.CertificateRevoked, 9)),
+		PutBatch("4", "police", Certificate("4", "f", domain.CertificateWithdrawn, 131071)),
+	), c.Add(
+		PutBatch("5", "police",
+			Certificate("5", "a", domain.CertificateSuspended, 5),
+			Certificate("1", "b", domain.CertificateRevoked, 131072),
+			Certificate("5", "c", domain.CertificateValid, 7)),
+	))
 	ended := []domain.CertificateStatus{domain.CertificateRevoked, domain.CertificateWithdrawn}
 	for _, test := range []struct {
 		name     string
@@ -348,7 +347,7 @@ func testStatusIndexes(t *testing.T, x index.Index) {
 
 func testPages(t *testing.T, x index.Index) {
 	apply(t, x, Blocks(30, 40)...)
-	for _, kind := range domain.RecordKinds {
+	for _, kind := range append(written(), domain.KindCertificate) {
 		all := list(t, x, kind, index.Filter{}, 200)
 		if len(all) == 0 {
 			t.Fatalf("the chain has no %s", kind)
@@ -371,17 +370,17 @@ func testPages(t *testing.T, x index.Index) {
 func testPagesGrow(t *testing.T, x index.Index) {
 	var c Chain
 	v := []byte(`{}`)
-	apply(t, x, c.Add(Put("cert~b", v), Put("cert~d", v), Put("cert~f", v)))
-	page, err := x.List(t.Context(), domain.KindCertificate, index.Filter{}, index.Page{Limit: 2})
+	apply(t, x, c.Add(Put("cal~b", v), Put("cal~d", v), Put("cal~f", v)))
+	page, err := x.List(t.Context(), domain.KindCalendar, index.Filter{}, index.Page{Limit: 2})
 	if err != nil || ids(page.Items) != "b d" {
 		t.Fatalf("first page = %v, %v", page, err)
 	}
-	histories, err := x.History(t.Context(), domain.KindCertificate, "b", index.Page{Limit: 1})
+	histories, err := x.History(t.Context(), domain.KindCalendar, "b", index.Page{Limit: 1})
 	if err != nil || histories.Next != "" {
 		t.Fatalf("History = %v, %v, want one item", histories, err)
 	}
-	apply(t, x, c.Add(Put("cert~a", v), Put("cert~e", v), Put("cert~b", v)))
-	page, err = x.List(t.Context(), domain.KindCertificate, index.Filter{}, index.Page{Limit: 2, After: page.Next})
+	apply(t, x, c.Add(Put("cal~a", v), Put("cal~e", v), Put("cal~b", v)))
+	page, err = x.List(t.Context(), domain.KindCalendar, index.Filter{}, index.Page{Limit: 2, After: page.Next})
 	if err != nil || ids(page.Items) != "e f" || page.Next != "" {
 		t.Errorf("second page = %v, %v, want e and f", page, err)
 	}
@@ -414,18 +413,18 @@ func testBadPages(t *testing.T, x index.Index) {
 	v := []byte(`{}`)
 	now := Epoch.AddDate(1, 0, 0)
 	entry := domain.CatalogEntry{Provider: "civil", State: domain.CatalogDraft, Content: domain.CatalogContent{Name: "登记"}, Update: &domain.Clock{DueAt: Epoch}}
-	apply(t, x, c.Add(Put("cert~a", v), Put("cert~b", v), Put("cert~a", v), Put("cat~c", entry, "cat~d", entry, "catv~c~1", v, "catv~c~2", v)), c.Add())
+	apply(t, x, c.Add(Put("cal~a", v), Put("cal~b", v), Put("cal~a", v), Put("cat~c", entry, "cat~d", entry, "catv~c~1", v, "catv~c~2", v)), c.Add())
 	if err := x.ApplyAccess(t.Context(), Access(0, 3)); err != nil {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
 	calls := map[string]func(index.Page) (string, error){
 		"List": func(p index.Page) (string, error) {
-			r, err := x.List(ctx, domain.KindCertificate, index.Filter{}, p)
+			r, err := x.List(ctx, domain.KindCalendar, index.Filter{}, p)
 			return r.Next, err
 		},
 		"History": func(p index.Page) (string, error) {
-			r, err := x.History(ctx, domain.KindCertificate, "a", p)
+			r, err := x.History(ctx, domain.KindCalendar, "a", p)
 			return r.Next, err
 		},
 		"List by words": func(p index.Page) (string, error) {
@@ -495,12 +494,12 @@ func testUnreadable(t *testing.T, x index.Index) {
 		"not UTF-8": []byte("{\"provider\":\"\xff\xfe\"}"), "nul": []byte(`{"content":{"name":"\u0000'\"%_"}}`), "long": []byte(`{"state":"` + strings.Repeat("x", 1<<20) + `"}`),
 	}
 	var c Chain
-	for _, kind := range domain.RecordKinds {
+	for _, kind := range written() {
 		for name, value := range values {
 			apply(t, x, c.Add(domain.Transaction{Writes: []domain.Write{{Key: domain.KeyOf(kind, name), Value: value}}}))
 		}
 	}
-	for _, kind := range domain.RecordKinds {
+	for _, kind := range written() {
 		if got := list(t, x, kind, index.Filter{}, 200); len(got) != len(values) {
 			t.Errorf("List(%s) = %d records, want %d", kind, len(got), len(values))
 		}
@@ -518,14 +517,14 @@ func testUnreadable(t *testing.T, x index.Index) {
 func testDeletion(t *testing.T, x index.Index) {
 	var c Chain
 	v := []byte(`{"issuer":"civil"}`)
-	apply(t, x, c.Add(Put("cert~a", v)), c.Add(Put("cert~a", nil)))
-	_, err := x.Get(t.Context(), domain.KindCertificate, "a")
+	apply(t, x, c.Add(Put("cal~a", v)), c.Add(Put("cal~a", nil)))
+	_, err := x.Get(t.Context(), domain.KindCalendar, "a")
 	wantKind(t, "Get of a deleted record", err, domain.NotFound)
-	if got := history(t, x, domain.KindCertificate, "a", 1); len(got) != 2 || got[1].Value != nil {
+	if got := history(t, x, domain.KindCalendar, "a", 1); len(got) != 2 || got[1].Value != nil {
 		t.Errorf("History = %v, want the write and the deletion", got)
 	}
-	apply(t, x, c.Add(Put("cert~a", v)))
-	if _, err := x.Get(t.Context(), domain.KindCertificate, "a"); err != nil {
+	apply(t, x, c.Add(Put("cal~a", v)))
+	if _, err := x.Get(t.Context(), domain.KindCalendar, "a"); err != nil {
 		t.Errorf("Get of a record written again: %v", err)
 	}
 }

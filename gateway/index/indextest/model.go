@@ -34,13 +34,49 @@ func newModel(blocks []domain.Block) *model {
 		for _, t := range b.Transactions {
 			for _, w := range t.Writes {
 				n++
-				if kind, id, ok := domain.ParseKey(w.Key); ok && t.Valid() {
-					m.write(kind, id, w, t, b.Number, n)
+				kind, id, ok := domain.ParseKey(w.Key)
+				if !ok || !t.Valid() || isTold(kind) {
+					continue
+				}
+				m.write(kind, id, w, t, b.Number, n)
+				if kind == domain.KindBatchStatus && !w.Delete {
+					m.tell(id, w, t, b.Number, n)
 				}
 			}
 		}
 	}
 	return m
+}
+
+// isTold reports whether what the ledger holds under a key of the kind is no record.
+func isTold(kind domain.RecordKind) bool {
+	return kind == domain.KindCertificate || kind == domain.KindCertificateID
+}
+
+// tell records the certificates that the status of a batch changes.
+func (m *model) tell(id string, w domain.Write, t domain.Transaction, block uint64, n int) {
+	issued := m.records[domain.KindIssuingBatch][id]
+	if issued == nil {
+		return
+	}
+	b := domain.Batch{Issued: parse[domain.IssuingBatch](issued.Value), Status: parse[domain.BatchStatus](w.Value)}
+	if b.Check(id) != nil {
+		return
+	}
+	for _, row := range b.Status.Changed(b.Size()) {
+		c, err := b.Certificate(row, "")
+		if err == nil {
+			c, err = c.Sealed()
+		}
+		if err != nil {
+			panic(err) // of a batch that holds
+		}
+		value, err := domain.Canonical(c)
+		if err != nil {
+			panic(err)
+		}
+		m.write(domain.KindCertificate, c.Content.Ref, domain.Write{Value: value}, t, block, n)
+	}
 }
 
 func (m *model) write(kind domain.RecordKind, id string, w domain.Write, t domain.Transaction, block uint64, n int) {
