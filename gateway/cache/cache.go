@@ -27,7 +27,8 @@ type Cache interface {
 	Drop(ctx context.Context, keys ...string)
 	// Allow counts one call against the limit of key (burst calls at once,
 	// refilled at perSecond) and says whether it may go on and, if not, after
-	// how long to try again. On failure it falls back to a local count.
-	Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration)
+	// how long to try again, and how many more may follow at once. On failure it
+	// falls back to a local count.
+	Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration, left int)
 	Close() error
 }

@@ -122,15 +122,15 @@ func (c *Cache) Drop(_ context.Context, keys ...string) {
 const never = time.Minute
 
 // Allow implements [cache.Cache].
-func (c *Cache) Allow(_ context.Context, key string, perSecond float64, burst int) (bool, time.Duration) {
+func (c *Cache) Allow(_ context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration, left int) {
 	if !(perSecond > 0) || math.IsInf(perSecond, 1) || burst < 1 {
-		return false, never
+		return false, never, 0
 	}
 	now := c.now()
 	c.limitMu.Lock()
 	defer c.limitMu.Unlock()
-	limit, ok := c.limits.Get(key)
-	if !ok {
+	limit, known := c.limits.Get(key)
+	if !known {
 		limit = rate.NewLimiter(rate.Limit(perSecond), burst)
 		c.limits.Add(key, limit)
 	}
@@ -144,9 +144,9 @@ func (c *Cache) Allow(_ context.Context, key string, perSecond float64, burst in
 	wait := r.DelayFrom(now)
 	if wait > 0 {
 		r.CancelAt(now)
-		return false, wait
+		return false, wait, 0
 	}
-	return true, 0
+	return true, 0, max(int(limit.TokensAt(now)), 0)
 }
 
 // Close implements [cache.Cache]. It forgets everything.

@@ -68,10 +68,10 @@ func TestBounds(t *testing.T) {
 		for i := range 100 {
 			c.Allow(ctx, fmt.Sprint(i), 0.001, 1)
 		}
-		if ok, _ := c.Allow(ctx, "99", 0.001, 1); ok {
+		if ok, _, _ := c.Allow(ctx, "99", 0.001, 1); ok {
 			t.Error("a key just counted was forgotten")
 		}
-		if ok, _ := c.Allow(ctx, "0", 0.001, 1); !ok {
+		if ok, _, _ := c.Allow(ctx, "0", 0.001, 1); !ok {
 			t.Error("the limits are not bounded")
 		}
 	})
@@ -94,20 +94,20 @@ func TestClock(t *testing.T) {
 	}
 
 	for range 5 {
-		if ok, _ := c.Allow(t.Context(), "key", 2, 5); !ok {
+		if ok, _, _ := c.Allow(t.Context(), "key", 2, 5); !ok {
 			t.Fatal("a call within the burst was refused")
 		}
 	}
-	if ok, wait := c.Allow(t.Context(), "key", 2, 5); ok || wait != 500*time.Millisecond {
+	if ok, wait, _ := c.Allow(t.Context(), "key", 2, 5); ok || wait != 500*time.Millisecond {
 		t.Errorf("Allow = %v, %v, want to wait 500 ms", ok, wait)
 	}
 	now = now.Add(500 * time.Millisecond) // a refused call costs nothing
-	if ok, _ := c.Allow(t.Context(), "key", 2, 5); !ok {
+	if ok, _, _ := c.Allow(t.Context(), "key", 2, 5); !ok {
 		t.Error("the call was refused after the wait that was asked for")
 	}
 	now = now.Add(time.Hour) // never more than the burst
 	for i := range 6 {
-		if ok, _ := c.Allow(t.Context(), "key", 2, 5); ok != (i < 5) {
+		if ok, _, _ := c.Allow(t.Context(), "key", 2, 5); ok != (i < 5) {
 			t.Errorf("call %d after an hour: %v", i, ok)
 		}
 	}

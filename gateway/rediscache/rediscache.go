@@ -354,9 +354,9 @@ func (c *Cache) settle(ctx context.Context, deadline time.Time) bool {
 
 // Allow implements [cache.Cache]: the generic cell rate algorithm on Redis'
 // clock, so that replicas count together.
-func (c *Cache) Allow(ctx context.Context, key string, perSecond float64, burst int) (bool, time.Duration) {
+func (c *Cache) Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration, left int) {
 	if !(perSecond > 0) || math.IsInf(perSecond, 1) || burst < 1 {
-		return false, never
+		return false, never, 0
 	}
 	interval := min(1e6/perSecond, longest/float64(burst))
 	if interval > 1000 {
@@ -367,10 +367,10 @@ func (c *Cache) Allow(ctx context.Context, key string, perSecond float64, burst 
 		answer, err = allowScript.Run(ctx, c.client, []string{c.name("limit", key)}, interval, burst).Int64Slice()
 		return err
 	})
-	if err != nil || len(answer) != 2 {
+	if err != nil || len(answer) != 3 {
 		return c.local.Allow(ctx, key, perSecond, burst)
 	}
-	return answer[0] == 1, time.Duration(answer[1]) * time.Microsecond
+	return answer[0] == 1, time.Duration(answer[1]) * time.Microsecond, int(answer[2])
 }
 
 // Close implements [cache.Cache]. It leaves the entries in Redis.

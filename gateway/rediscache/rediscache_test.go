@@ -171,7 +171,7 @@ func TestWithoutRedis(t *testing.T) {
 	c.Drop(t.Context(), "key")
 	cachetest.WantMiss(t, c, "key")
 	for i := range 4 {
-		if ok, wait := c.Allow(t.Context(), "key", 0.001, 3); ok != (i < 3) || ok != (wait == 0) {
+		if ok, wait, _ := c.Allow(t.Context(), "key", 0.001, 3); ok != (i < 3) || ok != (wait == 0) {
 			t.Errorf("call %d of a burst of 3 = %v, %v", i, ok, wait)
 		}
 	}
@@ -293,7 +293,7 @@ func TestShared(t *testing.T) {
 	cachetest.WantMiss(t, a, "key")
 	for i := range 6 {
 		c := []*Cache{a, b}[i%2]
-		if ok, _ := c.Allow(ctx, "key", 0.01, 5); ok != (i < 5) {
+		if ok, _, _ := c.Allow(ctx, "key", 0.01, 5); ok != (i < 5) {
 			t.Errorf("call %d of a shared burst of 5 = %v", i, ok)
 		}
 	}
@@ -308,7 +308,7 @@ func TestPoisonedLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Let through or made to wait, but never for longer than a full burst takes.
-		if ok, wait := c.Allow(ctx, "key", 2, 4); !ok && (wait <= 0 || wait > 2*time.Second) {
+		if ok, wait, _ := c.Allow(ctx, "key", 2, 4); !ok && (wait <= 0 || wait > 2*time.Second) {
 			t.Errorf("Allow over %.20q = %v, %v", value, ok, wait)
 		}
 	}
@@ -318,7 +318,7 @@ func TestPoisonedLimit(t *testing.T) {
 	if err := s.client.LPush(ctx, c.name("limit", "key"), "x").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if ok, _ := c.Allow(ctx, "key", 2, 4); !ok {
+	if ok, _, _ := c.Allow(ctx, "key", 2, 4); !ok {
 		t.Error("Allow over a list refused the first call instead of counting here")
 	}
 }
@@ -366,7 +366,7 @@ func TestFrozen(t *testing.T) {
 		for range 100 {
 			cachetest.WantMiss(t, c, "cert a")
 			c.Put(ctx, "cert c", valid, time.Minute)
-			if ok, _ := c.Allow(ctx, "key", 1, 1000); !ok {
+			if ok, _, _ := c.Allow(ctx, "key", 1, 1000); !ok {
 				t.Error("Allow refused")
 			}
 		}
@@ -397,7 +397,7 @@ func TestDropWhileDown(t *testing.T) {
 	within(t, "Drop", func() { c.Drop(ctx, "cert a", "cert b") })
 	within(t, "Put", func() { c.Put(ctx, "cert b", valid, time.Minute) })
 	within(t, "Allow", func() {
-		if ok, _ := c.Allow(ctx, "key", 1, 1); !ok {
+		if ok, _, _ := c.Allow(ctx, "key", 1, 1); !ok {
 			t.Error("Allow refused")
 		}
 	})
@@ -459,7 +459,7 @@ func TestFlushedAndRestarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	cachetest.WantMiss(t, c, "key")
-	if ok, _ := c.Allow(ctx, "key", 1, 1); !ok {
+	if ok, _, _ := c.Allow(ctx, "key", 1, 1); !ok {
 		t.Error("Allow after a flush refused")
 	}
 	c.Put(ctx, "key", valid, time.Minute)
@@ -468,6 +468,33 @@ func TestFlushedAndRestarted(t *testing.T) {
 	cachetest.WantMiss(t, c, "key")
 	s.restart(t)
 	awaitEntry(t, c, "key", valid)
+}
+
+// TestFull leaves Redis no memory for anything new: it still gives and drops what
+// it has, limits are counted in this process, and it is not left alone for it.
+func TestFull(t *testing.T) {
+	s := startRedis(t)
+	c := open(t, s)
+	ctx := t.Context()
+	c.Put(ctx, "old", valid, time.Minute)
+	if err := s.client.ConfigSet(ctx, "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	c.Put(ctx, "new", valid, time.Minute)
+	cachetest.WantMiss(t, c, "new")
+	cachetest.WantEntry(t, c, "old", valid)
+	for i := range 3 {
+		if ok, _, _ := c.Allow(ctx, "limit", 0.01, 2); ok != (i < 2) {
+			t.Errorf("call %d of a burst of 2 = %v", i, ok)
+		}
+	}
+	c.Drop(ctx, "old")
+	cachetest.WantMiss(t, c, "old")
+	if err := s.client.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	c.Put(ctx, "new", valid, time.Minute)
+	cachetest.WantEntry(t, c, "new", valid)
 }
 
 // A burst of calls while Redis is frozen: none takes longer than its time.

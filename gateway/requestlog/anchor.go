@@ -23,7 +23,7 @@ const (
 
 // Submitter is the part of [ledger.Ledger] that anchors need.
 type Submitter interface {
-	Submit(ctx context.Context, role domain.Role, transaction string, argument []byte, operation string) (ledger.Receipt, error)
+	Submit(ctx context.Context, r ledger.Request) (ledger.Receipt, error)
 }
 
 // Anchorer has the ledger remember the head of a log: it submits evidence:Attest,
@@ -92,7 +92,7 @@ func (a *Anchorer) step(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, anchorWait)
 	defer cancel()
-	receipt, err := a.ledger.Submit(ctx, domain.RoleGateway, "evidence:Attest", argument, "")
+	receipt, err := a.ledger.Submit(ctx, ledger.Request{Role: domain.RoleGateway, Transaction: "evidence:Attest", Argument: argument})
 	var unknown *ledger.OutcomeUnknownError
 	switch {
 	case errors.As(err, &unknown):

@@ -20,7 +20,7 @@
 // limit is left and the chain goes on in the next one. No byte is ever rewritten:
 // what a killed process or a power cut left of a line stays, and the next start
 // closes it with a line that says so and hashes it as it is. Lines are handed to
-// the system at once and are on the disk within [syncEvery].
+// the system within [gatherFor] and are on the disk within [syncEvery].
 package requestlog
 
 import (

@@ -25,6 +25,10 @@ const (
 	// syncEvery is how often lines are forced to the disk.
 	syncEvery = time.Second
 
+	// gatherFor is how long a line may wait for others, so that a busy log is
+	// hashed and written a batch at a time: one wake-up and one call of the system
+	// for all of them instead of one each.
+	gatherFor = 10 * time.Millisecond
 	// queueLength is how many lines may wait; a request after that waits too.
 	queueLength = 4096
 	// batchBytes is about how much is written at once.
@@ -37,7 +41,14 @@ type Log struct {
 	maxBytes int64
 	clock    func() time.Time
 
-	queue  chan Entry
+	adding  sync.Mutex
+	room    *sync.Cond // of adding: lines were taken, or over is set
+	waiting []Entry
+	taken   []Entry       // what waiting was before, to be used again
+	over    bool          // nothing is taken any more
+	first   chan struct{} // holds one when a line waits
+	full    chan struct{} // holds one when queueLength lines wait
+
 	stop   chan struct{} // closed by Close
 	ended  chan struct{} // closed when nothing is written any more
 	closes sync.Once
@@ -67,8 +78,9 @@ type Options struct {
 func Open(o Options) (*Log, error) {
 	l := &Log{
 		dir: o.Dir, maxBytes: o.MaxBytes, clock: o.Clock, head: noHead,
-		queue: make(chan Entry, queueLength), stop: make(chan struct{}), ended: make(chan struct{}),
+		first: make(chan struct{}, 1), full: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
+	l.room = sync.NewCond(&l.adding)
 	if l.maxBytes == 0 {
 		l.maxBytes = DefaultMaxBytes
 	}
@@ -293,7 +305,7 @@ func (l *Log) write(entries []Entry) error {
 	return flush()
 }
 
-// run writes what is queued until the log is closed or a write fails.
+// run writes what waits until the log is closed or a write fails.
 func (l *Log) run() {
 	defer close(l.ended)
 	tick := time.NewTicker(syncEvery)
@@ -302,21 +314,45 @@ func (l *Log) run() {
 		var err error
 		stopped := false
 		select {
-		case e := <-l.queue:
-			err = l.locked(func() error { return l.write(l.queued(e)) })
+		case <-l.first:
+			l.gather()
+			err = l.locked(func() error { return l.write(l.take(false)) })
 		case <-tick.C:
 			err = l.locked(l.sync)
 		case <-l.stop:
 			stopped = true
-			err = l.locked(func() error { return errors.Join(l.write(l.queued()), l.sync()) })
+			err = l.locked(func() error { return errors.Join(l.write(l.take(true)), l.sync()) })
 		}
 		if err != nil {
 			_ = l.locked(func() error { l.err = fmt.Errorf("write the log of requests: %w", err); return nil })
 		}
 		if stopped || err != nil {
+			l.take(true)
 			return
 		}
 	}
+}
+
+// gather lets lines come together.
+func (l *Log) gather() {
+	timer := time.NewTimer(gatherFor)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.full:
+	case <-l.stop:
+	}
+}
+
+// take answers the lines that wait, until the next call. The last call ends the
+// log to those who add.
+func (l *Log) take(last bool) []Entry {
+	l.adding.Lock()
+	defer l.adding.Unlock()
+	l.over = l.over || last
+	l.waiting, l.taken = l.taken[:0], l.waiting
+	l.room.Broadcast()
+	return l.taken
 }
 
 func (l *Log) locked(f func() error) error {
@@ -325,26 +361,34 @@ func (l *Log) locked(f func() error) error {
 	return f()
 }
 
-// queued answers entries and what waits behind them.
-func (l *Log) queued(entries ...Entry) []Entry {
-	for len(entries) < queueLength {
-		select {
-		case e := <-l.queue:
-			entries = append(entries, e)
-		default:
-			return entries
-		}
-	}
-	return entries
-}
-
 // Add writes a line. It returns before the line is written, and waits only while
 // very many do. A log that has failed or was closed takes nothing; see
 // [Log.Failed].
 func (l *Log) Add(e Entry) {
+	l.adding.Lock()
+	defer l.adding.Unlock()
+	for len(l.waiting) >= queueLength && !l.over {
+		l.room.Wait()
+	}
+	if l.over {
+		return
+	}
+	if e.Time.IsZero() {
+		e.Time = l.clock()
+	}
+	switch l.waiting = append(l.waiting, e); len(l.waiting) {
+	case 1:
+		signal(l.first)
+	case queueLength:
+		signal(l.full)
+	}
+}
+
+// signal puts a token into c, which may hold one already.
+func signal(c chan struct{}) {
 	select {
-	case l.queue <- e:
-	case <-l.ended:
+	case c <- struct{}{}:
+	default:
 	}
 }
 

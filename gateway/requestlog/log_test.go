@@ -313,13 +313,13 @@ type submitted struct {
 	err       error
 }
 
-func (s *submitted) Submit(_ context.Context, role domain.Role, transaction string, argument []byte, operation string) (ledger.Receipt, error) {
+func (s *submitted) Submit(_ context.Context, r ledger.Request) (ledger.Receipt, error) {
 	var args domain.AttestArgs
-	if err := domain.ParseCanonical(argument, &args); err != nil {
+	if err := domain.ParseCanonical(r.Argument, &args); err != nil {
 		return ledger.Receipt{}, err
 	}
-	if role != domain.RoleGateway || transaction != "evidence:Attest" || operation != "" {
-		return ledger.Receipt{}, fmt.Errorf("submitted %s as %s, operation %q", transaction, role, operation)
+	if r.Role != domain.RoleGateway || r.Transaction != "evidence:Attest" || r.Operation != "" {
+		return ledger.Receipt{}, fmt.Errorf("submitted %s as %s, operation %q", r.Transaction, r.Role, r.Operation)
 	}
 	s.arguments = append(s.arguments, args)
 	return ledger.Receipt{Position: domain.Position{Block: uint64(len(s.arguments)), TxID: domain.TxID(strings.Repeat("ab", 32))}}, s.err

@@ -57,12 +57,12 @@ type watchedLedger struct {
 	t *Telemetry
 }
 
-func (w *watchedLedger) Submit(ctx context.Context, role domain.Role, transaction string, argument []byte, operation string) (ledger.Receipt, error) {
-	ctx, end := w.t.span(ctx, "submit "+transaction, attribute.String("zhenglian.role", string(role)))
+func (w *watchedLedger) Submit(ctx context.Context, r ledger.Request) (ledger.Receipt, error) {
+	ctx, end := w.t.span(ctx, "submit "+r.Transaction, attribute.String("zhenglian.role", string(r.Role)))
 	start := time.Now()
-	receipt, err := w.Ledger.Submit(ctx, role, transaction, argument, operation)
+	receipt, err := w.Ledger.Submit(ctx, r)
 	outcome := OutcomeOf(err)
-	w.t.writes.WithLabelValues(transaction, outcome).Observe(time.Since(start).Seconds())
+	w.t.writes.WithLabelValues(r.Transaction, outcome).Observe(time.Since(start).Seconds())
 	id := receipt.TxID
 	var unknown *ledger.OutcomeUnknownError
 	if errors.As(err, &unknown) {
@@ -139,11 +139,11 @@ func (w *watchedCache) Drop(ctx context.Context, keys ...string) {
 	end("done", false)
 }
 
-func (w *watchedCache) Allow(ctx context.Context, key string, perSecond float64, burst int) (bool, time.Duration) {
+func (w *watchedCache) Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration, left int) {
 	ctx, end := w.t.span(ctx, "cache allow", w.system)
-	ok, wait := w.Cache.Allow(ctx, key, perSecond, burst)
+	ok, retryAfter, left = w.Cache.Allow(ctx, key, perSecond, burst)
 	end("done", false)
-	return ok, wait
+	return ok, retryAfter, left
 }
 
 // peerCalls are the calls that are timed, by the last part of their gRPC name.

@@ -38,7 +38,7 @@ const (
 	unknownID = "0be1a2f35d1c8c5fd2fa8b9c9d4c4d0a3a3d0ab7b7f2d1c7c4c5a6e5f4d3c2b1"
 )
 
-func (l *fakeLedger) Submit(ctx context.Context, _ domain.Role, _ string, _ []byte, _ string) (ledger.Receipt, error) {
+func (l *fakeLedger) Submit(ctx context.Context, _ ledger.Request) (ledger.Receipt, error) {
 	if l.conn != nil {
 		if err := l.conn.Invoke(ctx, "/gateway.Gateway/Endorse", &emptypb.Empty{}, &emptypb.Empty{}); err != nil {
 			return ledger.Receipt{}, err
@@ -98,7 +98,7 @@ func TestTraceToTransaction(t *testing.T) {
 	ctx := trace.ContextWithRemoteSpanContext(t.Context(), Traceparent(caller))
 	ctx, request := WithRequest(ctx)
 	ctx, span := w.Tracer().Start(ctx, "POST /v1/certificates")
-	if _, err := w.Ledger(&fakeLedger{conn: conn}).Submit(ctx, domain.RoleOperator, "certificate:Issue", nil, ""); err != nil {
+	if _, err := w.Ledger(&fakeLedger{conn: conn}).Submit(ctx, ledger.Request{Role: domain.RoleOperator, Transaction: "certificate:Issue"}); err != nil {
 		t.Fatal(err)
 	}
 	watched := w.Cache(memory, "redis")
@@ -173,7 +173,7 @@ func TestWithoutTraces(t *testing.T) {
 		OutcomeFailed:      {errors.New("x"), txID},
 		OutcomeUnknown:     {&ledger.OutcomeUnknownError{TxID: unknownID, Err: errors.New("x")}, unknownID},
 	} {
-		_, err := w.Ledger(&fakeLedger{conn: conn, err: tt.err}).Submit(ctx, domain.RoleOperator, "certificate:Issue", nil, "")
+		_, err := w.Ledger(&fakeLedger{conn: conn, err: tt.err}).Submit(ctx, ledger.Request{Role: domain.RoleOperator, Transaction: "certificate:Issue"})
 		if !errors.Is(err, tt.err) {
 			t.Errorf("%s: the error became %v", want, err)
 		}
