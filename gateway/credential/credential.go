@@ -9,9 +9,10 @@
 // ES256 and carries the certificate of the department's issuing key in its x5c
 // header, nothing else. Its payload names the certificate ([Claims]) and holds,
 // in the order of the face, one SHA-256 digest for each item; the item itself, with a
-// salt of 128 random bits, is in its disclosure. Key binding is not used: what
-// binds a certificate to the person who shows it is that person's identity
-// document.
+// salt of 128 random bits, is in its disclosure. Behind the items, in the same
+// form, stand what the issuer shows to those who have the check code 查验码: items
+// whole or masked, such as 张*. Key binding is not used: what binds a certificate
+// to the person who shows it is that person's identity document.
 //
 // # Trust
 //
@@ -50,6 +51,9 @@ const (
 	// "application/".
 	Type = "dc+sd-jwt"
 
+	// ListType is the typ header of a signed status list.
+	ListType = "vc+jwt"
+
 	// VCT names the form of a credential's payload.
 	VCT = "zhenglian-certificate/1"
 
@@ -73,6 +77,52 @@ const (
 type Item struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+
+	// ByCode is what those see of it who have the check code. It is the issuer's
+	// choice when the credential is made, and "" in whatever is read.
+	ByCode Showing `json:"-"`
+}
+
+// Showing says how much of a face item is shown.
+type Showing string
+
+// The ways to show an item.
+const (
+	Hidden Showing = ""
+	Masked Showing = "masked" // see Mask
+	Whole  Showing = "whole"
+)
+
+// Mask answers value with all but its first character hidden, and of a number of
+// six digits or letters and more its last one shown as well: 张*, 1****************X.
+// It keeps the length, so that a reader can compare with a paper in the hand.
+func Mask(value string) string {
+	runes := []rune(value)
+	number := len(runes) >= 6
+	for _, r := range runes {
+		number = number && (r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-')
+	}
+	for i := range runes {
+		if i > 0 && !(number && i == len(runes)-1) || len(runes) == 1 {
+			runes[i] = '*'
+		}
+	}
+	return string(runes)
+}
+
+// shownByCode answers the items that those see who have the check code.
+func shownByCode(items []Item) []Item {
+	var shown []Item
+	for _, item := range items {
+		switch item.ByCode {
+		case Hidden:
+		case Masked:
+			shown = append(shown, Item{Name: item.Name, Value: Mask(item.Value)})
+		case Whole:
+			shown = append(shown, Item{Name: item.Name, Value: item.Value})
+		}
+	}
+	return shown
 }
 
 // CheckItems reports the first thing that is wrong with the face items of a
@@ -91,6 +141,8 @@ func CheckItems(items []Item) error {
 			return invalidf("items[%d].value: must be 1 to %d printable characters", i, MaxValue)
 		case names[item.Name]:
 			return invalidf("items[%d].name: repeats an earlier name", i)
+		case item.ByCode != Hidden && item.ByCode != Masked && item.ByCode != Whole:
+			return invalidf("items[%d].byCode: must be %s or %s, or left out", i, Masked, Whole)
 		}
 		names[item.Name] = true
 	}

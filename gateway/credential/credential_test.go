@@ -74,11 +74,11 @@ func newFixture(t testing.TB) fixture {
 
 func (f fixture) issue(t testing.TB) string {
 	t.Helper()
-	text, err := f.issuer.Issue(f.claims, items)
+	issued, err := f.issuer.Issue(f.claims, items)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text
+	return issued.Credential
 }
 
 // payload returns the payload of a fresh credential.
@@ -176,11 +176,11 @@ func TestIssueFillsIn(t *testing.T) {
 	f := newFixture(t)
 	claims := f.claims
 	claims.Channel, claims.Issuer, claims.IssuerUSCC = "", "", ""
-	text, err := f.issuer.Issue(claims, items)
+	issued, err := f.issuer.Issue(claims, items)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := f.verifier.Verify(text, at)
+	v, err := f.verifier.Verify(issued.Credential, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -582,6 +582,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"at its end", nil, f.claims.Validity.To, credential.RuleExpired},
 	}
 	seen := make(map[credential.Rule]bool)
+	forgeries := make(map[string]string) // whose fault does not depend on the time
 	for _, tt := range tests {
 		seen[tt.want] = true
 		t.Run(tt.name, func(t *testing.T) {
@@ -589,7 +590,11 @@ func TestVerifyRefuses(t *testing.T) {
 			if tt.change != nil {
 				tt.change(forged)
 			}
-			v, err := f.verifier.Verify(forged.write(t), tt.at)
+			text := forged.write(t)
+			if tt.change != nil {
+				forgeries[tt.name] = text
+			}
+			v, err := f.verifier.Verify(text, tt.at)
 			var refusal *credential.RefusalError
 			if !errors.As(err, &refusal) {
 				t.Fatalf("error = %v, %+v, want a refusal", err, v)
@@ -621,6 +626,13 @@ func TestVerifyRefuses(t *testing.T) {
 	if _, err := f.verifier.Verify(f.issue(t), time.Time{}); err != nil {
 		t.Error(err)
 	}
+	t.Run("the second verifier", func(t *testing.T) {
+		for name, got := range f.second(t, forgeries) {
+			if got.Outcome != "fail" || got.Credential != nil || got.Reason == "" {
+				t.Errorf("%s: it says %q: %s", name, got.Outcome, got.Reason)
+			}
+		}
+	})
 }
 
 // nextSpelling changes the bits that pad the last character.

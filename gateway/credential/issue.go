@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -27,7 +28,8 @@ type Issuer struct {
 	department proof.Department
 	channel    string
 	cert       *x509.Certificate
-	signer     jose.Signer
+	signer     jose.Signer // of credentials
+	lists      jose.Signer // of status lists
 	verifier   *Verifier
 }
 
@@ -62,13 +64,38 @@ func NewIssuer(anchors *proof.Anchors, department domain.DepartmentCode, certPEM
 	if !key.PublicKey.Equal(i.cert.PublicKey) {
 		return nil, errors.New("the issuing key is not the issuing certificate's")
 	}
-	options := (&jose.SignerOptions{}).WithType(Type).
-		WithHeader("x5c", []string{base64.StdEncoding.EncodeToString(i.cert.Raw)})
-	i.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: lowS{key}}, options)
-	if err != nil {
-		return nil, fmt.Errorf("prepare the issuing key: %w", err)
+	x5c := []string{base64.StdEncoding.EncodeToString(i.cert.Raw)}
+	for _, s := range []struct {
+		to      *jose.Signer
+		options *jose.SignerOptions
+	}{
+		{&i.signer, (&jose.SignerOptions{}).WithType(Type)},
+		{&i.lists, (&jose.SignerOptions{}).WithType(ListType).WithContentType("vc")},
+	} {
+		*s.to, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: lowS{key}}, s.options.WithHeader("x5c", x5c))
+		if err != nil {
+			return nil, fmt.Errorf("prepare the issuing key: %w", err)
+		}
 	}
 	return i, nil
+}
+
+// Department is the one whose issuing key this is.
+func (i *Issuer) Department() domain.DepartmentCode { return i.department.Code }
+
+// SignStatusList signs a BitstringStatusListCredential of the department, as
+// "Securing Verifiable Credentials using JOSE and COSE" of the W3C says: the
+// document is the payload of a JWS of the type vc+jwt. What the document says is
+// the caller's; at is the time that it is signed at.
+func (i *Issuer) SignStatusList(document []byte, at time.Time) (string, error) {
+	if at.Before(i.cert.NotBefore) || at.After(i.cert.NotAfter) {
+		return "", errors.New("the issuing certificate is not in force")
+	}
+	signed, err := sign(i.lists, document)
+	if err != nil {
+		return "", fmt.Errorf("sign the status list: %w", err)
+	}
+	return signed, nil
 }
 
 // parseKey reads a P-256 key. Its error never holds a part of it.
@@ -88,15 +115,20 @@ func parseKey(keyPEM []byte) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// Issue signs a credential of these items that discloses them all, in their
-// order. Channel, Issuer and IssuerUSCC of the claims are filled in where they
-// are empty. What goes on the ledger is [Digest] of the answer. The answer holds
-// the items: it is for the holder and for the issuer's [Store].
+// Issued is a credential as it leaves its issuer. It holds personal data.
+type Issued struct {
+	Credential string // discloses every item: for the holder and for the issuer's [Store]
+	ByCode     string // the same, disclosing what the check code shows; "" when that is nothing
+}
+
+// Issue signs a credential of these items, in their order. Channel, Issuer and
+// IssuerUSCC of the claims are filled in where they are empty. What goes on the
+// ledger is [Digest] of the answer.
 //
 // Its error is a [domain.Error] of kind [domain.Invalid] if the claims or items
 // are not in their shape or name another issuer; any other error says that the
 // issuing key cannot sign, and quotes nothing of them.
-func (i *Issuer) Issue(c Claims, items []Item) (string, error) {
+func (i *Issuer) Issue(c Claims, items []Item) (Issued, error) {
 	if c.Channel == "" {
 		c.Channel = i.channel
 	}
@@ -107,19 +139,47 @@ func (i *Issuer) Issue(c Claims, items []Item) (string, error) {
 		c.IssuerUSCC = i.department.USCC
 	}
 	if c.Channel != i.channel || c.Issuer != i.department.Code || c.IssuerUSCC != i.department.USCC {
-		return "", invalidf("issuer: not that of the issuing key")
+		return Issued{}, invalidf("issuer: not that of the issuing key")
 	}
 	if err := c.check(); err != nil {
-		return "", err
+		return Issued{}, err
 	}
 	if err := CheckItems(items); err != nil {
-		return "", err
+		return Issued{}, err
 	}
 	if c.IssuedAt.Before(i.cert.NotBefore) || c.IssuedAt.After(i.cert.NotAfter) {
-		return "", errors.New("the issuing certificate is not in force")
+		return Issued{}, errors.New("the issuing certificate is not in force")
 	}
 	p := newPayload(c)
-	var disclosed strings.Builder
+	disclosed, err := hide(items, &p.Items)
+	if err != nil {
+		return Issued{}, err
+	}
+	byCode, err := hide(shownByCode(items), &p.ByCode)
+	if err != nil {
+		return Issued{}, err
+	}
+	data, err := marshal(p)
+	if err != nil {
+		return Issued{}, fmt.Errorf("write the payload: %w", err)
+	}
+	jwt, err := sign(i.signer, data)
+	if err != nil {
+		return Issued{}, fmt.Errorf("sign the credential: %w", err)
+	}
+	out := Issued{Credential: jwt + "~" + disclosed}
+	if byCode != "" {
+		out.ByCode = jwt + "~" + byCode
+	}
+	if _, err := i.verifier.Verify(out.Credential+byCode, c.Validity.From); err != nil {
+		return Issued{}, fmt.Errorf("check the credential just signed: %w", err)
+	}
+	return out, nil
+}
+
+// hide answers the disclosures of items under fresh salts, and adds their digests.
+func hide(items []Item, digests *[]placeholder) (disclosed string, err error) {
+	var all strings.Builder
 	for _, item := range items {
 		salt := make([]byte, saltBytes)
 		_, _ = rand.Read(salt) // never fails
@@ -127,26 +187,18 @@ func (i *Issuer) Issue(c Claims, items []Item) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("write an item: %w", err)
 		}
-		p.Items = append(p.Items, placeholder{Digest: digestOf(text)})
-		disclosed.WriteString(text + "~")
+		*digests = append(*digests, placeholder{Digest: digestOf(text)})
+		all.WriteString(text + "~")
 	}
-	data, err := marshal(p)
+	return all.String(), nil
+}
+
+func sign(signer jose.Signer, payload []byte) (string, error) {
+	jws, err := signer.Sign(payload)
 	if err != nil {
-		return "", fmt.Errorf("write the payload: %w", err)
+		return "", err
 	}
-	jws, err := i.signer.Sign(data)
-	if err != nil {
-		return "", fmt.Errorf("sign the credential: %w", err)
-	}
-	jwt, err := jws.CompactSerialize()
-	if err != nil {
-		return "", fmt.Errorf("write the credential: %w", err)
-	}
-	text := jwt + "~" + disclosed.String()
-	if _, err := i.verifier.Verify(text, c.Validity.From); err != nil {
-		return "", fmt.Errorf("check the credential just signed: %w", err)
-	}
-	return text, nil
+	return jws.CompactSerialize()
 }
 
 // lowS is a key whose signatures have the lower of the two values that are as

@@ -2,6 +2,7 @@ package credential
 
 import (
 	"encoding/base64"
+	"slices"
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -31,6 +32,7 @@ type payload struct {
 	Status     statusClaim           `json:"status"`
 	Hash       string                `json:"_sd_alg"`
 	Items      []placeholder         `json:"items"`
+	ByCode     []placeholder         `json:"byCode,omitempty"` // what the check code shows
 }
 
 // placeholder stands for a face item, or for none.
@@ -96,10 +98,10 @@ func (p payload) claims() (Claims, error) {
 	if err := c.check(); err != nil {
 		return Claims{}, refuse(RuleClaims, "a claim has not its shape")
 	}
-	if len(p.Items) == 0 || len(p.Items) > MaxItems {
-		return Claims{}, refuse(RuleClaims, "%d items, 1 to %d are allowed", len(p.Items), MaxItems)
+	if len(p.Items) == 0 || len(p.Items) > MaxItems || len(p.ByCode) > MaxItems {
+		return Claims{}, refuse(RuleClaims, "%d items, 1 to %d are allowed", max(len(p.Items), len(p.ByCode)), MaxItems)
 	}
-	for _, item := range p.Items {
+	for _, item := range slices.Concat(p.Items, p.ByCode) {
 		if sum, err := decode(item.Digest); err != nil || len(sum) != 32 {
 			return Claims{}, refuse(RuleDigest, "a digest is not 256 bits in base64url")
 		}
@@ -141,34 +143,38 @@ func disclose(salt string, item Item) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(data), nil
 }
 
-// items reads the disclosed items, which must be in the order of their digests.
-func (s *sdJWT) items(places []placeholder) ([]Item, error) {
+// items reads what is disclosed, which must be in the order of the digests: face
+// items, then what the check code shows.
+func (s *sdJWT) items(face, byCode []placeholder) (items, shown []Item, err error) {
 	// The rules of RFC 9901; what it answers is looked at in the disclosures, where
 	// the exact spelling is.
 	if _, err := s.reveal(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	at := 0
-	for _, place := range places {
-		if at < len(s.disclosures) && s.disclosures[at].digest == place.Digest {
-			at++
+	items = []Item{}
+	rest := s.disclosures
+	for _, list := range []struct {
+		places []placeholder
+		into   *[]Item
+	}{{face, &items}, {byCode, &shown}} {
+		names := make(map[string]bool)
+		for _, place := range list.places {
+			if len(rest) == 0 || rest[0].digest != place.Digest {
+				continue
+			}
+			item, err := rest[0].item()
+			if err != nil {
+				return nil, nil, err
+			}
+			if names[item.Name] {
+				return nil, nil, refuse(RuleItem, "two items have one name")
+			}
+			names[item.Name] = true
+			*list.into, rest = append(*list.into, item), rest[1:]
 		}
 	}
-	if at < len(s.disclosures) {
-		return nil, refuse(RuleOrder, "the disclosures are not in the order of their digests")
+	if len(rest) > 0 {
+		return nil, nil, refuse(RuleOrder, "the disclosures are not in the order of their digests")
 	}
-	items := make([]Item, 0, len(s.disclosures))
-	names := make(map[string]bool)
-	for i := range s.disclosures {
-		item, err := s.disclosures[i].item()
-		if err != nil {
-			return nil, err
-		}
-		if names[item.Name] {
-			return nil, refuse(RuleItem, "two items have one name")
-		}
-		names[item.Name] = true
-		items = append(items, item)
-	}
-	return items, nil
+	return items, shown, nil
 }

@@ -8,6 +8,7 @@ type Record struct {
 	Ref        string // of the certificate
 	Credential string // with every item disclosed
 	CheckCode  string // 查验码, for printing the QR code again
+	Sealed     string // bytes that [Seal] made of what the check code shows; "" when that is nothing
 }
 
 // Store keeps what a department issued. It is the only place where a gateway

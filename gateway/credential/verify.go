@@ -23,6 +23,7 @@ type Verified struct {
 	Claims
 	Items    []Item // those disclosed, in the order of the face
 	Withheld int    // how many more there may be: digests without disclosure
+	ByCode   []Item // disclosed to those who have the check code: items whole or masked
 	Digest   string // what the ledger must hold of it, see [Digest]
 }
 
@@ -135,7 +136,7 @@ func (v *Verifier) Verify(text string, at time.Time) (*Verified, error) {
 	if claims.Channel != v.channel || claims.IssuerUSCC != from.uscc {
 		return nil, refuse(RuleIssuer, "the trust anchors are of another channel, or know the issuer by another code")
 	}
-	items, err := s.items(p.Items)
+	items, byCode, err := s.items(p.Items, p.ByCode)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +147,7 @@ func (v *Verifier) Verify(text string, at time.Time) (*Verified, error) {
 	case !at.Before(claims.Validity.To):
 		return nil, refuse(RuleExpired, "the validity has ended")
 	}
-	return &Verified{Claims: claims, Items: items, Withheld: len(p.Items) - len(items), Digest: s.digest()}, nil
+	return &Verified{Claims: claims, Items: items, Withheld: len(p.Items) - len(items), ByCode: byCode, Digest: s.digest()}, nil
 }
 
 // certificate reads the header and the certificate in it.

@@ -33,7 +33,7 @@ import (
 
 // QRSize is the width of the QR code on paper in millimetres, without its quiet
 // zone.
-const QRSize = 22.0
+const QRSize = 25.0
 
 // Certificate is what is printed of a certificate. Everything but Proof is needed.
 type Certificate struct {
@@ -162,7 +162,7 @@ const (
 	width      = pageWidth - 2*margin
 	bottom     = pageHeight - 24 // the footer is below
 	nameWidth  = 46.0
-	checkArea  = 58.0 // height of the box with the QR code
+	checkArea  = 68.0 // height of the box with the QR code
 
 	family = "zh"
 )
@@ -330,17 +330,13 @@ func (s *sheet) check() error {
 	if err != nil {
 		return err
 	}
-	s.y = top + pad + side
+	s.y = top + checkArea - 8.5
 	s.black()
-	s.SetFont(family, "", 9)
-	for _, text := range []string{"查验码 Check code", s.c.CheckCode} {
-		size := 8.0
-		if text == s.c.CheckCode {
-			size = 11.5
-		}
-		s.SetFont(family, "", size)
-		s.line(x+(side-s.GetStringWidth(text))/2, size, 5.5, text)
-	}
+	const label = "查验码 Check code"
+	s.SetFont(family, "", 8)
+	s.Text(x+2, s.y+4, label)
+	inGroups := x + 2 + s.GetStringWidth(label) + 4
+	s.line(inGroups, 11.5, 5.5, grouped(s.c.CheckCode))
 
 	left := x + side + 5
 	s.y = top + pad
@@ -368,6 +364,18 @@ func (s *sheet) check() error {
 	}
 	s.y = top + checkArea
 	return nil
+}
+
+// grouped answers a check code in groups of four, in which people copy it.
+func grouped(code string) string {
+	var b strings.Builder
+	for i, r := range []rune(code) {
+		if i > 0 && i%4 == 0 {
+			b.WriteByte('-')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // qr draws the QR code with its quiet zone, so that the code itself is [QRSize]

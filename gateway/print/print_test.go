@@ -66,8 +66,8 @@ func certificate(items int) Certificate {
 			{Name: "经营范围", Value: strings.Repeat("食品销售（仅销售预包装食品）；日用百货、办公用品、五金产品零售；", 5) + "Sale of prepackaged food, office supplies and hardware."},
 			{Name: "经营场所", Value: "示例市样板区样板路 1 号 101 室"},
 		},
-		Link:      "https://zheng.example.gov.cn/v/5f1d3c9a7be24806b1c0d2e4f6a89713#K7QXM2RTWH",
-		CheckCode: "K7QXM2RTWH", PrintedAt: time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC),
+		Link:      "https://zheng.example.gov.cn/v/5f1d3c9a7be24806b1c0d2e4f6a89713#K7QXM2RTWHABCDEFGHJKLMNPQRST",
+		CheckCode: "K7QXM2RTWHABCDEFGHJKLMNPQRST", PrintedAt: time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC),
 		ProofName: "certificate.zlproof", Proof: []byte(`{"format":"zhenglian-proof/1","note":"示例"}`),
 	}
 	for i := len(c.Items); i < items; i++ {
@@ -116,7 +116,7 @@ func TestText(t *testing.T) {
 			c := certificate(items)
 			text := squeezed(run(t, "pdftotext", "-raw", printed(t, p, c), "-"))
 			want := []string{
-				c.TypeNameZh, c.TypeNameEn, c.CertID, c.Ref, c.IssuerZh, c.IssuerEn, c.IssuerUSCC, c.CheckCode, c.ProofName,
+				c.TypeNameZh, c.TypeNameEn, c.CertID, c.Ref, c.IssuerZh, c.IssuerEn, c.IssuerUSCC, "K7QX-M2RT-WHAB-CDEF-GHJK-LMNP-QRST", c.ProofName,
 				"2026年3月2日至to2028年3月1日", "https://zheng.example.gov.cn。", "2026-03-0210:00:00+08:00",
 				"扫码验真", "以扫码所见为准", "Compare with the holder's identity document",
 			}

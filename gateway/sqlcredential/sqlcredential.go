@@ -30,16 +30,18 @@ import (
 	_ "modernc.org/sqlite" // driver "sqlite"
 )
 
-// schema is the number of the schema in PRAGMA user_version.
-const schema = 1
-
-const create = `
-CREATE TABLE credentials (
+// schemas are the steps from each schema to the next; how many were taken is in
+// PRAGMA user_version.
+var schemas = []string{
+	`CREATE TABLE credentials (
 	ref        TEXT PRIMARY KEY,
 	credential TEXT NOT NULL,
 	check_code TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;`
+PRAGMA user_version = 1;`,
+	`ALTER TABLE credentials ADD COLUMN sealed BLOB NOT NULL DEFAULT x'';
+PRAGMA user_version = 2;`,
+}
 
 // Store is a store in a SQLite file. It is safe for concurrent use.
 type Store struct {
@@ -89,14 +91,15 @@ func (s *Store) migrate(ctx context.Context) error {
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 			return err
 		}
-		if version > schema {
-			return fmt.Errorf("has schema %d and this program knows %d: run the newer program", version, schema)
+		if version > len(schemas) {
+			return fmt.Errorf("has schema %d and this program knows %d: run the newer program", version, len(schemas))
 		}
-		if version == schema {
-			return nil
+		for _, step := range schemas[version:] {
+			if _, err := tx.ExecContext(ctx, step); err != nil {
+				return err
+			}
 		}
-		_, err := tx.ExecContext(ctx, create)
-		return err
+		return nil
 	})
 }
 
@@ -118,13 +121,13 @@ func (s *Store) Put(ctx context.Context, records ...credential.Record) error {
 		return ctx.Err()
 	}
 	err := s.transaction(ctx, func(tx *sql.Tx) error {
-		insert, err := tx.PrepareContext(ctx, `INSERT INTO credentials (ref, credential, check_code) VALUES (?, ?, ?) ON CONFLICT (ref) DO NOTHING`)
+		insert, err := tx.PrepareContext(ctx, `INSERT INTO credentials (ref, credential, check_code, sealed) VALUES (?, ?, ?, ?) ON CONFLICT (ref) DO NOTHING`)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = insert.Close() }() // ends with the transaction
 		for _, r := range records {
-			done, err := insert.ExecContext(ctx, r.Ref, r.Credential, r.CheckCode)
+			done, err := insert.ExecContext(ctx, r.Ref, r.Credential, r.CheckCode, []byte(r.Sealed))
 			if err != nil {
 				return err
 			}
@@ -164,7 +167,7 @@ func get(ctx context.Context, from interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }, ref string) (credential.Record, error) {
 	r := credential.Record{Ref: ref}
-	err := from.QueryRowContext(ctx, `SELECT credential, check_code FROM credentials WHERE ref = ?`, ref).Scan(&r.Credential, &r.CheckCode)
+	err := from.QueryRowContext(ctx, `SELECT credential, check_code, sealed FROM credentials WHERE ref = ?`, ref).Scan(&r.Credential, &r.CheckCode, &r.Sealed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return credential.Record{}, &domain.Error{Kind: domain.NotFound, Msg: "no credential of certificate " + ref + " is kept"}
 	}

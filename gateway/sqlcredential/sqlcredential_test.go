@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -167,7 +168,7 @@ func TestOpenRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Exec("PRAGMA user_version = 2"); err != nil {
+	if _, err := db.Exec("PRAGMA user_version = 99"); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
@@ -222,6 +223,36 @@ func TestKill(t *testing.T) {
 		_, second := s.Get(t.Context(), credentialtest.Record(n+1).Ref)
 		if (first == nil) != (second == nil) {
 			t.Errorf("of records %d and %d one is there", n, n+1)
+		}
+	}
+}
+
+// TestOpenOfTheFirstSchema opens a file from before there was anything sealed.
+func TestOpenOfTheFirstSchema(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials.sqlite")
+	db, err := sql.Open("sqlite", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := credentialtest.Record(1)
+	old.Sealed = ""
+	_, err = db.Exec(`CREATE TABLE credentials (ref TEXT PRIMARY KEY, credential TEXT NOT NULL, check_code TEXT NOT NULL) STRICT, WITHOUT ROWID;
+		PRAGMA user_version = 1; INSERT INTO credentials VALUES (?, ?, ?)`, old.Ref, old.Credential, old.CheckCode)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s := open(t, file)
+		for _, want := range []credential.Record{old, credentialtest.Record(2)} {
+			if err := s.Put(t.Context(), want); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.Get(t.Context(), want.Ref); err != nil || got != want {
+				t.Errorf("%v, %v, want %v", got, err, want)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

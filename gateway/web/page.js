@@ -78,9 +78,9 @@ function named(trust, code) {
   return department?.[document.documentElement.lang === "en" ? "nameEn" : "nameZh"] || code;
 }
 
-// show writes what was found. codeMatches is undefined when no code was given,
-// shown when there is nothing on the page to agree with.
-async function show(place, verdict, trustFile, own, codeMatches, shown) {
+// show writes what was found. more are answers to questions beside the verdict's own;
+// shown is the verdict on the page, undefined when there is none to agree with.
+async function show(place, verdict, { bytes: trustFile, own }, more, shown, credential) {
   let trust;
   try {
     trust = JSON.parse(new TextDecoder().decode(trustFile));
@@ -96,10 +96,12 @@ async function show(place, verdict, trustFile, own, codeMatches, shown) {
     // Whoever scrolls up again must not go by what stands there.
     if (!agrees) element("result").prepend(make("p", words.b_differs, { id: "differs", class: "warning" }));
   }
-  if (codeMatches === false) answer.push(make("p", words.b_no_code, { role: "alert", class: "warning" }));
+  for (const [question, outcome] of more) {
+    if (outcome === "fail") answer.push(make("p", words["b_no_" + question], { role: "alert", class: "warning" }));
+  }
   const checks = make("ol", "", { class: "checks" });
   for (const c of verdict.checks) checks.append(line(c.question, c.outcome));
-  if (codeMatches !== undefined) checks.append(line("code", codeMatches ? "pass" : "fail"));
+  for (const [question, outcome] of more) checks.append(line(question, outcome));
   answer.push(checks);
 
   const facts = make("dl");
@@ -108,13 +110,16 @@ async function show(place, verdict, trustFile, own, codeMatches, shown) {
   if (statement) {
     row(facts, words.p_as_of, moment(statement.asOf));
     if (statement.kind === "certificate" && statement.found) {
-      const content = JSON.parse(statement.record).content;
+      const { content, openObjection } = JSON.parse(statement.record);
+      if (openObjection) answer.push(make("p", words.b_objection.replace("%s", moment(openObjection.act.effectiveAt)), { class: "warning" }));
       row(facts, words.p_type, make("bdi", document.documentElement.lang === "en" ? content.typeNameEn : content.typeNameZh));
       row(facts, words.p_cert_id, make("bdi", content.certId, { class: "code" }));
     } else {
       row(facts, words.p_record, make("bdi", statement.kind + " " + statement.id, { class: "code" }));
     }
   }
+  for (const item of credential ? [...credential.items, ...credential.byCode] : []) row(facts, item.name, make("bdi", item.value));
+  if (credential?.withheld) row(facts, words.b_withheld, String(credential.withheld));
   if (verdict.overall === "bad_proof" || verdict.overall === "cannot_check") row(facts, words.p_reason, make("bdi", verdict.reason, { lang: "en" }));
   if (globalThis.crypto?.subtle) {
     const fingerprint = hex(new Uint8Array(await crypto.subtle.digest("SHA-256", trustFile))).replace(/.{8}(?=.)/g, "$& ");
@@ -152,40 +157,127 @@ async function run(place, button, work) {
   }
 }
 
-async function matches(verifier, statement, code) {
-  return code && statement ? verifier.checkCodeMatches(statement, code) : undefined;
+// What the check code shows is fetched sealed and opened here, so that the gateway
+// learns nothing of the code.
+const context = "zhenglian/sealed/1";
+const utf8 = (text) => new TextEncoder().encode(text);
+const plainCode = () => element("code")?.value.replace(/[ -]/g, "").toUpperCase() ?? "";
+let opened; // the credential that the check code opened
+
+async function unseal(code) {
+  if (!globalThis.crypto?.subtle) throw new Failure(words.b_no_crypto);
+  const sealed = await fetched(`/v1/verify/${page.ref}/sealed`, words.b_no_sealed);
+  const secret = await crypto.subtle.importKey("raw", utf8(code), "HKDF", false, ["deriveKey"]);
+  const derivation = { name: "HKDF", hash: "SHA-256", salt: utf8(page.ref), info: utf8(context) };
+  const key = await crypto.subtle.deriveKey(derivation, secret, { name: "AES-GCM", length: 256 }, false, ["decrypt"]);
+  try {
+    const how = { name: "AES-GCM", iv: sealed.subarray(0, 12), additionalData: utf8(context + "\n" + page.ref) };
+    return new TextDecoder().decode(await crypto.subtle.decrypt(how, key, sealed.subarray(12))).trimEnd();
+  } catch {
+    throw new Failure(words.b_closed);
+  }
+}
+
+// The items that a credential discloses; whether they are signed is another question.
+function disclosed(credential) {
+  return credential.split("~").slice(1, -1).map((text) => {
+    const bytes = Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes))[1];
+  });
+}
+
+async function openSealed(event) {
+  event?.preventDefault(); // the code goes nowhere
+  const place = element("code-result");
+  opened = undefined;
+  ask([]);
+  try {
+    say(place, words.b_opening);
+    const credential = await unseal(plainCode());
+    showItems(disclosed(credential), words.b_unsigned);
+    opened = credential;
+  } catch (error) {
+    say(place, error instanceof Failure ? error.message : words.b_closed);
+  }
+}
+
+function showItems(items, note) {
+  const list = make("dl");
+  for (const item of items) row(list, item.name, make("bdi", item.value));
+  element("code-result").replaceChildren(list, make("p", note, { class: "other" }));
+  ask(items);
+}
+
+// ask offers to compare what is printed with the identifier and the items shown.
+function ask(items) {
+  const { name, value } = element("typed").dataset;
+  const rows = [{ name, value }, ...items].map((item, i) => {
+    const id = "typed-" + i;
+    const input = make("input", "", { id, type: "text", autocomplete: "off", spellcheck: "false" });
+    const answer = make("output", "", { for: id });
+    input.addEventListener("change", () => {
+      const outcome = compare(item.value, input.value);
+      answer.className = outcome;
+      answer.textContent = outcome && (outcome === "fail" ? "✗ " : "✓ ") + words["b_typed_" + outcome];
+    });
+    const p = make("p");
+    p.append(make("label", item.name, { for: id }), make("br"), input, " ", answer);
+    return p;
+  });
+  element("typed").replaceChildren(...rows);
+}
+
+// compare answers "pass", "part" when some of what is shown is hidden, "fail", or ""
+// when nothing was typed. Width, case and spaces do not count.
+function compare(shown, typed) {
+  const [a, b] = [shown, typed].map((text) => [...text.normalize("NFKC").replace(/\s/g, "").toUpperCase()]);
+  if (b.length === 0) return "";
+  if (a.length !== b.length || !a.every((c, i) => c === "*" || c === b[i])) return "fail";
+  return a.includes("*") ? "part" : "pass";
+}
+
+async function proven(verifier, ref, trust) {
+  const nonce = hex(crypto.getRandomValues(new Uint8Array(16)));
+  const proof = await fetched(`/v1/verify/${ref}/proof?nonce=${nonce}`, words.b_no_proof);
+  const verdict = await verifier.verify(proof, trust.bytes, { at: new Date(), nonce });
+  // A proof of another certificate would be as good a proof.
+  if (verdict.statement && (verdict.statement.kind !== "certificate" || verdict.statement.id !== ref)) {
+    verdict.overall = "bad_proof";
+    verdict.reason = "the proof is about another record";
+  }
+  return verdict;
+}
+
+// signed answers whether an issuer signed a credential and the ledger, as far as that
+// is proven, has its digest.
+async function signed(verifier, credential, trust, statement) {
+  const answer = await verifier.verifyCredential(credential, trust.bytes);
+  if (answer.outcome !== "pass") return answer;
+  if (!statement?.found) return { outcome: "", reason: "nothing is proven of its certificate" };
+  if (verifier.credentialIsOf(answer.credential, statement)) return answer;
+  return { outcome: "fail", reason: "the ledger holds another content under the reference of this credential" };
 }
 
 function verifyCertificate() {
   const place = element("browser-result");
   return run(place, element("check"), async (verifier) => {
     say(place, words.b_fetching);
-    const nonce = hex(crypto.getRandomValues(new Uint8Array(16)));
     const trust = await trustFile();
-    const proof = await fetched(`/v1/verify/${page.ref}/proof?nonce=${nonce}`, words.b_no_proof);
-    say(place, words.b_checking);
-    const verdict = await verifier.verify(proof, trust.bytes, { at: new Date(), nonce });
-    // A proof of another certificate would be as good a proof.
-    if (verdict.statement && (verdict.statement.kind !== "certificate" || verdict.statement.id !== page.ref)) {
-      verdict.overall = "bad_proof";
-      verdict.reason = "the proof is about another record";
+    const verdict = await proven(verifier, page.ref, trust);
+    const more = [];
+    const code = plainCode();
+    if (code && verdict.statement) more.push(["code", (await verifier.checkCodeMatches(verdict.statement, code)) ? "pass" : "fail"]);
+    if (opened !== undefined) {
+      const { outcome, credential } = await signed(verifier, opened, trust, verdict.statement);
+      more.push(["items", outcome]);
+      if (outcome === "pass") showItems(credential.byCode, words.b_signed);
+      else if (outcome === "fail") {
+        say(element("code-result"), words.b_no_items);
+        ask([]);
+      }
     }
-    const code = element("code").value.trim();
-    await show(place, verdict, trust.bytes, trust.own, await matches(verifier, verdict.statement, code), page.verdict);
+    await show(place, verdict, trust, more, page.verdict);
   });
-}
-
-// A credential holds personal data: it goes nowhere unless the reader says so.
-function looksLikeCredential(bytes) {
-  return bytes[0] === 0x65 && bytes[1] === 0x79 && bytes.includes(0x7e); // "ey…~"
-}
-
-function offerToSend(place, form) {
-  const send = make("button", words.b_send, { class: "button plain", type: "button" });
-  send.addEventListener("click", () => form.submit()); // asks no further
-  const last = make("p");
-  last.append(send);
-  place.replaceChildren(make("p", words.b_credential), last);
 }
 
 function verifyFile(event) {
@@ -195,27 +287,47 @@ function verifyFile(event) {
     const file = element("file-input").files[0];
     if (!file) throw new Failure(words.file_none);
     if (file.size === 0 || file.size > maxFile) throw new Failure(words.file_large);
-    const bundle = await bytesOf(file, words.file_none);
-    if (looksLikeCredential(bundle)) return offerToSend(place, event.target);
+    const bytes = await bytesOf(file, words.file_none);
     const trust = await trustFile();
     say(place, words.b_checking);
-    const verdict = await verifier.verify(bundle, trust.bytes, { at: new Date() });
-    const code = element("code")?.value.trim();
-    const sameCertificate = verdict.statement?.id === page.ref;
-    await show(place, verdict, trust.bytes, trust.own, sameCertificate ? await matches(verifier, verdict.statement, code) : undefined, undefined);
+    const text = new TextDecoder().decode(bytes).trim();
+    if (/^ey[^~]*~/.test(text)) return showCredential(place, verifier, text, trust);
+    const verdict = await verifier.verify(bytes, trust.bytes, { at: new Date() });
+    const code = plainCode();
+    const more = code && verdict.statement && verdict.statement.id === page.ref
+      ? [["code", (await verifier.checkCodeMatches(verdict.statement, code)) ? "pass" : "fail"]] : [];
+    await show(place, verdict, trust, more, undefined);
   });
+}
+
+// A credential holds personal data: nothing of it leaves the browser but the
+// reference in it, for the proof of its certificate.
+async function showCredential(place, verifier, text, trust) {
+  const read = await verifier.verifyCredential(text, trust.bytes);
+  if (read.outcome !== "pass") {
+    return show(place, { overall: read.outcome === "fail" ? "bad_proof" : "cannot_check", reason: read.reason, checks: [] }, trust, [], undefined);
+  }
+  const verdict = await proven(verifier, read.credential.ref, trust);
+  const { outcome, reason, credential } = await signed(verifier, text, trust, verdict.statement);
+  if (outcome === "fail") Object.assign(verdict, { overall: "bad_proof", reason });
+  await show(place, verdict, trust, [["items", outcome]], undefined, credential);
 }
 
 // What stands behind the "#" of the link is the check code. It stays with the
 // reader when another language or size is chosen, and is never sent.
-const code = /^#([2-9A-HJ-NP-Za-hj-np-z]{10})$/.exec(location.hash)?.[1];
+const code = /^#([2-9A-HJ-NP-Za-hj-np-z]{10,40})$/.exec(location.hash)?.[1];
 if (code) {
   for (const a of document.querySelectorAll("nav a, .advice a[href^='?']")) a.hash = code;
 }
 element("file-form").addEventListener("submit", verifyFile);
 element("file-note").textContent = element("file-note").dataset.kept;
 if (element("browser")) {
-  if (code) element("code").value = code.toUpperCase();
   element("check").addEventListener("click", verifyCertificate);
   element("browser").hidden = false;
+  element("code-form").addEventListener("submit", openSealed);
+  element("paper-tools").hidden = false;
+  if (code) {
+    element("code").value = code.toUpperCase().replace(/.{4}(?=.)/g, "$& ");
+    openSealed();
+  } else ask([]);
 }

@@ -315,6 +315,7 @@ type facts struct {
 	Validity    string
 	Holder      string
 	CertID      string
+	Objection   *act  // that is open against it; nil when none is
 	Act         *act  // behind what the certificate is now; nil while nothing happened to it
 	History     []act // newest first; empty while nothing happened
 	Older       int   // changes that History leaves out
@@ -479,6 +480,12 @@ func certificateFacts(c domain.Certificate, words text, lang string) *facts {
 		f.Holder = words["holder_"+content.HolderKind]
 	}
 	f.Type, f.TypeOther = bilingual(content.TypeNameZh, content.TypeNameEn, lang)
+	if o := c.OpenObjection; o != nil {
+		f.Objection = &act{
+			DocumentNo: o.Act.DocumentNo, LegalBasis: o.Act.LegalBasis,
+			Effective: words.moment(o.Act.EffectiveAt, "minute"), Recorded: words.moment(o.RecordedAt, "minute"),
+		}
+	}
 	if len(c.Changes) < 2 { // the issue alone
 		return f
 	}

@@ -426,6 +426,32 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// TestObjection shows an open objection beside each verdict, which it does not change.
+func TestObjection(t *testing.T) {
+	for _, verdict := range verdicts {
+		if !verdict.Issued() {
+			continue
+		}
+		for lang, want := range map[string]string{
+			"zh": "有异议，正在处理 颁发机构登记：自2026年11月9日 00:00起，有人对这份证照提出异议，尚未办结。上面的核验结果没有因此改变",
+			"en": "An objection is open The issuer has recorded that this certificate is disputed since 9 November 2026, 00:00. The result above is not changed by that",
+		} {
+			v := verification(verdict)
+			_, before := get(t, pages(v), "/v/"+ref+"?lang="+lang, "")
+			at := time.Date(2026, 11, 9, 0, 0, 0, 0, beijing)
+			v.Certificate.OpenObjection = &domain.Objection{Act: domain.StatusAct{DocumentNo: "<异1号>", EffectiveAt: at}, RecordedAt: at}
+			answer, body := get(t, pages(v), "/v/"+ref+"?lang="+lang, "")
+			shown := words(parse(t, body).elements("main")[0])
+			if answer.StatusCode != http.StatusOK || !strings.Contains(shown, want) || !strings.Contains(shown, "<异1号>") {
+				t.Errorf("%s/%s: %d, no objection in %s", verdict, lang, answer.StatusCode, shown)
+			}
+			if heading := words(parse(t, before).elements("h1")[0]); heading != words(parse(t, body).elements("h1")[0]) || strings.Contains(before, `class="objection"`) {
+				t.Errorf("%s/%s: the verdict was %s", verdict, lang, heading)
+			}
+		}
+	}
+}
+
 // TestThen asks what was the case at an earlier moment: the answer stands beside the
 // verdict of the present and never in its place.
 func TestThen(t *testing.T) {

@@ -215,6 +215,9 @@ func (v *visitor) seen() []string {
 	return append([]string(nil), v.paths...)
 }
 
+// sealedPath is where the page finds what the check code shows.
+const sealedPath = "/v1/verify/" + ref + "/sealed"
+
 func heading(t *testing.T, dom string) string {
 	t.Helper()
 	root, err := html.Parse(strings.NewReader(dom))
@@ -230,43 +233,50 @@ func heading(t *testing.T, dom string) string {
 }
 
 // TestVerdictPages opens each verdict in each language as a phone would. The page
-// asks for its own script and nothing else.
+// asks for its own script and, of a certificate, for what the check code shows; for
+// nothing else.
 func TestVerdictPages(t *testing.T) {
+	tb := newTab(t)
 	for verdict, byLanguage := range words {
+		page := pages(verification(verdict))
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == sealedPath {
+				_, _ = w.Write(make([]byte, credential.SealedBlock+credential.SealedOverhead))
+				return
+			}
+			page.ServeHTTP(w, r)
+		}))
 		for lang, want := range byLanguage {
 			t.Run(string(verdict)+"/"+lang, func(t *testing.T) {
-				var others visitor
-				page := pages(verification(verdict))
-				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if !strings.HasPrefix(r.URL.Path, web.Prefix) {
-						others.note(r.URL.Path)
-					}
-					page.ServeHTTP(w, r)
-				}))
-				defer server.Close()
-				url := server.URL + web.Prefix + ref + "?lang=" + lang + "#7KQ2M9XW4B"
-				img, dom, console := screenshot(t, url, string(verdict)+"-"+lang, 390, 2600)
-				if got := heading(t, dom); got != want {
+				tb.again(t)
+				address := server.URL + web.Prefix + ref + "?lang=" + lang
+				tb.open(address + "#7KQ2M9XW4B")
+				if verdict.Issued() {
+					tb.until(waitOpened)
+				}
+				if got := tb.eval(`document.querySelector("h1").innerText`); got != want {
 					t.Errorf("heading %q, want %q", got, want)
 				}
-				if console != "" {
-					t.Errorf("console messages:\n%s", console)
+				wanted := []string{"GET " + address, "GET " + server.URL + "/verify/page.js"}
+				if verdict.Issued() {
+					wanted = append(wanted, "GET "+server.URL+sealedPath)
 				}
-				if paths := others.seen(); !slices.Equal(paths, []string{"/verify/page.js"}) {
-					t.Errorf("the page asked for %v, want its script", paths)
+				if !slices.Equal(tb.asked, wanted) {
+					t.Errorf("the page asked for %q, want %q", tb.asked, wanted)
 				}
-				if offered := strings.Contains(dom, `id="browser">`); offered != verdict.Issued() {
+				if offered := tb.eval(`document.getElementById("check")?.checkVisibility() ?? false`); offered != verdict.Issued() {
 					t.Errorf("offers to verify in the browser: %v", offered)
 				}
-				if !strings.Contains(dom, "size=large#7KQ2M9XW4B") {
-					t.Error("the link to large type forgets the check code")
+				if large := tb.eval(`document.querySelector("nav a:last-child").href`); large != address+"&size=large#7KQ2M9XW4B" {
+					t.Errorf("the link to large type is %v", large)
 				}
-				if size := img.Bounds().Size(); size.Y < 1000 {
-					t.Errorf("screenshot of %v", size)
-				}
+				tb.shoot(string(verdict) + "-" + lang)
+				tb.quiet()
 			})
 		}
+		server.Close()
 	}
+	tb.again(t)
 }
 
 // TestPagesWithoutScripts opens each verdict in each language in a frame that runs
@@ -365,7 +375,7 @@ type frame struct{ Name, Page string }
 // allPages names every page that there is: the verdicts on a certificate, the
 // answer to a link that is none, and the page about a file.
 func allPages() []string {
-	all := []string{"malformed", "file", "file-valid", "file-refused"}
+	all := []string{"malformed", "objection", "file", "file-valid", "file-refused"}
 	for verdict := range words {
 		all = append(all, string(verdict))
 	}
@@ -382,6 +392,10 @@ func renderPage(name, lang, size string) string {
 	switch name {
 	case "malformed":
 		pages(verification(service.Valid)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, web.Prefix+"x"+query, nil))
+	case "objection":
+		now := verification(service.Valid)
+		now.Certificate.OpenObjection = &domain.Objection{Act: domain.StatusAct{DocumentNo: "公异字〔2026〕第3号", EffectiveAt: now.AsOf}, RecordedAt: now.AsOf}
+		pages(now).ServeHTTP(w, httptest.NewRequest(http.MethodGet, web.Prefix+ref+query, nil))
 	case "file":
 		pages(v).ServeHTTP(w, httptest.NewRequest(http.MethodGet, web.FilePath+query, nil))
 	case "file-valid", "file-refused":

@@ -315,7 +315,7 @@ func TestFileInTheBrowser(t *testing.T) {
 		"no proof":     {[]byte("hello"), []string{"证明不成立"}},
 		"a later form": {[]byte(`{"format":"zhenglian-proof/9"}`), []string{"无法判定"}},
 		"too large":    {make([]byte, 256<<10+1), []string{"大于 256 KiB"}},
-		"a credential": {[]byte("eyJhbGciOiJFUzI1NiJ9.e30.AAAA~WyJhIl0~"), []string{"这是电子凭证", "发送给本网关核验"}},
+		"a credential": {[]byte("eyJhbGciOiJFUzI1NiJ9.e30.AAAA~WyJhIl0~"), []string{"证明不成立"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, asked := b.serve(t, drive("file-result", choose("file-input", tt.file)+submit))
@@ -330,24 +330,13 @@ func TestFileInTheBrowser(t *testing.T) {
 	}
 }
 
-// TestCredentialIsSentOnlyWhenTold sends a credential by the button that says so.
-func TestCredentialIsSentOnlyWhenTold(t *testing.T) {
-	c := prooftest.New()
-	b := &bureau{Consortium: c, ledger: c.Certificate(), claims: service.Valid}
-	server, _ := b.serve(t, drive("file-result", choose("file-input", []byte("eyJhbGciOiJFUzI1NiJ9.e30.AAAA~"))+`
-		const form = document.getElementById("file-form");
-		form.submit = () => { document.documentElement.dataset.sent = form.method + " " + form.action + " " + new FormData(form).get("file").size; };
-		form.querySelector("button").click();
-		while (!place.querySelector("button")) await new Promise((r) => setTimeout(r, 20));
-		document.documentElement.dataset.before = document.documentElement.dataset.sent ?? "nothing";
-		place.querySelector("button").click();`))
-	page := visit(t, server, "?lang=zh", "credential")
-	if got := page.attribute("html", "data-before"); got != "nothing" {
-		t.Errorf("sent %q before the reader said so", got)
+// missing says that a test cannot run here; where everything must run, it fails.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
 	}
-	if got, want := page.attribute("html", "data-sent"), "post "+server.URL+"/verify?lang=zh 30"; got != want {
-		t.Errorf("sent %q, want %q", got, want)
-	}
+	t.Skip(what)
 }
 
 // axe is the accessibility checker's script.
@@ -355,7 +344,7 @@ func axe(t *testing.T) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("node_modules", "axe-core", "axe.min.js"))
 	if err != nil {
-		t.Skipf("no axe-core here (%v): the pages are not checked for accessibility; install it with: cd test/browser && npm ci", err)
+		missing(t, fmt.Sprintf("no axe-core here (%v): the pages are not checked for accessibility; install it with: cd test/browser && npm ci", err))
 	}
 	return data
 }

@@ -126,7 +126,7 @@ func (s *Store) Len() int {
 // Record returns a record to keep, always the same for a number.
 func Record(n int) credential.Record {
 	ref := fmt.Sprintf("%032x", n)
-	return credential.Record{Ref: ref, Credential: "header.payload." + ref + "~", CheckCode: fmt.Sprintf("CODE%06d", n)}
+	return credential.Record{Ref: ref, Credential: "header.payload." + ref + "~", CheckCode: fmt.Sprintf("CODE%06d", n), Sealed: fmt.Sprintf("\x00\xff%d", n)}
 }
 
 // Run runs the conformance suite of a store. open answers an empty one and sees
@@ -198,8 +198,12 @@ func testAllOrNone(t *testing.T, s credential.Store) {
 	wantAbsent(t, s, Record(3).Ref)
 	twin := Record(4)
 	twin.CheckCode = "OTHER"
-	if err := s.Put(t.Context(), Record(4), twin); domain.KindOf(err) != domain.Exists {
-		t.Errorf("Put of two under one reference: %v, want exists", err)
+	resealed := Record(4)
+	resealed.Sealed = ""
+	for _, second := range []credential.Record{twin, resealed} {
+		if err := s.Put(t.Context(), Record(4), second); domain.KindOf(err) != domain.Exists {
+			t.Errorf("Put of two under one reference: %v, want exists", err)
+		}
 	}
 	wantAbsent(t, s, Record(4).Ref)
 }

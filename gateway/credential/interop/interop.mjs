@@ -1,7 +1,8 @@
-// Issues, presents and verifies SD-JWTs with @sd-jwt/core, for the tests of
-// gateway/credential: one JSON job on standard input, one JSON answer on standard
+// Issues, presents and verifies SD-JWTs with @sd-jwt/core, and reads signed status
+// lists with WebCrypto and zlib, for the tests of gateway/credential: one JSON job on standard input, one JSON answer on standard
 // output. What is refused is an answer too, {"refused": "…"}.
-import { createHash, randomBytes, webcrypto } from 'node:crypto'
+import { createHash, randomBytes, webcrypto, X509Certificate } from 'node:crypto'
+import { gunzipSync } from 'node:zlib'
 import { SDJwtInstance } from '@sd-jwt/core'
 
 const { subtle } = webcrypto
@@ -39,6 +40,19 @@ const jobs = {
   },
   async present({ credential, frame }) {
     return { credential: await new SDJwtInstance(base).present(credential, frame) }
+  },
+  async list({ list, root }) {
+    const [head, body, signature, ...more] = list.split('.')
+    const header = JSON.parse(Buffer.from(head, 'base64url'))
+    const certificate = new X509Certificate(Buffer.from(header.x5c[0], 'base64'))
+    if (!certificate.verify(new X509Certificate(Buffer.from(root, 'base64')).publicKey)) throw new Error('certificate')
+    const key = certificate.publicKey.export({ format: 'jwk' })
+    if (more.length > 0 || !(await (await verifier(key))(`${head}.${body}`, signature))) throw new Error('signature')
+    const payload = Buffer.from(body, 'base64url').toString()
+    const bits = gunzipSync(Buffer.from(JSON.parse(payload).credentialSubject.encodedList.slice(1), 'base64url'))
+    const ones = []
+    for (let i = 0; i < bits.length * 8; i++) if (bits[i >> 3] & (0x80 >> (i & 7))) ones.push(i)
+    return { header, payload: JSON.parse(payload), ones, length: bits.length * 8 }
   },
   async issue({ payload, frame, header, type, key }) {
     class Issuing extends SDJwtInstance {
