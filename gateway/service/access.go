@@ -61,6 +61,7 @@ type Access struct {
 	maxLag     time.Duration
 	clock      func() time.Time
 
+	indexedGrants *indexedGrants
 	ledgerGrants  *ledgerGrants
 	grades        *grades
 	anchors       *anchorWatch
@@ -78,6 +79,7 @@ func NewAccess(o AccessOptions) *Access {
 	return &Access{
 		department: o.Department, index: o.Index, log: o.Log,
 		heard: o.Heard, backlog: o.Backlog, maxLag: o.MaxLag, clock: o.Clock,
+		indexedGrants: &indexedGrants{index: o.Index},
 		ledgerGrants: &ledgerGrants{
 			department: o.Department, ledger: o.Ledger, clock: o.Clock, known: make(map[string]ledgerGrant),
 		},

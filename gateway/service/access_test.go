@@ -66,7 +66,8 @@ func (d *desk) restart() { d.access = service.NewAccess(d.options()) }
 
 // record logs records as an operator of the police.
 func (d *desk) record(records ...domain.AccessRecord) ([]service.AccessReceipt, error) {
-	return d.access.Record(d.t.Context(), policeOperator, service.RecordOptions{}, records)
+	answer, err := d.access.Record(d.t.Context(), policeOperator, service.RecordOptions{}, records)
+	return answer.Receipts, err
 }
 
 // follow keeps the index at the log's size from now on.
@@ -133,10 +134,11 @@ func TestRecord(t *testing.T) {
 	given := d.uses(g, 3)
 	given[1].At = given[1].At.In(time.FixedZone("UTC+8", 8*3600)) // spelled otherwise, the same moment
 	given[2].Result, given[2].ResponseDigest = "no_such_person", ""
-	receipts, err := d.record(given...)
+	answer, err := d.access.Record(t.Context(), policeOperator, service.RecordOptions{}, given)
 	if err != nil {
 		t.Fatal(err)
 	}
+	receipts := answer.Receipts
 	if given[0].Schema != "" || !given[0].LoggedAt.IsZero() {
 		t.Error("changes the caller's records")
 	}
@@ -148,6 +150,7 @@ func TestRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	text := "zhenglian/access-receipt/2\n" + d.log.Origin() + "\n"
 	for i, r := range receipts {
 		want := given[i]
 		want.Schema, want.GrantSeq, want.LoggedAt, want.At = domain.SchemaAccessRecord, g.Seq, d.clock.Now(), given[i].At.UTC()
@@ -158,17 +161,17 @@ func TestRecord(t *testing.T) {
 		if r.CallID != given[i].CallID || r.Index != uint64(i) || !bytes.Equal(r.LeafHash, leaf[:]) {
 			t.Errorf("receipt %d is %+v", i, r)
 		}
-		promise, err := note.Open(r.Promise, note.VerifierList(verifier))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := fmt.Sprintf("zhenglian/access-receipt/1\n%s\n%d\n%s\n", d.log.Origin(), i, base64.StdEncoding.EncodeToString(leaf[:]))
-		if promise.Text != text {
-			t.Errorf("promise is %q, want %q", promise.Text, text)
-		}
-		if _, err := proof.OpenCheckpoint(r.Promise, d.log.Origin(), d.log.VerifierKey()); err == nil {
-			t.Error("a receipt passes for a checkpoint")
-		}
+		text += fmt.Sprintf("%d %s\n", i, base64.StdEncoding.EncodeToString(leaf[:]))
+	}
+	promise, err := note.Open(answer.Promise, note.VerifierList(verifier))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if promise.Text != text {
+		t.Errorf("promise is %q, want %q", promise.Text, text)
+	}
+	if _, err := proof.OpenCheckpoint(answer.Promise, d.log.Origin(), d.log.VerifierKey()); err == nil {
+		t.Error("a promise passes for a checkpoint")
 	}
 	gateway := service.Caller{Department: "police", Role: domain.RoleGateway}
 	if _, err := d.access.Record(t.Context(), gateway, service.RecordOptions{}, d.uses(g, 1)); err != nil {
@@ -662,3 +665,51 @@ func (l *lines) text() string {
 }
 
 func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// countedIndex counts how often grants are read.
+type countedIndex struct {
+	index.Index
+	grants atomic.Int64
+}
+
+func (x *countedIndex) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
+	if kind == domain.KindGrant {
+		x.grants.Add(1)
+	}
+	return x.Index.Get(ctx, kind, id)
+}
+
+// A grant is read again when a block came in, and one that is not there each time:
+// anybody can name as many as he likes.
+func TestGrantReadOncePerBlock(t *testing.T) {
+	d := newDesk(t)
+	g := d.grant(grantID(1), domain.Quota{Total: 100, PerDay: 100})
+	counted := &countedIndex{Index: d.index}
+	d.index = counted
+	d.restart()
+	for range 3 {
+		if _, err := d.record(d.uses(g, 2)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := counted.grants.Load(); n != 1 {
+		t.Errorf("the grant was read %d times, want once", n)
+	}
+	if err := failure(d.sharing("police").Suspend(t.Context(), policeReviewer, because(g.ID))); err != nil {
+		t.Fatal(err)
+	}
+	before := counted.grants.Load()
+	if _, err := d.record(d.use(g)); err == nil || counted.grants.Load() != before+1 {
+		t.Errorf("after a block: %v, %d further readings, want a refusal and 1", err, counted.grants.Load()-before)
+	}
+	none := d.use(g)
+	none.GrantID = grantID(9)
+	for range 2 {
+		if _, err := d.record(none); err == nil {
+			t.Error("logged under a grant that is not there")
+		}
+	}
+	if n := counted.grants.Load() - before; n != 3 {
+		t.Errorf("%d readings, want 3", n)
+	}
+}

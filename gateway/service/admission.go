@@ -44,7 +44,7 @@ const (
 // record which step of its grant it is decided on. While the index is not known
 // to be current they come from the ledger, or not at all.
 func (a *Access) grants(ctx context.Context, b *batch) error {
-	read := a.indexedGrant
+	read := a.indexedGrants.get
 	if age := a.clock().Sub(a.heard()); age > grantFresh {
 		read = a.ledgerGrants.get
 	}
@@ -66,8 +66,40 @@ func (a *Access) grants(ctx context.Context, b *batch) error {
 	return nil
 }
 
-func (a *Access) indexedGrant(ctx context.Context, id string) (*domain.Grant, error) {
-	return find[domain.Grant](ctx, a.index, domain.KindGrant, id)
+// indexedGrants reads grants from the index, each once while no block comes in: small
+// batches under one grant come hundreds of times a second.
+type indexedGrants struct {
+	index index.Index
+
+	mu    sync.Mutex
+	asOf  uint64 // blocks that the index had when the first of known was read
+	known map[string]*domain.Grant
+}
+
+func (g *indexedGrants) get(ctx context.Context, id string) (*domain.Grant, error) {
+	blocks, err := g.index.NextBlock(ctx) // before the grant is read: it is as of then or later
+	if err != nil {
+		return nil, fmt.Errorf("read grant %s: %w", id, err)
+	}
+	g.mu.Lock()
+	grant, ok := g.known[id]
+	ok = ok && g.asOf == blocks
+	g.mu.Unlock()
+	if ok {
+		return grant, nil
+	}
+	if grant, err = find[domain.Grant](ctx, g.index, domain.KindGrant, id); err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.asOf < blocks || g.known == nil {
+		g.asOf, g.known = blocks, make(map[string]*domain.Grant)
+	}
+	if g.asOf == blocks && grant != nil { // of those that are not there anybody could make many
+		g.known[id] = grant
+	}
+	return grant, nil
 }
 
 // ledgerGrants reads grants from the ledger, each at most once in grantReadFor.

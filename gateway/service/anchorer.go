@@ -87,8 +87,8 @@ func (a *Anchorer) Backlog() time.Duration {
 	return max(a.clock().Sub(w.since), 0)
 }
 
-// Run anchors the log whenever it grew, until ctx ends, and then answers ctx's
-// error.
+// Run anchors the log whenever it grew, every interval, or as soon as the last
+// anchor is there when that takes longer, until ctx ends; then it answers ctx's error.
 func (a *Anchorer) Run(ctx context.Context) error {
 	// Beside the anchoring: that may hang while the log grows.
 	watching := make(chan struct{})
@@ -100,11 +100,13 @@ func (a *Anchorer) Run(ctx context.Context) error {
 	pauses := newBackoff()
 	waiting := false
 	for {
+		due := a.clock().Add(a.interval)
 		wait := a.interval
 		switch err := a.step(ctx); {
 		case err == nil:
 			pauses.Reset()
 			waiting = false
+			wait = due.Sub(a.clock())
 		case ctx.Err() != nil:
 		case errors.Is(err, errNotRegistered):
 			if !waiting {
@@ -276,7 +278,7 @@ func anchorCounts(counts []domain.GrantCount) []domain.GrantCount {
 func (a *Anchorer) submit(ctx context.Context, args domain.AnchorArgs) (Written[domain.Anchor], error) {
 	ctx, cancel := context.WithTimeout(ctx, anchorWait)
 	defer cancel()
-	return submit[domain.Anchor](ctx, a.ledger, a.index, domain.RoleGateway, "access:Anchor", args, "")
+	return submit[domain.Anchor](ctx, a.ledger, a.index, Caller{Department: a.department, Role: domain.RoleGateway}, "access:Anchor", args)
 }
 
 // registration reads the log's registration, with the last anchored tree head,

@@ -17,6 +17,10 @@ type Caller struct {
 	// Operation identifies what the caller wants done, so that asking again does
 	// it once: 32 lower-case hexadecimal digits, or "" for no such promise.
 	Operation string
+
+	// Expect is the write that the record to be changed must still be at; nil for
+	// no such condition.
+	Expect *domain.Expectation
 }
 
 // duty says which roles may do something.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ const (
 	// checkCodeAlphabet has 32 characters that nobody mistakes for one another:
 	// no I, O, 0 and 1.
 	checkCodeAlphabet = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
-	checkCodeLength   = 10 // 50 bits: it is guarded by its reference's 128
+	checkCodeLength   = 28 // 140 bits, seven groups of four: what it seals is public, see credential.Seal
 
 	// firstVersion is the version part of an identifier that replaces no other.
 	firstVersion = "001"
@@ -137,7 +138,7 @@ func (c *Certificates) Issue(ctx context.Context, caller Caller, r IssueRequest)
 		return err
 	})
 	if err != nil && !isUnknown(err) {
-		return Issued{}, err
+		return Issued{}, c.asRepeated(ctx, caller, transaction, err)
 	}
 	return out, err
 }
@@ -169,7 +170,7 @@ func (c *Certificates) IssueBatch(ctx context.Context, caller Caller, requests [
 		return err
 	})
 	if err != nil && !isUnknown(err) {
-		return IssuedBatch{}, named(err)
+		return IssuedBatch{}, c.asRepeated(ctx, caller, transaction, named(err))
 	}
 	return out, err
 }
@@ -193,6 +194,7 @@ func isUnknown(err error) bool {
 type prepared struct {
 	content domain.CertificateContent
 	handout Handout
+	sealed  string // what the check code shows, see credential.Record
 }
 
 // issue prepares certificates and has them submitted, again with other places in
@@ -304,7 +306,12 @@ func (c *Certificates) prepare(ctx context.Context, issuer domain.Department, r 
 	if r.ContentDigest != "" {
 		return prepared{}, &domain.Error{Kind: domain.Invalid, Msg: "contentDigest: must not be given together with items, which are signed here"}
 	}
-	p.handout.Credential, p.content.ContentDigest, err = c.sign(issuer, p.content, r.Items)
+	signed, digest, err := c.sign(issuer, p.content, r.Items)
+	if err != nil {
+		return prepared{}, err
+	}
+	p.handout.Credential, p.content.ContentDigest = signed.Credential, digest
+	p.sealed, err = seal(ref, code, signed.ByCode)
 	return p, err
 }
 
@@ -341,8 +348,8 @@ func (c *Certificates) identifier(ctx context.Context, issuer domain.Department,
 }
 
 // issuedBefore refuses an operation that the index knows to have issued
-// certificates. One that the index does not know yet, the ledger refuses: a
-// certificate issued anew is never the same.
+// certificates. One that the index does not know yet, the ledger refuses: see
+// [Certificates.asRepeated].
 func (c *Certificates) issuedBefore(ctx context.Context, caller Caller, transaction string) error {
 	if caller.Operation == "" {
 		return nil
@@ -355,16 +362,43 @@ func (c *Certificates) issuedBefore(ctx context.Context, caller Caller, transact
 		Content struct {
 			Ref string `json:"ref"`
 		} `json:"content"` // of one certificate
-		Refs []string `json:"refs"` // of a batch
+		Batches []string `json:"batches"` // of many, each by its first one's reference
 	}
 	if err := json.Unmarshal([]byte(done.Result), &result); err != nil { // the parts of it that are asked for
 		return fmt.Errorf("indexed operation %s is unreadable: %w", caller.Operation, err)
 	}
-	refs := result.Refs
+	refs := result.Batches
 	if result.Content.Ref != "" {
 		refs = []string{result.Content.Ref}
 	}
 	return &domain.Error{Kind: domain.Exists, Msg: fmt.Sprintf("operation %s issued %s already; links and check codes were told once", caller.Operation, strings.Join(refs, ", "))}
+}
+
+// indexPause is how often the index is asked for what the ledger has already.
+const indexPause = 50 * time.Millisecond
+
+// asRepeated answers what an issue that was refused is refused with. Each attempt
+// draws another reference, so the ledger takes the repetition of one that the
+// index did not have yet for another transaction of the same operation. That must
+// not read as if nothing had been issued.
+func (c *Certificates) asRepeated(ctx context.Context, caller Caller, transaction string, refused error) error {
+	if !domain.IsOperationReused(refused) {
+		return refused
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownWriteWait)
+	defer cancel()
+	for {
+		done, err := find[domain.Operation](ctx, c.index, domain.KindOperation, domain.OperationID(caller.Department, caller.Operation))
+		switch {
+		case err == nil && done != nil && done.Transaction != transaction:
+			return refused
+		case err == nil && done != nil:
+			return c.issuedBefore(ctx, caller, transaction)
+		}
+		if !pause(ctx, indexPause) {
+			return &domain.Error{Kind: domain.Exists, Msg: fmt.Sprintf("operation %s was run before; what it issued is not known here yet", caller.Operation)}
+		}
+	}
 }
 
 // Propose proposes a change of the status of a certificate of the caller's
@@ -382,7 +416,40 @@ func (c *Certificates) Decide(ctx context.Context, caller Caller, args domain.De
 
 // DecideBatch gives one decision on many certificates, all or none.
 func (c *Certificates) DecideBatch(ctx context.Context, caller Caller, args domain.DecideBatchArgs) (Written[domain.CertificateBatchResult], error) {
+	args, err := c.wholeBatches(ctx, args)
+	if err != nil {
+		return Written[domain.CertificateBatchResult]{}, err
+	}
 	return write[domain.CertificateBatchResult](ctx, c.ledger, c.index, caller, "certificate:DecideBatch", "decide on certificates", args)
+}
+
+// wholeBatches names issuing batches in place of references that are all those of a
+// batch: the ledger then reads the batch alone.
+func (c *Certificates) wholeBatches(ctx context.Context, args domain.DecideBatchArgs) (domain.DecideBatchArgs, error) {
+	asked := make(map[string]bool, len(args.Refs))
+	for _, ref := range args.Refs {
+		asked[ref] = true
+	}
+	if len(asked) < len(args.Refs) || args.Validate() != nil {
+		return args, nil // which the ledger's rules refuse
+	}
+	batches := args.Batches
+	for _, ref := range args.Refs {
+		b, err := find[domain.IssuingBatch](ctx, c.index, domain.KindIssuingBatch, ref)
+		if err != nil {
+			return args, err
+		}
+		if b == nil || slices.ContainsFunc(b.Refs(), func(ref string) bool { return !asked[ref] }) {
+			continue
+		}
+		batches = append(batches, ref)
+		for _, ref := range b.Refs() {
+			delete(asked, ref)
+		}
+	}
+	args.Refs = slices.DeleteFunc(slices.Clone(args.Refs), func(ref string) bool { return !asked[ref] })
+	args.Batches = batches
+	return args, nil
 }
 
 // Authorise lets a department issue a type of certificate, or changes what is

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
@@ -20,7 +21,7 @@ import (
 func TestIssue(t *testing.T) {
 	w := newWorld(t)
 	certificates := w.certificates()
-	random := make([]byte, 30)
+	random := make([]byte, 48)
 	for i := range random[4:] {
 		random[4+i] = byte(i * 11)
 	}
@@ -31,7 +32,7 @@ func TestIssue(t *testing.T) {
 		t.Fatal(err)
 	}
 	const ref = "000b16212c37424d58636e79848f9aa5"
-	const code = "JV8KW9LXAM" // by hand: 176 mod 32 is 16, the alphabet's J, and so on
+	const code = "JV8KW9LXAMYBNZCP2DQ3ER4FS5GT" // by hand: 176 mod 32 is 16, the alphabet's J, and so on
 	content := issued.Value.Content
 	if content.Ref != ref || issued.CheckCode != code {
 		t.Errorf("reference %s and check code %s, want %s and %s", content.Ref, issued.CheckCode, ref, code)
@@ -42,7 +43,7 @@ func TestIssue(t *testing.T) {
 	if content.IssuerUSCC != usccs["police"] || issued.Value.Issuer != "police" || !content.IssuedAt.Equal(w.clock.Now()) {
 		t.Errorf("content is %+v", content)
 	}
-	if content.StatusIndex != 0x10102 {
+	if content.StatusIndex != 0x40a0 {
 		t.Errorf("place %#x in the status lists", content.StatusIndex)
 	}
 	if content.CheckCodeHash != domain.CheckCodeHash(ref, code) {
@@ -341,15 +342,17 @@ func TestIssueBatchNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// takenPlaces is an index in which places of status lists are taken.
+// takenPlaces is an index in which places of status lists are taken, those of a
+// record all or none.
 type takenPlaces struct {
 	index.Index
 	taken func(id string) bool
 }
 
 func (p takenPlaces) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
-	if kind == domain.KindStatusIndex && p.taken(id) {
-		return index.Record{}, nil
+	if kind == domain.KindStatusPlaces && p.taken(id) {
+		value, err := domain.Canonical(domain.StatusPlaces{Taken: strings.Repeat("f", domain.StatusPlacesLength/4)})
+		return index.Record{Value: value}, err
 	}
 	return p.Index.Get(ctx, kind, id)
 }
@@ -360,9 +363,9 @@ func TestPlaces(t *testing.T) {
 	tries := 0
 	ix := takenPlaces{w.index, func(id string) bool {
 		tries++
-		var place int
-		_, err := fmt.Sscanf(id, "police~%d", &place)
-		return err != nil || place < 2*domain.StatusListLength
+		var number int
+		_, err := fmt.Sscanf(id, "police~%d", &number)
+		return err != nil || number*domain.StatusPlacesLength < 2*domain.StatusListLength
 	}}
 	certificates := service.NewCertificates(w.ledger, ix, "http://x")
 	certificates.Clock = w.clock.Now
@@ -411,7 +414,7 @@ func TestPlaceTakenMeanwhile(t *testing.T) {
 type freePlaces struct{ index.Index }
 
 func (f *freePlaces) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
-	if kind == domain.KindStatusIndex {
+	if kind == domain.KindStatusPlaces {
 		return index.Record{}, &domain.Error{Kind: domain.NotFound, Msg: "not indexed yet"}
 	}
 	return f.Index.Get(ctx, kind, id)
@@ -456,8 +459,14 @@ func TestIssueOperation(t *testing.T) {
 	}
 	behind := service.NewCertificates(w.ledger, departmentsOnly{w.index}, "http://x")
 	behind.Clock = w.clock.Now
-	_, err = behind.Issue(t.Context(), caller, issueRequest())
-	wantKind(t, err, domain.Invalid, "operation "+caller.Operation)
+	soon, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = behind.Issue(soon, caller, issueRequest())
+	wantKind(t, err, domain.Exists, "operation "+caller.Operation+" was run before")
+	late := service.NewCertificates(w.ledger, &lateIndex{Index: w.index}, "http://x")
+	late.Clock = w.clock.Now
+	_, err = late.Issue(t.Context(), caller, issueRequest())
+	wantKind(t, err, domain.Exists, issued.Value.Content.Ref)
 	if _, err := w.catalog("police").Register(t.Context(), service.Caller{Department: "police", Role: domain.RoleOperator, Operation: grantID(2)},
 		domain.RegisterCatalogArgs{Content: content()}); err != nil {
 		t.Fatal(err)
@@ -469,6 +478,21 @@ func TestIssueOperation(t *testing.T) {
 	if err != nil || len(certificates.Items) != 1 {
 		t.Errorf("%d certificates, %v, want 1", len(certificates.Items), err)
 	}
+}
+
+// lateIndex knows an operation when it is asked a second time.
+type lateIndex struct {
+	index.Index
+	asked int
+}
+
+func (l *lateIndex) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
+	if kind == domain.KindOperation {
+		if l.asked++; l.asked == 1 {
+			return index.Record{}, &domain.Error{Kind: domain.NotFound, Msg: "not indexed yet"}
+		}
+	}
+	return l.Index.Get(ctx, kind, id)
 }
 
 // departmentsOnly is an index that lags behind all but the departments.

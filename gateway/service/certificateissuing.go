@@ -87,14 +87,14 @@ func (c *Certificates) Print(ctx context.Context, caller Caller, ref string) ([]
 func (c *Certificates) link(ref, code string) string { return c.publicURL + "/v/" + ref + "#" + code }
 
 // sign answers the credential of a certificate with these items, and its digest.
-func (c *Certificates) sign(issuer domain.Department, content domain.CertificateContent, items []credential.Item) (text, digest string, err error) {
+func (c *Certificates) sign(issuer domain.Department, content domain.CertificateContent, items []credential.Item) (signed credential.Issued, digest string, err error) {
 	if c.Issuing == nil {
-		return "", "", &domain.Error{Kind: domain.Invalid, Msg: "items: this gateway has no issuing key; give the contentDigest of what was signed elsewhere"}
+		return signed, "", &domain.Error{Kind: domain.Invalid, Msg: "items: this gateway has no issuing key; give the contentDigest of what was signed elsewhere"}
 	}
 	list := func(p StatusPurpose) string {
 		return fmt.Sprintf("%s/v1/status-lists/%s/%s/%d", c.publicURL, issuer.Code, p, content.StatusIndex/domain.StatusListLength)
 	}
-	text, err = c.Issuing.Issuer.Issue(credential.Claims{
+	signed, err = c.Issuing.Issuer.Issue(credential.Claims{
 		Issuer: issuer.Code, IssuerUSCC: issuer.USCC, Ref: content.Ref, CertID: content.CertID,
 		TypeCode: content.TypeCode, TypeNameZh: content.TypeNameZh, TypeNameEn: content.TypeNameEn,
 		IssuedAt: content.IssuedAt, Validity: content.Validity,
@@ -103,12 +103,12 @@ func (c *Certificates) sign(issuer domain.Department, content domain.Certificate
 		},
 	}, items)
 	if err != nil {
-		return "", "", fmt.Errorf("sign the credential: %w", err)
+		return signed, "", fmt.Errorf("sign the credential: %w", err)
 	}
-	if digest, err = credential.Digest(text); err != nil {
-		return "", "", fmt.Errorf("digest of the credential: %w", err)
+	if digest, err = credential.Digest(signed.Credential); err != nil {
+		return signed, "", fmt.Errorf("digest of the credential: %w", err)
 	}
-	return text, digest, nil
+	return signed, digest, nil
 }
 
 // keep keeps the credentials that are about to be submitted: if the answer of the
@@ -117,7 +117,7 @@ func (c *Certificates) keep(ctx context.Context, all []prepared) error {
 	var records []credential.Record
 	for _, p := range all {
 		if p.handout.Credential != "" {
-			records = append(records, credential.Record{Ref: p.content.Ref, Credential: p.handout.Credential, CheckCode: p.handout.CheckCode})
+			records = append(records, credential.Record{Ref: p.content.Ref, Credential: p.handout.Credential, CheckCode: p.handout.CheckCode, Sealed: p.sealed})
 		}
 	}
 	if len(records) == 0 {

@@ -11,51 +11,54 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/index"
 )
 
-// placeDraws is how many places drawn in a row must be taken for a list to count
-// as full: one in 65,000 draws says so of a list that is half full.
+// placeDraws is how many draws in a row must find no free place for a list to count
+// as full.
 const placeDraws = 16
 
 // places draws places in a department's status lists: at random, so that a place
 // says nothing about when a certificate was issued, and one list after the other, so
-// that many certificates hide one another in each.
+// that many certificates hide one another in each. Certificates that are issued
+// together stand together, as they bear one date.
 type places struct {
 	mu   sync.Mutex
 	list map[domain.DepartmentCode]int // that is being filled, as far as this process has seen
 }
 
 // draw answers n different status indexes of the issuer that the index knows to be
-// free. The ledger has the last word.
+// free, many of them from one record of taken places. The ledger has the last word.
 func (p *places) draw(ctx context.Context, random io.Reader, ix index.Index, issuer domain.DepartmentCode, n int) ([]int, error) {
+	const records = domain.StatusListLength / domain.StatusPlacesLength // of one list; a power of two: each is equally likely
 	p.mu.Lock()
 	list := p.list[issuer]
 	p.mu.Unlock()
-	drawn := make(map[int]bool, n)
+	drawn := make(map[int]bool)
 	out := make([]int, 0, n)
-	for taken := 0; len(out) < n; {
+	for full := 0; len(out) < n; {
 		var b [4]byte
 		if _, err := io.ReadFull(random, b[:]); err != nil {
 			return nil, fmt.Errorf("draw random bits: %w", err)
 		}
-		// The length is a power of two: every place is equally likely.
-		place := list*domain.StatusListLength + int(binary.BigEndian.Uint32(b[:])%domain.StatusListLength)
-		if !drawn[place] {
-			_, err := ix.Get(ctx, domain.KindStatusIndex, domain.StatusIndexID(issuer, place))
-			switch {
-			case domain.KindOf(err) == domain.NotFound:
-				drawn[place], taken = true, 0
-				out = append(out, place)
-				continue
-			case err != nil:
-				return nil, fmt.Errorf("look for a free place in the status lists: %w", err)
-			}
+		bits := int(binary.BigEndian.Uint32(b[:]))
+		first := (list*records + bits%records) * domain.StatusPlacesLength
+		free, err := freePlaces(ctx, ix, issuer, first)
+		if err != nil {
+			return nil, err
 		}
-		if taken++; taken < placeDraws {
+		if len(free) > 0 && !drawn[first] {
+			drawn[first], full = true, 0
+			start := bits / records % len(free)
+			for i := range min(len(free), n-len(out)) {
+				out = append(out, free[(start+i)%len(free)])
+			}
+			continue
+		}
+		if full++; full < placeDraws {
 			continue
 		}
 		if list++; list > domain.MaxStatusIndex/domain.StatusListLength {
 			return nil, fmt.Errorf("all status lists of department %s are full", issuer)
 		}
-		taken = 0
+		full = 0
 		p.mu.Lock()
 		if p.list == nil {
 			p.list = make(map[domain.DepartmentCode]int)
@@ -64,4 +67,20 @@ func (p *places) draw(ctx context.Context, random io.Reader, ix index.Index, iss
 		p.mu.Unlock()
 	}
 	return out, nil
+}
+
+// freePlaces are those that the index knows to be free of the places that one
+// record of taken ones covers, the first of which is first.
+func freePlaces(ctx context.Context, ix index.Index, issuer domain.DepartmentCode, first int) ([]int, error) {
+	taken, err := find[domain.StatusPlaces](ctx, ix, domain.KindStatusPlaces, domain.StatusPlacesID(issuer, first))
+	if err != nil {
+		return nil, fmt.Errorf("look for a free place in the status lists: %w", err)
+	}
+	var free []int
+	for place := first; place < first+domain.StatusPlacesLength; place++ {
+		if !taken.Has(place) {
+			free = append(free, place)
+		}
+	}
+	return free, nil
 }

@@ -47,7 +47,7 @@ func (v *Verifier) CheckFile(ctx context.Context, unverifiedFile []byte) Checked
 	if trimmed := bytes.TrimSpace(unverifiedFile); bytes.HasPrefix(trimmed, []byte("ey")) && bytes.ContainsRune(trimmed, '~') {
 		return v.checkCredential(ctx, string(trimmed))
 	}
-	verdict := proof.Verify(unverifiedFile, v.anchors, proof.Options{At: v.clock().UTC()})
+	verdict := v.check(unverifiedFile, proof.Options{At: v.clock().UTC()})
 	out := Checked{Verdict: Verdict(verdict.Overall), Reason: verdict.Reason, Checks: verdict.Checks, Statement: verdict.Statement}
 	if verdict.Overall == proof.CannotCheck {
 		out.Verdict = CannotCheck

@@ -101,7 +101,7 @@ func issuingWorld(t *testing.T) (*world, *service.Certificates, *credentialtest.
 func withItems() service.IssueRequest {
 	r := issueRequest()
 	r.ContentDigest = ""
-	r.Items = []credential.Item{{Name: "姓名", Value: "张三"}, {Name: "居住地址", Value: "某市某区某路1号"}}
+	r.Items = []credential.Item{{Name: "姓名", Value: "张三", ByCode: credential.Masked}, {Name: "居住地址", Value: "某市某区某路1号"}}
 	return r
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +35,7 @@ const (
 // come, forgets cached answers that a block made untrue, and knows when it last
 // was certain to have everything.
 type Indexer struct {
-	ledger ledger.Ledger
+	ledger ledger.Reader
 	index  index.Index
 	cache  cache.Cache
 	log    *slog.Logger
@@ -48,7 +47,7 @@ type Indexer struct {
 }
 
 // NewIndexer returns an indexer that has not started; see [Indexer.Run].
-func NewIndexer(l ledger.Ledger, ix index.Index, c cache.Cache, log *slog.Logger) *Indexer {
+func NewIndexer(l ledger.Reader, ix index.Index, c cache.Cache, log *slog.Logger) *Indexer {
 	return &Indexer{ledger: l, index: ix, cache: c, log: log, clock: time.Now, every: contactEvery} //nolint:forbidigo // the clock that tests replace
 }
 
@@ -119,7 +118,11 @@ func (x *Indexer) stream(ctx context.Context) (applied int, err error) {
 		if err := x.index.ApplyBlock(ctx, b); err != nil {
 			return fmt.Errorf("apply block %d: %w", b.Number, err)
 		}
-		if keys := staleKeys(b); len(keys) > 0 {
+		keys, err := x.staleKeys(ctx, b)
+		if err != nil {
+			return fmt.Errorf("find what block %d makes stale: %w", b.Number, err)
+		}
+		if len(keys) > 0 {
 			x.cache.Drop(ctx, keys...)
 		}
 		last = b.Hash
@@ -132,20 +135,32 @@ func (x *Indexer) stream(ctx context.Context) (applied int, err error) {
 	return applied, err
 }
 
-// staleKeys answers the cache keys of the certificates that a block wrote.
-func staleKeys(b domain.Block) []string {
+// staleKeys answers the cache keys of the certificates of the batches whose status
+// an indexed block wrote.
+func (x *Indexer) staleKeys(ctx context.Context, b domain.Block) ([]string, error) {
 	var keys []string
 	for _, t := range b.Transactions {
 		if !t.Valid() {
 			continue
 		}
 		for _, w := range t.Writes {
-			if ref, ok := strings.CutPrefix(w.Key, "cert~"); ok {
+			kind, id, _ := domain.ParseKey(w.Key)
+			if kind != domain.KindBatchStatus {
+				continue
+			}
+			issued, err := find[domain.IssuingBatch](ctx, x.index, domain.KindIssuingBatch, id)
+			if err != nil {
+				return nil, err
+			}
+			if issued == nil {
+				continue // it is no certificate's status
+			}
+			for _, ref := range issued.Refs() {
 				keys = append(keys, certificateCacheKey(ref))
 			}
 		}
 	}
-	return keys
+	return keys, nil
 }
 
 // watch asks for the departments' heights for ever.

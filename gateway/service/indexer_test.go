@@ -12,6 +12,8 @@ import (
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/cache"
+	"github.com/zhenglian/zhenglian/gateway/index/indextest"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/ledger/ledgertest"
 	"github.com/zhenglian/zhenglian/gateway/service"
 )
@@ -39,7 +41,7 @@ func bare(t *testing.T) *world {
 
 func (w *world) put(key string) {
 	w.t.Helper()
-	if _, err := w.ledger.Submit(w.t.Context(), domain.RoleOperator, "a:B", []byte(key), ""); err != nil {
+	if _, err := w.ledger.Submit(w.t.Context(), ledger.Request{Role: domain.RoleOperator, Transaction: "a:B", Argument: []byte(key)}); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -208,9 +210,12 @@ func TestIndexerDropsCache(t *testing.T) {
 	// An invalid transaction changes nothing.
 	w.chain.Append(domain.Transaction{
 		ID: "ff", Type: "endorser", Chaincode: ledgertest.Chaincode, ValidationCode: "MVCC_READ_CONFLICT",
-		Writes: []domain.Write{{Key: "cert~" + other, Value: []byte("{}")}},
+		Writes: indextest.PutBatch("1", "police", indextest.Certificate("1", other, domain.CertificateValid, 0)).Writes,
 	})
-	w.put("cert~" + written)
+	w.chain.Append(domain.Transaction{
+		ID: "fe", Type: "endorser", Chaincode: ledgertest.Chaincode, ValidationCode: "VALID",
+		Writes: indextest.PutBatch("1", "police", indextest.Certificate("1", written, domain.CertificateValid, 0)).Writes,
+	})
 	await(t, "the entry to be dropped", func() bool { return !w.cache.has(cacheKey + written) })
 	if !w.cache.has(cacheKey + other) {
 		t.Error("dropped the entry of a certificate that was not written")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
+	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/service"
 )
 
@@ -252,4 +253,44 @@ func TestIndexFailures(t *testing.T) {
 			}
 		})
 	}
+}
+
+// outbox knows one write.
+type outbox struct{ known ledger.Operation }
+
+func (o outbox) Operation(_ context.Context, id string) (ledger.Operation, error) {
+	if id != o.known.ID {
+		return ledger.Operation{}, &domain.Error{Kind: domain.NotFound, Msg: "operation " + id + " is not known here"}
+	}
+	return o.known, nil
+}
+
+// TestOperations asks for what is on its way, for what the ledger remembers, and for
+// what is neither.
+func TestOperations(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	pending := ledger.Operation{ID: grantID(1), Transaction: "catalog:Register", State: ledger.Pending}
+	operations := service.NewOperations(outbox{pending}, w.index)
+	if got, err := operations.Get(ctx, policeOperator, grantID(1)); err != nil || !cmp.Equal(got, pending) {
+		t.Errorf("on its way: %+v, %v", got, err)
+	}
+	caller := policeOperator
+	caller.Operation = grantID(2)
+	written, err := w.catalog("police").Register(ctx, caller, domain.RegisterCatalogArgs{Content: content()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := operations.Get(ctx, policeOperator, grantID(2))
+	if err != nil || got.State != ledger.Committed || got.TxID != written.TxID || got.Receipt.Position != written.Position || got.Transaction != "catalog:Register" {
+		t.Errorf("on the ledger: %+v, %v", got, err)
+	}
+	var entry domain.CatalogEntry
+	if err := domain.ParseCanonical(got.Receipt.Result, &entry); err != nil || !cmp.Equal(entry, written.Value) {
+		t.Errorf("its record is %s, %v", got.Receipt.Result, err)
+	}
+	_, err = operations.Get(ctx, policeOperator, grantID(3))
+	wantKind(t, err, domain.NotFound, "")
+	_, err = operations.Get(ctx, civilOperator, grantID(2)) // another department's
+	wantKind(t, err, domain.NotFound, "")
 }

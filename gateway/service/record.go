@@ -57,7 +57,7 @@ func (e *NotAnchoredError) Error() string {
 }
 
 // Record logs 1 to [MaxAccessRecords] uses of shared data and answers a receipt
-// for each, in order, once all are durable. It sets each record's schema, the
+// for each, in order, under one signature, once all are durable. It sets each record's schema, the
 // step of the grant that it was decided on, and the time of logging.
 //
 // A call is logged once for each direction: a record that was logged before with
@@ -77,41 +77,41 @@ func (e *NotAnchoredError) Error() string {
 //
 // Any other error after the append began does not say that nothing was logged;
 // present the same records again.
-func (a *Access) Record(ctx context.Context, caller Caller, options RecordOptions, records []domain.AccessRecord) ([]AccessReceipt, error) {
+func (a *Access) Record(ctx context.Context, caller Caller, options RecordOptions, records []domain.AccessRecord) (AccessReceipts, error) {
 	if err := recordAccess.allow(caller, "log access records"); err != nil {
-		return nil, err
+		return AccessReceipts{}, err
 	}
 	if len(records) < 1 || len(records) > MaxAccessRecords {
-		return nil, &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("%d access records; there must be 1 to %d", len(records), MaxAccessRecords)}
+		return AccessReceipts{}, &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("%d access records; there must be 1 to %d", len(records), MaxAccessRecords)}
 	}
 	now := a.clock().UTC().Truncate(time.Millisecond)
 	records = dated(records, now)
 	if err := a.validate(records); err != nil {
-		return nil, err
+		return AccessReceipts{}, err
 	}
 	if err := a.catchUp(ctx); err != nil {
-		return nil, err
+		return AccessReceipts{}, err
 	}
 	b, err := a.claim(ctx, records, now)
 	if err != nil {
-		return nil, err
+		return AccessReceipts{}, err
 	}
 	mustAnchor, err := a.decide(ctx, b)
 	if err != nil {
 		a.calls.release(b)
-		return nil, err
+		return AccessReceipts{}, err
 	}
 	if err := a.logFresh(ctx, b); err != nil {
-		return nil, err
+		return AccessReceipts{}, err
 	}
-	receipts, err := a.promise(b)
+	answer, err := a.promise(b)
 	if err != nil {
-		return nil, err
+		return AccessReceipts{}, err
 	}
-	if err := a.awaitAnchor(ctx, receipts, options.Anchored, mustAnchor); err != nil {
-		return nil, err
+	if err := a.awaitAnchor(ctx, answer.Receipts, options.Anchored, mustAnchor); err != nil {
+		return AccessReceipts{}, err
 	}
-	return receipts, nil
+	return answer, nil
 }
 
 // dated answers a copy of records with what the log sets. Which step of its grant
@@ -287,31 +287,35 @@ func (a *Access) append(ctx context.Context, records []domain.AccessRecord) ([]a
 	return receipts, nil
 }
 
-// promise signs a receipt for each record.
-func (a *Access) promise(b *batch) ([]AccessReceipt, error) {
-	out := make([]AccessReceipt, len(b.records))
+// promise makes a receipt for each record and signs them all at once: a signature
+// takes as long as all else that is done for a record.
+func (a *Access) promise(b *batch) (AccessReceipts, error) {
+	answer := AccessReceipts{Receipts: make([]AccessReceipt, len(b.records))}
 	for i, k := range b.calls {
-		r := k.receipt
-		note, err := a.log.Sign(ReceiptText(a.log.Origin(), r.Index, r.LeafHash))
-		if err != nil {
-			return nil, fmt.Errorf("sign the receipt of log entry %d, which is durable: %w", r.Index, err)
-		}
-		out[i] = AccessReceipt{CallID: b.records[i].CallID, Index: r.Index, LeafHash: r.LeafHash, Promise: note}
+		answer.Receipts[i] = AccessReceipt{CallID: b.records[i].CallID, Index: k.receipt.Index, LeafHash: k.receipt.LeafHash}
 	}
-	return out, nil
+	var err error
+	if answer.Promise, err = a.log.Sign(ReceiptText(a.log.Origin(), answer.Receipts)); err != nil {
+		return AccessReceipts{}, fmt.Errorf("sign the receipts of %d log entries, which are durable: %w", len(b.records), err)
+	}
+	return answer, nil
 }
 
-// ReceiptText answers the text that an access log signs to promise that an entry
-// is durable at index and will be there in every later checkpoint: four lines,
-// each ended by a newline. The first is no log's origin, so that a receipt can
-// never pass for a checkpoint.
+// ReceiptText answers the text that an access log signs to promise that entries are
+// durable, each at its index, and will be there in every later checkpoint: two lines
+// and one for each entry, each ended by a newline. The first is no log's origin, so
+// that a promise can never pass for a checkpoint.
 //
-//	zhenglian/access-receipt/1
+//	zhenglian/access-receipt/2
 //	<origin of the log>
-//	<index, decimal>
-//	<RFC 6962 leaf hash, standard base64>
-func ReceiptText(origin string, index uint64, leafHash []byte) string {
-	return fmt.Sprintf("zhenglian/access-receipt/1\n%s\n%d\n%s\n", origin, index, base64.StdEncoding.EncodeToString(leafHash))
+//	<index, decimal> <RFC 6962 leaf hash, standard base64>
+func ReceiptText(origin string, receipts []AccessReceipt) string {
+	text := []byte("zhenglian/access-receipt/2\n" + origin + "\n")
+	for _, r := range receipts {
+		text = append(strconv.AppendUint(text, r.Index, 10), ' ')
+		text = append(base64.StdEncoding.AppendEncode(text, r.LeafHash), '\n')
+	}
+	return string(text)
 }
 
 // refuse logs refusals and answers them as an error.

@@ -468,7 +468,8 @@ func TestRecordAnchored(t *testing.T) {
 			given := d.use(g)
 			given.Result = tt.result
 			record := func(ctx context.Context) ([]service.AccessReceipt, error) {
-				return d.access.Record(ctx, policeOperator, service.RecordOptions{Anchored: tt.asked}, []domain.AccessRecord{given})
+				answer, err := d.access.Record(ctx, policeOperator, service.RecordOptions{Anchored: tt.asked}, []domain.AccessRecord{given})
+				return answer.Receipts, err
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()

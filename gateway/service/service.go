@@ -58,7 +58,9 @@ const (
 	ReasonInternal    = "internal"
 )
 
-// Verification is what is known of a certificate reference.
+// Verification is what is known of a certificate reference. Certificate and Issuer
+// are shared with other answers and must not be written to; the same pointers mean
+// the same content.
 type Verification struct {
 	Verdict     Verdict
 	Reason      string              // with CannotCheck: one of the Reason codes
@@ -112,13 +114,18 @@ func ParseMoment(s string, now time.Time) (time.Time, error) {
 	return at.UTC(), nil
 }
 
-// AccessReceipt is the answer to one logged access: the promise that the record
-// is durable at Index of the log.
+// AccessReceipts is the answer to logged accesses: the promise that each record is
+// durable at its index of the log.
+type AccessReceipts struct {
+	Receipts []AccessReceipt // in the order of the records
+	Promise  []byte          // signed note over them all, see [ReceiptText]
+}
+
+// AccessReceipt says where the record of one access lies.
 type AccessReceipt struct {
 	CallID   string
 	Index    uint64
 	LeafHash []byte
-	Promise  []byte // signed note, see [ReceiptText]
 
 	// AnchoredSize is the size of an anchor that covers the record, 0 when none
 	// was waited for.

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -19,8 +20,8 @@ const (
 	// answerFor is how long a cached answer may be used, found or not.
 	answerFor = 5 * time.Second
 
-	// maxOpened bounds the decoded answers: a few kilobytes each.
-	maxOpened = 4096
+	// maxLatest bounds the answers that are kept decoded: a few kilobytes each.
+	maxLatest = 4096
 )
 
 // Verifier answers the public: is this certificate good, and what proves it. It
@@ -35,13 +36,17 @@ type Verifier struct {
 	index   index.Index
 	cache   cache.Cache
 	anchors *proof.Anchors
+	check   func(unverifiedBundle []byte, opts proof.Options) proof.Verdict // under anchors
 	clock   func() time.Time
 	heard   func() time.Time
 
-	opened *lru.Cache[string, held] // cached answers as decoded, by their bytes
-	reads  singleflight.Group       // of the index, by reference and height
-	proofs singleflight.Group       // of the ledger, by kind, ID and nonce
-	lists  statusLists
+	// latest are the answers given last, decoded. Who asks again within their time
+	// costs neither the cache, which may be another machine, nor the index.
+	latest  *lru.Cache[string, held]
+	reads   singleflight.Group // of the index, by reference and height
+	issuers sync.Map           // issuerAt by department code
+	proofs  singleflight.Group // of the ledger, by kind, ID and nonce
+	lists   statusLists
 
 	signing chan struct{} // holds one for each signed read under way
 }
@@ -50,13 +55,19 @@ type Verifier struct {
 // index was last known to be at the head of the ledger, the zero time for never:
 // see [Indexer.LastHeard].
 func NewVerification(l ledger.Ledger, ix index.Index, c cache.Cache, anchors *proof.Anchors, clock, heard func() time.Time) *Verifier {
-	opened, err := lru.New[string, held](maxOpened)
+	latest, err := lru.New[string, held](maxLatest)
 	if err != nil {
 		panic(err) // it refuses sizes below 1 only
 	}
+	check := func(unverifiedBundle []byte, opts proof.Options) proof.Verdict {
+		return proof.Verify(unverifiedBundle, anchors, opts) // says what is wrong with them
+	}
+	if reader, err := proof.NewVerifier(anchors); err == nil {
+		check = reader.Verify
+	}
 	return &Verifier{
-		ledger: l, index: ix, cache: c, anchors: anchors, clock: clock, heard: heard,
-		opened: opened, signing: make(chan struct{}, maxSigning),
+		ledger: l, index: ix, cache: c, anchors: anchors, check: check, clock: clock, heard: heard,
+		latest: latest, signing: make(chan struct{}, maxSigning),
 	}
 }
 
@@ -103,8 +114,7 @@ func (v *Verifier) Verify(ctx context.Context, ref string) Verification {
 	case out.Verdict == CannotCheck:
 		out.Reason = ReasonInternal // a status that this version does not know
 	case out.Verdict.Issued():
-		certificate, issuer := *held.certificate, *held.issuer // others hold these, too
-		out.Certificate, out.Issuer, out.Position = &certificate, &issuer, held.position
+		out.Certificate, out.Issuer, out.Position = held.certificate, held.issuer, held.position
 	}
 	return out
 }
@@ -142,6 +152,8 @@ type held struct {
 	position    domain.Position
 	readAt      time.Time
 	height      uint64 // the index had at least so many blocks
+
+	certificateText, issuerText string // what the two were read from
 }
 
 // answer is the form of held in the cache.
@@ -162,9 +174,13 @@ func (v *Verifier) held(ctx context.Context, ref string, now time.Time) (held, e
 	if err != nil {
 		return held{}, fmt.Errorf("read the index's height: %w", err)
 	}
-	key := certificateCacheKey(ref)
-	if e, ok := v.cache.Get(ctx, key); ok && e.Height == height {
-		if h, ok := v.open(e, ref, now); ok {
+	last, known := v.latest.Get(ref)
+	if known && last.height == height && last.speaksOf(ref, now) {
+		return last, nil
+	}
+	if e, ok := v.cache.Get(ctx, certificateCacheKey(ref)); ok && e.Height == height {
+		if h, ok := open(e, last); ok && h.speaksOf(ref, now) {
+			v.latest.Add(ref, h)
 			return h, nil
 		}
 	}
@@ -185,29 +201,27 @@ func (v *Verifier) held(ctx context.Context, ref string, now time.Time) (held, e
 	}
 }
 
-// open reads a cached answer, false when it is not one for ref at now. Answers
-// are decoded once: what bytes mean does not change.
-func (v *Verifier) open(e cache.Entry, ref string, now time.Time) (held, bool) {
-	h, ok := v.opened.Get(string(e.Value))
-	if !ok {
-		var a answer
-		if domain.ParseCanonical(e.Value, &a) != nil {
-			return held{}, false
-		}
-		var err error
-		if h, err = a.held(); err != nil {
-			return held{}, false
-		}
-		v.opened.Add(string(e.Value), h)
-	}
-	h.height = e.Height
+// speaksOf reports whether h is an answer about ref that may still be given.
+func (h held) speaksOf(ref string, now time.Time) bool {
 	age := now.Sub(h.readAt)
-	return h, h.ref == ref && age >= 0 && age <= answerFor
+	return h.ref == ref && age >= 0 && age <= answerFor
+}
+
+// open reads a cached answer, false when it is none. last is the answer before.
+func open(e cache.Entry, last held) (held, bool) {
+	var a answer
+	if domain.ParseCanonical(e.Value, &a) != nil {
+		return held{}, false
+	}
+	h, err := a.held(last)
+	h.height = e.Height
+	return h, err == nil
 }
 
 // read asks the index and puts the answer into the cache.
 func (v *Verifier) read(ctx context.Context, ref string, height uint64, now time.Time) (held, error) {
 	a := answer{Ref: ref, ReadAt: now}
+	known, _ := v.latest.Get(ref)
 	certificate, err := v.index.Get(ctx, domain.KindCertificate, ref)
 	switch {
 	case domain.KindOf(err) == domain.NotFound:
@@ -215,50 +229,102 @@ func (v *Verifier) read(ctx context.Context, ref string, height uint64, now time
 		return held{}, fmt.Errorf("read certificate: %w", err)
 	default:
 		a.Certificate, a.Block, a.TxID = string(certificate.Value), certificate.Block, string(certificate.TxID)
-		issuer, err := issuerOf(certificate)
-		if err != nil {
+		if err := known.readCertificate(a); err != nil {
 			return held{}, err
 		}
 		// A certificate without a registered issuer cannot be written; an index
 		// that says so is broken.
-		department, err := v.index.Get(ctx, domain.KindDepartment, string(issuer))
+		issuer, err := v.issuer(ctx, known.certificate.Issuer, height)
 		if err != nil {
-			return held{}, fmt.Errorf("read issuer: %w", err)
+			return held{}, err
 		}
-		a.Issuer = string(department.Value)
+		a.Issuer, known.issuerText, known.issuer = issuer.text, issuer.text, issuer.record
 	}
-	h, err := a.held()
+	h, err := a.held(known)
 	if err != nil {
 		return held{}, err
 	}
 	h.height = height
+	v.latest.Add(ref, h)
 	if value, err := domain.Canonical(a); err == nil {
 		v.cache.Put(ctx, certificateCacheKey(ref), cache.Entry{Value: value, Height: height}, answerFor)
 	}
 	return h, nil
 }
 
-func issuerOf(r index.Record) (domain.DepartmentCode, error) {
-	c, err := decoded[domain.Certificate](r)
-	return c.Value.Issuer, err
+// issuerAt is the record of a department that issues certificates, as read at a
+// height.
+type issuerAt struct {
+	height uint64
+	text   string
+	record *domain.Department
 }
 
-// held decodes the records in a, and refuses those that do not belong together.
-func (a answer) held() (held, error) {
-	h := held{ref: a.Ref, readAt: a.ReadAt}
-	if a.Certificate == "" {
-		return h, nil
+// issuer answers the record of a department at a height. There are few, and every
+// certificate names one: each is read once at every height.
+func (v *Verifier) issuer(ctx context.Context, code domain.DepartmentCode, height uint64) (issuerAt, error) {
+	kept, _ := v.issuers.Load(code)
+	last, _ := kept.(issuerAt)
+	if last.record != nil && last.height == height {
+		return last, nil
 	}
-	h.certificate, h.issuer = new(domain.Certificate), new(domain.Department)
+	r, err := v.index.Get(ctx, domain.KindDepartment, string(code))
+	if err != nil {
+		return issuerAt{}, fmt.Errorf("read issuer: %w", err)
+	}
+	read := issuerAt{height: height, text: string(r.Value), record: last.record}
+	if read.text != last.text {
+		read.record = new(domain.Department)
+		if err := domain.ParseCanonical(r.Value, read.record); err != nil {
+			return issuerAt{}, fmt.Errorf("issuer %s is unreadable: %v", code, err) //nolint:errorlint // no caller's mistake: drops the kind
+		}
+	}
+	v.issuers.Store(code, read)
+	return read, nil
+}
+
+// readCertificate decodes the certificate in a, unless h has it decoded already:
+// most answers are read again because time or other blocks went by, not because
+// they changed.
+func (h *held) readCertificate(a answer) error {
+	if h.certificate != nil && h.certificateText == a.Certificate {
+		return nil
+	}
+	h.certificateText, h.certificate = a.Certificate, new(domain.Certificate)
 	if err := domain.ParseCanonical([]byte(a.Certificate), h.certificate); err != nil {
-		return held{}, fmt.Errorf("certificate %s is unreadable: %v", a.Ref, err) //nolint:errorlint // no caller's mistake: drops the kind
+		return fmt.Errorf("certificate %s is unreadable: %v", a.Ref, err) //nolint:errorlint // no caller's mistake: drops the kind
 	}
+	return nil
+}
+
+// readIssuer decodes the department in a, unless h has it decoded already.
+func (h *held) readIssuer(a answer) error {
+	if h.issuer != nil && h.issuerText == a.Issuer {
+		return nil
+	}
+	h.issuerText, h.issuer = a.Issuer, new(domain.Department)
 	if err := domain.ParseCanonical([]byte(a.Issuer), h.issuer); err != nil {
-		return held{}, fmt.Errorf("issuer of certificate %s is unreadable: %v", a.Ref, err) //nolint:errorlint // the same
+		return fmt.Errorf("issuer of certificate %s is unreadable: %v", a.Ref, err) //nolint:errorlint // no caller's mistake: drops the kind
+	}
+	return nil
+}
+
+// held decodes the records in a as far as they are not in known, and refuses those
+// that do not belong together.
+func (a answer) held(known held) (held, error) {
+	if a.Certificate == "" {
+		return held{ref: a.Ref, readAt: a.ReadAt}, nil
+	}
+	h := known
+	h.ref, h.readAt, h.position = a.Ref, a.ReadAt, domain.Position{Block: a.Block, TxID: domain.TxID(a.TxID)}
+	if err := h.readCertificate(a); err != nil {
+		return held{}, err
+	}
+	if err := h.readIssuer(a); err != nil {
+		return held{}, err
 	}
 	if h.certificate.Content.Ref != a.Ref || h.certificate.Issuer != h.issuer.Code {
 		return held{}, fmt.Errorf("index holds the records of another certificate under %s", a.Ref)
 	}
-	h.position = domain.Position{Block: a.Block, TxID: domain.TxID(a.TxID)}
 	return h, nil
 }

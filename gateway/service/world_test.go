@@ -57,13 +57,9 @@ func contracts(t testing.TB) ledgertest.Handler {
 		for _, k := range call.State.Keys("") {
 			l.Set(k, call.State.Get(k))
 		}
-		args := []string{string(call.Argument)}
-		if call.Operation != "" {
-			args = append(args, call.Operation)
-		}
 		r := l.Simulate(cc, chaincodetest.Proposal{
 			Creator: identity(call.Caller), TxID: string(call.Tx.ID), Time: call.Tx.Time,
-			Function: call.Transaction, Args: args,
+			Function: call.Transaction, Args: call.Arguments(),
 		})
 		if !r.OK() {
 			if e, ok := domain.ParseError(r.Message); ok {
@@ -169,8 +165,8 @@ func (m *memory) Drop(_ context.Context, keys ...string) {
 	}
 }
 
-func (m *memory) Allow(context.Context, string, float64, int) (bool, time.Duration) {
-	return true, 0
+func (m *memory) Allow(context.Context, string, float64, int) (bool, time.Duration, int) {
+	return true, 0, 1
 }
 func (m *memory) Close() error { return nil }
 

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -11,18 +10,10 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
 
-const (
-	// ownWriteWait bounds how long a committed write waits for the index, so
-	// that its caller reads its own write. A slower index makes the read stale,
-	// never the write failed.
-	ownWriteWait = 3 * time.Second
-
-	// conflictAttempts is how often a write is tried that lost a race against
-	// another transaction (MVCC): a conflict changed nothing, so trying again is
-	// safe, unlike after an unknown outcome.
-	conflictAttempts = 3
-	conflictPause    = 50 * time.Millisecond
-)
+// ownWriteWait bounds how long a committed write waits for the index, so that its
+// caller reads its own write. A slower index makes the read stale, never the write
+// failed.
+const ownWriteWait = 3 * time.Second
 
 // argument is what a transaction takes.
 type argument interface{ Validate() error }
@@ -38,7 +29,7 @@ func write[T any](ctx context.Context, l ledger.Ledger, ix index.Index, caller C
 	if err := args.Validate(); err != nil {
 		return Written[T]{}, fmt.Errorf("%s: %w", transaction, err)
 	}
-	written, err := submit[T](ctx, l, ix, caller.Role, transaction, args, caller.Operation)
+	written, err := submit[T](ctx, l, ix, caller, transaction, args)
 	if err == nil && caller.Operation != "" {
 		written.Position = performed(ctx, ix, caller, written.Position)
 	}
@@ -59,13 +50,15 @@ func performed(ctx context.Context, ix index.Index, caller Caller, at domain.Pos
 // submit runs transaction with args in canonical form and answers the record it
 // wrote. The errors are those of [ledger.Ledger.Submit], untouched but for what
 // was attempted.
-func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, role domain.Role, transaction string, args argument, operation string) (Written[T], error) {
+func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, caller Caller, transaction string, args argument) (Written[T], error) {
 	var none Written[T]
 	data, err := domain.Canonical(args)
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", transaction, err)
 	}
-	receipt, err := submitRetrying(ctx, l, role, transaction, data, operation)
+	receipt, err := l.Submit(ctx, ledger.Request{
+		Role: caller.Role, Transaction: transaction, Argument: data, Operation: caller.Operation, Expect: caller.Expect,
+	})
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", transaction, err)
 	}
@@ -80,19 +73,6 @@ func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, role do
 	}
 	awaitBlock(ctx, ix, receipt.Block)
 	return written, nil
-}
-
-func submitRetrying(ctx context.Context, l ledger.Ledger, role domain.Role, transaction string, argument []byte, operation string) (ledger.Receipt, error) {
-	for attempt := 1; ; attempt++ {
-		receipt, err := l.Submit(ctx, role, transaction, argument, operation)
-		if err == nil || domain.KindOf(err) != domain.Conflict || attempt == conflictAttempts {
-			return receipt, err
-		}
-		// Jitter keeps two losers of one race from meeting again.
-		if !pause(ctx, conflictPause*time.Duration(attempt)+rand.N(conflictPause)) { //nolint:gosec // not a secret
-			return receipt, err
-		}
-	}
 }
 
 // awaitBlock waits for the index to apply block number, at most [ownWriteWait].

@@ -189,15 +189,15 @@ type submits struct {
 	err          func() error // what every submit fails with, when set
 }
 
-func (s *submits) Submit(ctx context.Context, role domain.Role, transaction string, argument []byte, operation string) (ledger.Receipt, error) {
-	s.transactions = append(s.transactions, transaction+" as "+string(role))
-	s.operations = append(s.operations, operation)
+func (s *submits) Submit(ctx context.Context, r ledger.Request) (ledger.Receipt, error) {
+	s.transactions = append(s.transactions, r.Transaction+" as "+string(r.Role))
+	s.operations = append(s.operations, r.Operation)
 	if s.err != nil {
 		if err := s.err(); err != nil {
 			return ledger.Receipt{}, err
 		}
 	}
-	return s.Ledger.Submit(ctx, role, transaction, argument, operation)
+	return s.Ledger.Submit(ctx, r)
 }
 
 // TestWritesCoverTheMachines keeps the table above complete and its roles those
@@ -277,8 +277,8 @@ func TestRoleMatrix(t *testing.T) {
 // rehearsal is a ledger on which nothing comes to pass: a submit is evaluated.
 type rehearsal struct{ ledger.Ledger }
 
-func (r rehearsal) Submit(ctx context.Context, role domain.Role, transaction string, argument []byte, _ string) (ledger.Receipt, error) {
-	result, err := r.Evaluate(ctx, role, transaction, argument)
+func (r rehearsal) Submit(ctx context.Context, q ledger.Request) (ledger.Receipt, error) {
+	result, err := r.Evaluate(ctx, q.Role, q.Transaction, q.Argument)
 	return ledger.Receipt{Result: result}, err
 }
 
@@ -405,46 +405,12 @@ func TestOperationReachesTheLedger(t *testing.T) {
 func TestRefusalsAreNotRetried(t *testing.T) {
 	w := newWorld(t)
 	for _, kind := range domain.Kinds {
-		if kind == domain.Conflict {
-			continue
-		}
 		spy := &submits{Ledger: w.ledger, err: func() error { return &domain.Error{Kind: kind, Msg: "request x is closed; no"} }}
 		_, err := service.NewSharing(spy, w.index).Close(t.Context(), policeOperator, because(grantID(1)))
 		wantKind(t, err, kind, "")
 		if len(spy.transactions) != 1 {
 			t.Errorf("%s: %d attempts, want 1", kind, len(spy.transactions))
 		}
-	}
-}
-
-func TestConflictIsRetried(t *testing.T) {
-	for _, tt := range []struct {
-		name      string
-		conflicts int
-		attempts  int
-		kind      domain.Kind
-	}{
-		{"none", 0, 1, ""},
-		{"lost once", 1, 2, ""},
-		{"lost always", 9, 3, domain.Conflict},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
-			left := tt.conflicts
-			spy := &submits{Ledger: w.ledger, err: func() error {
-				if left--; left >= 0 {
-					return &domain.Error{Kind: domain.Conflict, Msg: "MVCC_READ_CONFLICT"}
-				}
-				return nil
-			}}
-			_, err := service.NewCatalog(spy, w.index).Register(t.Context(), policeOperator, domain.RegisterCatalogArgs{Content: content()})
-			if domain.KindOf(err) != tt.kind || (tt.kind == "") != (err == nil) {
-				t.Errorf("error is %v, want kind %q", err, tt.kind)
-			}
-			if len(spy.transactions) != tt.attempts {
-				t.Errorf("%d attempts, want %d", len(spy.transactions), tt.attempts)
-			}
-		})
 	}
 }
 

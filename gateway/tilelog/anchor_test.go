@@ -41,9 +41,9 @@ func (o *oneLog) Evaluate(context.Context, domain.Role, string, []byte) ([]byte,
 }
 
 // Submit holds an anchor against the last one, as the chaincode does.
-func (o *oneLog) Submit(_ context.Context, _ domain.Role, _ string, argument []byte, _ string) (ledger.Receipt, error) {
+func (o *oneLog) Submit(_ context.Context, r ledger.Request) (ledger.Receipt, error) {
 	var args domain.AnchorArgs
-	if err := domain.ParseCanonical(argument, &args); err != nil {
+	if err := domain.ParseCanonical(r.Argument, &args); err != nil {
 		return ledger.Receipt{}, err
 	}
 	next, err := proof.OpenCheckpoint([]byte(args.Checkpoint), o.registration.Origin, o.registration.VerifierKey)

@@ -92,7 +92,8 @@ type Options struct {
 	// Ed25519.
 	Key string
 	// CheckpointInterval is how often a grown tree is signed and published; the
-	// zero value means 1 s. Tessera takes no less than 100 ms.
+	// zero value means 200 ms: whoever waits for an anchor waits for it first.
+	// Tessera takes no less than 100 ms.
 	CheckpointInterval time.Duration
 	// MaxWaiting is how many entries may wait to be written before Append answers
 	// [*accesslog.BusyError]; the zero value means 8192.
@@ -175,7 +176,7 @@ func open(ctx context.Context, o Options) (_ *Log, err error) {
 		return nil, err
 	}
 	if o.CheckpointInterval == 0 {
-		o.CheckpointInterval = time.Second
+		o.CheckpointInterval = 200 * time.Millisecond
 	}
 	if o.Logger != nil {
 		setLogger.Do(func() { klog.SetSlogLogger(o.Logger) })
