@@ -457,6 +457,24 @@ func (e ExtensionConsent) Valid() bool {
 	}
 }
 
+// Defines values for FaceItemByCode.
+const (
+	FaceItemByCodeMasked FaceItemByCode = "masked"
+	FaceItemByCodeWhole  FaceItemByCode = "whole"
+)
+
+// Valid indicates whether the value is a known member of the FaceItemByCode enum.
+func (e FaceItemByCode) Valid() bool {
+	switch e {
+	case FaceItemByCodeMasked:
+		return true
+	case FaceItemByCodeWhole:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for GrantState.
 const (
 	GrantStateActive    GrantState = "active"
@@ -556,6 +574,27 @@ func (e MediationDecision) Valid() bool {
 	}
 }
 
+// Defines values for OperationState.
+const (
+	OperationStateCommitted OperationState = "committed"
+	OperationStatePending   OperationState = "pending"
+	OperationStateRejected  OperationState = "rejected"
+)
+
+// Valid indicates whether the value is a known member of the OperationState enum.
+func (e OperationState) Valid() bool {
+	switch e {
+	case OperationStateCommitted:
+		return true
+	case OperationStatePending:
+		return true
+	case OperationStateRejected:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProblemCode.
 const (
 	ProblemCodeConflict             ProblemCode = "conflict"
@@ -565,6 +604,7 @@ const (
 	ProblemCodeInvalid              ProblemCode = "invalid"
 	ProblemCodeMethodNotAllowed     ProblemCode = "method_not_allowed"
 	ProblemCodeNotFound             ProblemCode = "not_found"
+	ProblemCodePreconditionFailed   ProblemCode = "precondition_failed"
 	ProblemCodeRateLimited          ProblemCode = "rate_limited"
 	ProblemCodeTooLarge             ProblemCode = "too_large"
 	ProblemCodeUnauthenticated      ProblemCode = "unauthenticated"
@@ -589,6 +629,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeNotFound:
 		return true
+	case ProblemCodePreconditionFailed:
+		return true
 	case ProblemCodeRateLimited:
 		return true
 	case ProblemCodeTooLarge:
@@ -609,6 +651,7 @@ const (
 	RecordKindAlarm           RecordKind = "alarm"
 	RecordKindAlarmEvent      RecordKind = "alarm_event"
 	RecordKindAnchor          RecordKind = "anchor"
+	RecordKindBatchStatus     RecordKind = "batch_status"
 	RecordKindCalendar        RecordKind = "calendar"
 	RecordKindCalendarVersion RecordKind = "calendar_version"
 	RecordKindCatalog         RecordKind = "catalog"
@@ -621,6 +664,7 @@ const (
 	RecordKindGrant           RecordKind = "grant"
 	RecordKindGrantEvent      RecordKind = "grant_event"
 	RecordKindIssuer          RecordKind = "issuer"
+	RecordKindIssuingBatch    RecordKind = "issuing_batch"
 	RecordKindLog             RecordKind = "log"
 	RecordKindMembers         RecordKind = "members"
 	RecordKindOperation       RecordKind = "operation"
@@ -628,7 +672,7 @@ const (
 	RecordKindRequestEvent    RecordKind = "request_event"
 	RecordKindRule            RecordKind = "rule"
 	RecordKindRuleVersion     RecordKind = "rule_version"
-	RecordKindStatusIndex     RecordKind = "status_index"
+	RecordKindStatusPlaces    RecordKind = "status_places"
 )
 
 // Valid indicates whether the value is a known member of the RecordKind enum.
@@ -639,6 +683,8 @@ func (e RecordKind) Valid() bool {
 	case RecordKindAlarmEvent:
 		return true
 	case RecordKindAnchor:
+		return true
+	case RecordKindBatchStatus:
 		return true
 	case RecordKindCalendar:
 		return true
@@ -664,6 +710,8 @@ func (e RecordKind) Valid() bool {
 		return true
 	case RecordKindIssuer:
 		return true
+	case RecordKindIssuingBatch:
+		return true
 	case RecordKindLog:
 		return true
 	case RecordKindMembers:
@@ -678,7 +726,7 @@ func (e RecordKind) Valid() bool {
 		return true
 	case RecordKindRuleVersion:
 		return true
-	case RecordKindStatusIndex:
+	case RecordKindStatusPlaces:
 		return true
 	default:
 		return false
@@ -841,8 +889,10 @@ func (e Side) Valid() bool {
 // Defines values for StatusEvent.
 const (
 	StatusEventCancel   StatusEvent = "cancel"
+	StatusEventObject   StatusEvent = "object"
 	StatusEventRestore  StatusEvent = "restore"
 	StatusEventRevoke   StatusEvent = "revoke"
+	StatusEventSettle   StatusEvent = "settle"
 	StatusEventSuspend  StatusEvent = "suspend"
 	StatusEventWithdraw StatusEvent = "withdraw"
 )
@@ -852,9 +902,13 @@ func (e StatusEvent) Valid() bool {
 	switch e {
 	case StatusEventCancel:
 		return true
+	case StatusEventObject:
+		return true
 	case StatusEventRestore:
 		return true
 	case StatusEventRevoke:
+		return true
+	case StatusEventSettle:
 		return true
 	case StatusEventSuspend:
 		return true
@@ -1099,13 +1153,13 @@ type AccessReceipt struct {
 
 	// LeafHash RFC 6962 leaf hash, standard base64.
 	LeafHash []byte `json:"leafHash"`
-
-	// Promise Signed note by the log's key.
-	Promise string `json:"promise"`
 }
 
 // AccessReceipts defines model for AccessReceipts.
 type AccessReceipts struct {
+	// Promise Note signed by the log's key over all receipts: zhenglian/access-receipt/2, the log's origin, and for each receipt a line of its index and leaf hash.
+	Promise string `json:"promise"`
+
 	// Receipts In the order of the records.
 	Receipts []AccessReceipt `json:"receipts"`
 }
@@ -1686,6 +1740,9 @@ type Certificate struct {
 	Digest string         `json:"digest"`
 	Issuer DepartmentCode `json:"issuer"`
 
+	// OpenObjection Absent when there is none.
+	OpenObjection *Objection `json:"openObjection,omitempty"`
+
 	// Opinion The reviewer's, of the last decision.
 	Opinion string `json:"opinion"`
 
@@ -1718,9 +1775,11 @@ type Certificate struct {
 
 // CertificateBatchResult defines model for CertificateBatchResult.
 type CertificateBatchResult struct {
-	// Digest SHA-256 of the digests of the certificates, one a line.
-	Digest string `json:"digest"`
-	Refs   []ID   `json:"refs"`
+	// Batches The issuing batches 发证批次 that were changed, each by the reference of its first certificate.
+	Batches []ID `json:"batches"`
+
+	// Count Certificates decided on.
+	Count int `json:"count"`
 
 	// Status Of all after the transaction; empty when they differ.
 	Status string `json:"status"`
@@ -2045,6 +2104,17 @@ type Extension struct {
 // ExtensionConsent Whose consent an extension needs.
 type ExtensionConsent string
 
+// FaceItem 照面信息项 of a certificate to be issued.
+type FaceItem struct {
+	// ByCode What those see of it on the public page who have the check code 查验码: masked, as 张* and 1****************X, or the whole value. Left out, they see nothing of it.
+	ByCode FaceItemByCode `json:"byCode,omitempty"`
+	Name   string         `json:"name"`
+	Value  string         `json:"value"`
+}
+
+// FaceItemByCode What those see of it on the public page who have the check code 查验码: masked, as 张* and 1****************X, or the whole value. Left out, they see nothing of it.
+type FaceItemByCode string
+
 // FieldChange A difference between two versions of content.
 type FieldChange struct {
 	// After JSON of the value; empty when it is not there any more.
@@ -2284,7 +2354,7 @@ type IssueCertificate struct {
 	HolderSaltedRef string `json:"holderSaltedRef"`
 
 	// Items Of the credential that is signed here. Personal data that stays at this gateway. This or contentDigest.
-	Items []CertificateItem `json:"items,omitempty"`
+	Items []FaceItem `json:"items,omitempty"`
 
 	// Replaces Reference of the certificate that this one replaces 变更、延续; it must be valid.
 	Replaces string `json:"replaces,omitempty"`
@@ -2436,6 +2506,13 @@ type Meta struct {
 // Next Cursor of the next page; empty on the last.
 type Next = string
 
+// Objection A dispute 异议 about a certificate that is not settled. It changes neither status nor verdict.
+type Objection struct {
+	// Act The administrative act behind a change of status.
+	Act        StatusAct `json:"act"`
+	RecordedAt time.Time `json:"recordedAt"`
+}
+
 // Opened What the first event of a request settles for good.
 type Opened struct {
 	CatalogVersion int `json:"catalogVersion"`
@@ -2449,6 +2526,36 @@ type Opened struct {
 	Provider      DepartmentCode `json:"provider"`
 	Unconditional bool           `json:"unconditional"`
 }
+
+// Operation defines model for Operation.
+type Operation struct {
+	AcceptedAt time.Time `json:"acceptedAt"`
+
+	// Block Of a committed one.
+	Block int64 `json:"block,omitempty"`
+
+	// ID 128 random bits, 32 lower-case hexadecimal digits.
+	ID ID `json:"id"`
+
+	// Problem Of a rejected one, why; nothing was changed.
+	Problem *Problem `json:"problem,omitempty"`
+
+	// Record Of a committed one, what its answer would have held as `record`, or the result of a batch.
+	Record json.RawMessage `json:"record,omitempty"`
+
+	// SettledAt When the outcome was learned; absent before.
+	SettledAt *time.Time     `json:"settledAt,omitempty"`
+	State     OperationState `json:"state"`
+
+	// Transaction For example "catalog:Register".
+	Transaction string `json:"transaction"`
+
+	// TransactionID Absent while no transaction is signed.
+	TransactionID string `json:"transactionId,omitempty"`
+}
+
+// OperationState defines model for Operation.State.
+type OperationState string
 
 // OutcomeUnknown defines model for OutcomeUnknown.
 type OutcomeUnknown struct {
@@ -2470,8 +2577,8 @@ type OutcomeUnknown struct {
 	// Ref Of the certificate to be issued.
 	Ref string `json:"ref,omitempty"`
 
-	// TransactionID 64 lower-case hexadecimal digits.
-	TransactionID TxID `json:"transactionId"`
+	// TransactionID Absent while no transaction is signed, and not for good when the write loses a race and is proposed anew.
+	TransactionID string `json:"transactionId,omitempty"`
 }
 
 // PairDay Calls of two departments on a day.
@@ -2505,7 +2612,7 @@ type Problem struct {
 	// Fields One for each finding.
 	Fields []FieldFinding `json:"fields,omitempty"`
 
-	// State With `conflict`, when the record's state does not allow it; that state.
+	// State With `conflict`, when the record's state does not allow it, and with `precondition_failed`; that state.
 	State  string `json:"state,omitempty"`
 	Status int    `json:"status"`
 
@@ -2538,7 +2645,7 @@ type ProposeCertificateChange struct {
 	// Act The administrative act behind a change of status.
 	Act StatusAct `json:"act"`
 
-	// Event 暂扣 suspend, 发还 restore, 撤销 revoke, 吊销 withdraw, 注销 cancel.
+	// Event 暂扣 suspend, 发还 restore, 撤销 revoke, 吊销 withdraw, 注销 cancel. 异议登记 object and 异议办结 settle change no status: they open and close the objection that verifiers are told of.
 	Event StatusEvent `json:"event"`
 }
 
@@ -2939,10 +3046,10 @@ type StatusChange struct {
 	Successor string `json:"successor,omitempty"`
 }
 
-// StatusEvent 暂扣 suspend, 发还 restore, 撤销 revoke, 吊销 withdraw, 注销 cancel.
+// StatusEvent 暂扣 suspend, 发还 restore, 撤销 revoke, 吊销 withdraw, 注销 cancel. 异议登记 object and 异议办结 settle change no status: they open and close the objection that verifiers are told of.
 type StatusEvent string
 
-// StatusListCredential A BitstringStatusListCredential. It is not signed; it is as good as the connection it came by.
+// StatusListCredential A BitstringStatusListCredential. As JSON it is not signed and as good as the connection it came by.
 type StatusListCredential struct {
 	Context           []string          `json:"@context"`
 	CredentialSubject StatusListSubject `json:"credentialSubject"`
@@ -2969,7 +3076,7 @@ type StatusProposal struct {
 	// Act The administrative act behind a change of status.
 	Act StatusAct `json:"act"`
 
-	// Event 暂扣 suspend, 发还 restore, 撤销 revoke, 吊销 withdraw, 注销 cancel.
+	// Event 暂扣 suspend, 发还 restore, 撤销 revoke, 吊销 withdraw, 注销 cancel. 异议登记 object and 异议办结 settle change no status: they open and close the objection that verifiers are told of.
 	Event      StatusEvent `json:"event"`
 	ProposedAt time.Time   `json:"proposedAt"`
 
@@ -3124,6 +3231,9 @@ type VerifiedCertificate struct {
 	IssuerNameEn string         `json:"issuerNameEn"`
 	IssuerNameZh string         `json:"issuerNameZh"`
 	IssuerUSCC   string         `json:"issuerUscc"`
+
+	// OpenObjection A dispute about the certificate that its issuer has not settled; absent when there is none. It never changes the verdict.
+	OpenObjection *Objection `json:"openObjection,omitempty"`
 
 	// Replaces Reference of the certificate that it replaces.
 	Replaces string `json:"replaces,omitempty"`
@@ -3431,6 +3541,9 @@ type FilterWriter = DepartmentCode
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
 // InboxRole 操作 operator, 审核 reviewer, 审计 auditor, 管理 admin, and gateway for the service itself.
 type InboxRole = Role
 
@@ -3476,6 +3589,9 @@ type PathList = int
 // PathNumber defines model for PathNumber.
 type PathNumber = int64
 
+// PathOperation 128 random bits, 32 lower-case hexadecimal digits.
+type PathOperation = ID
+
 // PathPurpose defines model for PathPurpose.
 type PathPurpose = StatusPurpose
 
@@ -3500,6 +3616,9 @@ type PathVersion = int
 // Prefer defines model for Prefer.
 type Prefer = string
 
+// PreferAsync defines model for PreferAsync.
+type PreferAsync = string
+
 // Size defines model for Size.
 type Size = string
 
@@ -3517,6 +3636,9 @@ type Invalid = Problem
 
 // NotFound RFC 9457 problem details.
 type NotFound = Problem
+
+// PreconditionFailed RFC 9457 problem details.
+type PreconditionFailed = Problem
 
 // RateLimited RFC 9457 problem details.
 type RateLimited = Problem
@@ -3575,12 +3697,21 @@ type ListAlarmsParams struct {
 type RaiseAlarmParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // CloseAlarmParams defines parameters for CloseAlarm.
 type CloseAlarmParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListAnchorsParams defines parameters for ListAnchors.
@@ -3717,24 +3848,36 @@ type ListCalendarsParams struct {
 type SetCalendarParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // PublishCatalogBatchParams defines parameters for PublishCatalogBatch.
 type PublishCatalogBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // RegisterCatalogBatchParams defines parameters for RegisterCatalogBatch.
 type RegisterCatalogBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // ReviewCatalogBatchParams defines parameters for ReviewCatalogBatch.
 type ReviewCatalogBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // ListCatalogEntriesParams defines parameters for ListCatalogEntries.
@@ -3771,48 +3914,93 @@ type RegisterCatalogEntryParams struct {
 
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // ChangeCatalogEntryParams defines parameters for ChangeCatalogEntry.
 type ChangeCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // MarkCatalogOverdueParams defines parameters for MarkCatalogOverdue.
 type MarkCatalogOverdueParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // PublishCatalogEntryParams defines parameters for PublishCatalogEntry.
 type PublishCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // RequireCatalogUpdateParams defines parameters for RequireCatalogUpdate.
 type RequireCatalogUpdateParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // RetireCatalogEntryParams defines parameters for RetireCatalogEntry.
 type RetireCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ReviewCatalogEntryParams defines parameters for ReviewCatalogEntry.
 type ReviewCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // SubmitCatalogEntryParams defines parameters for SubmitCatalogEntry.
 type SubmitCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // GetCatalogHistoryParams defines parameters for GetCatalogHistory.
@@ -3866,30 +4054,51 @@ type ListCertificatesParams struct {
 type IssueCertificateParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // IssueCertificateBatchParams defines parameters for IssueCertificateBatch.
 type IssueCertificateBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // DecideCertificateBatchParams defines parameters for DecideCertificateBatch.
 type DecideCertificateBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // DecideCertificateParams defines parameters for DecideCertificate.
 type DecideCertificateParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ProposeCertificateChangeParams defines parameters for ProposeCertificateChange.
 type ProposeCertificateChangeParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // GetCertificateQRPNGParams defines parameters for GetCertificateQRPNG.
@@ -3920,6 +4129,9 @@ type ListDepartmentsParams struct {
 type RegisterDepartmentParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // ListGrantsParams defines parameters for ListGrants.
@@ -3950,18 +4162,36 @@ type ListGrantsParams struct {
 type ResumeGrantParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // RevokeGrantParams defines parameters for RevokeGrant.
 type RevokeGrantParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // SuspendGrantParams defines parameters for SuspendGrant.
 type SuspendGrantParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // GetGrantHistoryParams defines parameters for GetGrantHistory.
@@ -4006,12 +4236,18 @@ type ListIssuersParams struct {
 type AuthoriseIssuerParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // EndIssuerAuthorisationParams defines parameters for EndIssuerAuthorisation.
 type EndIssuerAuthorisationParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // ListLogsParams defines parameters for ListLogs.
@@ -4027,6 +4263,9 @@ type ListLogsParams struct {
 type RegisterLogParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // ListRequestsParams defines parameters for ListRequests.
@@ -4060,78 +4299,153 @@ type ListRequestsParams struct {
 type RequestShareParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // AcceptRequestParams defines parameters for AcceptRequest.
 type AcceptRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // AnswerRequestParams defines parameters for AnswerRequest.
 type AnswerRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // CloseRequestParams defines parameters for CloseRequest.
 type CloseRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ConfirmRequestParams defines parameters for ConfirmRequest.
 type ConfirmRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // DecideExtensionParams defines parameters for DecideExtension.
 type DecideExtensionParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // DeliverRequestParams defines parameters for DeliverRequest.
 type DeliverRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // DisputeRequestParams defines parameters for DisputeRequest.
 type DisputeRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ExtendRequestParams defines parameters for ExtendRequest.
 type ExtendRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // MarkRequestOverdueParams defines parameters for MarkRequestOverdue.
 type MarkRequestOverdueParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // MediateRequestParams defines parameters for MediateRequest.
 type MediateRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // SupplementRequestParams defines parameters for SupplementRequest.
 type SupplementRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // WithdrawRequestParams defines parameters for WithdrawRequest.
 type WithdrawRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
+
+	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // GetRequestHistoryParams defines parameters for GetRequestHistory.
@@ -4156,6 +4470,9 @@ type ListRulesParams struct {
 type SetRuleParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
 // VerifyCertificateParams defines parameters for VerifyCertificate.
@@ -4321,6 +4638,12 @@ type ServerInterface interface {
 	// GetAuditScript Get the script of the page for auditors
 	// (GET /audit/audit.js)
 	GetAuditScript(c *gin.Context)
+	// ShowReference Show this description as a page
+	// (GET /docs/api)
+	ShowReference(c *gin.Context)
+	// GetReferenceStyle Get the style of the page
+	// (GET /docs/api.css)
+	GetReferenceStyle(c *gin.Context)
 	// GetLiveness Say that the process runs
 	// (GET /livez)
 	GetLiveness(c *gin.Context)
@@ -4528,6 +4851,9 @@ type ServerInterface interface {
 	// GetLogTile Get a tile of hashes of this department's log
 	// (GET /v1/logs/{department}/tile/{level}/{path})
 	GetLogTile(c *gin.Context, department PathDepartment, level PathLevel, path PathTile)
+	// GetOperation Get what became of a write
+	// (GET /v1/operations/{id})
+	GetOperation(c *gin.Context, id PathOperation)
 	// GetProof Get the proof bundle of any ledger record
 	// (GET /v1/proofs/{kind}/{id})
 	GetProof(c *gin.Context, kind PathKind, id PathRecordID)
@@ -4600,6 +4926,9 @@ type ServerInterface interface {
 	// GetCertificateProof Get the proof bundle of a certificate
 	// (GET /v1/verify/{ref}/proof)
 	GetCertificateProof(c *gin.Context, ref PathRef, params GetCertificateProofParams)
+	// GetSealed Get what the check code shows of a certificate, sealed
+	// (GET /v1/verify/{ref}/sealed)
+	GetSealed(c *gin.Context, ref PathRef)
 	// ShowFileCheck Show the page that checks a file
 	// (GET /verify)
 	ShowFileCheck(c *gin.Context, params ShowFileCheckParams)
@@ -4674,6 +5003,32 @@ func (siw *ServerInterfaceWrapper) GetAuditScript(c *gin.Context) {
 	}
 
 	siw.Handler.GetAuditScript(c)
+}
+
+// ShowReference operation middleware
+func (siw *ServerInterfaceWrapper) ShowReference(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ShowReference(c)
+}
+
+// GetReferenceStyle operation middleware
+func (siw *ServerInterfaceWrapper) GetReferenceStyle(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetReferenceStyle(c)
 }
 
 // GetLiveness operation middleware
@@ -4969,6 +5324,25 @@ func (siw *ServerInterfaceWrapper) RaiseAlarm(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -5040,6 +5414,44 @@ func (siw *ServerInterfaceWrapper) CloseAlarm(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -5594,6 +6006,25 @@ func (siw *ServerInterfaceWrapper) SetCalendar(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -5631,6 +6062,25 @@ func (siw *ServerInterfaceWrapper) PublishCatalogBatch(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
 
 	}
 
@@ -5674,6 +6124,25 @@ func (siw *ServerInterfaceWrapper) RegisterCatalogBatch(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -5711,6 +6180,25 @@ func (siw *ServerInterfaceWrapper) ReviewCatalogBatch(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
 
 	}
 
@@ -5853,6 +6341,25 @@ func (siw *ServerInterfaceWrapper) RegisterCatalogEntry(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -5927,6 +6434,44 @@ func (siw *ServerInterfaceWrapper) ChangeCatalogEntry(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -5973,6 +6518,44 @@ func (siw *ServerInterfaceWrapper) MarkCatalogOverdue(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -6025,6 +6608,44 @@ func (siw *ServerInterfaceWrapper) PublishCatalogEntry(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -6071,6 +6692,44 @@ func (siw *ServerInterfaceWrapper) RequireCatalogUpdate(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -6123,6 +6782,44 @@ func (siw *ServerInterfaceWrapper) RetireCatalogEntry(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -6172,6 +6869,44 @@ func (siw *ServerInterfaceWrapper) ReviewCatalogEntry(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -6218,6 +6953,44 @@ func (siw *ServerInterfaceWrapper) SubmitCatalogEntry(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -6478,6 +7251,25 @@ func (siw *ServerInterfaceWrapper) IssueCertificate(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -6518,6 +7310,25 @@ func (siw *ServerInterfaceWrapper) IssueCertificateBatch(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -6555,6 +7366,25 @@ func (siw *ServerInterfaceWrapper) DecideCertificateBatch(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
 
 	}
 
@@ -6632,6 +7462,44 @@ func (siw *ServerInterfaceWrapper) DecideCertificate(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -6678,6 +7546,44 @@ func (siw *ServerInterfaceWrapper) ProposeCertificateChange(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -6940,6 +7846,25 @@ func (siw *ServerInterfaceWrapper) RegisterDepartment(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -7097,6 +8022,44 @@ func (siw *ServerInterfaceWrapper) ResumeGrant(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -7146,6 +8109,44 @@ func (siw *ServerInterfaceWrapper) RevokeGrant(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -7192,6 +8193,44 @@ func (siw *ServerInterfaceWrapper) SuspendGrant(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -7394,6 +8433,25 @@ func (siw *ServerInterfaceWrapper) AuthoriseIssuer(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -7449,6 +8507,25 @@ func (siw *ServerInterfaceWrapper) EndIssuerAuthorisation(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
 
 	}
 
@@ -7524,6 +8601,25 @@ func (siw *ServerInterfaceWrapper) RegisterLog(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
 
 	}
 
@@ -7637,6 +8733,31 @@ func (siw *ServerInterfaceWrapper) GetLogTile(c *gin.Context) {
 	}
 
 	siw.Handler.GetLogTile(c, department, level, path)
+}
+
+// GetOperation operation middleware
+func (siw *ServerInterfaceWrapper) GetOperation(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathOperation
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetOperation(c, id)
 }
 
 // GetProof operation middleware
@@ -7794,6 +8915,25 @@ func (siw *ServerInterfaceWrapper) RequestShare(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -7868,6 +9008,44 @@ func (siw *ServerInterfaceWrapper) AcceptRequest(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -7914,6 +9092,44 @@ func (siw *ServerInterfaceWrapper) AnswerRequest(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -7966,6 +9182,44 @@ func (siw *ServerInterfaceWrapper) CloseRequest(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -8012,6 +9266,44 @@ func (siw *ServerInterfaceWrapper) ConfirmRequest(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -8064,6 +9356,44 @@ func (siw *ServerInterfaceWrapper) DecideExtension(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -8110,6 +9440,44 @@ func (siw *ServerInterfaceWrapper) DeliverRequest(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -8162,6 +9530,44 @@ func (siw *ServerInterfaceWrapper) DisputeRequest(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -8208,6 +9614,44 @@ func (siw *ServerInterfaceWrapper) ExtendRequest(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -8260,6 +9704,44 @@ func (siw *ServerInterfaceWrapper) MarkRequestOverdue(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -8306,6 +9788,44 @@ func (siw *ServerInterfaceWrapper) MediateRequest(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -8358,6 +9878,44 @@ func (siw *ServerInterfaceWrapper) SupplementRequest(c *gin.Context) {
 
 	}
 
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -8404,6 +9962,44 @@ func (siw *ServerInterfaceWrapper) WithdrawRequest(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
 
 	}
 
@@ -8523,6 +10119,25 @@ func (siw *ServerInterfaceWrapper) SetRule(c *gin.Context) {
 		}
 
 		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Prefer" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Prefer")]; found {
+		var Prefer PreferAsync
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Prefer, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Prefer", valueList[0], &Prefer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Prefer: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.Prefer = &Prefer
 
 	}
 
@@ -8675,6 +10290,31 @@ func (siw *ServerInterfaceWrapper) GetCertificateProof(c *gin.Context) {
 	}
 
 	siw.Handler.GetCertificateProof(c, ref, params)
+}
+
+// GetSealed operation middleware
+func (siw *ServerInterfaceWrapper) GetSealed(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "ref" -------------
+	var ref PathRef
+
+	err = runtime.BindStyledParameterWithOptions("simple", "ref", c.Param("ref"), &ref, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter ref: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetSealed(c, ref)
 }
 
 // ShowFileCheck operation middleware
@@ -8890,16 +10530,20 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/status-lists/:department/:purpose/:list", wrapper.GetStatusList)
 	router.GET(options.BaseURL+"/v1/verify/:ref", wrapper.VerifyCertificate)
 	router.GET(options.BaseURL+"/v1/verify/:ref/proof", wrapper.GetCertificateProof)
+	router.GET(options.BaseURL+"/v1/verify/:ref/sealed", wrapper.GetSealed)
 	router.GET(options.BaseURL+"/v1/proofs/:kind/:id", wrapper.GetProof)
 	router.GET(options.BaseURL+"/v1/trust", wrapper.GetTrust)
 	router.GET(options.BaseURL+"/v1/chain", wrapper.GetChain)
 	router.GET(options.BaseURL+"/v1/chain/blocks", wrapper.ListBlocks)
 	router.GET(options.BaseURL+"/v1/chain/blocks/:number", wrapper.GetBlock)
 	router.GET(options.BaseURL+"/v1/chain/transactions/:id", wrapper.GetTransaction)
+	router.GET(options.BaseURL+"/v1/operations/:id", wrapper.GetOperation)
 	router.GET(options.BaseURL+"/livez", wrapper.GetLiveness)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness)
 	router.GET(options.BaseURL+"/metrics", wrapper.GetMetrics)
 	router.GET(options.BaseURL+"/openapi.json", wrapper.GetOpenapi)
+	router.GET(options.BaseURL+"/docs/api", wrapper.ShowReference)
+	router.GET(options.BaseURL+"/docs/api.css", wrapper.GetReferenceStyle)
 }
 
 type ConflictApplicationProblemPlusJSONResponse Problem
@@ -8921,6 +10565,8 @@ type OutcomeUnknownJSONResponse struct {
 
 	Headers OutcomeUnknownResponseHeaders
 }
+
+type PreconditionFailedApplicationProblemPlusJSONResponse Problem
 
 type RateLimitedResponseHeaders struct {
 	RetryAfter int
@@ -9123,6 +10769,126 @@ type GetAuditScript500ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetAuditScript500ApplicationProblemPlusJSONResponse) VisitGetAuditScriptResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ShowReferenceRequestObject struct {
+}
+
+type ShowReferenceResponseObject interface {
+	VisitShowReferenceResponse(w http.ResponseWriter) error
+}
+
+type ShowReference200TextHTMLResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ShowReference200TextHTMLResponse) VisitShowReferenceResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ShowReference429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response ShowReference429ApplicationProblemPlusJSONResponse) VisitShowReferenceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ShowReference500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ShowReference500ApplicationProblemPlusJSONResponse) VisitShowReferenceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReferenceStyleRequestObject struct {
+}
+
+type GetReferenceStyleResponseObject interface {
+	VisitGetReferenceStyleResponse(w http.ResponseWriter) error
+}
+
+type GetReferenceStyle200TextCSSResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetReferenceStyle200TextCSSResponse) VisitGetReferenceStyleResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/css")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetReferenceStyle429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetReferenceStyle429ApplicationProblemPlusJSONResponse) VisitGetReferenceStyleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReferenceStyle500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetReferenceStyle500ApplicationProblemPlusJSONResponse) VisitGetReferenceStyleResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -10421,6 +12187,22 @@ func (response CloseAlarm409ApplicationProblemPlusJSONResponse) VisitCloseAlarmR
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseAlarm412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response CloseAlarm412ApplicationProblemPlusJSONResponse) VisitCloseAlarmResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -12726,6 +14508,22 @@ func (response ChangeCatalogEntry409ApplicationProblemPlusJSONResponse) VisitCha
 	return err
 }
 
+type ChangeCatalogEntry412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response ChangeCatalogEntry412ApplicationProblemPlusJSONResponse) VisitChangeCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ChangeCatalogEntry413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -12928,6 +14726,22 @@ func (response MarkCatalogOverdue409ApplicationProblemPlusJSONResponse) VisitMar
 	return err
 }
 
+type MarkCatalogOverdue412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response MarkCatalogOverdue412ApplicationProblemPlusJSONResponse) VisitMarkCatalogOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type MarkCatalogOverdue429ApplicationProblemPlusJSONResponse struct {
 	RateLimitedApplicationProblemPlusJSONResponse
 }
@@ -13094,6 +14908,22 @@ func (response PublishCatalogEntry409ApplicationProblemPlusJSONResponse) VisitPu
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishCatalogEntry412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response PublishCatalogEntry412ApplicationProblemPlusJSONResponse) VisitPublishCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -13265,6 +15095,22 @@ func (response RequireCatalogUpdate409ApplicationProblemPlusJSONResponse) VisitR
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequireCatalogUpdate412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response RequireCatalogUpdate412ApplicationProblemPlusJSONResponse) VisitRequireCatalogUpdateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -13472,6 +15318,22 @@ func (response RetireCatalogEntry409ApplicationProblemPlusJSONResponse) VisitRet
 	return err
 }
 
+type RetireCatalogEntry412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response RetireCatalogEntry412ApplicationProblemPlusJSONResponse) VisitRetireCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RetireCatalogEntry413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -13675,6 +15537,22 @@ func (response ReviewCatalogEntry409ApplicationProblemPlusJSONResponse) VisitRev
 	return err
 }
 
+type ReviewCatalogEntry412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response ReviewCatalogEntry412ApplicationProblemPlusJSONResponse) VisitReviewCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ReviewCatalogEntry413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -13873,6 +15751,22 @@ func (response SubmitCatalogEntry409ApplicationProblemPlusJSONResponse) VisitSub
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitCatalogEntry412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response SubmitCatalogEntry412ApplicationProblemPlusJSONResponse) VisitSubmitCatalogEntryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -15428,6 +17322,22 @@ func (response DecideCertificate409ApplicationProblemPlusJSONResponse) VisitDeci
 	return err
 }
 
+type DecideCertificate412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response DecideCertificate412ApplicationProblemPlusJSONResponse) VisitDecideCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DecideCertificate413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -15627,6 +17537,22 @@ func (response ProposeCertificateChange409ApplicationProblemPlusJSONResponse) Vi
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ProposeCertificateChange412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response ProposeCertificateChange412ApplicationProblemPlusJSONResponse) VisitProposeCertificateChangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -17132,6 +19058,22 @@ func (response ResumeGrant409ApplicationProblemPlusJSONResponse) VisitResumeGran
 	return err
 }
 
+type ResumeGrant412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeGrant412ApplicationProblemPlusJSONResponse) VisitResumeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ResumeGrant413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -17335,6 +19277,22 @@ func (response RevokeGrant409ApplicationProblemPlusJSONResponse) VisitRevokeGran
 	return err
 }
 
+type RevokeGrant412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response RevokeGrant412ApplicationProblemPlusJSONResponse) VisitRevokeGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RevokeGrant413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -17534,6 +19492,22 @@ func (response SuspendGrant409ApplicationProblemPlusJSONResponse) VisitSuspendGr
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendGrant412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response SuspendGrant412ApplicationProblemPlusJSONResponse) VisitSuspendGrantResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -19140,6 +21114,127 @@ func (response GetLogTile503ApplicationProblemPlusJSONResponse) VisitGetLogTileR
 	return err
 }
 
+type GetOperationRequestObject struct {
+	ID PathOperation `json:"id"`
+}
+
+type GetOperationResponseObject interface {
+	VisitGetOperationResponse(w http.ResponseWriter) error
+}
+
+type GetOperation200JSONResponse Operation
+
+func (response GetOperation200JSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperation400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetOperation400ApplicationProblemPlusJSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperation401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response GetOperation401ApplicationProblemPlusJSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperation404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetOperation404ApplicationProblemPlusJSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperation429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetOperation429ApplicationProblemPlusJSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperation500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetOperation500ApplicationProblemPlusJSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOperation503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetOperation503ApplicationProblemPlusJSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetProofRequestObject struct {
 	Kind PathKind     `json:"kind"`
 	ID   PathRecordID `json:"id"`
@@ -19811,6 +21906,22 @@ func (response AcceptRequest409ApplicationProblemPlusJSONResponse) VisitAcceptRe
 	return err
 }
 
+type AcceptRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response AcceptRequest412ApplicationProblemPlusJSONResponse) VisitAcceptRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type AcceptRequest413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -20010,6 +22121,22 @@ func (response AnswerRequest409ApplicationProblemPlusJSONResponse) VisitAnswerRe
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AnswerRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response AnswerRequest412ApplicationProblemPlusJSONResponse) VisitAnswerRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -20217,6 +22344,22 @@ func (response CloseRequest409ApplicationProblemPlusJSONResponse) VisitCloseRequ
 	return err
 }
 
+type CloseRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response CloseRequest412ApplicationProblemPlusJSONResponse) VisitCloseRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CloseRequest413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -20416,6 +22559,22 @@ func (response ConfirmRequest409ApplicationProblemPlusJSONResponse) VisitConfirm
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfirmRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response ConfirmRequest412ApplicationProblemPlusJSONResponse) VisitConfirmRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -20623,6 +22782,22 @@ func (response DecideExtension409ApplicationProblemPlusJSONResponse) VisitDecide
 	return err
 }
 
+type DecideExtension412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response DecideExtension412ApplicationProblemPlusJSONResponse) VisitDecideExtensionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DecideExtension413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -20822,6 +22997,22 @@ func (response DeliverRequest409ApplicationProblemPlusJSONResponse) VisitDeliver
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response DeliverRequest412ApplicationProblemPlusJSONResponse) VisitDeliverRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -21029,6 +23220,22 @@ func (response DisputeRequest409ApplicationProblemPlusJSONResponse) VisitDispute
 	return err
 }
 
+type DisputeRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response DisputeRequest412ApplicationProblemPlusJSONResponse) VisitDisputeRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DisputeRequest413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -21228,6 +23435,22 @@ func (response ExtendRequest409ApplicationProblemPlusJSONResponse) VisitExtendRe
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExtendRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response ExtendRequest412ApplicationProblemPlusJSONResponse) VisitExtendRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -21434,6 +23657,22 @@ func (response MarkRequestOverdue409ApplicationProblemPlusJSONResponse) VisitMar
 	return err
 }
 
+type MarkRequestOverdue412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response MarkRequestOverdue412ApplicationProblemPlusJSONResponse) VisitMarkRequestOverdueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type MarkRequestOverdue429ApplicationProblemPlusJSONResponse struct {
 	RateLimitedApplicationProblemPlusJSONResponse
 }
@@ -21601,6 +23840,22 @@ func (response MediateRequest409ApplicationProblemPlusJSONResponse) VisitMediate
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MediateRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response MediateRequest412ApplicationProblemPlusJSONResponse) VisitMediateRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -21808,6 +24063,22 @@ func (response SupplementRequest409ApplicationProblemPlusJSONResponse) VisitSupp
 	return err
 }
 
+type SupplementRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response SupplementRequest412ApplicationProblemPlusJSONResponse) VisitSupplementRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type SupplementRequest413ApplicationProblemPlusJSONResponse struct {
 	TooLargeApplicationProblemPlusJSONResponse
 }
@@ -22007,6 +24278,22 @@ func (response WithdrawRequest409ApplicationProblemPlusJSONResponse) VisitWithdr
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawRequest412ApplicationProblemPlusJSONResponse) VisitWithdrawRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -22546,6 +24833,26 @@ func (response GetStatusList200ApplicationVcPlusJSONResponse) VisitGetStatusList
 	return err
 }
 
+type GetStatusList200ApplicationVcJwtResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetStatusList200ApplicationVcJwtResponse) VisitGetStatusListResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/vc+jwt")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
 type GetStatusList400ApplicationProblemPlusJSONResponse struct {
 	InvalidApplicationProblemPlusJSONResponse
 }
@@ -22978,6 +25285,83 @@ func (response GetCertificateProof503ApplicationProblemPlusJSONResponse) VisitGe
 	return err
 }
 
+type GetSealedRequestObject struct {
+	Ref PathRef `json:"ref"`
+}
+
+type GetSealedResponseObject interface {
+	VisitGetSealedResponse(w http.ResponseWriter) error
+}
+
+type GetSealed200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetSealed200ApplicationOctetStreamResponse) VisitGetSealedResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetSealed400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response GetSealed400ApplicationProblemPlusJSONResponse) VisitGetSealedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSealed429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response GetSealed429ApplicationProblemPlusJSONResponse) VisitGetSealedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSealed500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetSealed500ApplicationProblemPlusJSONResponse) VisitGetSealedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ShowFileCheckRequestObject struct {
 	Params ShowFileCheckParams
 }
@@ -23280,6 +25664,12 @@ type StrictServerInterface interface {
 	// GetAuditScript Get the script of the page for auditors
 	// (GET /audit/audit.js)
 	GetAuditScript(ctx context.Context, request GetAuditScriptRequestObject) (GetAuditScriptResponseObject, error)
+	// ShowReference Show this description as a page
+	// (GET /docs/api)
+	ShowReference(ctx context.Context, request ShowReferenceRequestObject) (ShowReferenceResponseObject, error)
+	// GetReferenceStyle Get the style of the page
+	// (GET /docs/api.css)
+	GetReferenceStyle(ctx context.Context, request GetReferenceStyleRequestObject) (GetReferenceStyleResponseObject, error)
 	// GetLiveness Say that the process runs
 	// (GET /livez)
 	GetLiveness(ctx context.Context, request GetLivenessRequestObject) (GetLivenessResponseObject, error)
@@ -23487,6 +25877,9 @@ type StrictServerInterface interface {
 	// GetLogTile Get a tile of hashes of this department's log
 	// (GET /v1/logs/{department}/tile/{level}/{path})
 	GetLogTile(ctx context.Context, request GetLogTileRequestObject) (GetLogTileResponseObject, error)
+	// GetOperation Get what became of a write
+	// (GET /v1/operations/{id})
+	GetOperation(ctx context.Context, request GetOperationRequestObject) (GetOperationResponseObject, error)
 	// GetProof Get the proof bundle of any ledger record
 	// (GET /v1/proofs/{kind}/{id})
 	GetProof(ctx context.Context, request GetProofRequestObject) (GetProofResponseObject, error)
@@ -23559,6 +25952,9 @@ type StrictServerInterface interface {
 	// GetCertificateProof Get the proof bundle of a certificate
 	// (GET /v1/verify/{ref}/proof)
 	GetCertificateProof(ctx context.Context, request GetCertificateProofRequestObject) (GetCertificateProofResponseObject, error)
+	// GetSealed Get what the check code shows of a certificate, sealed
+	// (GET /v1/verify/{ref}/sealed)
+	GetSealed(ctx context.Context, request GetSealedRequestObject) (GetSealedResponseObject, error)
 	// ShowFileCheck Show the page that checks a file
 	// (GET /verify)
 	ShowFileCheck(ctx context.Context, request ShowFileCheckRequestObject) (ShowFileCheckResponseObject, error)
@@ -23697,6 +26093,54 @@ func (sh *strictHandler) GetAuditScript(ctx *gin.Context) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetAuditScriptResponseObject); ok {
 		if err := validResponse.VisitGetAuditScriptResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ShowReference operation middleware
+func (sh *strictHandler) ShowReference(ctx *gin.Context) {
+	var request ShowReferenceRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ShowReference(ctx, request.(ShowReferenceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ShowReference")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ShowReferenceResponseObject); ok {
+		if err := validResponse.VisitShowReferenceResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetReferenceStyle operation middleware
+func (sh *strictHandler) GetReferenceStyle(ctx *gin.Context) {
+	var request GetReferenceStyleRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetReferenceStyle(ctx, request.(GetReferenceStyleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetReferenceStyle")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetReferenceStyleResponseObject); ok {
+		if err := validResponse.VisitGetReferenceStyleResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -25957,6 +28401,32 @@ func (sh *strictHandler) GetLogTile(ctx *gin.Context, department PathDepartment,
 	}
 }
 
+// GetOperation operation middleware
+func (sh *strictHandler) GetOperation(ctx *gin.Context, id PathOperation) {
+	var request GetOperationRequestObject
+
+	request.ID = id
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOperation(ctx, request.(GetOperationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOperation")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetOperationResponseObject); ok {
+		if err := validResponse.VisitGetOperationResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetProof operation middleware
 func (sh *strictHandler) GetProof(ctx *gin.Context, kind PathKind, id PathRecordID) {
 	var request GetProofRequestObject
@@ -26831,6 +29301,32 @@ func (sh *strictHandler) GetCertificateProof(ctx *gin.Context, ref PathRef, para
 	}
 }
 
+// GetSealed operation middleware
+func (sh *strictHandler) GetSealed(ctx *gin.Context, ref PathRef) {
+	var request GetSealedRequestObject
+
+	request.Ref = ref
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSealed(ctx, request.(GetSealedRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSealed")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetSealedResponseObject); ok {
+		if err := validResponse.VisitGetSealedResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ShowFileCheck operation middleware
 func (sh *strictHandler) ShowFileCheck(ctx *gin.Context, params ShowFileCheckParams) {
 	var request ShowFileCheckRequestObject
@@ -26943,475 +29439,506 @@ func (sh *strictHandler) GetVerifierModule(ctx *gin.Context) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L17lxzFlS/6VeLWOWcJlrOfegCtP+5tWghk6zVqGc4YuCI6M6oq3FkZ5YyobhVaOksYgwGDhWfAzPCy",
-	"ZcOYY2MZDANC4vFdzu2qbv01X+Gu2DsiH1WRVZnVD0m4Z80y6srMeO7YsZ+/fanmi1ZbRCxSsrZwqdam",
-	"MW0xxWL4azHqLir9j4BJP+ZtxUVUW6gtSlIXMZlZm5tZYzGvd2cuxax++ShRTUbatMGIpF1JpCDrTRYR",
-	"rgiXJBIRm655Na5b+FmHxd2aV4toi9UWalTVvJr0m6xFdW+q29a/ShXzqFG77NUuTjXElP51Sq7y9pSA",
-	"gdBwqi14pFhcW6jTULLLXs05WtKmUpGWaLFIESWIbDO6SuiK6CiywiQPmFwg87PzR6Zm56YOzp2ffXBh",
-	"dnZhdvYnHhExoSSgXUIl4VHmJY+sN7nfJC1GI0m4koRFgX7lYcZ/yqMGUbxVdrotevEkixqqWVs4NOvV",
-	"Wjyyf85521iLpU4sRTy8Hs9E7KJ6hoh6ul0rrC7iwuH62FDBkA/Pze/cmI/FtO7Ywh8x1tZkRKXeDv0O",
-	"2Xrt5c2PvisaMryTG3HA6rQTKtNVMsYVIUJGo0qDfORiW8TquIhbFMbqGkAdn3q1mP2sw2MW1BZU3GHZ",
-	"EbGo06otPFkLfKqmaLvm1Xy5Vnt6aPkue7XjPFQsXqJhWNSfT8PwRFC0R0cO7dwW2bFIVjwWyc6xetFg",
-	"5mdnd340ioaisSSCEYNKX9m7VWrSqMGCZR75bJiqz0Rhl6w3qSLrVJL1mCvFIkIVcJ26YjFRTS5HchI/",
-	"20F2Wob+FmoBVWxKN1HbgemISHZazMFTzjcZCVibxgqZrJ4Ulat4T2g2E1BFCydhm81O4L/HrF5bqP23",
-	"mfR+msGncuZY0hNsZ/WJpA0UkUs6mb0b1fFYtIaXVp96SVo0YNVIo65b23WS0GM+RrvDwz7OY6n01enp",
-	"W3FRcjqzrIm1SfmoEeu2Cgc9NN7McLcziUdjWkwJDf1wgLWOIoMTxyYYwZk2i6ly3dZnJesEIuq27IUt",
-	"zKtFq2if7yH7PRMHLqbwcBcI1A5cX1FHScTWmVQoGNIVySJVOBFo1XVjYhs1rybCQP/j6RF0MWVawzFO",
-	"MLc1FgcdB/fW1/kCEQkPpzjZkLe4Ik0qtdQpWQAccKVLIrFeOFHThUMEnkQ8wXGfjcUaD8ry6ja+Lcfy",
-	"6rZtds+44tlO3BbFwkbbPC6m9h0n93NMgiTpHlCMT/dMxlhm8Rr32QnFWkVDkplX9o4rLDOlQi34Ditk",
-	"ImJTWu8KgCkkl1typ+lrLqT6muOSrFOueNTwSCQUaXEpedQ4mmUgntYLQhE1CG0I/W9NxA2q2Drt6gZ8",
-	"EdV5oxOzQGt/urki6pZmyLt+bS43aczOQyMFW5a8UPagpU1OMBylb9ehjVpWQi+a1E/1luh/dGTh4im8",
-	"onddsTVj7qz8lPmFx1Di473VQ86ziw7t9SyNlb0E9ehAiFuRKqZ+ISUq3dIeDlyMFDzRPjBe5lRi94/O",
-	"eeGUN0/SquKmEndE2Hwi5qrEtcwjst4UkpFQNIByYuaLOCC88PytY8N7cDGfCFirLRSL/O6PmGMvTtMW",
-	"kygVaYIRZIWRQEQM9mZO/zA3/yBZ45KvhIwsLi+dOEH8JtXngcVymizrBaANyiMtOenJS31sMqtDo4DE",
-	"ImRe+lTFNJLU10NAc6MicSfCZhbgNRrJdbxS9F91UFBExA7IaaIXf5V1ScdKbDQSqsli/Vx/ELO6fpQs",
-	"fZNRFILM2mdWZEovScHJnZt/cPDktqlSLNZt/r9P/l9T/+vpH/z3bZ2RE9GKuHhOhGPMDVxZ1VxPToSF",
-	"J1o/K01S0G+V0Z6kUaNDG47BPtvUXJJFR8mi77O2mrKvkoD5IKnC/qxzWTj0kMKh3Qmz8kkt1Dt4Dmxj",
-	"1pJ6lByeLaPbgJbgtk8e1sydXuQtretYVo9/pYxej69RUZ85JYKOiy6e4AFOgpIWvKJPaZtfZKE8Sh4s",
-	"Mxv8zD2dBzOzOTi/Y5M5LZwmtYPzJBTrLJ7yqWSkyS5STS4tGpKAN7iSHgliug5GtphGgWhZBkPlKitU",
-	"qSMxaF7bQQPAWaqaiyGNW9Vnk4y3TVUzHS4PRtqdx43djinqauFpWCxgseJ17muZMGZ1FrPIZwUjiUH6",
-	"Kh5KVqg5fGSMUGPGZY28g8IKmHeJLwJ2FPwxMqSyqXm3hAtDkv8xf7xgmD4ahUuNc6wCZ4bpMDHmO81Z",
-	"GCfbrcEr3HR94lhBlztDGCeigF10MUNaJ1w/0/xDn6lQNIooFJoYNZZEFOOROnKoluEbs8N8wwzsRzwK",
-	"Cma+qh9NOvdzIHlB67ark2yNha41WGOhvQ8U1/LJLNyzoV6cJpVNVnRoQ2hxDBHiCjxQajVOcum4slCF",
-	"gy0kM2Tu4NzsA/MFA+JSlRvP3Hy5EZ3utFacdsJQ+KskgqcFq4MPd5xiBm1L+U5T09JkdLMMa237sH0i",
-	"NeEZHdYAUNfWoiia+UFQA0n1qdr/eqrmATWxi7TVDhlpi5D77H/NPWBEVkIjvynio4RW4X5juEIlxTOZ",
-	"4y5fHCVZ1XnuEniQ+jOnVK/P0vzyWaJC0ZjSv6A7jknCVX7JL87Ozs1cnD94aGb2yAMQHzB75IHp9syD",
-	"KEBpfsxpqNWGaXLC3kJMEhqzZCtUU29vXDR381epHTk0m9Mg7rv45OzUQ09fOnh55v5Ls96hy/bP+56c",
-	"fro9c9+Tc1MPPY2/zXrzl++///92aBt27S7uxj0CrSZddNvMfZ1v/e25zRf+tPnprd77v9q49cfN3z/n",
-	"XitlWxg1nqyKNTv10OLUT56+NOcdOXS5ePKPs1jCSIZUW2BElnjW8DWP1GPRInMFG2reKslMZ+H/RgvK",
-	"epRwhIYHeO74Enlg/tDsUcMMWLBgFV+U5C2XIL7QA8vYFuQ0OQNKbzs5nki4vBHphgq1XzOWUVxjct1r",
-	"mT/rIJCQxg2GVyv8S7dUaJjULeyEInhZ76Bsi0gyCI9aElE95GiD9EWkjLBH2+1Qszkuopl2LFZC1vrB",
-	"TyVSU7lTcha/ql3WXQ4wL7Cp0DBmNOiajWMBue8ZdpFLJZ+530tsF1mLyLqIwGhCScTWiT4QrbYiLdol",
-	"suP7jAXAy1JaOCDJM3AXPUMCwdCcQsNQrBOuyH3P+Gbmz9w/rdfvuIhXeBCwaC9X4rzxKbL4gMzahkQM",
-	"Fg2YnB52INDMcd8zdTtMM+wTenMjGu71qK1vok55CHvHzUCeuR9NUT7tSLA78QgkAK3ZdKKA4Q6pmPqM",
-	"8MDMYY2GPNjrKWhOxqQiPo1IxNZYbOkIIuWUlmOiQMLUYHxmxU8LdVx0oj0frmryqAHG9yClZzgx5L5n",
-	"IqEu1PWozCDPdJQvWuzH0Wok1keRdLUhDjRbNNLsoaVWfosCoAOBTVj7JjREukxNk2MCfpEQhWiMp0e1",
-	"gBhmgga4iDSPRPYNHOykwKm4nBapZSv5migBbU6PYqeXvdo5puLu1GLdaeheZr7QtGF8cda5oNvlUcPZ",
-	"dHrxQetUMbDIsb2lIyFIi0ZdS/uaumOq2IUQx6KpJ7e4VVahxLTPC3FS33V7fXZWRABuVLhoNQfSIoS+",
-	"CoB1KSEuwBNzeH4c0Y5qskiBoL+nG3RaECVWWQRXmYgYhjYA77ccNzn7+uiQ+57p5Ec7tIVPPPHE1GLm",
-	"jfw4Bwn/Ms5/jfKQroR7vlEhC/QG+TTSM1zRTJr6TRbAzS4EqbP1zD0pjVjoAXfRIoNmkZlIxKPgp/R9",
-	"JqUVEDNtW+kSjD28xbAZCB9hivIQQ8AxSFrLkEEn1muCa25XaLePzI8j2Wm3RaxYcIoFnFqP+504PiCK",
-	"MD+kMV6SgxcJrEwy3AstPd4LelZwsC7buWJcPvhEziEfglkEAUeZ9WysubXiWkI1oc7tzE96TX3u1m16",
-	"V9/afP1F2PK28sjtK1d677y/de3D/l//SGKmOjHcHjYIC18DpUY/KhWEtdRk/uoxOwAQp6l0DeWcUZRQ",
-	"Z8EeUAHJKb8OzeJyVst6Mp1tOjyBcQOXPVhGKR+JVNytuIjc2kArWZ28Wsho/TEqm7lPV7rK6RjHQzeO",
-	"/HASaFUamr41tCb9Jq0Wr8eJqN0ZT1SDvkVGtMgq6gQiVwIIIiNb17+7/db1zTf/ffOtN6fJCQUSmD4K",
-	"pM1iidJIfmGpw2b5hKYBG0FIfKoFIPi0XHyBCY0fZic40JUuWRGqSSAPBAaUMRcsTv2ETj07O/XQ1NOX",
-	"5o4U2Ay8JOJ9+Ei98v7GrS82v/5t7+qXmL3QtvGcA8Ts1pL9fGB7tUAy83HGljHa+eY3aRS5zNqPifUk",
-	"MJCsG0dgwgfaXC8JXHherc5DVpIVYGe630xYebWIhYDHzLfy68hPkxcve0lEbyk/HleshUfe/iOb+1Ii",
-	"EqdFL57AT5NYRPN3+jaNY9pF/tCg4cNUcjm8Cxvfvtd/7bqVyTvo+B7HDr00Hrg4tLgUKdp2bHDB2A/a",
-	"mQjUatvaTs3yQ6GcBVxySXQiB+s4pinWCi/Za6Qi3zYi/zHeMBfuwEl0jEq2RRSwYLGIoXFM+0AhjAVH",
-	"SZy58yDYSgtwshOCwUeslmR4JYxZKu6wjCmr0qRM4Gt+Pk/VxOpTNUyWg0gZGuo/6pSHnZiBT3aAxEpw",
-	"L5mPax1LbpmAv2FWT0PFgtTr4GWd6aWoX3alGcigLwH3RCvH+A5qHWCYGhRY5soILAmn8tKkrjQHIZ/G",
-	"NMDhLbfysmHameya1KGV4TPeYHgwztTLJhLkzn7+yA2ejSG6Su8Vr2Yy4oCKigWQc8xnvF1VrrUKidte",
-	"rH+1rNPYv3GfBo3gR0nUCUOUOyOtRIJGRLWCT+qYdVHMO+a8mv4alT808Q/wkgqG71RuGaJGXtEFvw0p",
-	"ddi7cOShI/OpQ9tDUx+NA7JCJTtyKNdfkWjbjkWLS+c+NSIG6iizoTmhaByQZJV1p2vjDk9yYBxyr+3S",
-	"y1PKWDKUFekwznw2yCvQmhYHqQfJel5qGUmjlLQPJ+TyoAQxsB7JWEbO0igZFcT9Rdx/M4fUpnBAWoOB",
-	"ITyXcF9Vah8lbY8TmEvIxBXkYNrmHgFJF643jmGTw33cOXl2aCzwbJn9zBXcD1H9uIXwmrWXYcwxxlkG",
-	"BLW04VUaFoyHOh8t3Q69HopGwwpM5YgkK9uOFVh3R0AdJ48Osd4SwuU4abLc4gzLdyMEumGBp9hbOiCZ",
-	"jZHERohSo5m5GYE3TiRKSHwvpKNMbvt4OSmXg7JtoSmhAC/NMUuOjJPB26hSGoZn6rWFJ0eT+SmmaO2y",
-	"d2mQaa8INAdVOyJMr7CJ0R0iAUzHkgXPokD/0xGnrJrGoGx0Jz8UUmtOrNVWXf0oBF9V5OTKvKTCv2qi",
-	"CEfewnplMSAQqYlF7nAuv0l5pPUfAkApnAUpk7UrRHwRqZgG3AebvBFPM3PIJIEacSHHdseHLmoCdLDj",
-	"uFPAGCXeF8OcSto8sbGLgxllKTMYf9whqMjEaSLNpR+bsaaEk65EhtKSrfDSXDRgC5akhg/J096Qag6p",
-	"vNZfZMLqOgFX+sYXnSjwSCdSPCQmy3eFsYgEjIaKrHPVnE4Ono1GHTCU1gnV1+sC6b30Yu/qy1qnWPVI",
-	"7533+7feJrEIwxXqr3qk/+Yn/deu9957a/Prm70PPrV5jxcwqHTr+ie9b97c+sNf+m98RQwGxAUWqbjr",
-	"kdtvvN27/vbmn/7W+/WvEhq7oFvVMhk5UzeJOcrKnguk99qbW99+hY0SEbELkJvpkd7VV/u//Wrjxmsb",
-	"N65s/fLzDKFC0NPWJ89vvvFR7+uf927cIJ2oIzs0vGDsUtY6qKend8tMDFSPdCaGzyWjz+ymHbHmqnZE",
-	"yK/TIdS8WqZbB3SK2QobClvFwD8k3Ywi+SfQY4YM13HSIpMXOKqN0/qdoUNhbixooJDHF6Rv9t/9c++D",
-	"X2x+cx2Yokd6X/7d/I2MM7tP+g29vPDAvZLAlrZ9nfhN5q+CrlsQAJsqgF4mKDP9rEDk7kQuleucMf2J",
-	"OmHUbxo5V3LNdiFnJ2ZrXHRkhumW2nBAjMC73LHdIuYNHrmF0vVoIoHTjNMaN6qaL4VQTg1gUHEfvgom",
-	"6XCAiHHOybJ4NiAPRjUwNy9LIMm+lmDciyT9EGNxMXHSXLZazhOx4p2W8W8yDJ9Cqt4zBoFnaG85BBiY",
-	"jxV7fV9/tf+Lq4Q2YsY8cvv5j/TFhL9pKgy7Htm48Zr5BfMgc+4f/R14zfS7cDHXC5kxDGX7buuR0kd+",
-	"ullFdQCgBszVNmAbpoHhg1HYzfGBbfp7qrh4Ere3Epmldo2kFK5FOpQ510jaLOYiKM/Rz+L7w2dv3FKW",
-	"Nnn+rCMULT+gf4LXd3E8Y8MTcvu0o6EJWuQ8KRoVDXNPDEU8rUZiXSJDzNnp3Aa6kTb0RyIVc8CIsWYi",
-	"KpW1pgtjcDYxSGBWn8D0DKI2q0CUi/iBXirHpQBpqxmHmr4TbHI4owHRDypRRJBL66t2iRs1pPytcVI0",
-	"jhvVxXFltETMjmeaHJKlYgaRVy2EbqCwQZK5Fct1qvxmlXV/Aj8Yue6D17ArEA869ojs+E0MHZZErEcV",
-	"9mToVGXSKnP0nNmAgcUbdQDlrsoFyTF37K/0RZuVamAZ3hy2nwmAj8GBFM5x2XYzYOsOwwV7ZJB/hGE2",
-	"evCo3qYF3FQXY0nkgzCsgdjrlgj0CM4LRcOq67zSPVfgjV7EOCGguTSyh6CpjKBESYTWAHiEWkFiYCwt",
-	"/2PfMHDX1gVU0XOpqWZETILlpV0Ss5BRWRCd4DIaFzS/mIvYLNXasNfImFay8/DSJS+kJeQH1a6sR9ZY",
-	"3CWg/pNOG/B5+bPodgUWTaMgNZ5BXLtUGTeuHL7FJHOZ45IoMs2QdOtwe+l3NR2AU658TNlOqEU2LUmP",
-	"1r2iqiliLpMA/W3p3SuFbhcuZWcinTQRH8sIjcXC1Jm6xU92a6BjjZFpRKriawx4T1BgxFCZjEPnw9O0",
-	"xR6JRj7+SbOEMRPX1MsmKGa+z/Xlmb1JVjQ1X5olw0UooQSfZErmBD0CA8Fg+G4b3H1+Jg0X0yxv/+G5",
-	"3tXf9H/9Uv+956eHKG/PdOMcue+timy6ZieSo1DlJnLrchCRT9eJiEkg/E6KtdjgaxZoMYvCqO/RjuoO",
-	"RyON1/P26gRnT0+1YK780aqIZZY/eFXz0XfsWLoo52EtvaaCSAWq8UXApBNaX9NHXhIZ61gPEhfvgIXv",
-	"scWp+cNHrJefoQJ3gOD70iM/FTzCGOiIrYc8wgjoYR7sNjCfQanQNGv9cLyOAk3A63UWlwjagZVImZ6Z",
-	"jHO5Q+GvVjUcUUVtMNPQxJrOKKeBZcP8lKGYwaHGogTfYtRxgjkYKIyMZbdwiGAQjx2kcmr5LDlxTBqY",
-	"OBBgWCyNAb0a/WSSDsvz7fPpR2MDkRL8jqYNxsrM2kv3KJ3uwKAKqeExzEXfp4mdpYlt71/hhu26PIFM",
-	"Yk8FiOz+VdQK8qiS+IFtMXvCKsokllFWoDqV76300R9YLOw635xrzZZoyKKAbt+jGNCuPFOvuxTtrgSn",
-	"vOgosg5+dip9BkafavwRAoYkLL3Dzfr2z3vX314gkqkUKJWRSCjuox7b7qyEXDZZ4La9SdGJXWB255NW",
-	"nKxlrWxej566XiRXXLzqxPoRaNnLnQj+jdUbYgZrhhme7CL66cnWJ89vfP2biReyy2jszNbM0xC85mWA",
-	"U+weZyaTrFt+e8rEeIh4lUcNApPtffnhxjfv9t/6EK2VuufpLHnulfqTHIc9ZVy2VxOrV2GSa6MiaCfb",
-	"ZvcAk4g+OamEPWrZsGG3SDpyPGkCcWXvDLNw+7FNCDYOmpghSU8T9GJK0qRrjDCwkNU5C4NpYgKUYtbg",
-	"UhlUhlZHKnyVa/U/7oSZoguIi2hyvPFnMNkmA/OIFObMhyGxNnICQBNKNJhqohQ/GBaIANaDCLezDs+X",
-	"vuNEiwPmTDeT4BBSKdEU4fRMb3x3rf/c37b+8xf9m6/3Xnpx89NbHqnHjBHFLsI6gm1uTH5NUd9O2Kls",
-	"jwns1MisqILmtSbvzETaeu7Vrc//ONN/7/mtz/+4cfNXt699NfEc6kkFqnwfdR4yItsxo4FsMqYgb3OF",
-	"SkZ4C4qzqZjRFpEsrF/AL1c0O8REzklmiwOxyfUDt+Pvv+59fRWRvOAyNpkpsPl5bDVfrh0F1J4Vhqrk",
-	"9ITjqcaAzZGGAN9x/vuCDkv59CGlyBeRZRdExIjZAnnIox39lVz7hYN0YlaaSMOXXty8+Scy93+u/Osh",
-	"rLQAyLMG7SPqEt3cAWl2BIWNhx4aK9k6hoH5vyPP+uuvbf7pk4mPhWizaMku87j90C9r4scyEXZrrCkj",
-	"hzE9IZfTPbiPRu/rK/03vsWjsUDmSP+t3/ffu7Zx6wt84JF50n/35fxPB8nGjdc2br6Ef+/AdmAiPg2P",
-	"UUUdxPHFy72rr2zc+PPGzZu4RQuYFddgEYtpSCSLJDdm9xzVllwdexOeqde5SwbuX31949t3+r/9qvfi",
-	"C7ef/0j//1sfjeQSFSjFdv5j6fsjusabwCObt363cePK5gffbnz99sZ31zbf+Mh1R8yV7l7f4SIqAEC8",
-	"9mr/je96r97svfQvHnn04ZnzZH7+yKxHjhjs5wlZY8xCqliw5LY+9l74bOu5N7L3n6clhgRlzlj6iniV",
-	"M2l4En4KLLH0Gd6lgwuDOOXcnXZIlb70LmAyWPIn3LzJX7TNSYvykLRYwDutCXdMZkvFDG7Xpxs3/+Ji",
-	"IPAgz0DMTwkDgb93gIFgHoxT2EGOsfnZrc1bv/OS/PbJz2unHVDFlrq+C9WVxzFrdEIak5jREKoIBZSH",
-	"XbLO2GrYJS0RqWbYJT/r0FixOOySJg3rF7QOEnaJ+Q/QzUQbdblYWUgBZrYVOJ2qHCWkGaugYDqi/mea",
-	"BjY6sRDeggQeVhSjDZ5zeL5gqrHKzkqLK2voILQNmRgGccFkKBBRr4c8gl95zCw9XMBdJS0ar14wpdCc",
-	"9g7dayEuqx5WkzeaTCqLyqrFzJiZginDOqpo86iwKZhhzNY4Wwd4yXURB4mDwxh58LFzqG1WkMN0PgWN",
-	"NYCO2IpJXqJ2qbgkpo2jZDbPzYZnMnkeY5FL/ommFvhIQ2jNNAbIl2T39N8U7WpQS8HJcguyIlkwcgPN",
-	"ykgTBwKKqhY2QLW1MTNGs+WxjRNzxcboNS1/4pbQYvy0G+gSiUAeyNb3s9tldi/dLj2gQQiACuGm2NdY",
-	"YHGO2yddeb15hOL0qLqXqlRGl+EpSU4XntidWV9LvAdkdn0R/JymnIMEHWUkj4mXd62I9s7UbY6AMqWX",
-	"6iJGq+sYFOas0SiTVZpsZNaGaf2blpEPcmabrYaMN8/vhg9QymRSVpYJGDFHINmrEmZRW0IDQ7E237ne",
-	"++bN/nvXNt+5Pj14me2dUTRzge6xYRR6foxLJaqjw01if1hWrH1H5mjzuCsYMrOoN7obgpLe7WtfDRsK",
-	"S5sdds60MJixUU7OTjTZ4fKr1UXzRYspgxbdA/KogUkOhZDWroIYltuctHL2v0ROk38mx8h5cpKcIo+S",
-	"h8kJcnyB9P761ubH/0H6b37Su/I12fr8T70bz5H+Wx/23/2d+U//rS9uv/U5uX3l1ta3vyG9D37Z/+wj",
-	"cvvK25tvfER6V1/d/Pu3vZu6gc977/+K9P/z+ubPv5pI9R8hLxekM2LFfxQ4PdL79oX+Zx/1Xny1d/1a",
-	"//c3SMwaFwxHhExHfGjs5CxmgQW03Pjuev+Nr+D9mOmeIdP12xd6V3/Tu/G8aa3dWcm0lnmCbcDzzNdf",
-	"/h3fST19+qt/67/zuWkP77G0yY0bv9q8+Z15aCSr3PDxBfsIZ/QvH9x+44qRnnPJm7AkwPSTNcC/zNTN",
-	"IztgwDpYybyZnQ3+iZNI0nMz7w4MNv0FkUCB+bgiL7NcrqIfB4bgipXKBANboRplcw/9KVKxNno2sMKs",
-	"fat0mPdxzsIAi/i7WDOzil3lq2yAVdvkZzvVEdw6I0DfU+rk5EpKST93sTSWimBFoleZ/NKI8FargwYf",
-	"S21AZX5WbjogrRg5TZ4AJYErA+QPMqX5s50pCQvfLRCIm/CIungCY94xDA788MlbBySKYmkI7w7kYxec",
-	"LozLtyhAWDfKI1hxHUsSlT5GWAip+ByVpcV02hl6nDT4daT+n6r+Xk6Tsjl747T+cltiCkTFoi0kDR1E",
-	"dxoxo2EHukxVylQbGTffkRUWG4eZfrqIXt8qc1x0nqmHWZMb0PB2zCBlDHs4agpO2rpWsMcepAlYfEks",
-	"ZhKzdkh9yO6stjjQzTI3ADUlkz46kFrjglI9Z5ElNbUAvoYZmTRCXsm45JRBmV3KDzW9IbJKX8nkgBQi",
-	"/oDM2FJoRFjIfBWLiPu57IDNN/6z99fXMUdgkO9MHvhcMlbZhCgncQxp1/pIRvo211JHgbGpXl79QtSf",
-	"oeS75JA4Q57RPqHy9TpSICLMNCofAg0Dzuz5iBBoBxOcMAgFiY60O5AOl83exWst7cgUpcmQBleShXV9",
-	"Wk2InW1NH8umviQcISO6ARcQd5bO+r//5dbfXnRCfDSZv6qZd2FU7JBkMpLAcMBTBm/EXtqunnE+PyqB",
-	"C/VY+mby3ShAWl+0WhxuJY+Y4bmxq/RYnVDCJncHVLfS2Ws4dbfX0zT47s3++79I3JuuE1buXFk2OIZl",
-	"DhxxFNp5ykULMsPG4NCltS4dYJxKkhWuLFAqLskBaS4gEnKp5AL8h7hqZnrwcfbJ/zBPcir93JEHHnhg",
-	"fu7wuLR3Va0S3o6mrnk1qNDEVbdsJtAw99I3E57ukrk1GRLMHbDsqcnQfWaMQ4h8A0bUPJ/IU8EYhpoF",
-	"SUnh7cGVBdotfOJUbtM2JrCmbb7wp9vv/SExoQ3xTYdZa65E2tQaDTuO7yqmTEHntrEx67dnZuGM/rO3",
-	"FtMhoXjYJ//tC9aGBHI9CzzjcUfOSlKzUf/dl/tvvkSAsj3Sf/vn/Zf/SGRHtiF/1SNbf/hL/53vNm7p",
-	"H9sslgx+TcxAa2IV7Eyvv6L/TvxxHul/9pH+xaeRz8KQBVh8VAlAme+/++feS59svvG7/psv9d/6kERC",
-	"XegydQFGAdd374NP9bDYxTaEWNQFlP2DCpdYMLWVAwCy00xOCPwTi9JpmdlMB/5tZ4EOCj3+mldLRg7w",
-	"mmbMeheyI9Md4oDcB7BJeXQiqosJbEsG6neozQzYQWkCTdXMxxhvNJ3oYE18MsJxB6YA6UDNaJqk+Ekw",
-	"valUafpcKdUtm19ViPGRyXjAOsUweMLTgU6G45Hin5r1ym+I83Rqzs+C46bobyUyYP5qgbSvz7GoJ2jP",
-	"pcjgrP4EhuMigAJAqvMY2e3HLGARIBcFXAIgX3l48MGLyMUdRQXP+OMAvGACtAvQMh1wQ5FYL5TqkFIg",
-	"QpnRVUkA63NHUJnORIxgiEKdPBI1Qi6bBZh2BdlzxzLF0TCDTr9KVSdmErSa0vswbG5yKZjM4giVN6Xg",
-	"J4U7wbqZXL8qjvHAlLEd8mIN6oJY522FAajKgr7a+i+9vvmXX5EVGlyAo+LhmVmDwl2plQFr0q7yKEji",
-	"CbPXCFaWuwAnEXKvTWsZ13fBtTL+JsldPPYaGb5gkjqgpQoYaTbzuFm4y9h3k4WBu3pSy4ZQQ3HUFrDy",
-	"NWaXcXo8JovdooT6nQywVHr0IFpOJuwCDmjciSSUUIxpBFZPj4goCb+ZJk80ISXEAuC2qZQs0AyfaSGR",
-	"KhuWiZZuewsMMFyTd1TEBoMOWzQYz6LV7kCbgK5blg9m8ppc+fK6ebflFy+xlkjxGriE6okhVaw8QEwS",
-	"PTeaS9BAM6xH1owtm11ULApOUYe+mktaMz6tLpGKhyGUYwyCXHph5ubHRp/gqjluPI/oNyXEJEfSDGkc",
-	"Zr+mm9Gj9Qiz7UrCIz/sFA7VhP+Nq5mUxCOrlFaaNDCkWLhJBaVZyhdOSi6gDhz94vw3qWisqqH1SyXa",
-	"bbeN5zQWpDHOJH08d3+KHcmCMUSoXyGdtpUAkzmX4GY2xCm7kAOw+ymHsESWPR45qs6utxm5PeLZdc2S",
-	"VwH3lCzFzC8vPRYj1mvy1AQLtwp69UTkxoqsopMX45l7tSSyvyhAvwp86ZhqdUsiqvO4tdN1SDevXd+6",
-	"/gHxsXWtJ/+5/8YXvZc+6b/0240br21+/B9GiV4gAQs5+CkBPYcRGmFEbiJVYBsjrDeu0oT40SR1SlH/",
-	"3Wkw0Pw94SYzOAKS0Ox13n/ri9v//npeygJf9YUkPND+YMIEk8IUiSBm/8Y6dZkf7NJnv8mstnmJS317",
-	"6/VgAacDYAAp1dkZnjMlCbbl0t6Du1dELL3V4CamQXCUzGJ21O7fw67KkM6Y+fHXs3uwkwVdWL6eRlyM",
-	"Zd2ZeZVC+c4GYYPfSUkCbRCAa5pGavJ5wAajJHYea9plOs5HFoxL5KzGBQZmBT7Yu3ZqE7lhy98+bg9q",
-	"iQVMDtfO1c0GbPTerS/67/4OKwxkINPNzwGLullGDK/BgKNuqUspGXb1aylgEd+NSwn4/6SXP14e1aLI",
-	"hoaXa8Q9yCxc8zYD5gJW3ewTMho4Aoo1qct2Qc22qNiRFxU78TrGnTsebK1mO0/aS/o0zZhxOxhybk2t",
-	"xzJbMZtOPfv0k1gz++lLc97cQ46K2XnMo6wUMGA9r0pUk2NzFxnlUwTxaLjWYZuxmAQckTVQQKpqmd8B",
-	"mOvRdL9XPrnMSdtTl9yYaA+PHDmEUAZTPpUsi9dmEqkHS77PTj1Ep+pPX3LWei+k3GzhxkHpnPuIQW1N",
-	"4pA2QNZjoVimBugCSRLOk6Qoj9x+90r/05/r32ylugHf21AhO6d4zaUfszaN/G5l82AKpq2FXpxHFHYN",
-	"njYYCkVk6rKBf3BdGMTtNPppyPhXWNpz4tKZ9suKybbnY+qzc2IdZM3yVQBot6B2HQuDIptmWrrKM6Vt",
-	"eUw037UxKLYA8VO1mLUZVSx4qoach+K6GwhzxPUJQ0TD9jDz0iB1mLy5pAp33SLqW1z2iqBnk5XHNF/u",
-	"yV4MwUDb3i9oMs2cjMzftoRYzoYywiBAw9AkPxYVHHaXlAwA4sAm/hnqcHOx5IDuOsPOMoM9ZdUgwgYT",
-	"CoxO/Lq8mZkq0hJSYfwtHKhOyAgNQ7GeB66ZPzzrjcHMSyXrqjIzYtON8NJMrICMXYKibGg7lR0bubVL",
-	"OC47IbHYlpaaaJQxkkSMYTkCe05BxPRqkYjc1aKyyTdVLy28eiC6cIWpdaalt3WRJpiLejbicwDZrK6Y",
-	"I8T7h8tnTtsbHKKhcuG+6OzSciCiDtCoC4VXnA5otJhP0MU6zfThbBp4jLvYlYXZeirNW3yqpq/vp/Do",
-	"Ptm7+a+91197ehoyNp+qjQ9bxs6S+Xhm6VykA5t5PDWUV6D7otqqcLp5NNLVX7AcsNDmJiE8AqwBRlZE",
-	"0PVwQX7WYXEXLuenah55SguITfMnvoD4v+YndxB6x4VSsowJRHDt2xLweh7W07gSi9WCArbPNkevw1KT",
-	"R0yaYG0gHyKxBIBJPbVSRfmNNVVXn23CsXVuLFRC3L5yvRNl2y0MkDxWHg69e0AaeTz5nJjbwwa67aCQ",
-	"Clafan7BsmWLJyjHXhX+f3fqpSc130pUehtZRCRJ0sLgEAnQljGTnRa8BBENbE1gMFMey6UgiwQElRMl",
-	"N6A432pcmHoWZ6oYen9sOdK05DK6PB/uOu/nNMLUrghg/Kp8GW2spVIicymoZVdqx0qw52O80yXKFElB",
-	"wnGc++w5GywFnVZUSRapjNsBC4Q8i4gHWCmFKEE6kulr1VcmtkfUQUm2GaFJurHlk1gxdmHYtGh+LlH3",
-	"yda9HyvOpQXysflC5p14FXfG6TZEwZkRl8kXKRBWkwM2Wm7f7nEpu6Z5qJbhej2VqAsT1SHSDnqYzu/N",
-	"XpnwMtSwp3oh9Lunk7wD8ysAtdj45rvNNz7auPFXw3EhD6D33LvZPID+G1/03nnfsuqjmTg7imUsF4ai",
-	"+lMoiZc+6b/7OxvMnyvMZ6tluWMpU3yHUXH3jzEaqqo+yDS3Mqk+vupofbBcGn7lWuDHcgl6A/lTv/zz",
-	"5i++2Lh5kyDSqUf6n72p/xRxg0am3FTOpgqvQbnq9AXn5E8cG+5ubv5BEtMoEC2ywpX0yMH5yczPB+cr",
-	"mJ9PRCviYqnMo+2XieBuy+1qifRILCVo0yNNNJbbO5bw8WEplsqxQ4b1OK9f1B9wFRY0dXH8tXT+or6Y",
-	"BmhxFVPVQPjB5tM7AMaXzs5LC2Lo3lzkm+zervPAlE72lAGm2zFBqnKC+7dOuZKkLuJp8ggHk3eu0h3U",
-	"fAYzuVZ4aYs5wo7zHkKX6QrwKsGYk7O9YMsH3HmoBRGrGLZpyo9k47J2P3oTSl+zMRkOSZmPSIAnUybV",
-	"kMurkLEIx0pb5/Q7kHbhym8NGQVFRI9gYMmzvlbnwg9UrBk2jUDdQ0HiTpRHmkcTGI8aC1hooYyxK9uZ",
-	"mbiXrzYME0wX3xKG+0QE3KdKxBPUtChIVqvzKEFLdjyORItHtscSesZkQQiRVuQq9AJ2NnfKBJRWN9H/",
-	"+kRCAqIBKMgUty1AGnXQ/lmqmonNLVt+lytTFdjZXifCCDorH0DNjXwhmkEFy5GD64zoZilGLYmEavKo",
-	"oacNzVm8l5RRiM5KOIJLJCW6Jsy3Q+3aERAScZUkAGd3OE9VORK0G5vuxshDULWyC5Vn6uUtaKXzLZPs",
-	"Aqol6wlyLKtexpYHjKu+Zi9YmHcyIeeSStnZRuBjeQQNi5WqbIi7wdFgoWRQbn+anAf43hhNI5WiLLaN",
-	"uYHwGk7kjXHhIAt5OAixHhGJYB1xAlhh/AXYl2es65Q0qWwaRB0OKZyqS/BUEhqKyFjmDQtrYKneFAFE",
-	"t4qyQZV1KsgltYi2aS6pdTCYfcItOmuKP0CFGHwFIV0G0jrTzcxRyHbSUtNIzyPj0gy2gyGSYEgneEyI",
-	"y/j/XXmud+uLzVt/PQoJeR2pyArDVPxKGhnad7mzLtx/Ptf/5PPe1S890on4zzosWVWkrqMYwJwMDGNs",
-	"6hYOK2AINoUJl6bgRcjqiph82Wp5HQNW6MEquiMrZY9DJPHI/BzxmzSmvsLandupDuwEUqXZ6tAg3ssU",
-	"PnXyYsK729c2cVVKAak4sFNS7pcZQpnbYpKA8iwwV/mrb/Ca2k7od24EhdMMJr8VJ7GSJCg0DrlDKIPG",
-	"kYfdcvsaEw7uuI6PTf3wifPkvnPHl8hDD83O3Z9AW4EzQis86TWVQOpZjTS5lh1JI9FqQZZR2t4BSf7p",
-	"HNFSI/FpDFVh4HoDZEsMQ3uq9t+eqqXuZ2kuOUo0LyqYL8qLFe6TbdlxTG8DNhqzAtlNLEVWkxyfiSxw",
-	"7jv/BBITFP11wealYYbgrSt9eeM8i6xGE6+9FWrHm8fS/quzpqI40+zxHHPoCs/HpKhoo+GzStHeSdGY",
-	"LJgG0tuXGcbUlNOfVp129UWEctDibkjjFsTNWJCHdREHhSVcqnUOspGL1gN2MRfHofuX/NlEElQxYxOo",
-	"cMoYQUfbgoz9FwdnPvIya5uZacHu7ZW766Ro7K2t96RonMvUJt22X1nEvMHddiixHk1U9EYIh257kkpF",
-	"aOQ34WLW74A+52mFKApoHJAVKtmRQwNFgFLcI/y2AHDmWTauR02vQMATEO0aoPSw+EeshA8bV82zC5v/",
-	"2ozVLJI7/+cUZPKyHc/6vvV5/9XnSKet5QuP3P7la/3ffrL51zd6H7xGYtaiUc57ia+BgUk/KhXGfcqm",
-	"ILtT6CZNjhsZMgtUPayet1kkTV3fnElzgaw3hUkN4coDG6GnL26TX5HaoMc5N6qdiZKgvDjIA5L4NBIR",
-	"92lIVrpatABNFnRbCB1MCzMO35FVPAbw9+ho1mebLGqEnEYzJupmCq6DmTm3x6C0tKLfPc9dpUqXmkKy",
-	"yKRwED/kGOocEB/xx+wT8KmURYwZdHbjzAccDMbpYIRUM76RaMGnDZ8fmEEnliKRETUrJ23aSKKNrVZC",
-	"pQMPt8gFrUkaIUMmwSJGFgrhNLYUNnAXIplSIUNlpiGEE0qoRGgo7EzpulqTB3giyoEo3dPkIZWdKFP2",
-	"0uVDH8pUGYjEy4bdZYLxzEplpjLYl4vOznSUL1rsx9FqJNajSdD33LryoiRaHq6sGo/6rkB9Mp8A3j+j",
-	"fjNnSwSaXNH63Q6pTW4d+4zDiinIirFHB0fhCBBeH0QeB7e1JFqtx/cTQ+aw0NRmcUG9dXCQKUHaIgyn",
-	"R6A+VxrzOMfthNpjvoXstFzkeZby+Bitmvu4RMMQAejXRcYZLREOLaDdYWa0IpTDrngS8/ZWukQ/N9mR",
-	"NOSrbmHPGdq+zbTIM1HYLemTzefHlfumKCFy+zmEFQa+Trly4jCdidiUXvQAbelgJQFFFcJFEEOtSWUS",
-	"8T+2r+JaM0PJf0ARA9MZ2JbBJU9n4qTlJGq/Aik/RsM61DpfQD/6/3n5A6LIU53Z2YM+UWKYkPVb5bV0",
-	"Jcq+O5hooruB751TjcVKWBlOG8yhhw4/QNr4OQmYojyUDtGhBKSDGUMiKENbBdZRLrXoHjXQ0sa1mCwZ",
-	"kFw+JZHL4mQl6cY1hegVfSsZ7K9qJaysragIh9QxHy3QP+OLqB5yXz3jpQgIiQ4AX5JAMMxJgzxLyCOw",
-	"fkTlzqtIwz+ThMzDudJ3h2bdphkbxzcc5yNpK7NEeluLrh2fuSpQnAYfD2yZFTyNsdQ4QA9Imz9dEBJV",
-	"kOc1NKbkjHRiPj7kSD/NRxhieRAkQs8Gbdh5jThDVryy+jOPLOppJ6Id1dSClL67AxzjCg8CsGOlmKha",
-	"IlRNEVzQP8FmGzhVLhUGwSCtwHEWF0IaNxg0LzvttogVCy6ASHnBzCqmil2AeDhoB2JTtHgJI1qjHGNc",
-	"XEE1gK78cCcKXORwNkFrTlXDKUCSnZnziGQM8ZynVuD7aTwm0z+VIpomUBMC9FlICLM67nRtgGnhHoLe",
-	"X7joFv+5migsUI52VJynUnqkTnkIllZ3WqgpFeUkU6DqovCwsinCSSNeMtKR1g8sbZX19JXM5x2I9/FV",
-	"uRJji74qDb6KX5h0hwIcM+q71ep/sjlrFa6lh/UpAieMr+XK4duozayMWtH812bxKR51XGz89h9+0//4",
-	"Wpoaj31MYhcXCvWsSt8N8jNoxLMzzY7ctcrnKJ8MkBMgxauLnExLaJFfdMeYQkH6VEMo3VHUCusiXoVM",
-	"OhGGK9RfJTRcBzgCUUcp0/g/h/C3HjrilAEandgV6pJgiUrGolSm0L+wi22AnTyKkbyZkJ6BPg+XiFko",
-	"E8cPe2IjrjLxlqUEEkwCMMDMqdP/8Kwj8KdTdOGnOdN6ATBp+ihc2OCVGgytxI0Y2oHxQTMdJEbnboBd",
-	"Vt/AEgBxFqBrD/HsYYPM16RFV9FRAJ6yA5LwoHIwidsBhYSejjPJ2LZk5DxWCbOvcKQmNpOPuB00JUQ+",
-	"D3nqKdotb5g1AOypKwwpfRGKBlZe7mqHCjs5EbU7Kn+skoI/pXEUi+N1M+k7GUkyZ6FusdYKRoBZ/ObM",
-	"Py+ksKCGTPV/Mr8aG2UGlnbo2QV7Ndu/TX0iI7ZnoGftixZpEf6b/Jrai7wadomeOP0PuHHMf5MP0hKN",
-	"mdiT3F8XsDIBiBUX+EC9qZSnpPxv79DtuK2Btp3bO7fRvLCe1jlTdtpUDp4opgyDTN1xrRbaRRneqzkt",
-	"xOhVKA4wWNO4Cug1FtseGtmPGNSaZi1CJdYozyr5IwvJD0Xim9mPWt0BYMvqGSSTwVgORLi+8V3vlWum",
-	"kv8Ln27c/MvGjVub16/dfv6j2299NDz7LOpltQjRNBulYghmmqtS8cOOszri5q3fbdy4svnBtxtfv73x",
-	"3bXNNz5KavJlq6w9mG/+QW9HUDlH0cNJUTUSKA2sGLB6zy+fzUi5BN8bFFgOHx4f/ZqPShiwj4A0PRUJ",
-	"BdW04UWyyrpEsYuDobaH5+arSUfO0Ab36sFdsTMICAgAyoITBU5I+/xkPrM1czj8avW5sNyLA08gKU4L",
-	"l9e0I2eodCZhpjR3ySJFTRrb2JCEww4PUWrpuMWVQhgS2Wm3Q6hthOaLicebjS9xZMENog4X120ZfpKD",
-	"bSu1FinS2+5uUjEmyCBufPnMTpH680vN1fj/HZWpMDQk5+Pf1mxHQIRMBtmzA4gihuDdIJFZeBw3bohv",
-	"YmAT/BCz+tmC4Cn9ednYowzXGWAxAwVVUuySsbjZIxFKEC3LBhGTJ0wGZeIHwArlUA8Kg4AG+OxeRT7m",
-	"ePse630ZYhhGi//y7/2rr2/c/CDlgB65feVK7533t6592P/rH0nMVCeOoLbnl3/vXX1r8/UXCfV91oZX",
-	"DaA8FlHAAqCv9n9xldBGzKCp5z/qvfSi+VHLcWH3gn2WoNIjQCz8dPPlrevXiSnUoZt77erWJ88TDP8w",
-	"g0BkYlttBT4bwi3pvfL+5q1/JVCwEMuU9t55Py1Lmg3eSyYOJI+TBWsrzjEpEYG/wthNXnUyF/iybmv9",
-	"mMEnUSssQ+amaQN2gsPL1YpzK2myE6rz1uhZCaVT0XOp9l7Gd57Fjh4N3GpfzJvdSvQRJ5X6xwQ1Jl0k",
-	"36RdebnJuSlf8ZgZ/SpF/90NM5NXW6cOuXLjxq82b35HRL0e8ohlquXqgWVp0LyBFMhjViqCFOfXcrkM",
-	"1ml3tC/kHJTc2ZZWbCo7jZQJ4aUBQWj0zaWHVVDjY3SxIzy4E9SVwJmMqdaRW69JaOluXoESMz9WGCl9",
-	"+8rbW9/9kpjK5PbyMMPJQTxlapfrZ25WJ1xG9v6/vrbxzbsEzWQi9ogpao2Foxj+sHX9GqGdgMMLm9ev",
-	"wUUVtHiEcTa2JqxNRDMpqIQrycJ6bqD6o8QqJ7DMFHakmTd2oWUYbNE9j064ZwXIoUzVnsoUy0zZmpYT",
-	"wEafqTsC947RrkyyAddFvEqoJP/8z//8z1OnTk0dO+YRKn0EATtK1hlbZVGAFbBsLjKXRltzlZqbmx1Z",
-	"XO7gkSMFiPMyiWgdsBiwXLHpSChNS+tUknZnJeSymXN8jzS4eTUpOnGRow9bHjjUcwV3kAUBGR4uVZ0Y",
-	"lksfheVOlBYPg+oPIobq7cka7+Q6dhlSSRJf89BDuQCbuYdmx5t7oREvIZ8c4IlZvgJCTYq4VcB43n7J",
-	"tgJ099ndLsU2vg5WUoStPAB9QTzC9qqpebWscWbH7F0u7KssHK+jMM6ugF7l7W8jKvhBBCQqGzQD5zEw",
-	"2IkMeLuQi7AzNsHzBtDalM5LYSYgKzsJ1tuOnXDyCGVVJlzHZVf0RuSTQTK6ibo9IB1pe0NbPcpQODIt",
-	"KqlCCubsjZsfbNz6t/6NF3qvvVkCZtoor9KNgiXqKo3xsnruiPqSO2iglKssANkNPGwCEKmyIWY7Ya7M",
-	"d/kIrFUnCpmUxp4B0HCg+Jsf3HnFI4pjnqmn9XCqgdtVTeYxkI8jdzJXnzVXy5pKYhpwb+/kofRlMNMx",
-	"9QrEEyjUQfJlTIdQmIugtPINumcygUXVS21GVcDzh5KkBkg8DA1WBk2JPTYFugKS+zrsOqTLAtetC/h8",
-	"4nSrQQTz7EKkluMx1mF4d5SpOLE8l7MZZ9hWhu5LWJKXs9Zjgk7jzTc+2/rbl9ODAspSxvU0QUphAInB",
-	"WYRQrKWGzmm94wgmWpRQaCOmqzmqK5drcAWiizrhEVI4F1GK1OLSD8rE9OXCG8bFN4RMKRaXvPloux1y",
-	"rKhA8EOCu9n75Tcbt75wwFQNpwhVrUKR1pJwQWn33r3Z//e/eUOhkEMBd7PedmtRSOZ3Yq66pxiV7qDN",
-	"3vWXey981P/1n/u//aaEkWgIpWtggjd/dfvaV5tf/3Yo4MAN4ZUrLDFuGzqSFVWXRlO/rTFd0dLFh4tC",
-	"JDUgkmoPSeeVCj/kKNWxHeM0oL2yFuW0rr21GtlCT46DjAC4hCoV85WOYpYZA67bApkj/bd+33/v2sat",
-	"L/CBR+ZJ/92X8z8dJBs3Xtu4+RL+nTHpzXnz3sGnneVO9RtTazSGoC09jR8P3HdLub9OCwXTCGpP6xk5",
-	"QYQRu9maDKWRUhcMuBYNDkjImlDwGiA0dk0GYOZ6sAiJmnPQWHUdtcrarKDAJogpE0RjVUMy9Zs0ipgb",
-	"lAiTdJxa6Y4htkfCRMePgO0awOlRw1gRVEKQTw7sWasXMAO3zJngQIxIJnOj7/04UjycMDkxAWGw6+7l",
-	"gN9xNezKZ9KzDExrpv9kgZyHNEldqSbpaAUXDOcGbGcNqvaQFdbkUUCodcSLOsGRORBDhN/RRHtaOK6u",
-	"Fz/rXX+7/9tfbnz1H72rX1YHP2T1OgOvqxMbXViQuIFM9rJ4GWOtcGNGh/LuJDLeoCcnXcMB4TnTRX41",
-	"iolgomqHZyJmdtiYl3O5+FrHbPA15gCMMWlVJeO60gSrYVMBIguirQDz/j2oO2vL0FIgSIN02jKKYYWA",
-	"H1SRF52JGElhblR6ckp1eWqS3Jn4kzSvT5aiq0wS3MmjKbJ/pB96uWS8jJWkZPcJGysJe4jbgYqxj0Cx",
-	"Y+BxIV0oAZvlajzifcLQcHFyG1FMw0kw5YBD8e2f91/+oy1r45He1d9sffdvJGYAhZlx1K+JVeaR3uuv",
-	"6D9tlIZH+p99pH/waeSzMB9MAi1iwILCOpTYSibKA2RQ/WXh7d2RWhxcymGKVCo5+jBX2KKrtWlyIikQ",
-	"iolkR03JUH08hQDzD8BoiCjCCAyApactRlYcOBP/D1gaUGwsb9BKEVOW08Sm8YdeT8V+UCxOmASJ4nFU",
-	"GSncnccNBsHwtdcSqcQGlTs1s5FtRlcx/ar8wdu2kJDshC0Hg9nNSbpIOpMBiWB4M4rPVHYHqhZP9UXA",
-	"Aqvq5Jey4+nViwyyXScOMcLv0Z+cOGsV/LmDc7MPzJtaRmkU5wrHhYekUk3QwJYiNV1cwrKA551N1fnx",
-	"lGhfztBUCe3TbEm+Py+3NMVLjynME/CDQfHLpiuaIjYGSwE1lsK7eRdTnrFHIatZVO03D3fLgbiNSKzO",
-	"NZYbzYjdSKklqceR1PRMapnJoopdUGF+V1X+tIb9dvR8rfKI9thDsdgJuFqGN4d1F9HO2loKTQQw4JM8",
-	"WpUVKfwsVU1ER8oWChgmZEyrK0gAwWIb1pgIr+brkGaSeAscEgDnUJDGokLRQPCHPIJhvo9ImK6JL9ZY",
-	"XCAcZZXccSmvBlUah5akFhYuv6aXinYDAxu67EQWXTY4uFo0xYkB7zGzyy5DhIVonCtdnCs4V+i1z9p5",
-	"Smds7HVeI6Sz1R+jspn7dKWrWBEcerlzj8eoNIo5Ju2iiaVMtmVm3F6eAryU5nC0BaSWrZZVhdriBui4",
-	"FVNI/CblUWHFKsS88lURArf1vDqQGIwHLD4gyanls+TEMedxZVEgYsniiqMukFYwAtj1vRMk9HwCDXpA",
-	"lpdG3VhCTyVTwWL0vojqvIGV6CEULvG+WgBuU51eNzddKPXCnemGXXyq9vjiyRPHsLtTjy8tXTj3yOKx",
-	"C0tnTh8/eWLpvP79/1z5D1fL6zGvUgjiCf36+PpHGSnOUoZZ+CyVZWjK7JeXId1kbFnKGFoK98HpyMrG",
-	"Of2N4b4yg0Sk9O8ITjsIgjnysIyw/GaQCSuIKR2pWJDJInacBEuz7qLtcac1PnnK5O9XOoKXC9CWUits",
-	"dsuTHpJB5VekcENzs68YiU/PCeFKTz/7yCkPK4BnLHCMDqCGjmecE+Vo+3HoGNJStgJEojAvLdpywh45",
-	"+8gp8j8Pzz5Els6dhMEmpUK0mmKlgfKjD0XDDUQOj84U47knueEj0r+rFCO0Kdw7kXvtJZuenUUyWSeV",
-	"XXQVCB5Xf6xSAbAiMObHM4WHKtA1QsKlupUW7Z4eG/SCX7lW4HEWB9wFn9N/6/f9z97s//7G7T+/Snwa",
-	"RUJdgFAYD1yMb76EALZQDDtjNbTZaFlTocmSy5sLI3wvazIMzZtbf/hL/53vNm7pRtsslsy22vvgU92x",
-	"qXbtDZXU1mPsMnXBjuzdP/df/rb30ickgcjLWiWzk7K3TGGt7TQXzZopQ4Zv2xFmynAjJl8ykhxGn0vn",
-	"fRxy4P1JMHasd3KEAc6GUaL1TVY1v61Ui27NFcIZckMMIxEfkBiMBjd/JZ+DP1AtqtTwcKnzpaYcCdGW",
-	"CRvk/6YIA4z5UVZPi3wWR5LQBBohrd5kvKVQK5RLAnjblWa2d+Uwi+IODTamZrymBl72tACY1ij46fHB",
-	"VarJouq7dkq03GAFCfQaUBdAulrrJ5wCDB4Eyh/cpwgccJX2p0qJgrWUwY6ZIbw2xLnN756pQTS+vqiL",
-	"wnewKBONGq4wqkcguNo41Yw51SMiDJhUaJAujf2T87M6Ra+BCqg7VpkU4dCr2FpTj0pFqwh8d7pYZkpf",
-	"KJCc8IUfu+Wn7RXk5KkTcgQ68OJOuabPN3NREYNJD51qZxM/OWGtTqPZH768bB3LJR3BJb25zrUd7d3N",
-	"1/QcU4RzTN3MnS51mVQ/K1XzMnGuZeh0gKoHTsFAnczkLGYGnt+wlBsN8oQ8FYxikuZCqQgT203Bwo2A",
-	"IGlXkkisHzWxBkmkmuWIIVUshrTMGMCmV6i/6rDEq2qRZg1W9Qhatuo4hVSRJg1QGlN0lUVJHIW5MDOJ",
-	"ObA7lc7lNu9BMC/YNlw7+gRVfpMFZUC2XGlXIZOk0yZKYIW6dRYzUmfQJIbGxOD4l1wqW6Ez4xBxQQWn",
-	"wPgOUQUqliXlHtdpF4knH24HAmQgiriwOxzmjE0bg+5LivlV+KtxZ2wHptAUMLNL5NxOsDpWRRMIWVHa",
-	"32qBuaOg+r8mClM2CwOEh4rM5VbW7ZcYBISF4m22SL8ZbNHcFYsmgVWepFZpSU8IjGbnK7mOWoDEL3l3",
-	"rAAOZ2+XIFvn+u5Zidyo9nRB9qqAb7mFgNEgENHeLsOEQBO7txLJgPZ4GSaGntnNpcgM6k4sRya3/W5a",
-	"EDusvV2SPS0pfzeURi+3GHcXHx0c2J1gqRO7GndvWQZ8v3u2FI8CHvvdsgo4mr1fgBRy+K5ZhRQpc8+W",
-	"ojpq9e6twWDh8j1diCEg6rthRYYQVPduOaojSO0mo0TYqQT0bc+WYQiu6W5YjqFs5t1ejkym/bJuDyeo",
-	"xCpz+BYXI0B2kpLAC0l8choSBKk4xkRWFzGE68QiBIMjjBeMO4zGYGE2Y2kq1a5dvgwhp3XhLtGYdnFA",
-	"kkCI2AJLBVTRKWnyrdGmO03ABiWt9zzNhfRFq8XVNEGfF4tjEUOaUFrN0iQckvtsocv70WJI9aysY3Wa",
-	"GMHYVMnwRaQoj/RLIZVNzxSU55JIdGGS/zF/nMALbaqatv82lAROUWGoWVZMhdPjNaGGp3g0BeTkDYYk",
-	"ojs5DT2yqJCtjlSkSdeYNf1yRaivJGZt40cYw8xoHHK9SLBWHuJ3ZaPOCSQeQujjUbOUh0mKbchzgQpc",
-	"ksOzB6chVNZnESYTGHzXxTb1m2xqfnq25tU6cWh2Xi7MzKyvr09TeDwt4saM+VbOnDyx9Mjp5Ufgm7RI",
-	"Ze0nNuLPjjENVast1OamZ/F10WYRbfPaQu3g9Oz0QYz9aQKBzwDspf5Xg6kCeCvaYCZ8IBJAZpBVBtAm",
-	"ufVJLMpm9+xeGGRNSBC1XqOkMo4+1rXlpliHNAMEYKYtpiCitsAfkL4yc5JGjQ417oCYybbQ66UnMj87",
-	"m6nyAoeZXVQzTdWCAMfCbO/Ll72CRQDsmEPzDxXxoaT7mXNUsZOm6ORlr3YYhzL6mxO2NGWWFdUWnnza",
-	"q8lOq0XjrlkoNI7rTYFUWFxcqbkIbQDSASBV+rWndUO4v/i/0z5WiDI7nd+CR5nCRA/VxaJJJdbStFdx",
-	"Kes8vBuW8lGG1Cn1hBOoukmW9aclVhXWoOSy/pSuUVy078HqwvAqL2/I19izo1b1JF9jEZNy/JJmwINm",
-	"fmoihdI1HRlZwWiomq6FPqFI3Ink9OizSrspD2zHAuQF/Vlm0sm8pJl4i6mY+yMJ6pR5pRwxtUPKowno",
-	"yAxkeuwumxetI/BsLFpMNVkH8TdIElhdOGVzO03bzSma9xlzi21zxwflvqHZ634Wz57Q0soPl8+cvmsO",
-	"E8iX6UBHrGjMaNAdeXzOMRrwO3p+OMb8YeWOw7MHxy/VjzMFm8edu/UmgxSVrCiIkpkFZiV+J4b6bigq",
-	"j1rOtZlLMatfHikkhTxaRcH2n86BMAyIQJI0WcywfAlbQ7EQYikJxLwr84eWjykPiIgSLnnU3E2Q0wuh",
-	"GVq+FMItOy3lqgVWk6DOUtVcjLpYKrWCvDX+XUgaK/HeYtRdVLstwGXDmLi0S42bfzS9nGCpLfUgdgLE",
-	"7iAX2NERAckAPJWWq2Mbd+UhbZA2lYoEtDs4OCnMWA7t5FiyQcKRILLjN7NLVjSI3WeLCXPYgZmeNgEp",
-	"Po3ICsMzB0Erw5PzaqhyAiWeYyruTkEtLWePaZDI5XLCO4g62CMor/lqn06JaG1uBk0OU5maLG3hAlw4",
-	"1lFdK3HZWgfTZDEMTUKuKTwPoKCBgVpA9N0IzkYoGg0AJkWE3DCE92nQ4lLylZBNk/M5RReAf5JqyF14",
-	"O+jEYCUAqSBnGTkAHZiQ7KdqZ4HwF4jNNH2qhmUdtJQYs5BRaaAqAUFV1EkjpgEjBzGkaQVKU0DXaRpy",
-	"7mxn8pFb02TRLIGxRzQoj0iDKQk4QrgSMfMZb6tpcl4I0qJRN1m1dcoVgNnFjByaf8gjFGLgQtHQ47J1",
-	"va3qD4u0IoKurWTwIDnFHx7m37n6vZWZN6ye4Z1gLHtYBN0SNzi7SFttNH8m9PQkRu/V5mfnj0zNHpya",
-	"nTs/++DC7OzC7OxPsMBuCCPW/5iazf/fHLwgGVScrQ2AMS7UDs4+MDt7cAbefGAYuHZhLpN8WEMhL8X6",
-	"rvl8DcBMMjWMsvC2CdJzrc4Cf4U+9OADRw4fOjg/Nzs7N3/w0OEjDzz4EF3xA4g+N/HbT9b6L33Zu/pl",
-	"7ek8xlet97/f7v3p1ua/39q6/kn/vWsb3/4qWzFkoSbaU3OZX7CuSc0PWbyaBd1dqLVFyCHEM4ESzbcN",
-	"aUlJTvWS6OjNmkv20caG1+zYB+dS9u9EwjPYVq7tnZ6bhy22DHiHO4eiUDWxOgC8uVCbmzt4UNPEVIvG",
-	"MddiRVJlPCEk2ZX4cvLO5adzaH3jkQXN4bqctw2ruIO4XzmZY27HxN8k8V6zE+m6j44hkxy4bc4mosDU",
-	"ou6cORAPLbfMA4K14cuYBUeBa2e5PSDwACtkAVnpptwyMUi7r9BU6hl3YWOeGLw/V0qY7+gxKbj0zHcl",
-	"lIDjIl7hQcCijAw0+ovTQh2HtDX4oIS8siSiesjRRXJorsSYzgtxksaY6XFo7nCZyctOuy1ixYJTLOAU",
-	"sFP3WJyqqGslQsxJ0TC+Dyaz4dQBVRSVOrizg4wcg68XyTEzl1LZ4PLMJQChuDzSoJYFtJhE28nFJJT6",
-	"AqPwS2go2+UWJuLKLaTjgmU1ke/FmbwHiP5RpgBZEkTHYWffAWndgVjkfxuEP5MADTlNDYtkEHEIZFip",
-	"srVl8GrIVNfOyL0p/HDmzS5DkEDiG9Y3LKUm5+6sQRu6q47dtiydsI7fu1NV+aa7R44hpO5EftgBGNYE",
-	"dYsmHvnE4V94CkMat+RIa14Gr7vOQ4Vq7npTtKAf/T2cF5uFnj8qJ7lUi9hH1WNyHDqrdlDwG1vBZLwB",
-	"D4p7lXhxqRNLEe/ypaeXCaARXXb4KOt23aujeS+IYFyzeUthQ2TulTALJfU0KdpU0EQuHdYJyiXDxJmq",
-	"xHwiYK22UCzyuz9i3e3ZKOCoZSwB1tiCKmKdN7AyRg1LSPd/+1X/3Ze3rn/S++bN//r6VazI0v/tV7ev",
-	"fLtx40r/rQ/7b/0en1qw9YWaiNgFyS1mRmoRyQLHpTq9gYQ7DJOCMLJcA9KiqBbYSsrrr+ny77H2msvg",
-	"cpzOJYgggjJhl73a/Oz8eIo+01G+aLEfR+D1qO2rlvuqZY6vAbEnN+zYG3zmEg9GK4oTsS3whyHV7+bV",
-	"N+58gYldP9xjyfT7qr1VoqoZBLCUM1DIf7ynhSYYy0l1OkaDo1mwxIxIuZ7A/eckyeS74Vt4SQ9j2+Ts",
-	"7emVXedQcVhfyr+/0f/dh71P39/87Nbmrd/d/uVrvQ9e27jxSv+VD//r61d7X/5969qHW9c/KX8rZpaj",
-	"1K04u38r7t+K9+qtCMRein8hjkOx7ShxkKKtJzEPIQcLRSMNV/NFJEWseMeWMGZBgaJrOt0LTffuUl1h",
-	"4vu66yS6awZ1BGgvsZ3KUeQNEbfwUhGFOzRcNH02uFTg+dJEnon+0YNZH47NqjuD1IHcdasncaC7R1pJ",
-	"Jw7KWgxDWKm73WB5D9DiMu2SplgndRoDIi1QxzqVFg8RYXPWLS6frcA2mkBj5ovI5yFP8C7KkurRtD6d",
-	"FhGNX81GL8YQThgJU1EQScAVS6I7ZxOGkyBXPmuDGEpbH5dsrEbpL47HonUMwPBKfnBeVHp9mSkVAlnd",
-	"W9fKuTz53DVXy74fEGQx0TF4tD4NQ7i8gHG0KQfNLwMJDrwjoF2yYqDWVoQCDgPhvBXZyAx0t8fMRN93",
-	"x7j0Y9amkc/ZPju599hJun/du0tU3ecnOWkY2QmoXyJiRPKAAUKxjcXFqFbMpoXEAB4wSQJer+dSF9y8",
-	"RAlF95x7nNedbksMWcpEkJY+qBZpYxddrWl5uNLMI415LM8DaaUuksKJpZsPw/JvQxp5BXZ8xsbLlv4i",
-	"gcupwPCrcPtdNgboY3Mej1mBLR8P4T6TvVNC2zoWLVYx9W3uwnhrg7KV/MqbG54oYJfU6O3kPiiap/++",
-	"fwAwQNThrYwQCf55rZ4iLDxHZgsBvVZHPYpceJ1LZpsW69H97ig1sR7pFjwSsfUE1dxLIAwwDcaeHaxn",
-	"EHtJDolHMJYbRFsRB1hRcoDt6xXbZ/v7bP9uYfulxx6XVFHuKvkeS43ew1L9PXB/wBqT9aYgHckCI4QH",
-	"VFFMvtD/2wWW2IkCFpvnkJM04n7xDdhocaY/lPZO3qqMi3I3Uamdxr63ZBv6IRIC1NgX8SrgqkNaeETq",
-	"IvazeaMNsaYHEPmsZDRgyGhwQEKGZzRNlpnCNEfSZVr0gCTJFkAxUS04EIMwdJQo3mIk1MtjdNe4E5FV",
-	"xtpGWAk6DN5xqIfLLCHuOxpYqNfwTL2ulw3z4uamIJcx+WO+9rRJ65OAiZYgoUnRiSEAsffON71Xrt3+",
-	"9z/0Xnm/98LHvV+/0Hvhs42bv9ZN9L76/PbzH/VeenHrlZ/3nvtl/60Pe9df7v/6Xzbf/sXtK29v/u7D",
-	"mlfT26mHkRvDId2tXv/agv6tdGhEdl3vTMRgvvv98Ij98IjddeKZnIAcU4SABjg9BVwxuYVB15hZgcob",
-	"cgYy7rFg83iuaXN9tV6Vy7LX6pmtHhyQTHXLPAs8i50ZfQfRjO8kKwQIP71Sg8na2b8frJVPvs1ocvIO",
-	"BWrhqu5zon1OtAecCI68KcEzPztLDHchLFIxZ4gDipgeQNFadBMRIypTMT1lV+bjYl5lo1p2gFlhvkPK",
-	"q44SSkz4pgGo0RKenkYXLFI8IjPmlMqZgzOySWO2JCKEja0AfIETuIsYIE4JkTBWpCkcX+vduLHxzdWN",
-	"mzd7V/+I4A0b313rP/e3mlfzQyplpvBpDd+q2erKQ7w06KguQhv0X/py89PXNq9f23z9xWwhHkS/wD/P",
-	"Y/4ijDWFrrhUC9kaC2sL87ZgvAWz8GqSRZIrvsZSOVXvDjY0nyDNLoFqaJo5mDSz8c3V3ntX8s1oTl3c",
-	"ygB8xpO1/u9e7934uZaDX/i0/+Yn/deu9174dOPmXxBLY/Pjj3uvPdd/7xribgx0j0uSLK5osyghK8z0",
-	"0T/hKA56tTaLpRbJj1FFawu1BotYTMMMCseZep2DiN7/+63e9ZdxrTf/9JvMK1h9sDY3d+ggJuccmZuf",
-	"nz906CQEeDWS2vW1g4dnNbvXv4aaLy+Z2/JpszbZgfZeeX/z9Rf77358+/mPbr/10cbNX92+9lX/rS9q",
-	"5t1T2GQ7pErv8wXc8vwSI+wFkgoSFa4LxlDXvFqnHVDFlro+ZB8FlIdI/kFM6ypT7Kpk2InjLN4Z/WH/",
-	"yt6/svcs48iQ/YhLe7uX9Bpn6+WuaJtCYrw+BjQcbt30qrbFGAu1inPQyj2nVOjD7nMDXE3bmj0zmBuP",
-	"DPOvwMuGVmBf+djnZN9vTnYM+AIR0Y6zMvN1dbyErNoxTRYjZGXg6F5jcdABn4pkJO5EkdY0UmsyaVJJ",
-	"2lTKoqyTTH2yyeMSJ3ICV45lXE6kup3HcjCeS1zNCk5gKKAbYAni8s5UdvHey9LJFrLb9z5NhDMRBUQy",
-	"GvvNQX7iZB7exLYISSgB3cXA7q6ytkoiU1A2Ip1I8dA8TyysYy0LCKpVlUkcAz1qj5Nm960O+1aHe8/q",
-	"UNkhgMfhTvkns7VN94XzfeF878wMNHeHYkUp4os4Zj64CiNWQSKfuaS5/UgElG1dgGepamIU5h7goIw7",
-	"lQDhbyo2oElkHxZlR0AtcwRZnfpSpBRQKrbhjNI7bCKLkqAmIhUC8hvJD0KhoCPAMEAzUZB6nA5IrL1h",
-	"tU+qmgccwUeoAO3Q4dgXEPcFxH0B8c4JiLP7AuK+gPj9CB2J2DoxlIxV8ogJSGPBjt3TLRqvThkDbAlg",
-	"syi5oQkUZElRzmjUzdh9sWgLIKckBUGHL95TNF41x8taLff84t1nHvs41buu76VY66lnVx8g/RfekKbw",
-	"U04dTF0j2zjg245hHROoeofk5f1ju39s9+YWplnAsPwBHYjg3MYpNVLtFDKDiQ+rB3lpMdNyjyRcQfHA",
-	"fFaPvbPx1TqPAncN7nM4InMSfozjulfU4phR+LHWf/dm//1f9N/46vZ7//u/vn5167lXtz7/Y++lf9n6",
-	"5uMqESTQ2r76sa9+/GOoH4rGKKlkYjBAAYmstELrxn6N1jdRJ0FHFTmBy7JAxePtWAwfFTxqEFGvhzxi",
-	"ZOPGrzZvfoclqIDjBUcR9MFUu8mqUlD+c52rZhDT9Yj0/+WD229cgRmzNReqwTkY6j1pMEw4I7LCrU+e",
-	"77/5ec2rrVO982bxqrDGoZXYZ5P7bPIfgk2ep6ts2IVn2I+IE4ZCuNoWWywfMjwg4h0dxqKnUZcMAdBr",
-	"RrdulVPdBuFKsrBu2azEiuVZXuoZRVYLxsgYvawk7CUXQ0waWbbskboIQ7Fuyq7rRmDdDkgobj4ugPne",
-	"4rWZEOaYqU4c5SKYt/725da1D3svvJB6Hm59MWFY8z7n3ee8/0CcdxE9va74CTxo22O5GEq4DUkUBGiZ",
-	"z+I4kBGmHfgX0OW+SW2fTfxjmNQwsree+JAmOK1NLpWIuyNqo0oF0DNUkRYNNLew8SSSdqVRBpWRVAJn",
-	"jVNDtI+ZrnbzSN6NcfJ23ncPoNj3GfRXk6t0+IE8IsIggWec4KQYspczl8y/LhcemsfNq5BcyFutjrIV",
-	"6YvOhvliV8+Gftf2s4d3VdKlO/7QLOb+CdiZyEPLnIcPAITx4e6WIf6LWqotpPBlFTPakmDZ6xq5MfHM",
-	"Yraa1ErwGlsgVJJjS4vnpxbPkoOER+SHy2dOT508Bl4VKsnS8uOg5MOnEdAbDYkvwk4rQqAMyHMziK7Q",
-	"yUrM6Ko+5HWtTfNIr1TIXHrvIzANQ4mVTxd+fRyj9fbT2cqms1XjLWHwg2H2YoIOhUFivexhNXJfrk1Q",
-	"i9zQtKaOJqMBQ3xIEw83dYzLtpDcFpbJf34agFoMUQN9jeh7P9Mtx5Dw9BikRXsAxzIeWJqR3ttFxJnW",
-	"vMP6lHnUIOuiEwYIuwyIzwZrRxKA//cZBlMB/DL4Lpo8akyT48Y90SWxcF3Rj5vhDARR7gcb7wcb7wcb",
-	"33XBxnBauXLqWqfxyGuJYT0WmmFoTsEVicT6XV9BYN/Yud16BU3mryZxwGkGtC9iQGQbY+pksUJmPClm",
-	"A5ey43KCA/BCtvW9g10oLULeXUaVdLH2sQcmMZL4eWpLaD79uSTiAJJ0xmR/NGert69J2sqdC/hMasZ7",
-	"n3UVIP7S/Zhyhs2SVkcqssKIXmgRc8kCMHRCPE23zabJOVZnMQPBjgd6K+qcxR5W4MWENS3vgXchpD7T",
-	"mifah6jqSKhSivYZsGo2WcymyRN4I7CW9LT2HDNol4bkvuVjUz984vz9AJHAGxEL4AvowVD1Md5gEry7",
-	"XEkSwF/T5CSPVofGlGkYDEQRFhUxGq6Iwq5HpEBVl5KYtZkCAcBg4YuIkYzrYepHrItO5TpA6VNJ2EUu",
-	"FYi3MKOYwQogI8rss+VNEbuosoaDpGIWwFR0tDTEAtwyqLKOUBGwTw6D7wn9e+aU3g3ok7g5tYXagw/R",
-	"FT9g9dm5+YOHDh95oOrfWoUUYcDiH/FITxYlxeTXZRoqFqBstQNdSRZzGtYWAMEchMg5/DUpgaIFzIMg",
-	"YE7FTOpzgKD13TYz4uXc3Nys/b+5gwcPPvjE7NyceUVrt49EEB5gviVtFrfwLjTPf9LUcuenL2x8c3Xr",
-	"b8/VvNqalbEWLtXqsWiZ4U3NHpyanTs/O7sA//8T3YTAZw8MPbtcWp4coqY9xjeA/oOhAex73fad87t6",
-	"VZ+NRRtK1OcYdh3qzMt8Kkvu4nYIrIibOMKekuAiVgUvzvSSQhhnez44gyysNHzx4HG/C7AWc6L/k5f2",
-	"kv+ndhljx+j96V97r7+GTLgDP3z9+40bL4Nsbl8BVt179xO0t9gX0Xqi//fVm/3fvb715d/mele/hKX5",
-	"Ht8yT098z9wRsN6hy2Yf7HL/xtnrGycDdZlhfWNwLsfeQTaKU5YLCEt0S6tNTpNHqN8kUHsRwXqpJCtd",
-	"klchj4LlvxSkL2J73lVXzTiwXt10Hda7zgJ/hT704ANHDh86OD83O3iHVKgnUrAOdygKdp/17bO+uwTn",
-	"dweZ36WY1UdDim3DXHKWqqaWOPckpGe0Hny+aTWH/XCeHQISyyh/uLLVCW8mf0dOfAEvkpj9lEFbJGIs",
-	"kAhkAtdTift1csL27qpbePKb9c5fqvv36f59uqf3acJKTEBi1mAENieb/qFVjyCTCM2VNK6abTA8025F",
-	"jmfdWQuk//bP+y//kciObLMo8Ejv6m+2vvs3EjOpRMw8m+IcszWxysh9XBHZFJ0wgNToJl1jZIWxyHhK",
-	"7vdI7/VX9PtJSuN9lLRZREPVvd8j/c8+0g99GvksnCYnELA/EoTV68xXZIXVhSmCP87FhoxeTpMzUQLt",
-	"uE71kmK5ft5yVU7ExcpwC4wBvFf4NoRUXaoFwu/oRTgtagu13gsf9178rPfXt+Zn549sfvzxHMYy4Yry",
-	"NbaoBuxKD6Z2pWz0UWqa6r/9861rryYxR3MP9t+7BooZlUlED+73BR5dYHEMhdtrbA0mUUNSKX+HFG7K",
-	"/lWyf5X8g/lBkrshd48c2MY90Y55pKbbQb0wpmfkBeERE/BuoPnQcY6nH5zlSTjBNFk85KVR7ibEQP/z",
-	"n85hXAB8GjIaSK2Aalbdpg2WCx3gkR92AhZ4aWBDLEQdIpMJVYr6TRbgxSHCQBIbxQhl9V38nkd3QvE0",
-	"y53ynSRAdYVHFGEYy0R1W0Y/vZ+yeG9oswge3WYx0Ts+dJAnOL8/i6fbUaPw8CYnAXoGXAUS8mg1Cf9D",
-	"5Gt7wDyy3uRoY9byG8h4BQmN6VD+6dzZ04/upoh0SgSdsBRcPG/RBpsxC7Lt49XmvurEE8bQ7T5Faupi",
-	"ficGFyHESg/RmmWtg4RGqCS4aRPQm1y70/S2/Piju8mqkYrkWuMHF1vhPiWNpSTcjtGU1KQ8Gmn+hRd2",
-	"M2hWd3AiqovCFCn9wn68bMGtBaA6VgyEpbLAzJg6lKreB7TYxeIsRcDe5mlhZiUU/qosJImTXKqH8ZWq",
-	"J/2uitWGOexHaU8SpY0U4pGIrTuT1oupauZS1GmtsHikwwl2ZqJr5DQ0vgd0U8SqYJb7/qWd8S8FTF9s",
-	"AS7qOPrKuD/lzCUeFAMgLIYQv85IQnhaq22LMMQIcniElh+8VCEtU0tCHTQEHSWHZg9l6tNkusaUb0It",
-	"ITjkpfM5P211Gj9/8cSxPaDw7DALiD0z732S31mSL3Dm5wk/vdlH39bHMu/d01d2OpH9e3tSCJoM0SRC",
-	"o4ikiBXvtDK01hBruu/IH5VxdR6wB2KpiE/DEATOJO1dDmJNHiUhVZgihMlNMJxhbEsatHhUXOI1k014",
-	"p8vc1xZqbRFyiDfWg0+yz1uyjWZMeHpq+WwNs70h0vis/SRKYotf+Lh3/eXep1dqXq1TmJpdATdyaKXu",
-	"TOHNwQHsO2T2HTJ7VXYzyLIJJ1Mzt2gjpvkLdIJi97bQi+aknVZRKvWj2NPdXLt+yUxg17B+JoPugZW7",
-	"57LBYdT7ksokkkrDHhV7cmWTghl34NgOanpD2hZSziR61m5rWeaONKTt1rBgkvu61c7oVg1DCmVIKoPN",
-	"rvlhibJ5Q3FP2bshI+AaoPVENjbxW1ALOuymv2PH0iUH6wfbo+s7VJCid/U3m7/+ZOuLF7Zefb73zucb",
-	"33y3+cZH90iRnsJzui/G7ouxOy7G6iNOaIY5TMi8IKBvB5mXq3aDWN3nRvvcaJ8bfX+5EUSQGwEqqZlV",
-	"lRkZXrar3GgZ+9hnR/vsaJ8dfW8rp8MZr6rQDdeScNsKtlMIohz3uPtsVI+s3XUute91GQhIuDF1IIBG",
-	"C+s/DJE0j1bExWLkezjSZKVLgg4jAWSyQREUzNaKGAmpVM6whBPQcGWPmv7qnAh3B+39rjopMNUTirX2",
-	"LbqT0D2QIeb5mTqzJmIGBDqATnE4bBz0H+jJi7jYYwNYLFD/pynWiRKQm95qdxQjXGFRwpAFDXBV+yIO",
-	"ZMF5SDraVaJKeikwAacT3qerggjYdImSnFMkGyhaTBUd4wHE3KltYSd7mVBcCtmbWlcB043bF3jC9LmP",
-	"qDz6gCwahF34dp/zTsZ5ud/MEnCLdk3eOz5S3TZEOpbJd/JK1qjNh51jSA9ZJPVODKVpIVwIkyYNzC9t",
-	"MZN1uEIll9aj3mYxF44zZOmC4UG6o6FAK6PysGseplzH2WAhnNUQfOBcAXzgweFnl3cT4bC00WFwF+5M",
-	"mFGOR+xbIfatEHtRn9ZSfi7UCNKjgbPSSlw1L4jMXEpbvDxzyZ7z1JRayow6khM/gdK4BUo34O1caRGm",
-	"KwkQsaNgWRTgQc+fuElMJdUkGIh7t+zuThlot557devzP/Ze+petbz7e+uVnvRs/7717c/Od32xev9b7",
-	"9Mo9Yqnd55X7vHLPa61FAej7WdJLOOU4nhiKxujshpP6hXs6reGkaOxrNpPaUm26AQsI9X0mJQmRICxV",
-	"4a8lVRfXXanV/1BAbS4a+U2huwIrkl42IkakKpycoKznTl5dIuYNrqf4bJNFjZDTaNo81cdqJlFH1lgM",
-	"BWp0h6Nf/sEDD7Jglh459IPFc9Gxw93j53/48Mn5M8cfP7U0/8gTB/955tSDjx0MVv7nD089+qB6QP7k",
-	"f86t1ruPV09d0Ct3Z5SJpOf9a3H/WtybZIUB87fmPAknczGyzM2YVxUAvqMteFRcG3lpfvksUaFoTKUv",
-	"T5PFqCsiBoahdap8BIIyVWmHLOMnRWMp7Wi7wv/4ixWK67ZDA1NRsbyuKYgVCSzAnC2xS/0mm1oSkYpF",
-	"OKblic7u98eDOQaBJKSKSUVSgnL4dA5Up2bFQ5bWuW9T1bxcgqz1VxKLvZlTZLw8+qeWZOEak9Mke+fT",
-	"TsCViIto/REcwV5pubwcnlL2nhO+YmpKQtXzHQHFMYvuEUb9JqF1cHcoSUIWNVQTasKtC7LSVUx+7wDO",
-	"7pl0hpVOFIRgYTLbtYOn7hIUKb5c8dQV3yNHSZPKJpMkEAAnpRiALRgbVCgajQJwqZOiASdibw7fSSjN",
-	"fC+dVFxWjxycx+MIJ3b/otuFi44STeP6jBlSnuC0ASSmnLm0yqPg8tjUtbP67YkoH+p/lSTjc3A7Vk92",
-	"S7TEKZjVD6opWzC3h4GDFULpwNP9qLMdQ7cEPNb01qBRNx8HkyFcxAdMCddYIPYkS/qc7esfOk+6QpTc",
-	"P15i9XKTxszQyb7ldBLLqWxiIc3kqA0H3JUxl9qTnMGdRnupT8OQxcRvCiFNhAcPCFXk/2fv6nrbOK72",
-	"XxnsjROAluTXMF5AvlLlpPWF2iAq6ovASIa7I3LM3Rl2Zlc0axhIirpNXKs2IjVA3Bq1myD9iOs6KNAo",
-	"Umr/GZKyrvoXijln9oPiklpSX2G4V4a13J2d2TnPPOfMmfMoKjwZHJSQNuOHOSFDtKJzQqzw6jATzrYO",
-	"DMrx20SMiwv/v7BwcR7yMEAk07zroYJoqZim0/vw6+79r53rFcdnoYGzYxSHHpJ1Mo5oZcVpRgplK5zu",
-	"3x52/7K79+nuq2fPe4+39/9+z6k4P49kCPbbZOoKbTuLFxYWoOUVLqKQOYv/t2AaCKkPlxYyrGuFUR0p",
-	"gxZOZ3tzb+dl59vHr15s/vfbe53tzc7Ojj0RM1T9M6BKcQqaEDC9V2yFHp+Ghl2/S5sc6uuwRDch2wFM",
-	"1ikcqM5C0LKdLGcTsM6+SRm5LiPXp5H8ohuQxH0gt3YgWTteXw51deLp+x2u03GYmaG8HFwufZbjiXD1",
-	"kZTC8yzJkjLedzMsniiV0ZO7PHgO1bhL2UQvVNMgQhLzt3ZaOjRT8Y5Q3dA22Ypr7I9HIuFK4XHzFtT3",
-	"2+YKHALCgzs853jOEvTkqEZydkp1+CEqaSrVGBmmfV0/m5ypcoUtV9jTXmFh2kMFkCrOrRgHiVREsTBS",
-	"gvBJQFHoFlPFQDGO2/QLbdYUY1zUKqRVlwa+pAIE9NsVEtCGdfawVEBWAS4vn3QJXmZqcQ27Pcx7SwXa",
-	"3rl+TL7XgHN1qd+3upD6VpfAtUoAt7N7Z//TB92Xd1598cH+k2/GwN++T1Tib4m/s4G/MO2PzkFdv7DE",
-	"Z04sbTFllZGGzT48UgjypKEkNF4lIGRG/UGEXTbtTxfAppgF8Z693c3eoz9NSXZ9iVQlUp0yUoGFAwRM",
-	"ClFSrHEVTAxSOaCDT5xaXhePyEQO64HOlzhU4tBs4BDOe3uKwuegPSYV0bSNmV5ck5aSohYrz46PVKgc",
-	"fp7dDJlAUz2T0J4mUuRIlKOu/BvJy00d7MXltCYAvYN9L1GvRL2ZQD2c+EQKQgVhGdsfG9oAMceOyw0n",
-	"YVfwidNGwnDhOL6shzEgrG+8SgQrEWxGTqG5Unl9tG0C+OK6CRHoY/Mhr+ATpzR01fvtx3u7j/Ye/Hpv",
-	"66vO9u86Lx71Np51tjf2nn5RRrJKJCqRKJdLocmn4WyCdSIlpkITu3U5NjgBLfOOsOUJqT2RzwgXZE0q",
-	"l6XVJQPjO7akanBRI575KxUeadWlRpxjIiedA/wkb8qYGW1rZ/FSxjvc/+P7vcfb3X9+0/v9897Gs+79",
-	"z7ovflUc3foHoQS5EuRmKnUykIqRkAcM9vEA2XBXjzbYRMGxgKrGeQuVBTQWRMK9MKFkWDSsAoAm1+D8",
-	"b42GrEXbg4i2QlXD2lF8cOWUYa0EiukGimnylCieBg0Y8c3bxAFlTM+qU02aVGvmTWDDBs2KulEnFNcm",
-	"q9yHIqEuFUKGpMpI1KwzPyd9awVfd2r3+RQLqPCyEe/uzlb3P5v7v9noffJ87x9b3c83ihOaA6NRMpqS",
-	"0cxSCJySOAg0NuyZvvsssDZwhFOHVem140PHMR5TDWVN6zLyPVJll4HIcC85m0zD+jn02uDReJqPuNJj",
-	"WAs1T2Qqft3pQr7ypGJ5UnGck4rl4lQuTtMvFhZjNXDjMFIiPUox/krV4mHdU7R1jBsd1+wjpzVJd/th",
-	"9+6T7v1Pev/+sNzaKGGohKE8GIqNPBMnSL3x0Mb/xokYFFAztDN8xvQMba9LRcOzUzS0M7W4pqGKfDa6",
-	"xvvb8IupLvJuulDWKpp0fnmMej4XuA+rk43YYcJuleLxU1vkfZWFIRc1SONbx1p+sOVLa5QLe7CVEsFa",
-	"ZJ0pzaW4nIkAa0RzFQnSYKxpHs9VXuSAwUw+03pF0DsIfsID3k121XGbfIXehG1e/J9Zt5xFxwyV03+m",
-	"1eltvezefWL3fu981dn5Eh3TvadPOzv3uhsfdLY/6j16Ym4DM1y8sFDcZbXjdDYFddKmS15Y8sKTdU+h",
-	"zkkfuB2iValDGkb6vM+BCvbpRNl41+35W+bq8Kq9S+TaxWXyAx5i2VeyCo8kgLWvrV+YW3h9kUjBSJVb",
-	"sX/q1rMqVhVimGuoCb7LVeGxm9mCbrGaBHGpwKLgGF5lvk+EhBgt6g7CdtNVuwVlWldsXaLlEkoukIBR",
-	"YaEV3On0FQxx7n38+f7W+xXSfXAX/u3966/w76s/f9n7w8vO7mdEKigvLNg61KLUEfMqULw6bk+DlLgG",
-	"ORqg48DIew9/2fsI7jbcvM1CggdPPCKtGkjV9N6YNBGMg54hrAUCdtKNZ4u75uxmk6t2QvIDKWpQhDy3",
-	"0jF+BWAIp1Ps+C0bHi1aGxm4y3gMad0dsyxsOgjLinkG0IyZ5RdbMl9wQsI0IwWL0T5xqgMz7ytVnDEn",
-	"PaL0a6giHY6s+4qFp6lidgdFSMFd6hvsCNCuYkTQpMkFec2VQksV8iiYM9Pj9Vx7+Cm0e4KEHBsYMrlQ",
-	"6GfC6vYnP10KiDLAd4v7kY1I4siP+OLwtdrDQ5wHd9rWuOHJGtFzjlwFEAXcZx7yZyDxPMkfOqcPvJ0B",
-	"SwORDdYML5NWXQJie5IhcrYoKiviTdknYTPQNJwqfC+pSo1zrv2egXEL+VUlWxpK2CQJplzjeuVx17Qg",
-	"c84ymwbexBL0xTj3EWu8n144dBk/EXQuxwwSicg1g4OTWcL3jfCNsLtlJDq2zDbYhFTETZexwwxu/pZi",
-	"ayNYm9+ibY2Zx/F5WvAqFjFhminI2smGFWWc3ePV4uxCczVN7ImNVMhWZdAWgOrEf+CWiCV50kxDdqB5",
-	"FbDWQMIui3mKBsOvysg0ornHclzhn0Gfl/u0UcdnPW+ztSL8ZSk82dgOdMbeOmxFsQM5hSvKauYEN8w4",
-	"JBP5uraj5jbqHwyd4SmF1edAt4mGkWIa8v9tSgck4JnVInU/5ghOJQKJeGvgRw1ZC+bINXOBEiGNqcTy",
-	"P7qBW3QtMJc2NI0mEWeFoE27VIHMSl6Fxh+yMDOXJ1duKDihfyyhyvv3SbFhZtSyBnQYCllSwslyY+Sr",
-	"ddky6zgsQuPHyamoRbRWyBVc5b9ghUXb6mHgT6DZlobCzxb36rJlc8RqdmG1dJPC+p73rYYFnt+UKuaf",
-	"GuDJLI74A40LLTAGu3AbHjyCiv5EvIXJQ6fymYdx3iDyQ24Qe97w2vNQC7rvWzeVef+Q4xSBEStEgrMc",
-	"+B2873ryK1m9wdwJE5iOOicvQyZhQsBKbnxc3BgWWm3MrX9gjVdJYehH4+I8IMYNPWo7HFnCKnxWp9hU",
-	"uUHXKc6DCSaM6eXcdyccgK+X0HcYQxhZfcjQHmANRUaZM7Uivcj6zLM1zk0la4r2x700TnzYtqTxMpA7",
-	"7P0N3HJC2WDCNGWgWDO1HkN9pHxn0ZkHiLaPGUGnc8M/ggZmdDObDGZdGBzgOCVarkG9f6KYlpFyYeLY",
-	"Z9if5DwgFnMCC4cCQ5nb4kSAwduWUiXvmIRzhUKd6e1WXW3w7jd85oZKCu4eDHLG75shXIO3Z705Um0T",
-	"CqKG6d32cw0ZrTrlokI85koPEnriJs3fc+75EaO+8UmERzIXMseRoY/JYxKD087t67f/FwAA//8=",
+	"7P37lxzFlS+K/yvxrXPOEpzJfuoBtNZ33du0kK2xXlbL5oxBV0RnRlWlOyujnBHVpYKls8AYDBhZeAbM",
+	"DG/ZMObYWAbDgJB4/C/ndlVLP51/4a7YOyIzsiqyKrP6gcQ0y8vqqspHxI4dO/bzs5+q+bzV5jGLpagt",
+	"PVVr04S2mGQJfFqOe8tS/REw4SdhW4Y8ri3VlgWp84TMbSzMbbAkrPfmnkpY/fJRIpuMtGmDEUF7gghO",
+	"uk0Wk1CSUJCYx2y25tVC9YRfdFjSq3m1mLZYbalGZc2rCb/JWlS9Tfba6lshkzBu1C57tUszDT6jvp0R",
+	"62F7hsNAaDTT5mEsWVJbqtNIsMtezTla0qZCkhZvsVgSyYloM7pO6BrvSLLGRBgwsUQW5xePzMwvzBxc",
+	"OD//4NL8/NL8/M88whNCSUB7hAoSxtZFHuk2Q79JWozGgoRSEBYH6pKHWfjzMG4QGbbKTrdFL51kcUM2",
+	"a0uH5r1aK4zNxwVvG7RY6SSCJ6P0eCJml+QThNez5VpjdZ4UDtfHBxUM+fDC4s6N+VhC644l/BFjbcVG",
+	"VKjlUNeQ21de3Prw26IhwzW5EQesTjuR1K9Kx7jGecRoXGmQj1xq80Qe50mLwlhdA6jjr14tYb/ohAkL",
+	"aksy6TB7RCzutGpLj9UCn8oZ2q55NV9s1C6MkO+yVzseRpIlKzSKit7n0yg6ERSt0ZFDO7dEZiyCFY9F",
+	"sHOsXjSYxfn5nR+NpBFvrPBgzKCyS/aOSk0aN1iwGsY+G+XqM3HUI90mlaRLBekmoZQsJlSC1KlLlhDZ",
+	"DMVYSeLbL7CnpflvqRZQyWbUI2o7MB0ei06LOWTK+SYjAWvTRKKQVZOiYh3PCSVmAipp4STMY+0J/NeE",
+	"1WtLtf8yl51Pc/irmDuWvgmWs/pEsgcUsUs2mb0b1fGEt0ZJq3a9IC0asGqsUVdP23WWUGM+Rnujwz4e",
+	"JkKqo9NTp+KyCOncqmLWJg3HjVg9q3DQI+O1hrudSfwgocWc0FA/DonWcWxw4tgUIzjTZgmVrtP6rGCd",
+	"gMe9ljmwub60iIrm9z0Uv2eSwCUUHu4Bg5qBqyPqKIlZlwmJiiFdEyyWhROBp7pOTHxGzavxKFB/XBjD",
+	"FzP6aTjGKea2wZKg45De6jhfIjyV4RQnG4WtUJImFUrrFCwACbjWIzHvFk5Uv8KhAk+jnuC4zyZ8IwzK",
+	"yuo2Xi0myuq2eeyeScWznaTNi5WNtv65mNt3nN3PMQGapHtACf66ZzrGKks2Qp+dkKxVNCRhXbJ3UmGV",
+	"SRkpxXfUIOMxm1F2VwBCIT3c0jNNHXMRVcdcKEiXhjKMGx6JuSStUIgwbhy1BYin7IKIxw1CG1z9rZi4",
+	"QSXr0p56gM/jetjoJCxQ1p96XBF3Cz3kXT82V5s0YefhIQVLll5QdqNlj5xiOFKdriMLtSq5IppQv6ol",
+	"UX90RCHxJB7Ru27Y6jF31n7O/MJtKPDnvbVDzrNLDuv1LE2kOQTV6ECJWxMyoX4hJ0r1pD0cOB+reKJ/",
+	"YLLOKfnub53z3KlvnqRV1U3JvxNl89EklCWO5TAm3SYXjES8AZyTMJ8nAQkL918XH7wHB/OJgLXaXLLY",
+	"7/2IOdbiNG0xgVqRYhhO1hgJeMxgbRbUFwuLD5KNUIRrESPLqysnThC/SdV+YImYJauKALRBw1hpTmry",
+	"Qm0bizo0DkjCI+Zlv8qExoL6agjobpQk6cT4mCW4jMaii0eK+lQHA4XH7ICYJYr466xHOkZjozGXTZao",
+	"39UNCaurn1LSNxlFJUjT3qLIjCJJwc5dWHxweOe2qZQsUc/8fx77/838zwv/8F+3tUdO1E9R6Tfd7PXI",
+	"edowgkizE2h/oJ2DJwE8EQHz4Wxe6y2BZ/MJeelE8IRau4B31Ir9osMlE7PkUTiDNaVs+jctf4b1MhHG",
+	"vl6yiAUNlmi6CnsE9x1aWLy/mND1GZzgONm4DfLFa/zSOR5N8NYoqqBnQ/EGjwoFovqt9I6E91YZ7Uka",
+	"Nzq04Rjsk011yLD4KFn2fdaWM+ZSvbiCwKJ1Q1E49IiCzNsJr/xJZRM5RDasme2IPkoOz5cxDcHIcrt3",
+	"D6uzkV4KW8pUNCclfsrOSTW+RkVz8BQPOi6+eDQMcBKUtOAStVHa4SUWiaPkwTKzwdvc03nQms3BxR2b",
+	"zGnu9EgeXCQR77JkxqeCkSa7RBW7tGhEgrARSuGRIKFd8FEmNA54y8hnKtZZoUci5sPeyR30n5ylsrkc",
+	"0aRVfTbpeNtUNrPhhsFYt/2ksZsxxT2le45qVSyRYT30lUqdsDpLWOyzgpEkoLwWD8WWe4ePTNAJ9biM",
+	"j3xY1wPvOPF5wI6C0BcRFU119Ak4bwX5b4vHC4bpo0+91Dgn2r96mA4Pbf6lOQftdKs1rAHpV584VvDK",
+	"nWGME3HALrmEIa2TUP2m5AcckbxRxKHwiHFjSTXZMJZHDtUsuTE/Kjf0wH4UxkHBzNfVT9PO/Rwc/vB0",
+	"86qTbINFLhpssMicBzJU6t08nLORIk6TiiYr2rQRPHECEyIFHihFjZOhcBxZaAHDEpI5snBwYf6BxYIB",
+	"hUKWG8/CYrkRne601pxu1oj76ySGXwuogz/uOMeg1xpGUf0kgVju4vwimMSCWE6Z3dh1w17E/DsyJ+J0",
+	"L1oFtjDvMO9ExkdxMqqMo1dFGR0Y0AGdEmySx2v/8/GaB4zPLtFWO2KkzaPQZ/9z4QFtnBAa+02eHCW0",
+	"iqCeQMpKLoZ0jrt8xpVc3/OhSzfDjWoJFEWflcXVs0RGvDGjvkFDBRgwT/JL8/MLc5cWDx6amz/yAGSC",
+	"zB95YLY99yDqeuroCGmkDMRZcsIcmEwQmrB0KWRTLW9SNHf9qdSKHJrP2Yr3XXpsfuahC08dvDx3/1Pz",
+	"3qHL5uN9j81eaM/d99jCzEMX8Lt5b/Hy/ff/Xw670tDu0m4cefDU9BW9NnNrHrf/9szWc3/a+uRW/53f",
+	"bN7649Z7z7hpJc0Txo3HNqbnZx5anvnZhacWvCOHLhdP/qcsEU4JhuLWMM8GXuaResJbZKFgQfVVJeX+",
+	"PPw3XqdXo4QtNDrAc8dXyAOLh+aPamHAgiXj4kCjw0gJ4nM1MMsSF7PkDBjt7XR7IuOGjVg9qND81mPZ",
+	"HeMbH74serFfPFuPSN5gMPhuKJtqlkPOl6MkYaLN42CGqkelRFFnDRVEcB6bIAFsfZCd4Ok+Cqb9/39h",
+	"PncPEBMirx3p8xYz3qX1mCtTCIT3wjwRzOfxXUrZ1fBJx9aLaNJgqF/BX+pJhc599YSd8AZcVntDLY9g",
+	"kGK4wuN6FKIf3+ex1Bo/bbcjdYCEPJ5rJ3wtYq1/+LnAfVpO/pzFu2qX1SuHjgXwS9IoYTTo6S3BAnLf",
+	"E+xSKKR44n7P6dXqKsaJA0JJzLpEiZpWW5IW7RHR8X3GAjglsl12QJAn4JR/ggScIdPQKOJdEkpy3xO+",
+	"nvkT988q+h3nyVoYBCzeS0qc13F5lhwQtn+VJ+DWgsmpYQccfV33PVE3w9TDPqEWN6bRXo/axPfqNIxg",
+	"7UI9kCfuR3euTzsC9moYg26lzNtOHDBcIZlQn5Ew0HPYoFEY7PUU1BnBhCQ+jUnMNlhi+AiyTaXSEONA",
+	"wNRgfJrip7k8zjvxng9XNsO4Adp6kPEz7Bhy3xMxlxfralR6kGdQVv4kBik5ZqjVhjj02IKRDol1ol3c",
+	"mmVM6u6aklxAaMnVMcLigKz1FK+wqH4UXb3gHu+GUUTWhuR+j8lZcpZHkZWUE/JYyU8U7SDdTnK/wEBS",
+	"ukc+pUeJGMmVqh/NjhO1l73aOSaT3sxy3RlIWsWDyMS6TfBOPTeMG85HZ+qGVjjUE0L1vOOwvfZ+Z+hY",
+	"F8pMaatguCYmDqCtx/ueaFuDvohCQUkCI4BDTNJuJwx0cwhGqYfiWmFkxBii2WX6lcDR56hk4MjeY3Jw",
+	"Tlo07hlpoeaaUMkuRjiWJ+4fYrkqvFGCGc5zflJpB3vNAms8gOQNUE2UzFbqrDo8QdhLzi/CL1rc/CSm",
+	"HdlksQSjc08X6DQnkq+zGA5/HjMTUgtFekal0lKJDnLfE538aEeW8NFHH51Ztq7Ij3NYHFzG+W/QMKJr",
+	"0Z4vlI7k+TRWM1xTm5f6TRaALsQ5qbOupVkIrVl7oEkpJUsdKlb+81HIjvB9JoQxVqxnG0sHfKRhi+Fj",
+	"IGmNSRpGWHiC8l1p3UEnUTRBmhsK7faW+UksOu02TyQLTrEgpCbP57vYPqC8MT+iCaoVw0cvUCYd7sWW",
+	"Gu9FNSvYWJfNXLEaCEKJ51AOwSwClLc0OpuoM0yGSqfXBRZt6ytFUz9029n9q69vvfI8LHlbeuTO00/3",
+	"33zn9rUPBn/9I0mY7CRwpprUT7wMDGz1U6nUz5Um89ePmQGAAUKFayjntNGOJh++AU22nCPGYYtdti3+",
+	"x7LZZsPjmK102QMyCvFILJNeRSKGJnRQyVnr1SJG6z+kopm7da0nnek4uOkmsR9OAj2cI9M38Yn0velT",
+	"i+lxIm53JjPVcEieEaXk8zqBfLkAUlfJ7evf3nn9+tZr/7b1+muz5ITUB3vMSZslAnW0PGGpw9X/qDH7",
+	"IUXRp8rwh1vLZTXpgpxRcYIDXeuRNS6bBKrPYECW62p55md05sn5mYdmLjy1cKTAf+WldTajW+qldzZv",
+	"fb711e/7V79AP3vbZJEPMbPbr+Dny2mqpa/qmy2/2viYtd+kceyKBv2Qd9N0ZNLV8fNUDrRDRRI48Lxa",
+	"PYxYSVGAL1PvtYpZquVJBWHCfKPVj701vfCyl9YRlAp/h5K1cMubP+yKuxL5fy166QTemmZA68/Z1TRJ",
+	"aA/lQ4NGD1MRitFV2Pzm7cGV68ZS6WC+yCRx6GVVCMUFDaVY0TzH5ORMvKFt5b1XW9Z2FiIaSSAvkJIr",
+	"vBM7RMcxxbFGebGPkYpyW6v8x8KGPnCHdqJjVOD4ZMFykUALsdgMlTAWHCWJdeZBiqdS4EQnAhcZXy8p",
+	"8Eq4/2TSYZbzr9KkdLp9fj6P1/j64zUs0YU8MhqpD8r26yQMUhmGWKyE9BL5bPqJ7GalGY+KehpJFmQR",
+	"MM+Og5biftETeiDDcS1cE2UO4zVodYArb1hhWSijsKSSystKSbPKp3zx5JCEN9LKs4tDrJq+LLhqyRlv",
+	"uCgBZ+rZ5Uu5vZ/fcsN7Y4SvsnPFq+k6XOCiYgXkHPNZ2K6q1xqDxO1hV98a0aljMbhOwwGZoyTuRBHq",
+	"nbEyIsEiosrAJ3Ws9SqWHQteTd2Nxh+Gm4ZkSYVQQaa3jHBjWDFzZRta6mjs58hDRxazPBAPnaM0Ccga",
+	"FezIodz73KrtEMunbO7QVnOrOpFlREWeaSe8FQoHu5zmkhERNmJUEDUpDwjIElAsQ5Qqmui3LpEnmyxu",
+	"RCGN59BgntE/zS161s08CRthjJYyBLip3zQPIZREYQw8GkqhV1FdmFJ6tsBGSCc+LJnQo5kEWezUxBxr",
+	"ll5TyraA/Xh5WF8ZWsd0LF5K2LErpo2bCmbGMlJDzybzZRwQxlGhGd5lVFS1FsZp+ZMU9RK6eAX9m7ZD",
+	"j4CGDcdqiFnOo+/47vTokbHAb6vsF65SJqhhwiWEy7LU94g30px3tA5HqTSqkI+8fLxWPXJ5xBsNo6iV",
+	"YxJbp56oKO+OYjxJDx4R+SWU2klabDnijOqVYxTJUUWrOK49pBFO0ADHqHDjjyM9Am+SKpay+F5oZRaS",
+	"x2T9LFdxt21lLeUAL6uoTbeMU8CbJHAaRWfqtaXHxrP5KSZp7bL31LDQXuPohqq2RZiisE6pH2EBLD4V",
+	"Bb/FgfrTUVYgm9qRrW02P+JCWWys1ZY99VMEkcPYKZXDko6GdZ30O/Y8VpTF/F3kJha7Uxr9Jg1jZXcR",
+	"gIUKmVVfZChEfB7LhAahD7EArRZbc7BK3rXikBO7kzONFQM6xHHSKRCMAs+LUUklTFXsROJg/WwmDCZv",
+	"d0is02nVyHPZzXqsGeNklLA4LV0KL6u8BbFgWGp0k1zwRlwCAFxg4lQ6tbQThFKd+LwTBx7pxDKMiMY0",
+	"WGMsJgGjkYTsq9l045nk8SEHbV0pmLyxRPovPN+/+qLSP9c90n/zncGtN0jCo2iN+useGbz28eDK9f7b",
+	"r299dbP//iemyvsi5oDfvv5x/+vXbv/hL4NXv9RVYsFFFsuk55E7r77Rv/7G1p/+1v/tb1Ieu6ieqnQy",
+	"cqauyxCl0UKXSP/Ka7e/+RIfSnjMLkIlukf6V18e/P7LzRtXNm88ffvXn1mMCol/tz9+duvVD/tf/bJ/",
+	"4wbpxB3RodFF7Q8zXkk1PbVaemJg8mQz0XIuHb21mmbESqqaEaG8zoZQ82rWax1AUXopTOZ6lcDCiHYz",
+	"juUfxUgdClzHTot1FfS4Z5xW14xsCn1iwQMKZXxBsfrgrT/33//V1tfXQSh6pP/F3/VnFJz2OqkrFHnh",
+	"BzclQSxt+zjxm8xfBxu7IAkcjb2YS+ZZicnZbQUqdyd2GV/ntMuR19HIQz0Xqi6xxC5hGyHvCEvollpw",
+	"wMfBs9yx3GhfupXSbjyVwqnHaZwqVd2mnEunBTDsMBg9CqZ54RAT45xTsngmdRJGNTQ3z2aQdF1LCO5l",
+	"kt2I+ehYJm6KeXkseCLDTkvHVRkmuiFX75mAwD20txICHNvHiqPNr7w8+NVVQhsJYx658+yH6mDC7xQX",
+	"Rj2PbN64or/B6uRc2EndB9E6dS0czPVCYQxD2X64fKz2kZ+ubagOwXGBm9wULcA0MNEzjno5ObDNOFOV",
+	"0FIabpfcIrVrJKVQfLKhLLhG0mZJyIPyEv0sXj+69yaRsrSr9RcdLmn5Af0YLt/F8UxMi8it046mRCiV",
+	"8yRvVHTMPTqSabUe865AgZjz07kddGN994/EMgkBmsC4iaiQxovPYxvFAN35U7i8QdVmFZhyGW9QpHIc",
+	"ClBlbgXy1JlgoDAYDYj6oRJHBLkq3GqHuDZDyp8aJ3njuDZdHEdGiyfsuPXIEV0qYZDx1UKgGgoLJJjb",
+	"sOxS6Ter0P1RvGEs3YePYVcCILzYI6LjNzHJWxDejSusyciusqqgc/xsLcAQ8cZtQLGrekG6zR3rK3ze",
+	"ZqUesApXjvrPOIBl4UAK57hqXjPk646iJbNlUH5EkZ21eFQt0xIuqkuwpPpBFNVA7XVrBGoE57mkUVU6",
+	"r/XOFUTBlzE/CXguyygi6CojqFESriyAMEarIHUwltb/8d0wcNfSBVTSc5mrZkwuhJGlPZKwiFFRkBXh",
+	"choXPH45lyla6mmj8SPtWrHn4WUkL+QllAfVjqxHNljSI2D+k04b0MjDJzHcCyKaxkHmPAPsIiGt8LEY",
+	"PcUEc7nj0uw1JZDU0+H0UtcqPoDwXPlctp0wi0wBmRqtm6KyyZNQpOUS27K71wrDLqEQnals0lR9LKM0",
+	"FitTZ+oGLd5tgU50RmaZsDLcYCB7ggInhrSqbp0/nqYt9kg89uefNUs4M5Gmnl2ka92fe5en1yalaOa+",
+	"1CRDIpQwgk8yKXKKHoGBYBJ+rw3hPt8qRcdS4zt/eKZ/9XeD374wePvZ2RHO2zPbOMfue2si61ezE+lW",
+	"qHISuW05qASgXcITEnC/kyHLNsINAytrY86qc7Qje6NZUJPtvL3awfbuqZZElt9aFZEb8xuvKibDjm1L",
+	"F+c8rLTXTBGpwDU+D5hwNhJR/JHXRCYG1oM0xDvk4fvh8szi4SMmys/QgDtA8HrhkZ/zUKfWxKwbhTFm",
+	"Xo/KYLeD+QxqhfqxJg4X1lGhCcJ6nSWzk9OOgBKZ0NOTcZI74v56VccRldQkUY1MrOnMrhoiG9bFjOQq",
+	"jjwsTuFoxm0nmINGrrE8u4VDBId44mCVU6tnyYljQoNiggLDEqEd6NX4x6rpLi+3z2c3TUxJSuF2mphO",
+	"lpu1l61RNt2hQRVyww8RNWCfJ3aWJ7a9foULtuv6BAqJPVUg7PWraBXkMXTxBvNEe4dV1EmMoKzAdTL/",
+	"ttJbf4hY+Or841w0W6ERiwO6/YhiQHviTL3uMrR7AoLyvCNJF+LsVPgMnD7V5CMkDAkgvSPM+sYv+9ff",
+	"WCKCyQwWmpGYy9BHO7bdWYtC0WSB2/cmeCdxYU+eT5/iFC0bZeuJ1NQVkVz5+LKTqJ/Ayl7txPA39qpJ",
+	"GNAMK0vZJY1Fe/vjZze/+t3UhOwxmjirRPM8BJd5FniQWWNrMind8stTJseDJ+th3CAw2f4XH2x+/dbg",
+	"9Q/QW6nePGuz516ZP+l22FPBZd6qc/UqTHJjXAbtdMvsHmCa0Sem1bDHkQ0f7FZJx44nK1yuHJ1hprlI",
+	"YgqRdYAmYcjSswSjmII06QYjDDxk9ZBFwSzRCUoJa4RCaoyMVkdIvDRU5n/SiawWMwhjqmvL8Wtw2aYD",
+	"84jges9HETE+cgLATgZZyhEq0nD9w3je847IlzrjeCsEdKCeVVgRUSHQFeGMTG9+e23wzN9u/8evBjdf",
+	"6b/w/NYntzxSTxgjkl0COoJvbkJdT9G7ndBr9htT6LWx1VgFj1eWvLMC6vYzL9/+7I9zg7efvf3ZHzdv",
+	"/ubOtS+nnkM97beXf0c9jBgR7YTRQDQZk1AvukYFI2ELWlHKhNEWESyqX8Q715Q4xALSaWaLAzFF/UOn",
+	"43tf9b+6imh2cBjrihhY/Dy+oC82jgK+0hpDU3J2yvFUE8B6S0OC76T4fcELS8X0oZQpRWTB0jy1JbFQ",
+	"e3ygv1Jov3CQTohZnWn4wvNbN/9EFv730/9yCPvKAFipRhmJe0Q97oDQK4LKxkMPTdRsHcPAuuOxe/2V",
+	"K1t/+njqbcHbLF4xZJ60HupixfzYFMcsjXFl5CDhp5Ry6g3urdH/6unBq9/g1lgiC2Tw+nuDt69t3voc",
+	"f/DIIhm89WL+q4Nk88aVzZsv4OcdWA4EAKDRMSqpgzk+f7F/9aXNG3/evHkTl2gJq/EaLGYJjYhgsQi1",
+	"2z3HtSWpY07CM/V66NKBB1df2fzmzcHvv+w//9ydZz9U/3v9w7FSogKnmJf/RPj+mFfjSeCRrVvvbt54",
+	"euv9bza/emPz22tbr37oOiMWSr9eneE8LgABvfby4NVv+y/f7L/wzx75wcNz58ni4pF5jxzRcMFTisaE",
+	"RVSyYMXtfew/9+ntZ161zz9PaQwpHqD29BXJKmex8jTyFERi6T28SxsXBnHKuTrtiEp16F3EYrD0I5y8",
+	"6SfaDkmLhhFpsSDstKZcMWE3xhperk82b/7FJUDgh7wA0V+lAgQ+74AAwToYp7KDEmPr01tbt9710rr6",
+	"6fdrpx1QyVZ6vgvZOEwS1uhENCEJoxH0TAtoGPVIl7H1qEdaPJbNqEd+0aGJZEnUI00a1S8qGyTqEf0P",
+	"8M1UC3W52FjIgG22lTidmRwltBljoGA5ovozKwMbX1gIV0EBDyvK0YbIOfy+pHtPi85aK5TG0UFoGyox",
+	"NNKD6WPD63UorU2YDBNm+OEiripp0WT9om786PR3qLcWYhOrYTXDRpMJacHisYTp9lCjNipvh3Hho2CG",
+	"CdsIWReAQLs8CdIAh3by4M/OobZZQQ3TeQu1D6E38Sm6eIkaUoWC6GccJfN5aTY6k+nrGItC8o82lcJH",
+	"GlxZpglAzaSrpz5T9KtB6xOnyC2oimTB2AXUlBE6DwQMVaVsgGlrcma0ZRsmJk/MlRujaFp+x62gx/iC",
+	"G3gRmUAcsLuZmuXSq5ctlxrQMPRAhXRTfNdEcP0Ql0+46nrzKN3ZVnWTqlRFl5YpaU0X7tidoa9h3gPC",
+	"pi9iSNNMcpCgI7XmMTV5N4p470zd1AhI3WiuzhP0uk5AIredRlZVabqQtg/TxDeNIB+WzKZaDQVvXt6N",
+	"bqBMyGSizEoY0VsgXasSblHT8QZTsbbevN7/+rXB29e23rw+O3yY7Z1T1DpA99gxCm/+YSgkr45KN43/",
+	"YVWy9ncyR1PHXcGRaaPtqNcQ1PTuXPty1FFY2u2wc66F4YqNcnp2asmONpuurpovGywb9OgeEEc1oHXE",
+	"uTB+FcTO3OakpfP9K+Q0+SdyjJwnJ8kp8gPyMDlBji+R/l9f3/ro38ngtY/7T39Fbn/2p/6NZ8jg9Q8G",
+	"b72r/xm8/vmd1z8jd56+dfub35H++78efPohufP0G1uvfkj6V1/e+vs3/ZvqAZ/13/kNGfzH9a1ffjmV",
+	"6T9GXy4oZ7x95cWtD79FhdMj/W+eG3z6Yf/5l/vXrw3eu0ES1rioJSJUOuKP2k/OEhYYIM3Nb68PXv0S",
+	"rk+YejNUun7zXP/q7/o3ntVPa3fWrKdZv+Az4Hfr7i/+jtdkkT51178O3vxMPw/PseyRmzd+s3XzW/2j",
+	"1qxyw8cLzE84o39+/86rT2vtOVe8CSQBoZ/SAD/pqeufzIAB62DNutKeDX7ESaTluda1Q4PNvkEEUhA+",
+	"rsxLW8pVjOPAEFy5UlYysFGqUTf3MJ4iJGtjZAP7aWfo1SXTvI+HLApW4P0u0cyMYVf5KBsS1ab42Ux1",
+	"jLS2FOh7ypyc3kgpGecu1sYyFaxI9SpTXxqTsNXqoMPHcBtwmW/rTQeEUSNnyaNgJIRSt1wAnVJ/bFsN",
+	"sOG+JQJ5Ex6Rl05gzjumwUEcPr3qgEBVLEvh3YF67ILdhXn5BgUI27x5hEeBGhW05Sq9jbAZWPE+KsuL",
+	"2bQtfpw2+ZW3WXwGVrvSdspuGVduljkfwF1eqcRsrGMi80l4ORPPFBNOckeUm6Tu3pbwNhc0csz0NIJo",
+	"A2v0mKw0v7EJ/R1RgQtwmNmtyxiOrjLHZedmf5g1Q42ibhof4BuO6sa1pukcMJ8H9QsGcBP74SSsHVEf",
+	"yk6rEQdesxpq5JyS1SgdqPlxYcueM1CbilsA+EOPzPQXLJkwnUlOvUr5oWZHl22NlqxayDDzDwjLyUNj",
+	"wiLmy4THoZ8rW9h69T/6f30FixeGBeL0GdlrUNFYkMmvCBHGDaIvUjrh7b89M3jxy8FH13RPFLXfNZqJ",
+	"h3VlGrEwsdcga2pozai0JEWIolH56QTdtagiJsK5ZZvPmeONDhndJ8jk9WXISyjwyud8G1qbsafvd2o+",
+	"o3J/yrwbZGfS7kAFoF2wjCe5tSLYMcliOuyCo+SAzio0T1MbvqnORUeWjHqAC/Pc5uDBe7++/bfnnagm",
+	"Teavq/OqMBF4RBkbm7SMA57RECtGT3G9GefzoxJQWD/MrkzvG4f96/NWK4SD2CN6eG64LjVWJ2qzLlcC",
+	"a7V0wR5O3R3o1Q986+bgnV+lEV2HB7tebncaATtBGMsh/pIpKhPeXlAMNwF6L+vG60AilYKshdJg0iJJ",
+	"Dgh9tJEoFFIswT/E1dXXg5vtX/6b/iXnxVg48sADDywuHJ5U6S+rNcDc0Wo9rwbtw0LZK1v8NFIiW1ey",
+	"C3d3yXIiiwVzG8zeNRbfW2McASEc8hvn5USeCyYIVBsXJuskANE7MOjhFqc9nz1jCgfi1nN/uvP2H1Kv",
+	"4YjcdHjyFkpUim3QqOO4r2KVGLzcPGwC/fbME26ZfHvrJB5Rt0fTEL55zrjNwGJQ+g8mGaBkJZmnbPDW",
+	"i4PXXiDA2R4ZvPHLwYt/JKIj2lCy65Hbf/jL4M1vN2+pL9ssEQy+TT1fG3wdXGuvvKQ+pyFIjww+/VB9",
+	"49PYZ1HEAuw5rFuYDt76c/+Fj7defXfw2guD1z8gMZcXe0xehFHA8d1//xM1LHapDVkldQ49KaGxLfZJ",
+	"buUwj8w00x0Cf2LHRKWN6+nA32YWGJNR4695tXTkgCiqx6xWwR6ZeiEOyL0BmzSMT8R1PoU7TaMbjzzT",
+	"wncozaCZZf1DFjaaTkC0Jv4yJlYJ3g/hAAppahyAaeDTqZBZxWApo9AuKSu0760iD9TkYfDK1jcDnQ66",
+	"JIN81fTKL4hzdyrJz4Ljutd3JTZg/nqBvq/2Ma+nANel2OCsugWG42KAAgyu85jM7icsYDGANQWhAAzC",
+	"8tjowweRSzryCskAPwWsCZ2TXgAQ6kBYinm3UKtDToGkbEbXBQF40x0BojoTsxSu/pG4EYUF8PSFBYPH",
+	"rD50WDSoLqWykzABVk3pdRj1sI0A2kgqmYFOKu+kwVsKV4L1rPLGKrkAge6xPBK4G7YFsVHAGgMcmSV1",
+	"tA1eeGXrL78hazS4CFvFwz2zAT3SMv8FNkxeD+MgTaG0jxFs4ncRdiKUm+unWdH+gmNl8kmSO3jMMTJ6",
+	"wKRNakv1ilJi5qeacJfx3U0WBe5GVS2TNQ4NZVsgyjeYIePsZBgas0Qp9zsFYKmK8GGAICvTBDZo0okF",
+	"dKtMaAz+VI/wOM04miWPNrG/usb8bVMhGDRjZUpJpNJkoqJz35wCQwJXl1oVicGgw5Y1rDVvtTvwTAAU",
+	"LisHrVIuF0SAerzbt4WHWItnEBWhgEaVkXZNlTOx04TB8VKCBkpgPbKh3ffskmRxcIo67NVcnZ4O4/WI",
+	"kLr5MA2CXEWldfLjQx8NZXPSeB5RVwpIw46FHtKkNgWKb8aP1iPMPFeQMPajTuFQdcbjpPZUaQq2zHil",
+	"SQPNioWLVNAFp3yPqvQA6sDWLy75E5ImslqDAiF5u+328ZzG3j86fqa25+5PsSNYMIEJ1SWk0zYaYDrn",
+	"EtLMZHXZhBzqNJBJCMNk9vbIcbVNbz1ys8VtutrsVSA9BcvaBJTXHotB+sEVTgVipWMgUwfARuAxq9jk",
+	"xRDuXi0tZiiqSaiC2DqhMeAKj+th0trplq9b167fvv4+8fHpyk7+8+DVz/svfDx44febN65sffTv2ohe",
+	"IgGLQgjNAmAQIzTGJORUq8BnjPHeuLpA4k3TtIRF+3en8U/z54SbzWALCELt43zw+ud3/u2VvJYF4fmL",
+	"aUak+UJnRqa9OFJFzHzGloDWF4b09j0WtfVFoVCnt6IHC0I6hH+QcZ2Z4TndhWFbUfw9OHt5zLJTDU5i",
+	"GgRHyfxSGuHe3XPY1YTTWSYw+Xh2D3a6PBMj17Mkk4mi25pXKWBzO+8c4k5SEHgGAYSqWeQmPwzYcGLI",
+	"zsNru1zH+ZyFSbWr1aTA0KwgunvXTg2CROU9ZxguKn/6jMYgAKNzMgHTzbVzLcoBDr5/6/PBW+9iUwUL",
+	"JV5/HbC4ZwtiuAwGHPdKHUrpsKsfSwGLw904lED+T3v44+FRLXFuZHi5h7gHaSNUbzNHMGDV3T4Ro4Ej",
+	"h1qxumgXtKmLiwN5cXEQr6PDuZPx5Wrm5enz0nfqx+hxOwRyjqYmYmk3J6czT154DNuTX3hqwVt4yNGc",
+	"PA/zZGsBQ97zqkw1PRx5kVN+KIstj+7cZiwhQYhgIqggVfXM7wCy93i+36uYnLXT9jQkNyHbwyNHDiF6",
+	"w4xPBbMh6nTt+HB3/fmZh+hM/cJTzrb6hZxr96oc1s5DH2G3jUscKiVIN+GSWQ1Ql0haY5/WgXnkzltP",
+	"Dz75pfrONOcbir2N9O5zqteh8BPWprHfq+wezPDDldKL84ijnoYQB0chj3UrOogPdrkGGc/yn0acf4Xd",
+	"TKfuFmrurFhffD6hPjvHu6Brlm98QHsF7fpYFBT5NLNuXZ5OhgsTouSuyUExvZ4fryWszahkweM1lDwU",
+	"6a5R2xHKKIoQANzDYlMNTqJLBdOG53XTRMBA0VfEeZuuI6i+c0/WYgT52rz9omJTa2dYn03XtJwPZYxD",
+	"gEaRrvcs6hLt7qIZAKqDqXXU3OGWYukG3XWBbQuDPRXVoMIGUyqMTsi+vJuZStLiQmJmL2yoTsQIjSLe",
+	"zWP1LB6e9ybABGaadVWdGeH4xkRppjZAJpKgqADcTGXHRm78Eo7DjgvsL6a0JhpbTpKYMezAYPYpqJhe",
+	"Leaxu0HWcervQDbVSACTSE7WdMKfIzK11nPn4ekAKwSFmU5eNmmzUCPmkzZtMNJtcoztgZRuMn+dQMvT",
+	"wbsf3Pnzy1vvPbNEWlRA5g4VpP/Ve/8d/MIL/33ov/8BJ6t6SLfJI0YgAWuWnGR1SXhHejrYywAVs6k4",
+	"AIZkExjfU/Nq8AQnje/u1DK74qyq2oLKB+SXrjHZZUp/7/IMVYHX7ZzfITi/umSO8oF/XD1z2uhwMOhc",
+	"yjeGO5UlgNUuNO5BtyFnCgLGTKZ4RZda73A+Gk4Zd4c3gy33eFas+3hNsdnjKLwf69/8l/4rVy7MQpny",
+	"47XJqev4snQ+niZd4WIez0IlFSRfUUNhkO9hPDbZo4AcQGitS5AwBoANRtZ40POQIL/osKQH6tnjNY88",
+	"rkyEpv6IFyDotf7KDfPRcUHzrGLVHCh+eqVhHibWvJbw9YKuzU82x9NhpRnGTOh0fWAfIrDvha63Nnpl",
+	"+YXVrYafbIJccS4stP/cvnvF6lbutAxGKj5HT7oU+0ocK98DoHdAaIssvZ1o/cGkOu6gmQJ+v2qR4bK9",
+	"uke1wMkqfsWeF9swCXQ/edeo0kaHJdobju2ckxYAYnqQADzXhIlOCy6CnBa2wTGdLQ9gVIDTA6rqiZIL",
+	"UFzLN6lQwQZXK+43MbEHb9ZnHIPeD/ecGlqWY2woAsDWMt87HhsIlaiKC2o2pbzcTh7Zt15qJrgtJsMn",
+	"w1n+GYmszkDIOI59b++z4f7nWRuhlEhlAk/YFedJhPnA9kBKk+wIpo5VX+rsLl4HN4kpg05r7I2cXDHV",
+	"acPOZf11iWZnMDWn/2RoZcyFpq6sUHinceWdCbuOcLA14jIVQwXmSrrBxltu290uZWmaxycabVJVibsQ",
+	"nQFMFXjDbH5t9sqJa3HDnnoG4L17OsnvYH4FSC6bX3+79eqHmzf+qiUuVIL0n3nLrgQZvPp5/813jKg+",
+	"amVaUuzdujRS15Hhp7zw8eCtd005R64bpWkR586mzUBNxlVe/JDRSFaNQmf1tWnL/XXH04d7BBZXxf4w",
+	"V6I5VEH36z9v/erzzZs3CcL7emTw6WvqI08aNNY91nJedbgMerRnFzgnf+LY6OsWFh8kCY0D3iJroRQe",
+	"Obg4XQDi4GKFAMSJeI1fKuUt2X5vlNDtu18vUSCL/TNNgazOx3PHR1M5PqrFUjFxyECP8+pCdUMoo4JH",
+	"XZp8LJ2/pA6mIV5cx2JFUH7w8dkZAOPLZudlXWDU21zsm67ersvAjE/2VABmyzFFsXoKdtmlABjAk1ny",
+	"SAhBj1x7R2h0DoESZfDSlsu9l48Ru5yXANIKzpyc7wWffMBdiVyQs4yJu7rnjp2Zt/v5u9DvnU2ocUl7",
+	"28QcYtkibQFe3oRMeDRR2zqnroHCG5dnNWIUDBE1giGS29F2J+GH2jSNukag2ScnSSfOt1dAF1gYN5aw",
+	"u0gZZ5f9Mj1xL99iGyaYEd8whntHBKFPJU+maORSUK5YD+MUItzxc8xbYWzeWMLOmC4NJVaGXIW3gJ/N",
+	"XTSj1o3p+g+1I6EEVUNUWB2dC+B1Hbx/lspm6nOze06HUrfCdj6vE2MOpdEPoNFMvvvSsIHlcJU7c/rz",
+	"2Ejox5ccB2OwhDJBwTtr0Rgpkfalm7LiEq1rR0pQHMrUT2+vcJ6rcixoFjZbjbGboGo7IyrO1Mt70EpX",
+	"3Kb1JVRp1lNU2VY9jI0MmNRy0BywMO90Qk6SCtHZRupreQwVAxAsTZGDRlJhkWBdOEfIecCsTtA1UinP",
+	"ZtuoKwiw4sRemZQQtJQHBOHdmAiEa8mwi3S8AN/lae86JU0qmhqtKYQiXtkjuCsJjXisPfNahDWwP3WG",
+	"AaOeirpBFToVVBMbGOesmtgEGPQ64RKd1R1PoC0SXoKgPkOFvdli5jikPHikCebmknyPTKow2Q58TIqY",
+	"noJ8IQrp//v0M/1bn2/d+utRqMXsCEnWGKIwVDLF0LEbOrsg/sczg48/61/9wiOdOPxFh6XkRLY6irnr",
+	"6cAwvapuMNYChghmWGur27tEOvLr6AM1IVo75H4e7hk9ti/8JDAajywuEL9JE+pL7FS7nV7YTthgavdC",
+	"B71eZGDB07fO3t13bRNSpxSGjgM2JxN71hDKHBPT1BJYO67CmTd8Pm0n6z83gsJpBtMfh9O4R1IAIofC",
+	"waUGYskjrrmDjKnodpzDx2b+8dHz5L5zx1fIQw/NL9yfoppBFKKuU0eQKVKcRmOKpuexo14oXi/MfTHP",
+	"OyDIj89hVotPE+iBBOca4LhiBuLjtf/yeC2LOwt9ulGiZFHBfFFRrFCYsi0Hjn7bkHNGU8BexFJsNc32",
+	"mcr15j7sTyAzQYtrx3kosgxTCNOVR1iEeRa5i6amvdFmJ/vFsvdXF01FKcb29pyw6Qr3x7SAeOOR00rx",
+	"3knemC6LBpANVhkm05QznNadDvVlRPFQem5EkxYkzBh8jy5PgsKGRdVeDrqRi9cDdimXwKHeL8InU01Q",
+	"JoxNYbtJ7f0c7wTSjl8cnL7Js2hrzbRg9fYqznWSN/bWyXuSN85ZnXi3HVDmSdgI3Q4o3o2navHEucOo",
+	"PUmFJDT2m3Awq2vAkPOUJRQHNAnIGhXsyKGhllcZ5BXeW4A19CSb9EbFr8DAUzDtBgA0seRHrETwGqnm",
+	"GcLm79Zj1URyl36dgiJutuMF/7c+G7z8DOm0lX7hkTu/vjL4/cdbf321//4VkrAWjXNhS7wMPEvqp1IZ",
+	"/KdM9bm7enLausix2dLA1aN2eZvFQnexzvkylyB1GKuCQumBc9BTB7curcmcz5OiGtX2RFAuVQ4HeUAQ",
+	"n8Y8Dn0akbWeUi3AkgXbFnIGszako2dklVABfB6fxvpkk8WNKKTxnE63mYHjYG7BHSoora2oa8+Hrsa8",
+	"K00uWGygrP0oxCz3ABO9WWB+gWBKWbCg4Sg3znwosqCjDVpJ1eNLF8/Ffqe1nB+aQScRPNURlSiHtPW0",
+	"b12cJtHNlo495xoHjOZhAwIE6X/1y9vXryPa23BCvnZMQf9nJmXEgllyQmr8cGVDYLBPQ/PGPCEaDsuR",
+	"uu3Lcg0YlpFKBkqofELm0HJRDcqVPsa1FmrTI57ONEDdeMhAppFpjQ/yVxMLzb0G506crRJZs8C7pfvs",
+	"TZ/7ihAgvPSbps827cRWG1xXesFIGddQkqKdkWjlKWpKWVMZflfB6lsaUYUgh++zdsVk4dSodABZoqdZ",
+	"gvNhgq7hzKwrm4jcTvhapE22UvrfWX3DaGLcGWR3hNVRw1bnYu9oGisDhDhsM1ARQtL4GtzrgXG1STT0",
+	"sNQslEJXf5Mu70QB1v801WFIBXkC3/VEWs+TQD8G3MkA/W9JWs00eUn7c8Hj2XO0e4oJQRu62SWIyUKg",
+	"NPAGdKTPWwxoFDGaxCxIPUFZ0nMJttpWMWaaRJZSzgYKvlA1pp8vY9H7dumc7u5VUIhhPdHVfyCt8Q8j",
+	"SIWwLs/iJdXCMq4c6TQ9KJdGYG1yp+zARfxJvB7zbjwNrK3bE7ksSBTG65Udj+PuK3BO6VugRQ90ArHP",
+	"/vwu2AGnlNuDecYRI7LKAI/C8UnC+nBTD8gGEmor6evTMNGoSWpLeUfegeSkzaNodkw7hUpj3jVOx6iT",
+	"UsaMXpHBX3STUDICmMRKMFOfwcWhSNHOUwi2qTdLRkjXhjhLw+QYrQpjsEKjCJLzZZdbWUUCkU0D2nMU",
+	"gnLpiBOdxBL8tR5Rv2ugAxqF6+4D1VmjtE2EgzNx1CuZXJMvdS93TxG2wfbhACoMvEtD6YRUPBOzGUV0",
+	"zaVwzqFxEAZMw6E2qUhLtya+q7hT3kgdP3DE0HSGlmWY5NlMnLycll9VYOUf0qhOeJvFS5gQ9b9ffJ9I",
+	"8nhnfv6gTyQfZWR1VXkFUvIpDSF4DdzvnKqlE5afK4S3Dh1+gGiVkgRM0jASDkOnBDqTHkPq+IBnFUS7",
+	"QkG6CY8bGDkJBYFkEcVyeXSBUBRXnQo3RDmkIapzUMN4VmvAaXz/RZDijvmEskme8Hlcj0JfPuFl0jz1",
+	"6cCdJOAMjXCATAAnFEwY7m+ri7Wdc7FOw4gFTxxNE0aku4Auy/NPsRcO5xr7Hpp3u+JNwvZoQqegLYuE",
+	"atmLDkKfuY7A0xDThyU1ZrQOjulMlwPCQKUU5L4WFPSOjCndQ50knJxbqn7Np5J3ENAOmNQz2XlmXmP2",
+	"mFH4jAoexgbgvBPTjmwq1U5pEwGOcS0MAohbZPDnyr6VTR5cVF8BM2jk9FBIzHZEXoJdOMIWIAT4xYgm",
+	"DQYvFZ12myeSBRfBbL6o55pQyS5COjTcA5aEMqFhnBs0xBRHl4UA7RUe7sSBi0nOpu0aMgfhDEDJzy14",
+	"AJgAH2bW4P5Z3FyzYGMRaAoFXk2oBzaeztnakKjDlQXvb+FSmAYQ1VR2bbSNTqtNhfCIojAYkm5UAN3X",
+	"zsm8wOtF2cFlMULSh3jpSMf6wLFrpp3vURLOYXtevVIIsHiHrnYrADKlvtss+7EpWa5wmD2s9haE4n2l",
+	"jY6eYW1mNNuKQaA2S06Fcccl/O/84XeDj65l2Dj4jmmio1yiPVjpvmEpBw/xzEztkbuofI6G0yFyg5e5",
+	"uqLKlF4X+0Unj+4UqHY1OD6OovVa58k6FFLzKFqj/jqhURfwiHgddVOdBTMCwPnQEafm0OgkroTHFExc",
+	"MBZnmoj6hl1qgzvlKBZyWBmdQ+88XCJzrUwZF6yJSbi10u1LqTFYA6Y7M2SpX4fnHemfnSI1IIPMUARA",
+	"zIyjcIxDbsJwZj0uxMgKTE6d7CAzOlcDonPqXBaAiLcEr/ZMiCMOiL6btOg6hoshX+KAIGFQOaXQnYaA",
+	"jJ6NMwXsMGzk3FapsK+wpaYOlo45HRQnxH4YhdN4x6vlRBi3wZ4mRCCnL0M/4srkrrap8CUn4nZH5rdV",
+	"CstUGki5uFzDqt609MtcnLLFWmuYB2waOFh/XsxwwTWbqn+sb7U/18KlH/ntojmazWeNIqWVeQt73lxo",
+	"oJbh3/TbzMvk1fCVmI+h/oATR/+b3pB1f7YyEHOfLoKSrZsjXwSnJnQykn7z4lCj6Is6rd2l3Wbyce/g",
+	"b0PTJHU7p3uOEcLChpvGWb+CCzhV5jHWILjLHgzyl9SyGbyZyuqr0D1II5ikffWrdMUIElp3nBg/Yqyt",
+	"DoEWoYLANbbrwEQmvdqlGa5MIqXfFxZq6dmPo+4Q8nX1AsPpcK6H6iBe/bb/0rXBax8PrlzvP/fJ5s2/",
+	"bN64tXX92p1nP7zz+oejs7dhsavVEWTFihUT9bNSxoo3dpztk7duvbt54+mt97/Z/OqNzW+vbb36Ydq0",
+	"18bKezD/+Ae9HYHtHscPJ3nVfNEs/W7Il764etbSggleN6zQHD48uUYin7s25FUBbXsm5pIRcyFZZz0i",
+	"2aXhgozDC4vVtCdnApybenCW7AxADsaIWXCiIBHD/H4yD3xgbQ6/WgNP7AfngJtJ+9fD4TbrKCktHfH1",
+	"rSb05boYNmliMghTCTs6RKG0ZxNqT4jotNsRND9E98bU47WzEB1F0sNtCYobu43+ksN1LUWLDAp2dxep",
+	"GDJquLFM+cJ/nuU0lZqrzoFytK7EBMJcntO2ZjsGQWo6RLcdAJzSDO9GkbbR09ywUr6ulEjhpTT1s/1n",
+	"859nZ6haUmdIxAx1XMugrSY21hgLYIVgiqbUhDyqC+zT6ALm60DDSEwVHZKze5Ufn5Pte2wXWsww2k7m",
+	"i78Prr6yefP9TAJ65M7TT/fffOf2tQ8Gf/0jSZjsJBCp73/x9/7V17deeZ6YPBKP6I4z2GUJO4S/PPjV",
+	"VUIbCYNHPfth/4Xn9ZdKj4t6F81vadsaRJCHr26+ePv6dZPHqR535ertj58lmAKnB4GtC0w7NrhtBNaq",
+	"/9I7W7f+hUBHY+xj3n/znaxvuZ3inU4cWB4na+XKpD2k8FsYu4bdSOcCd9ZNM0A9+DRzj1lsrh+tsbBw",
+	"eLlmsm4jTXQied44RSvBeEt6LrPuy0Tk7eYS45HdzYV5t1yJd2BSWgmQ8PQV6T3Zq7zc5NycL8OEafsq",
+	"aw+wG24or9alDr1y88Zvtm5+S3i9HoUxs9rpq4HZPKivQA4ME1aqzgDn13KFFLq0Nz5Wcg568m3LKtat",
+	"H8fqhHDRkCI0/uRSwypoAja+GyJu3CkaT+FMJrTzytFrGl66mylQYubHCutp7jz9xu1vf01oG9pwm8ND",
+	"DyeHAIhXpFLWLeq4ywk/+Jcrm1+/RdCNxhOP9K9fG7x3g2BnSYZf3L5+jdBOEMIFW9evwUEVtMIYMwtM",
+	"03hTrqyBCkgoBYvquYGqm1KvHcc+lPgiJbzxFUqHwSe659GJ2J7pFp2I7a1OscqkaXo9RV+JM3VHAuIx",
+	"2hNpzXiXJ+uECvJP//RP/zRz6tTMsWMeocLH9N6jpMvYOosDbJFpECtCoa01Vy/ahfmx3WcPHjlS0JJG",
+	"pFn9Qx4DJu3SvJhLxUtdKrA/g2jmAuNjHW5eTfBOUhQIxCcPbeqFgjPIYESNDpfKTgLkUlthtRNn3UWh",
+	"PRRPdJMITeOdpGOPIZekWTkPPZRLy1l4aH6yuxce4qXsk8PD0uQrYNS0y2uFFgDb7+la0P5lfrd7tU5u",
+	"lJl2aS3foaYgX2F77Va9mu2c2TF/l6tKwUZrd3TO2xVMxLz/bUyLX8irRGODWmhPQ4OdyoG3C/VYO+MT",
+	"PK/7HejeuhkYEWSMpyl+2/ETTp/3LMuk87j8it6YqmOALNG5vAeEo7h7ZKnHOQrHFs+mbcrBnb158/3N",
+	"W/86uPFc/8prJboQaONVuEESeV1mOWDGzh3TgHoHHZRinQWgu5l6gR7LpaDthLsy/8pHgFadOGJCaH8G",
+	"IIeC4a+/cKNPjOmerWvMoGFeNezTqgWNGhF47ErmGrgjGCGWlirlSz/AvbzTJ+iXaamB5aegnkAnL5Lv",
+	"cz4C0l+EtJh/oHsmU3hUvcxnVKVccqRQdIjFo0gjKtGM2RPdwTMgubujnkO7LAjduvpiTF1yOtzgwiZE",
+	"5jme4B2Ga8e5ilPPczmfsSW2LL4v4Uletb3HBIPGW69+evtvX8wOKygrVuhpirLqAOAjbABpbLaKwWm1",
+	"4og1XVRUbfKsqwWqK3fzcaWv8zoJY+RwKN0yeF4u+6BMzl8uvWFSfkPEpGRJyZOPtttRiA13CN5IcDX7",
+	"v/5689bnDjDD0cKjqk2KslZDrk4L/bduDv7tb95IquRIQt68t91WRYL5nSSUvVOMCndSZ//6i/3nPhz8",
+	"9s+D339dwkk0guU4NMGbv7lz7cutr34/knDgBnrM9R2atAwdwQoOUO3q/+btwZXr1T1d4WjPoLRFUNoM",
+	"KH15pb5AOU51LMckC2ivvEU5q2tvvUamD6BjIyM+OqFSJuEaQHigMAb0zyWyQAavvzd4+9rmrc/xB48s",
+	"ksFbL+a/Okg2b1zZvPkCfrZcegveonfwgrMfurpiZoMmkLSlpvGTofNuJffpNJcwjaB2Qc0odHfv5IKl",
+	"vkmhtdQlDcFIgwNCl+erywDAt6frCq3jIcMpAY2z52hm2mYFHbhBTZkiG6sa0LXfpHHM3NB1WNrjtEp3",
+	"rKFHzHX2/BhwxyE0NzmKKEQFJPnkegFgOXIndqv3GVrQmBI0N0brT2IZRlOWPKZQPYbuXq4vCFLDUN4q",
+	"6tIo3tb7UwI5N2la2lJN01EGLjjONSTbBjR1I2usGcYBoSYQz+saWceBK8X9jmLa09xxdD3/af/6G4Pf",
+	"/3rzy3/vX/2iOkQuq9cZRF2drTO4gRIdqsgvi6o00Qs3YXSo706j4w1HcjIaDinP1ivy1Chmgqma4Z6J",
+	"mcFOQvdyDlNA2ZiNcIPFhWBKJfO6sgKsUVcB4g6grwDxCzyATTF96ikwpMbDbmnDsCKaywQ4FGP05Izq",
+	"8twkQmdhUPp4tbMkXWeC4EoezRq/xOpHL1esZ3lJSr4+FWMlwXFxOdAw9hFOfAKIOpQTpZDkoZzcECVL",
+	"ag9R0k2AwbIr7kYDim/8cvDiH03XM4/0r/7u9rf/ShIGgMlWoH6DrzOP9F95SX00WRoeGXz6ofrCp7HP",
+	"olmNN7b1b7duX/+Y4BCAy/B7nYuCMDpGEMZcb5MlbK7N27rQCnJCEGvAQJ3hTjLpo1gvKnkUEF7PJ7LA",
+	"bDBZQmKLZJyBlWEC+q8atTKVTR0PDq1Ql+gIpZyu5JBaKvXHfjiU+ETX02bJsiDQIjnraq3L32CnCoQF",
+	"oQia7vM41lQJJfFpi5E1B6DG/w3OD9Rky/vYMjCa1awWa7IcUvMxNxRrOLqmo3gcVUYKx/lxDbYwehK3",
+	"eKZEQq9pJf9Em9F1rBgrLwu2rbekK2EamGFBdlrhks1kSEkZXYzibW6vQNV23z4PWGCsrzwpO9D5PtaQ",
+	"rJ0kwqTDH/zsxFnjc1g4uDD/wKLuvpcllq6FSHiog1XcDJIylrPFTZcLxPDZzMMwmRPNxRZPlTCI9ZLk",
+	"3+flSFNMeqy6nkIoDGuEpsJSt13ToBFoRG0fe7F6lTa+kYtqTl5zz8O9cuijY2rBcw/LjWbMamTcknaQ",
+	"SrtQp903RVGPyfOJhsHeNS8EvOEc727P9aCsMN6euCmWO0EoV+HKUXOKt233T6HXAgZ8MozXRUUOP0tl",
+	"E2Gg7NY2o4yMlYAFNSnYHsr4N+HSfOdsq+64IEYCCBQFlTUy4g3Eq8hD7+bfEXP9auLzDaWAhHJCU4VJ",
+	"Vbq6HQIOLa2GLCS/4peKrgyNd73qhMRe1QDuSlvGiYHs0bOzyRBj6zQnpcciWhYkEtiup9JFJHtdagkV",
+	"dvUfUtHM3brWk6yoj0e5fY/bqHT7DawzRq9PmQJQa9xengO8jOdwtAWsZmNBVuG2pAFmd8WqFr9Jw7iw",
+	"xyKCe/myqHWECQY7wCN0UC45IMip1bPkxDHndmVxwBPBkoqjLtBWMCnZdb8T3fp8iml9QJTXRt2gSI+n",
+	"U3m85pHHATIobDxeMyCocRoQNp0jmowGLCHqcbOFWi+cmW5Ey8drP10+eeIYvu7UT1dWLp57ZPnYxZUz",
+	"p4+fPLFyXn3/v5/+d9eTAdSwmtOeTe7YZ2lxhjM04W0us3hKr5dnsW46NpszRkjh3jgdUdlfqO7R0ldY",
+	"4ElSfY+o6sP4omM3yxhntAXBWEFN6QjJAquw2bETDM8+5YzdJZ3W5HouDTlQaQteLgCIyhzD9pKnb0gH",
+	"ladI4YLmZl+xOICe49xVMX/2kVMetMmznYKMDgGyThacU5WN+0nkGNKK3booNZhXlk0DfI+cfeQU+R+H",
+	"5x8iK+dOwmBTZGNlphhtoPzoI95wd9CAn84UNyJJy9XHVKRXaZ9rqsp3ohzcSxfdnkU6WSeXXXK1tJ/U",
+	"MbMS3GtRF4GfWh3zKvA1YttltpVS7S5MzMPBu1wU+Cl2FnD4J19/b/Dpa4P3btz588vEp3HM5UXIzvEg",
+	"6vnaC4gN7JG8I9MUyNneS124l/dgxnid7cWM9JW3//CXwZvfbt5SD22zRDDz1P77n6gXs0vtEIruBm/9",
+	"uf/Cx1uvvjt47YXB6x8QNcYekxfNyN768+DFb/ovfExSrD/bWWlPypwyqX0a6JI6GH+uPM54LxH6Lxsh",
+	"JB3BwDS4YDqSHNigy+b9KfhV/alA83XAdIwDzmR2ovdNVHW/rVVLuM11cHMB3A+BPB8QmB8HJ3+lMIg/",
+	"1Oaw1PCQ1PkeiY4abSOEdcuaJo8CTEOSxk6LfZbEgtDUKZ61HdQBXEDsDwUBKPNKM9u7Bs5FqZAa5FMJ",
+	"Xt281d4tgP81Dtl7cr6XbLK4+qqd4i03fkKKFgfcBdi1xvsJuwDzGYHzh9cphphgpfWp0ltnIxOwE2YI",
+	"l41Ibv29p5vnTe6I7eLwHewmCD1qHKnKkO+t43zaneoRHgVMSHRIl4YjyoV+narXUM/uHeuljUjzVXyt",
+	"WUSlolcE7jtdrDNlFxRoTnjBT9z6EwIm5BoVlUStSG9xgR6Y5kYI+efsQh1K0/QZcMmtHkf5fZd3ZZET",
+	"UrdONU2Q1MOtrkcVYuPTd9AOs3jwGHjn5Z3KEjjfzCWoDNefdKrJJLzlhPG2jRf7ePGqifGXjMmXDKw7",
+	"aTs+0J5vwj2ha/aERtc73Zs6bVdaqkl1GlS09ufQbh7a/UONrVMZZA08v2CZFB6WhXkuGHc46IO0IqJv",
+	"L0OD14qRoD21hbtHddpHmjRoToKISpZAhWwCaOFr1F93RCBktaS/Bqu6Bc1x4tiFVJImDVALlXSdxWlK",
+	"S657EPabVqtTaV9u8/wHt4p5hmtFH6XSb7KgDN6ZqwIuYoJ02kRybCnbVVK5zuCRmPuQQMKDCIU0LbWt",
+	"QJAL1TnrfOBQ0aDFaNqfuUt7yDz5zEdQnANeJIXdmUlnTAUfvH4XWj3pMM52ECN1x1FDIudygre1KrBD",
+	"xIoqMNcL3DwbNOoU+MR1n0vM1R7pCpujrDseM4zdC91W8YWeGWzR3CWLp0HAnqa5eMkIEIxm51uvjyNA",
+	"Go+9OyiAw9lbEnRkkyehmMYlsouUyI1qTwmyVx33yxECRoOYUHtLhikxP3aPEumA9pgMU6MA7SYprEF9",
+	"F+SwYAbuJoKYYe0tSab2/uwiPWyf63dEjLtLjg4P7LsQqVOHWHePLEMx7z0jxQ8AOv9uoQKOZu8JkKE/",
+	"3zVUyEBL94wU1QHEd48GJ3kDcc2T70DzHMEEvxsoMgJmu3fkqA7mtZuCEhHAUvy9PSPDCHLW3UCOkcLy",
+	"3SaHBXqwqp6HE5R8nTliqssxgGwJQeCCNC87S4WCOIh2kdV5AmlKCY/A4QjjBecOowl4mPVYmlK2a5cv",
+	"Q6ptnbt7cGavOCBIwHliML4CKumM0KXv6NOdJeCDSnu8Z2Wp2NJ8lmCsjyUJT0goCM3aleraT3Kf6WR6",
+	"P3oMqZqVCSjPEq0Y64YlPo8lDWN1UURF0yPdZug3oUEzhm7Jf1s8TuCCNpVN8/42dJnOAHqoJitWJarx",
+	"6hTLU2E8A+zkDadiYhg9S7kyAJ2tjpDY1V67fkNJqC+xUE7fhLnbjCZRqIgEtPIQSs3OtidQAwopn0c1",
+	"KQ+TDGYyzCVohIIcnj84CynCPouxiEJD7S63qd9kM4uz8zWv1kkivfJiaW6u2+3OUvh5lieNOX2vmDt5",
+	"YuWR06uPwD1Zl9Haz0ymoxljlqJXW6otzM7j5bzNYtoOa0u1g7Pzswcx56kJDD4HCKTqrwaTBUhjtMF0",
+	"2kTMgc2OAhXFusjTJ/Uo69Uza6FBTqFW10SN0iZGalvXVpu8C+UViIVNW0xCJnFBPCC7ZO4kjRsdqsMB",
+	"CRNtruilJrI4P2813IHNzC7JuaZsQWJnYeH95cteAREAxufQ4kNFcih9/dw5KtlJ3R/0slc7jEMZf88J",
+	"00XUFkW1pccueDXRabVo0tOEQue4WhSoSkbiCiVFaANAJwA01K9dUA/C9cX/n/WxmZde6fwS/IBJLHCR",
+	"PexvVYKW+nkVSVkPo7uBlD9gyJ1CTThFDZyGrD8vQVWgQUmy/pxuUCTa94C6MLzK5A24L+ZAZBUQVm2E",
+	"NFRd+0+09UHLSIeojlQKI5xEyUmbPyXmvgAoImUUbrAnx9HwZLjBYibEZOpZ4GJzP9dpexkVx6Y5MRrJ",
+	"pou0JyRJOrGYHc9FtJcdzO2EgxKrbrMmnc5L6Im3mExCfyz7nNKXlOObdkTDeArO0QOZnbiu+kITnT6b",
+	"8BaTTdZBfB6SVjkUTlmrTLNmcYrmfUarVttc8WFjZGT26j3LZ0+o/f6Pq2dO3zXbJy+OxlE0YTToPTle",
+	"BNEg/E73T4gJuNjZ5/D8wcmk+onV8H3Svus2GdSL2fYJmgsGuJn4nQT6P6L9No6cG3NPJax+eazmHoXx",
+	"OlpbPz4HFhoghgnSZAnD9kaQqGcSmwkUoEj9QRltNAwIj1PBeFTLSyiwh3whZfRw7lboV3LdRqup9Wep",
+	"bC7HPWy1XMEImHwtVHCWuG457i3L3bYq7Ny6UBhS4+IfzTQmILXhHsQ1gYQylAI7OiJgGYCvU8ZeYpQC",
+	"D3mDtKmQJKC94cEJrsdyaCfHYmfsx5yIjt+0SVY0iN0Xi6lw2IGZntZZUj6NyRrDPQeZVKOT82roBwFO",
+	"PMdk0puBXnvON2aZS5fLWZSg6uAbwaOS7xbs1Ig2FubQDzZj9Wxqcxf6ybGO7Bkly/RCmSXLUaSr4xGI",
+	"CEGDA417gujcMeyNiDcaAFyMCNpRBNfToBUKEa5FbJacz3lfABgsTVDuwdVBJwHXFWgFOXfdAXiBro94",
+	"vHYWGH+JmLLvx2vY9kWZLgmLGBUayhYQlnmdNBIaMHIQ8+zWoHUNvDrDBMjtbQscoDVLljUJtJOsQcOY",
+	"NJgUkIGNlEiYz8K2nCXnOSctGvdSqnVpKAHsMmHk0OJDHqGQmBnxhhoX2wgDSObV/igg0hoPeqbTyYPk",
+	"VPjwqPzO9f+uLLyBelp2ggf3YR70Spzg7BJttdEnn/LTY5hSWlucXzwyM39wZn7h/PyDS/PzS/PzP8MG",
+	"3RGMWP0xM5//bwEuEAw6UteGwFqXagfnH5ifPzgHVz4wCmy9tGBVAtdQyct6AdT8cAOQhaweZzb8dYoE",
+	"X6uzwF+jDz34wJHDhw4uLszPLywePHT4yAMPPkTX/ABKQXQxxWO1wQtf9K9+UbuQxwCs9f/XG/0/3UJI",
+	"sMHb1za/+Y3dUWipxtszC9Y32Peo5kcsWbdBuZdqbR6FYC+nUMP5Z0ONYApwsMI7arEW0nU0hRo1M/bh",
+	"uZT9nGp4GvvOtbyzC4uwxEYA7/DLoWlcja8PAfMu1RYWDh5UPDHTokkSoj0oEA4qZSTRE3hxes3lCzk0",
+	"z8nIo3pzXc4HLGTSwdqHnM6xsGPqb4qCocSJcJ1Hx1BIDp02Z1NVYGZZvZw5EFGNtMwDBrbhzgSqRoak",
+	"PcBhgShkAVnrZdIyjZK4j9BM65l0YGPRJly/UEqZ76gxSTj09H0ljIDjPFkLg4DFlg40/o7TXB6HGlK4",
+	"oYS+ssLjehRi3O7QQokxnef8JE2w7OrQwuEykxeddpsnkgWnWBBSwFbeY3Wqoq2VKjEneUMH5Jiwc/wD",
+	"KikadXBmB5Yeg5cX6TFzT2W6weW5pwAR5vJYL6+NLjONtZNLlCl1B5aGlLBQtistdBqgW0lHgtmWyPdi",
+	"T94DTP8DJgF5FlTH0Qj0AWFi1BFvbI/x51LUL6erYZkMw3+BDiuk3XsKjwar+76l92bw5NaVPSYxJO1r",
+	"0Teqpab77qyG/rqrtt22PJ1Ax+/drqp80t0j2xDqyWI/6gBMcwqBR9M0kTQLpXAXRjRpibHePAvPvx5G",
+	"Es3cbpO34D3qftgvBhIiv1VOhkIu4zuqbpPj8LJqGwXvMR2OJjvwoPlfiQtXOongyS4feopMgFPq8sPH",
+	"dkBwr7bmvaCChUrMGw4bYXOvhFso7bdL0aeCLnLh8E7QUDCs5qrKzCcC1mpzyWK/9yPWKyXzwX5ZFr3Y",
+	"355LA3am5Tgwvhm0KOthAxvt1LAj/eD3Xw7eevH29Y/7X7/2f756GRs8DX7/5Z2nv9m88fTg9Q8Gr7+H",
+	"v5reDUs1HrOLIjR4N5kDxQZ9zFwAGs7xMEwKUiFzDxAGAbnAtVLe3M1Wa4+N3VwVomMzr0AWHHQdvOzV",
+	"FucXJ2+AMx3p8xb7SQxBktq+JbpviebEIDB7eiBPPPDnngqD8XblVFIOwmfI9bt5Uk7aX+CRVz/usSL7",
+	"fTX2KnHVHILPijnoATE5MENTfPS02SWjwVEb6NTSQLtp95Cc4pneN3por6hhbJudvd0+4Uu8oH4KKs+2",
+	"pQzUQ2iNro77924M3v2g/8k7W5/e2rr17p1fX+m/f2XzxkuDlz74P1+93P/i77evfXD7+sflz1uL0KXO",
+	"2/n98/beOW9LkOysUv10m7njNIz0dPaP6iGRCvuklFBFgJRi/1ca5EV/VeriQrEa8UaWcufzWPBEhh3T",
+	"pp0FBca6fuleWOt3l/kNE9+3v6exvy04H+C91P8rxrE3pLLDRUUc7rDS0X3bCIWE6J1iciuDSQ2mO5pf",
+	"VndWfwC7q6eexIHuHmulL3Fw1nIUAaXudqfrPcCLq7RHmrxL6jQBiGvgji4VBmAV8ai6BujTdJkcz6Bw",
+	"qvlhFKZAMmVZ9WjWg1PprTo2aDIwE0iJjLnumoos4MqHUS9nU6bEoFQ+axIxSntQV0y+Sek7jie8dYz2",
+	"yt9wnle6fBUhIO+5Y+Vcnn3umqNlP5YJuhjvaIBrn0YRHF4gONo0BHPU6jEAsiOgPbKmMQzXuAQJAynJ",
+	"FcXIHLxuj4WJOu+OhcJPWJvGfsj2xcm9J06y9evdXarqvjzJacMoTsD84jEjIgwYQJ6bfGLMzMUydShu",
+	"CAMmSBDW67nyC7cskVzSPZce59VLt6WGrFhZsKU3qoGw2cVwcdZvsrTwyPI2y8tAWukVaSfW0o+PovJX",
+	"Az5DBXF8xuT8lr4jxaGqIPCrSPtddgaobXMet1lBgAE34b6Q/a6Uti42ZpcJ9U39xWRvgzStQcu7Gx4t",
+	"EJdU2+3kPujCqT7fP4TEwetwlaVEQo6BMk+xz0SIwhaSko2NehSlcDcUzDyad+P73Zl2vBurJ3gkZt20",
+	"TYKXYoNgKY/ZO9ggJfHSOhiPYD46qLY8CbBF7ZDYVxTbF/v7Yv9uEfulx56UNFHuKv0eexffw1r9PXB+",
+	"AI1Jt8lJR7BAK+EBlRQLSNT/90AkduKAJfp3qKsac774GsW3GK1A2QYr6VWVAYfuJi4109iPlmzDPkRG",
+	"UOd6lyfr0LAASttjUueJb9e+NviGGkDss5IZjRGjwQEBVarxLFllEks1SY8p1QMKPVuAcUaV4kA0dNdR",
+	"IsMWI5Eij7Zdk05M1hlra2Ul6DC4xmEerrKUue+l5EhF8jP1uqIylgIuzED5ZvphsXZBVzIKwCZMEQkF",
+	"7ySQRNl/8+v+S9fu/Nsf+i+903/uo/5vn+s/9+nmzd+qR/S//OzOsx/2X3j+9ku/7D/z68HrH/Svvzj4",
+	"7T9vvfGrO0+/sfXuBzWvplZfDSM3hkPqtWq5akvqu9JJGPYyfDdZj/nX7ydi7Cc+7m7MT5dB5GQo5D/A",
+	"7ikQoumhDabJ3Bp0wBFzADKADeMnC1lT3qzMsBywgLLmTPfygFjddfMS8yy+TJtHiCp+D0lOQN5UhB0u",
+	"Z7c/P1grX55s2YniO8ogw0XYF1z7gmsPBBdICN05a3F+nmhhRFgsk5AhfC+ingBHK8WQx4zIhMYCc2wt",
+	"6aZvLhZtJmdmB2Qblnhkou0ooUTnlWoIH6U/qmn0wN8VxmRO71Ixd3BONGnCVkymYAVoEJzAvSsvkQII",
+	"LbImZEKhyqV/48bm11c3b97sX/0jomFsfntt8Mzfal7Nj6gQVlvnGl5VM73jR0Rv0JE9xIoYvPDF1idX",
+	"tq5f23rlebvdFsKJ4MfzWBAKY82wQJ6qRWyDRbWlRc8AB2t0EK8mWCxCGW6wTAtWi4kPWkzxpFeAsPox",
+	"B9PHbH59tf/20/nHKMFe/JQhPJLHaoN3X+nf+KXSsp/7ZPDax4Mr1/vPfbJ58y8ITrL10Uf9K88M3r6G",
+	"QCZDr0eSpMTlbRanXIi1UOorHMVBr9ZmiVAK/zEqaW2p1mAxS2hkwZqcqddDMAAGf7/Vv/4i0nrrT7+z",
+	"LsHeqrWFhUMHsXzpyMLi4uKhQych26wR8thAwhyeV6eD+jZSYnxFH64XNG3sgfZfemfrlecHb31059kP",
+	"77z+4ebN39y59uXg9c9r+tpT+Mh2RKVa54u45HkSI44IsgoyFdIFc8FrXq3TDqhkKz0f6rMCGkY97HyY",
+	"0Lq0WtqVzIFxbN3vxjrZP+H3T/g9q8nSbD/mjN/umb4Rsm65E90U2egQlG4NAId0drKblquFNss5eMr3",
+	"3WRRssEPNZo9bStpzoAUYazPigqib4Rg+6bNvuD7fgu+YyBGCI93XPLpu6vjVdhGzSxZjlHyQZB+gyVB",
+	"B+JBgpGkE8fKjsk84dCEvk2FKKqYsZoWTp9TOVUAu3Ie5mqqBO48loaOuiI1KwSwoat2gH3JyweC2aV7",
+	"r8LI7m65HzmbCucjDohgNPGbw/LEKTy8qT0dglACpo6GPV5nbZlm1aAqRTqxDCP9e+runei3QFCzqkLi",
+	"GJhdu1+FvD2ckX2fxr5P417zaVSOTuB2+K5iq3Z/5H1dfl+X3zsnBs0dudiVjvg8SZgPYc6YVVDg555S",
+	"0n4sAs22zsuzVDYx4XQPcGgm7UrouKAbbKDDZR+WZkcwSHMMWZ37MqQasEG2ERlTK6yTqNL8LSIk9k/Q",
+	"iiJkfcGLAK4BvUpBFv46ILBVijFWqWwecORZob20Q5vj+4Jqs6967que+6rnd3rI7aue+xhLd11yTcy6",
+	"RG8CbP9JdIYfC3ZMeWjRZH1GO5FLoN3FqdpAoKlPBn1H457lu8bGP4Bck3Y6HtUGTtFkXe9M43n9HmkD",
+	"+xLtP61Euycs46yJQBZhV7tafcITX3c0yxnOWcxpG1Jn25nKE9KRv3eWxb4s2Zcld72+Qm1ou7zUGMoG",
+	"3obo0KbDDEqoqSWIBxWUCVMaoiChhFad+fozo93gpfUwDoQTiO8cjkhvop/guPa9Ggmj8GVt8NbNwTu/",
+	"Grz65Z23/9f/+erl28+8fPuzP/Zf+OfbX39UJRMJnrZvPe7Lx33rcYI0ljRBnc5KAwL7MTZ6Ha3rmAh6",
+	"dHmdBB1ZlIdQVi7LMNmOF/oHPIwbhNfrURgzsnnjN1s3v8UudCCGg6OImaIbXtmWMHQA7oayGSS0G5PB",
+	"P79/59WnYcZswwUKcg6Guu+EdotrlM+3P3528NpnNa/WpYqn9LJUkdcjNN6X3fuye192TwD3oOtsNFat",
+	"ZSJPUilHQrktWV0+835IGT462vSCxj0y0ulCSd+u8S2oZ5BQChbVjewXs+RRLc6NgPe0H0KZECitPdtm",
+	"8NLTKiEN+6zwSJ1HEe8KUk94Cx4CdDsgiJBUTqoD2D8ANJZEVjSQMNlJ4lzNwO2/fXH72gf9557LQmy3",
+	"Pp+ykGD/ONg/DvaPgzLHwTLmWbiyl3CPbu8cwLzfbejsYGqIfIXWAcvscADtwCv33bT7smvfTfuduWmx",
+	"NqCeRnCnECHNUEie9MZ0txYSgLeoJC0aKBFmUswE7Qlty0ut0wXOLtWa33+oX7WbcuJurLQx87574BS/",
+	"z5Dnil2FI+DpER4FKTjtFDtFs72Ye0r/dblw0/xUXwrVzGGr1ZFqxOP2hr5jV/eGuta8Zw+PufSV7pRk",
+	"Tcz9HbAzychGOI9uAMjsxdUtw/yXlKpdyOGrMmG0JcAx29PKbJqCgPWugkSMbrAlQgU5trJ8fmb5LDlI",
+	"wpj84+qZ0zMnj0GkjgqysvpTcIfArTHwG42Iz6NOK0YgH6iU1XjW8JK1hNF1tcnrJBQkjBWlIubyEDwC",
+	"09CcWHl34d3HMc12vyC2bEFsNdkSBf8wKl50tjDXONSXvZpkl+ScLzac1wmZhHGjsOoBl19xR5PRgCE6",
+	"rk5knTkWijYXoWmrlb/9NABJaaYG/hrz7v1a2ZxAwt2jcWbNBpwoeIA0YzMClhFlX8kOk6cQxg3S5Z0o",
+	"QNB5wLvXWGCCQPMTn2EqI4DPQ+ipGcaNWXJcR5d6JOGuI/qnejhD2c/7VQL7VQL7VQJ3XZUA7NZQOm2t",
+	"07jllcbQTbgSGEpShJLEvHvX90/ZLyDdbreWJvPX0yz8DEPB5wkgRk7wv7JEojCeFvUlFKLjymEA6Bb7",
+	"6XsH3FJahby7nCoZsfbRS6Zxkvh5bkt5Pvu6JGYJsrQVRziaCyCYywRt5fYF3CaU4L3PxC8Q8O1+rELF",
+	"x5JWR0iyxogiNE9CwQJwdEI6VK/NZsk5VmcJA8UuDNRS1EOWeNh/HGtYlb4HIY+I+kxZnugforIjoEcz",
+	"+mfAq9lkCZslj+KJwFrCU9ZzwuC5NCL3rR6b+cdHz98PICthI2YB3AFv0Fx9LGwwAXHwUAoSwKdZcjKM",
+	"10fGZD0YHEQxtlTSFi6Po55HBEdTl5KEtZkEBUB3AuExI1Y8ZOZHrIfh9zo0EqGCsEuhkKDewowSBhRA",
+	"QWSts5FNMbskbcdB2i8QgG46ShtiAS5Zt8liDTYD6+Rw+J5Q31u79B5Ex8W1rC3VHnyIrvkBq88vLB48",
+	"dPjIA1U/K4uTRwFLfhTGijaoWKbfrtJIsgBVsR14lWBJSKPaEvRvAJ1zAb9N+0UpffQg6KMzCRNq22CH",
+	"j16baW10YWFh3vy3cPDgwQcfnV9Y0JcoY/iRGPIu9L2kzZIWHp369581lZr6yXObX1+9/bdnal5tw6hk",
+	"S0/V6glv6eHNzB+cmV84Pz+/BP/7mXoEx98eGPntcmn1c4T59hghBd4fjAxgP763j4+yqyf72YS3uYAE",
+	"A0u+qwMTxHThOe/QbxHXdYz7JcVtrYrFbr0lQ2S333xwDkVYaTT24e1+72HB5gyLx57ay+Mi8/poL0n/",
+	"T//Sf+UKyuwOfPHVe5s3XgSCmEtAsvff+hi9OeZC9M2o/3/55uDdV25/8beF/tUvgDTf40PpwtTH0neC",
+	"PT5yNu2D8e4fUHt9QFlQvJbom4DDO/HIMjmvolwOXGq5Glt1ljxC/SaBvraIPU4FWeuRvIF6FOIKpRDK",
+	"EXv4Xj6ZJmGPq0fXYXnqLPDX6EMPPnDk8KGDiwvzw0dOheZLBWT7jlKM9yXlvqS8S2DLd1BWPpWw+njI",
+	"w234bs5S2VQK6p7kF423ss83jV2yn1u0Q0CHlmmJlK3OeHP5I3Xq83qZJOznDJ5FYsYCgZhGcDyVOI6n",
+	"Z+zvYZnQ9nqLjNL2Oz+u90/q/YKge+WQT+WbTtm0fWTgZjNVO8p8CqxK/1AKHczahhTWz60ohk3Ab4kM",
+	"3vjl4MU/EtERbRYHHulf/d3tb/+VJExInjDP1PAnbIOvM3JfKIlo8k4UQO1/k24wssZYrGNJ93uk/8pL",
+	"6vq0PPY+StosppHs3e+Rwacfqh99GvssmiUnsClKzAmr15kvyRqr84SVCkLi6SNmyZk4xcPtUkVSiLnJ",
+	"sOVqlYvEsgQNZknuHyaQzvZULeB+R5H3NK8t1frPfdR//tP+X19fnF88svXRRwuYR4ZrFW6wZTnkdXsw",
+	"87rZmV+Z427wxi9vX3s5zfdaeHDw9jWwQ6lIs6mQky6G8UWWJDxRW5VtwCRqyITlD7bC5d4/3/bPt/3z",
+	"rWw8Kj2wcofbgW0cXu0kjOVsO6gXpmKNPbU8ousUNJ4p5jug4IAchzQLZJYsH/Ky4gSdGaL+/PE5TOeA",
+	"WyNGA6FMdXV+tGmD5TI+wtiPOgELvCwfJeG8DgnlhEpJ/SYL8DTjUSCIST4lAZXUdQiF8XdhomtyZyIr",
+	"zSteC2OK2LVlkvHNGTH7n17e3CN2P7YBaLOEqBUf2chT7N9fJLPtuFG4edOdAG8G4BAShfF6mrWJPQzM",
+	"BvNItxmi814plaB4FtShZkP58bmzp3+wm3rbKR50olKNP8IWbbA5TZBtb6926MtOMmXq4+5zpOIu5ncS",
+	"iL1CivsIrxnROsxohAqCizYFv4mN75rfVn/6g90U1chFYqPxD5da0T4nTeQkXI7xnNSkYTzWUQ4X7Gau",
+	"s3rBibjOCyvb1AX7ac4FpxagRhk1EEhl0Oyx4ivzBxxQahdLbI6Atc3zwtxaxP11UcgSJ0MhH8ZLqu70",
+	"uyrFHuawn1w/TXI9cohHYtZ1Yg0Uc9XcU3GntcaSsaE5WJmpjpHT8PA94JsiUQWz3I/E7UwkLmDqYAuQ",
+	"qJP4ywoUi7mnwqAYt2I5grIDRlLGU1Ztm0cRJv7DT+g0wkMVqmmVJtRBH9JRcmj+kNVpzHo1VuoTahjB",
+	"oS+dz0W0q/P4+Usnju0Bh9vDLGB2a977LL+zLF+Q9pBn/OxkH39aH7Ouu6eP7Gwi++f2tMhBFtOkSiOP",
+	"BU9k2GlZvNbgG+rdsT+uUO48QEYkQhKfRhEonClagRgGUz1KIiqxsgtr0mA4o+CtNGiFcXFvb6sI9J6q",
+	"ucKadR6FkPet5ppiDLREG72e8Oup1bM1rOmHjO+z5pY4zfF+7qP+9Rf7nzxd82qdwgL8CminI4T9bjou",
+	"Dw9gP/Szn4S4V/2WA1uqOGWgPnQbCc2ftxXK4w1qhulbpQRvp1VUMP8DfNPelcpXh3Ra0RPYNUSn6QCa",
+	"gHL3XM0/jHpfsZlGsWmYrWJ2rmhS8PoObdthw3DEOEPOmcYs222jTJ+RmrXdBhlMct8U2xlTrKFZoQxL",
+	"Wb0KlDws0Zp0JHfLPhssfVg3HkhVaZ2DxgJAUMi+xxcLl9qsftgeX3/vusb0r/5u67cf3/78udsvP9t/",
+	"87PNr7/devXDe6S9V6EE2FeQ93Oj7ibdWskdQi2JNaVEhXzGHZSorgYrfH1fRO6LyH0RuS8i91REQr2A",
+	"VjXTFoBVJaQWsLsqIlfxHfsycl9G7svIfRm5l11gQPBUtcdHG764XT3b6dZSTqTdfS7GRzbuugDq97pX",
+	"C1Rm/X/sXV+TG8dx/ypTeKFUwv3hUbSU49PpSMlk8UIVj6VzbKuswe4cdojFDDIzeyDMuirJFcWyQkaK",
+	"yLjKslUWI8dJbEWRyqn4TNrSlzngyKd8Bdd0zy4WwAK3AO+PjjdPLN5id3Zmu3/T3dPdP0fWAjI6lqRl",
+	"RKS5qMlb4+kpQKVJrUPChJEQiimBqQgLBgUjMdWmMAnlMjx46vNTe9d1GR8OJcO3SlNgqpcNa/qA/Cxy",
+	"D2KIpaaOy9vlR4GVCR2ICs7bCuQ/tJOXavyBG7Q0ApKuSLaJkdCzodlKDCPcIMdqzMI6JCYEUoV6jD5k",
+	"Ax2qUGWjjIng9yfs5WpMvnN/ibKyZxQbIIanhu5zgIuVck/V4LyaS7ymUOZrHSgIchUf5V52Y/q255MV",
+	"ZMW1wYZ7PfLOhrw8iPIC3KQd13oBL5lOC/Jay1S3VUtSbg8WGWACF1khm4kCpm1IDsMSWdeLmzaZqzGt",
+	"Uc11mhDRYorLAh1K5YKhIp2kxK/apPr+ShVL+VU+NQwXYaRp59kxTTvPjV7bPsy+oqXDG8Mf7XiSygYg",
+	"xcc7fF7ZURBhp5I/kFgGtfMAxHQqEB60WxZu95+4vXA71fN+OLhUKHgicG+g8Z6SHzhCBm6sxdPRBIS4",
+	"gIRQhKjogxo3S2RlOoMHiiJSuDv8IPOBRI4fv3Pn8f9+1n3vo8d/+fzxT//Q3flJ91cP9375L3tfPOh+",
+	"9fYJCSF7aPXQeuR0iyKEaEJe9DJg3Q9CY1mfXClz1f7gRJfIXJV17zfNGqlNS1dYSGgQMK1JjAKRShX+",
+	"taRjVLS13rD7rgR6PiqCSNqhIEZll43ICWUvV2dg9j3GnU4qXud2RX4cMVGPORXz7qrVwoXM2dliCiit",
+	"7PtN/vELL73MwkX6nRdfWLkuLp7vvHrjyitXl669+sba6tKljXN/t7D28nfPhbXvXVl77WXzkv7+9842",
+	"NjtvTF8GYxf6eFyVbGS/i/pd9GgKX4Zi8RaoMuArwr3cRjroiEDnmJbkYjyb+urS+uvExLI+1//xPFkR",
+	"HSkYRKna1ATYg8zxWI+E6a/K+mp/oKd1Lfbfh4GOuxW7DilTEnI7Cj0hkbI9T8pNg4jNrUphlIz3efJM",
+	"uvvsHKfu0/wmpoZpQ/oCVXDAdGZ6aTY8ZgtMGMWZXrjdoibaLiHW9i6N9JBOi9yRk/1TU7N4i+l5kjcR",
+	"aBJyI9U4Wb+Eb3BUPjQv18orv8/JwDAzp41itHkg/ZjcolcJo0FE6CacvRhNYibqJgIWybYktY5h+pnr",
+	"rXdiSmNqiQhjiF+5z3WAWncbaM23p9S68fvIBRJRHTFNQgmdzAyDPh8uwhXLen1MX7Orsg4acTTKdxXI",
+	"3E+SpuKyVsm5JVRH0Fi/0R3CRkeJlXGrY06UZ9C2TLz3aY5zI2MSNpJQ3cCWOGkPHKsySODLQuwYu7S4",
+	"BF1dee5CvzNO2kaHawKeCHaHhYwQ0masgQB/oa+PodVhjDdTMcL/Cwor6vZfDGBDXgfwAOt5aMrTZFRo",
+	"7Feb731rB4dlE5LoJIhwOstEM9es1vm5hNYpTxmIs47qDdYpRIhr6R9mwoj+3TMGhAY6kwesZVg4qds4",
+	"t2+9L4tVtdJSshazZq5pBS5wxYKAoTyuLKfU8QD/HXJu8aXFxXMLcL74EpI0O6JMGitGQwsprg3y8ouL",
+	"f1OtGG7se1dW8HL2eyu/igYMFriPQ5ExLb28sDAaHXDvqhfcK4IiGROPXYml77t3YdAq/SYLTDps1m8n",
+	"m95y6iaVDyLkPmoxamZC5BMsD8IWAeCosYAO9Ooa3zIJmlLrhdsNLsLtfavBX7e/nkm5gdq05G5+HaR/",
+	"+vrxTB3mYFYvTBdzgrm9Aobc2GZ2cNUL6oH1l4aO6H3jmYrOYG5iTm6xQ29fcN0GdSSNR66nY53q1iNT",
+	"ZC6fvl4l6xFVzMmJP2+a5bxJR0gpnqnaaBJ0mUOmVJNzzA94yhTQOGaKBJGU2mXd8ZBQQxQVoWxWCTTB",
+	"BB4gxVrMrh/m6YH9tplopIcFw4qLetHBFLw6SMKJ6sSGxp1LjhuwXaewklNa8UrvvT92P/hj5c1qJWbG",
+	"oh+vM/vRDoK7fEwm4DT03dVKK1FIflXp/tfH3f94tPeLR4+/+LL36c6T392pVCt/n0gD6t5i6iLtVJbP",
+	"Li7CyGtcJNZMXlq0Axgaw6XFnK+6xqhOlAWXyu7Ovb2H3+z++dPHX9/7/z/f2d25t/vwoauHHMuD3qRK",
+	"cQrMUqANa65HXkzNplTNH9EWhw53LONIyk8AEyhLW+Z5xFp1wnI8x3z5N/Hnff687ygSEnUDoi5D5REj",
+	"9TbpdrSvZ5SK77e4U9Z+anajH/bxLs7BnAsM2DSl5SzLXMUoVvnk1RxV7oXR/gbWu8on3yL9FRGS2L91",
+	"+r2+cy1qCdUN7RJgucb5hCQRWak2jeOOvQJ1nFh7yQsqLFdgJk+rJM8iCS9+4mo/E3aKeoKBRT2elFe/",
+	"d/vmCSdo2weNgR5cNRTL7KBDKqKYSZQgfBakhqOeckidxp4Gic3rijEu6lXSjqTFVKkAluNOlTRpwzms",
+	"2BcnT25bVHiwAi/jwXYEbHFBxzmrfe7ZH7x5QK7miC95ftCVPNt3Jc+DJ5ntAruP3n3yiw+737z7+Lfv",
+	"PHnwpyk2hYGP7zcFvyn4TWGfTQE05umt9SAuTaleEKRc7tvfiYZkEqyfBzp4IwlNty6IRdJ4FPZX7fge",
+	"9YcKyzDmtvfoXu+TX5+QMjIPnx4+Tw58AuwALs2Km1JsctWcGTkLkBCf6LFwxAJO13qmeMPQsnpw9ODo",
+	"wXEfcESVceWPMQcCWqmIph1M1eKatJUUdUwenSX0YLU7ZHPslmECtfxYwsWaSMFGofgivN2l7OU8FmdY",
+	"nPbvnAGJh1fVQ7GHYg/Fk6EYdYZIQaggLAdIU+MtwPjUsd7x5upFfKI3V1OIxH3y4BKHpsDVgS/hYdXD",
+	"qofV/SrnA6nCAQN3BkzlugUHIgcWAriIT/SYOhQO7f3TR3uPPtn78B/37n+1u/PPu19/0rv7xe7O3b3P",
+	"f+ujox4ePTwetNWJONQ/tyHY/VtiMYWrEZ0eMcGADZ8i4QCy/ZKYES7IplQB6/cMb1rXvy1Vg4s6Ce1f",
+	"qQhJO5IawZeJggwvcEZDj7fOhqUdXVk+n3Pun/zq7d6nO93/+VPvX7/s3f2i+8Fn3a//oTzkDi6vR16P",
+	"vB55y6V4N6VixPAmFvAD3OKZOm2wmQKuTaoacw6/S3CMicxKxRyzcRFWbAUgN6G7i6vTH4XZNaoaTgXT",
+	"erxnBms9ep1a9DpJji7FBiRNRmL7NunJCaaRRlSTFtWahTMAi4XYsl7wIR3gkHUeQ9f7gAohDakxkrQi",
+	"Fhekma7h63qTb+RkR7EmFWH+aKf78H73L/ee/PRu7+df7v33/e5v7pY3/YbW2dt+Hj297VfqrIeSNLA4",
+	"NRbbuces6dTnKcrOazLspF0nsqZKGsgDIpnEIamxC2Dy8TBrTkFNdAadbni06y0UyJAh40ARHW36uh6O",
+	"fVW7r2qfvqrd75h+xzzVtMLpBgJehEmU6BfHTb99trmJQkXbB3iit+Ee6Te44QqHnY+77z/ofvDz3v+9",
+	"58/wPDZ6bDxgbEyRJxfm6QdTTNbmtTxKliBjd8pxyujY3aw9IfvxEbI7SS1Pya6SmE0mkboOvzjRLFJ2",
+	"Cr6t36zyFTIaxlxgwoHOMg7G8VJXy4e/HYvUOjOGizpk9m5h92/IbcDu1dg/gRLB2mSLKc2luJAL4Lv2",
+	"2CoRpMFYyz6eq6IYCwNJPkmt/WAxICAND/hRlm2C6SNr9BYkKeD/7DZXWa7Yla0M9kOo9O5/033/gctc",
+	"ePer3Ye/R7987/PPdx/e6d59Z3fnZ71PHtjbQGuXzy6W99jdsh5P77n+0N4C9T3nDtfFhpZgA1i4DzM/",
+	"9oifizlYjgM0ty7ct71w214dT1+wQjbOrZJXuEFeCbIOjyQAzc9tnZ1ffH6ZSMFIjRvIlgCWmRxXZJVY",
+	"Q9dogu9yWYTsVr5VakpXRwIqkHUI49YsjomQEPxGlnU4XLzsDhzt6IptSdRcQsnZYaKC3CtYO7v30W+e",
+	"3H+7Srofvg//9v7wn/Dv43/7fe+X3+w++oxIBXwJgm1Bl2edsLAK7DjpeDrRLaz5cNY7GPC9j3/S+xnc",
+	"bU35DjME6+lCIh07Yc3O3qo0EYwDeztsHQKSOawPjYkb7FaLq07mEzSlqAPL0TxZ0Q2GHA9Q4/cWNiFa",
+	"Jnns2gpeuNk2byEDPBIbn9FEtkXG2IDQrXPzQTYteOYIu6J9hP3cDdYhz1kJeGN17sq19Utzq9fWLz1/",
+	"gUiYiHt2ylRBXlx8sZDXAYUG7J+jIX953QWzy3LFgGU2nf1nV3y6Ds/ZIqwqFlr8taiwXa2MfsfBhw4r",
+	"5JWNdffVOi2CN1RJYDpkKwBJunU+wBOhFu3EEo/mKSka3hWNWkVECZwvy1VjJWhGe/WUMMwg3qGqgWM0",
+	"oF85eNITmtQblWgzsUM9MgVRxdxRn5CCBzS2cNFEnEoRVpMWF+S5QAotleFJc97K7/OFCnsDxj1EfwgH",
+	"GCNcSOQ6Ix3Z4YtLCRY9+G7pPPJRalz5CV8cvlZnfNh7+Eh4k1s3ReNulBIHwT7KQnRfwIfiWUrgGT30",
+	"dlb17ZbTYC1zgbQjCTtgKBnuRG2KRPt4U/5JOAwMjRtTxp+BMtd5y26LbgutKdnW0KguS2QHWNpiKuSB",
+	"HUEW9OGwA7yKnGHlfJinJOU6ukD2Kn4imFyBGmyk/E2bFgdn04RnzYCeoHeraDg6QhDQCalI0N9n91O4",
+	"hduKbU6wgmMwc6DCIW27AF7aMhZmMAU5b/morhQ5Si1MGLZX+2lxqZIK2a6O6gKYjukfuDNss3oMpiHh",
+	"174KaGtTwsmbfQoYi7QmEzuI5iEriES8AXNezTG6z2KWXWebZQysFXO4oTWYjLt13I7iFvIE7ijruUYf",
+	"IHFoTAQD366MbCNT01gJ79vY+gy4BtQkimmoM3K5R5C+aneLvjs3T1CUCKSxboJfOmYvmCcb9gIlQlpV",
+	"SfladSPzVEzEOjA0qkSavoQ6HVAFvJhFzaFfYyYny7NzTJUU6L+VwEfzLHFLnRp64xHGqFk0STMas3BC",
+	"yKS/8ZDn1i/OXdm48TwCeMg1dHl09DGGNTXREQi/JAYK5NqRJBHdcvY87GuQuNf79b8/+d2dvU/fqRIm",
+	"AtVpGWikjryKdmORIfAvMvJDtB6G7rfD6B9WrD0WykC7Gc1ZbZWJmUv0fDNM7UfZYhAaiFjqV9gncEfF",
+	"7P7jQiVQzUc20p8q5jbAiIu6nZUdF8MSLkgQS9nQ/QbEaH7iQ+24Y1V8HVd9ZsU+RnZXQIwqCXgrYsqw",
+	"W+hvG1q3IrhyaX1u6fx35l5bXTuhHk97nLiNaFiV6PQrFmta5v0UHgauR7JtLWYw96Y/EKSintB6qajQ",
+	"Ov8xK81nH5lmPAOdff/M73gtjEi2Xdpw3ZmwzrGjYEkXfatxJ2yvSpV6epo4aCH4A40mLdjmzkS2HucE",
+	"p++aeB2zPo/kM4/zLptJbLi1jRas4s8B4cvAt24p+/6Go4jAipVCiby3+QO8783sV7J2kwUzZp4+rUxe",
+	"gOTyzNXxXuhBeaGA+hYYhxaWUKtrLRT2Cbi4AIhxU0/K+0F7fB0+a6WcqNykWxTlYAaBsbOc//YE3vD1",
+	"MkcZ1hBWVu+ztEP2eZlV5kytyTBx0anTtc4tJeuKDkaYNQo+5GfQdBsoXPbBAW5XjGwwYYeyUKyZ2kqh",
+	"PlFxZbmyABDtHjPBcS0MtAratKubOx61+8LoAqdVMnITSL2IYlomKgDBcc9wPyl4QErwChoOfRlzt6UZ",
+	"T6O3rQCnPIllPavW4YrQJISycne7I54fvftSzAKjpODB8HFC+r4512b09nzchNQ6hIqOFKx/t/tcY1Yr",
+	"olxUScissRfmhgR26NF7vstobL1/EZLchVyDEZhj9pg+uX5l+83tvwYAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -20,14 +20,15 @@ func (s *server) RecordAccess(ctx context.Context, r api.RecordAccessRequestObje
 		records = append(records, accessRecord(in))
 	}
 	anchored := prefersAnchored(valueOf(r.Params.Prefer))
-	receipts, err := s.Access.Record(ctx, caller, service.RecordOptions{Anchored: anchored}, records)
+	answer, err := s.Access.Record(ctx, caller, service.RecordOptions{Anchored: anchored}, records)
 	if err != nil {
 		return nil, err
 	}
 	out := recorded{anchored: anchored}
-	out.Receipts = make([]api.AccessReceipt, 0, len(receipts))
-	for _, r := range receipts {
-		receipt := api.AccessReceipt{CallID: r.CallID, Index: int64(r.Index), LeafHash: r.LeafHash, Promise: string(r.Promise)}
+	out.Promise = string(answer.Promise)
+	out.Receipts = make([]api.AccessReceipt, 0, len(answer.Receipts))
+	for _, r := range answer.Receipts {
+		receipt := api.AccessReceipt{CallID: r.CallID, Index: int64(r.Index), LeafHash: r.LeafHash}
 		if r.AnchoredSize > 0 {
 			size := int64(r.AnchoredSize)
 			receipt.AnchoredSize = &size

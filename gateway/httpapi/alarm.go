@@ -13,7 +13,7 @@ func (s *server) ListAlarms(ctx context.Context, r api.ListAlarmsRequestObject) 
 	p := r.Params
 	filter := index.Filter{Department: domain.DepartmentCode(valueOf(p.Department)), State: valueOf(p.State)}
 	l, err := s.Alarms.List(ctx, filter, page(p.Limit, p.Cursor))
-	return listed[api.ListAlarms200JSONResponse](l, err)
+	return listed[api.ListAlarms200JSONResponse](s, l, err)
 }
 
 func (s *server) RaiseAlarm(ctx context.Context, r api.RaiseAlarmRequestObject) (api.RaiseAlarmResponseObject, error) {
@@ -26,10 +26,10 @@ func (s *server) RaiseAlarm(ctx context.Context, r api.RaiseAlarmRequestObject) 
 	return written[api.RaiseAlarm201JSONResponse](w, err)
 }
 
-func (s *server) GetAlarm(ctx context.Context, r api.GetAlarmRequestObject) (api.GetAlarmResponseObject, error) {
-	ctx, _ = inbound(ctx)
+func (s *server) GetAlarm(c context.Context, r api.GetAlarmRequestObject) (api.GetAlarmResponseObject, error) {
+	ctx, _ := inbound(c)
 	w, err := s.Alarms.Get(ctx, r.ID)
-	return written[api.GetAlarm200JSONResponse](w, err)
+	return tagged[api.GetAlarm200JSONResponse](c, w, err)
 }
 
 func (s *server) CloseAlarm(ctx context.Context, r api.CloseAlarmRequestObject) (api.CloseAlarmResponseObject, error) {

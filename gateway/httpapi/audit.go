@@ -63,7 +63,7 @@ func (s *server) traceAll(ctx context.Context, caller service.Caller, p api.Trac
 	if err != nil {
 		return api.Trace{}, err
 	}
-	out := api.Trace{Scope: api.AuditScopeAll, Items: make([]api.TraceRow, 0, len(entries.Items)), Next: entries.Next}
+	out := api.Trace{Scope: api.AuditScopeAll, Items: make([]api.TraceRow, 0, len(entries.Items)), Next: s.cursors.seal(entries.Next)}
 	for _, e := range entries.Items {
 		row, err := trailRow(e)
 		if err != nil {
@@ -103,7 +103,7 @@ func (s *server) traceOwn(ctx context.Context, caller service.Caller, p api.Trac
 	if err != nil {
 		return api.Trace{}, err
 	}
-	out := api.Trace{Scope: api.AuditScopeOwn, Items: make([]api.TraceRow, 0, len(entries.Items)), Next: entries.Next}
+	out := api.Trace{Scope: api.AuditScopeOwn, Items: make([]api.TraceRow, 0, len(entries.Items)), Next: s.cursors.seal(entries.Next)}
 	for _, e := range entries.Items {
 		row, err := traceRow(s.Department, e, anchored[s.Department])
 		if err != nil {
@@ -203,7 +203,7 @@ func (s *server) ReconcileAccess(ctx context.Context, r api.ReconcileAccessReque
 	if err != nil {
 		return nil, err
 	}
-	out := api.ReconcileAccess200JSONResponse{Items: make([]api.PairDay, 0, len(counts.Items)), Next: counts.Next}
+	out := api.ReconcileAccess200JSONResponse{Items: make([]api.PairDay, 0, len(counts.Items)), Next: s.cursors.seal(counts.Next)}
 	for _, c := range counts.Items {
 		out.Items = append(out.Items, api.PairDay{
 			Provider: string(c.Provider), Consumer: string(c.Consumer), Day: c.Day, Both: c.Both, ProviderOnly: c.ProviderOnly,
@@ -224,7 +224,7 @@ func (s *server) ListDiscrepancies(ctx context.Context, r api.ListDiscrepanciesR
 	if err != nil {
 		return nil, err
 	}
-	out := api.ListDiscrepancies200JSONResponse{Items: make([]api.Discrepancy, 0, len(found.Items)), Next: found.Next}
+	out := api.ListDiscrepancies200JSONResponse{Items: make([]api.Discrepancy, 0, len(found.Items)), Next: s.cursors.seal(found.Next)}
 	for _, d := range found.Items {
 		item := api.Discrepancy{
 			CallID: d.CallID, Provider: string(d.Provider), Consumer: string(d.Consumer), Day: d.Day,

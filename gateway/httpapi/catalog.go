@@ -21,7 +21,7 @@ func (s *server) ListCatalogEntries(ctx context.Context, r api.ListCatalogEntrie
 		ChangedSince: valueOf(p.ChangedSince),
 		Text:         valueOf(p.Text),
 	}, page(p.Limit, p.Cursor))
-	return listed[api.ListCatalogEntries200JSONResponse](l, err)
+	return listed[api.ListCatalogEntries200JSONResponse](s, l, err)
 }
 
 func (s *server) RegisterCatalogEntry(ctx context.Context, r api.RegisterCatalogEntryRequestObject) (api.RegisterCatalogEntryResponseObject, error) {
@@ -46,10 +46,10 @@ func (s *server) ValidateCatalogContent(ctx context.Context, r api.ValidateCatal
 	return api.ValidateCatalogContent200JSONResponse{Valid: true}, nil
 }
 
-func (s *server) GetCatalogEntry(ctx context.Context, r api.GetCatalogEntryRequestObject) (api.GetCatalogEntryResponseObject, error) {
-	ctx, _ = inbound(ctx)
+func (s *server) GetCatalogEntry(c context.Context, r api.GetCatalogEntryRequestObject) (api.GetCatalogEntryResponseObject, error) {
+	ctx, _ := inbound(c)
 	w, err := s.Catalog.Get(ctx, r.Code)
-	return written[api.GetCatalogEntry200JSONResponse](w, err)
+	return tagged[api.GetCatalogEntry200JSONResponse](c, w, err)
 }
 
 func (s *server) GetCatalogVersion(ctx context.Context, r api.GetCatalogVersionRequestObject) (api.GetCatalogVersionResponseObject, error) {
@@ -64,7 +64,7 @@ func (s *server) GetCatalogHistory(ctx context.Context, r api.GetCatalogHistoryR
 	if err != nil {
 		return nil, err
 	}
-	out := api.GetCatalogHistory200JSONResponse{Items: make([]api.CatalogStep, 0, len(history.Items)), Next: history.Next}
+	out := api.GetCatalogHistory200JSONResponse{Items: make([]api.CatalogStep, 0, len(history.Items)), Next: s.cursors.seal(history.Next)}
 	for _, step := range history.Items {
 		entry, err := written[api.WrittenCatalogEntry](step.Entry, nil)
 		if err != nil {

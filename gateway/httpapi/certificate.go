@@ -22,7 +22,7 @@ func (s *server) ListCertificates(ctx context.Context, r api.ListCertificatesReq
 		Department: domain.DepartmentCode(valueOf(r.Params.Department)),
 		State:      valueOf(r.Params.State),
 	}, page(r.Params.Limit, r.Params.Cursor))
-	return listed[api.ListCertificates200JSONResponse](l, err)
+	return listed[api.ListCertificates200JSONResponse](s, l, err)
 }
 
 func (s *server) ListIssuers(ctx context.Context, r api.ListIssuersRequestObject) (api.ListIssuersResponseObject, error) {
@@ -31,7 +31,7 @@ func (s *server) ListIssuers(ctx context.Context, r api.ListIssuersRequestObject
 		Department: domain.DepartmentCode(valueOf(r.Params.Department)),
 		State:      valueOf(r.Params.State),
 	}, page(r.Params.Limit, r.Params.Cursor))
-	return listed[api.ListIssuers200JSONResponse](l, err)
+	return listed[api.ListIssuers200JSONResponse](s, l, err)
 }
 
 func (s *server) AuthoriseIssuer(ctx context.Context, r api.AuthoriseIssuerRequestObject) (api.AuthoriseIssuerResponseObject, error) {
@@ -67,7 +67,7 @@ func issueRequest(b api.IssueCertificate) service.IssueRequest {
 		Replaces:        b.Replaces,
 	}
 	for _, item := range b.Items {
-		r.Items = append(r.Items, credential.Item{Name: item.Name, Value: item.Value})
+		r.Items = append(r.Items, credential.Item{Name: item.Name, Value: item.Value, ByCode: credential.Showing(item.ByCode)})
 	}
 	return r
 }
@@ -113,10 +113,10 @@ func (s *server) IssueCertificateBatch(ctx context.Context, r api.IssueCertifica
 	return api.IssueCertificateBatch201JSONResponse{Items: items, Block: int64(issued.Block), TxID: string(issued.TxID)}, nil
 }
 
-func (s *server) GetCertificate(ctx context.Context, r api.GetCertificateRequestObject) (api.GetCertificateResponseObject, error) {
-	ctx, _ = inbound(ctx)
+func (s *server) GetCertificate(c context.Context, r api.GetCertificateRequestObject) (api.GetCertificateResponseObject, error) {
+	ctx, _ := inbound(c)
 	w, err := s.Certificates.Get(ctx, r.Ref)
-	return written[api.GetCertificate200JSONResponse](w, err)
+	return tagged[api.GetCertificate200JSONResponse](c, w, err)
 }
 
 func (s *server) ProposeCertificateChange(ctx context.Context, r api.ProposeCertificateChangeRequestObject) (api.ProposeCertificateChangeResponseObject, error) {

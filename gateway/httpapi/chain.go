@@ -56,7 +56,7 @@ func (s *server) ListBlocks(ctx context.Context, r api.ListBlocksRequestObject) 
 		return nil, err
 	}
 	items, err := api.Convert[[]api.Block](blocks)
-	return api.ListBlocks200JSONResponse{Items: items, Next: next}, err
+	return api.ListBlocks200JSONResponse{Items: items, Next: s.cursors.seal(next)}, err
 }
 
 func (s *server) GetBlock(ctx context.Context, r api.GetBlockRequestObject) (api.GetBlockResponseObject, error) {

@@ -159,6 +159,7 @@ var samples = map[string]sample{
 	"GET /v1/certificates/{ref}/qr.svg":                    {target: "/v1/certificates/" + testRef + "/qr.svg"},
 	"GET /v/{ref}":                                         {target: "/v/" + testRef + "?lang=en&size=large&at=2026-02-28"},
 	"GET /v1/verify/{ref}":                                 {target: "/v1/verify/" + testRef + "?at=2026-02-28"},
+	"GET /v1/verify/{ref}/sealed":                          {target: "/v1/verify/" + testRef + "/sealed"},
 	"GET /v1/verify/{ref}/proof":                           {target: "/v1/verify/" + testRef + "/proof"},
 	"GET /v1/proofs/{kind}/{id}":                           {target: "/v1/proofs/catalog/" + codePath, role: domain.RoleAuditor},
 	"GET /v1/trust":                                        {target: "/v1/trust"},
@@ -166,13 +167,23 @@ var samples = map[string]sample{
 	"GET /v1/chain/blocks":                                 {target: "/v1/chain/blocks?limit=1", role: domain.RoleAuditor},
 	"GET /v1/chain/blocks/{number}":                        {target: "/v1/chain/blocks/17", role: domain.RoleAuditor},
 	"GET /v1/chain/transactions/{id}":                      {target: "/v1/chain/transactions/" + testTx, role: domain.RoleAuditor},
+	"GET /v1/operations/{id}":                              {target: "/v1/operations/" + testRef, role: domain.RoleOperator},
+	"GET /docs/api":                                        {target: "/docs/api"},
+	"GET /docs/api.css":                                    {target: "/docs/api.css"},
 	"GET /livez":                                           {target: "/livez"},
 	"GET /readyz":                                          {target: "/readyz"},
 	"GET /metrics":                                         {target: "/metrics"},
 	"GET /openapi.json":                                    {target: "/openapi.json"},
 }
 
+// testCursors are those of the gateway under test.
+var testCursors = cursors{[]byte("0123456789abcdef0123456789abcdef")}
+
 func init() {
+	for key, s := range samples {
+		s.target = strings.Replace(s.target, "cursor=c", "cursor="+testCursors.seal("c"), 1)
+		samples[key] = s
+	}
 	for key, body := range examples() {
 		if s := samples[key]; s.body == "" {
 			s.body = body
@@ -280,7 +291,7 @@ func TestRoutesAreThoseOfTheContract(t *testing.T) {
 		got = append(got, r.Method+" "+r.Path)
 	}
 	for _, op := range contract(t) {
-		want = append(want, operationKey(op.route.Method, ginPath(op.route.Path)))
+		want = append(want, op.route.Method+" "+ginPath(op.route.Path))
 	}
 	sort.Strings(got)
 	sort.Strings(want)
@@ -294,7 +305,7 @@ func TestRoutesAreThoseOfTheContract(t *testing.T) {
 var provocations = map[int][]func(*gateway, string, *operation, sample) *http.Request{
 	http.StatusOK:       {plain},
 	http.StatusCreated:  {plain},
-	http.StatusAccepted: {failing(fmt.Errorf("catalog:Register: %w", &ledger.OutcomeUnknownError{TxID: testTx, Err: &domain.Error{Kind: domain.Invalid, Msg: "not the answer"}}))},
+	http.StatusAccepted: {failing(fmt.Errorf("catalog:Register: %w", &ledger.OutcomeUnknownError{Operation: testRef, Err: context.DeadlineExceeded})), failing(fmt.Errorf("catalog:Register: %w", &ledger.OutcomeUnknownError{TxID: testTx, Err: &domain.Error{Kind: domain.Invalid, Msg: "not the answer"}}))},
 	http.StatusBadRequest: {
 		func(g *gateway, m string, op *operation, s sample) *http.Request {
 			switch op.route.Path {
@@ -343,6 +354,12 @@ var provocations = map[int][]func(*gateway, string, *operation, sample) *http.Re
 		failing(fmt.Errorf("x: %w", &domain.Error{Kind: domain.Conflict, Msg: "another transaction won"})),
 		failing(fmt.Errorf("x: %w", &domain.Error{Kind: domain.WrongState, Msg: "request x is agreed; sharing:Answer needs accepted"})),
 	},
+	http.StatusPreconditionFailed: {func(g *gateway, m string, op *operation, s sample) *http.Request {
+		g.err = domain.CheckExpected("req~x", testTx, []byte(`{"txId":"`+hex64+`","state":"agreed"}`))
+		r := s.request(m)
+		r.Header.Set("If-Match", `"`+testTx+`"`)
+		return r
+	}},
 	http.StatusRequestEntityTooLarge: {
 		func(_ *gateway, m string, op *operation, s sample) *http.Request {
 			s.body = strings.Repeat(" ", int(op.maxBody)) + s.body
@@ -563,7 +580,7 @@ func TestProblemsCoverTheContract(t *testing.T) {
 
 func TestEveryKindHasItsProblem(t *testing.T) {
 	want := map[domain.Kind]int{
-		domain.Invalid: 400, domain.Forbidden: 403, domain.NotFound: 404, domain.Exists: 409, domain.Conflict: 409, domain.WrongState: 409,
+		domain.Invalid: 400, domain.Forbidden: 403, domain.NotFound: 404, domain.Exists: 409, domain.Conflict: 409, domain.WrongState: 409, domain.Changed: 412,
 	}
 	if len(want) != len(domain.Kinds) {
 		t.Fatalf("%d kinds are tested of %d", len(want), len(domain.Kinds))
@@ -572,6 +589,9 @@ func TestEveryKindHasItsProblem(t *testing.T) {
 		code, name := codeOf(k), k
 		if k == domain.WrongState {
 			name = domain.Conflict
+		}
+		if k == domain.Changed {
+			name = "precondition_failed"
 		}
 		if got := problems[code].status; got != want[k] || string(code) != string(name) {
 			t.Errorf("kind %s is problem %q with status %d, want %s with %d", k, code, got, name, want[k])

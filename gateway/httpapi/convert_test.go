@@ -108,6 +108,7 @@ func TestEveryRecordKeepsEveryField(t *testing.T) {
 	roundTrip[domain.Authorisation, api.Authorisation](t)
 	roundTrip[domain.StatusChange, api.StatusChange](t)
 	roundTrip[domain.StatusAct, api.StatusAct](t)
+	roundTrip[domain.Objection, api.Objection](t)
 	roundTrip[domain.Block, api.Block](t)
 	roundTrip[domain.Transaction, api.Transaction](t)
 	roundTrip[proof.Anchors, api.Trust](t)

@@ -145,7 +145,7 @@ func TestTraceRowsLinkToTheirProof(t *testing.T) {
 	h, g, _ := newTest(t)
 	trace := decode[api.Trace](t, send(h, http.MethodGet, "/v1/audit/trace", domain.RoleAuditor, ""))
 	want := api.TraceLinks{Record: "/v1/access-records/civil/5", Proof: "/v1/access-records/civil/5/proof", Anchor: "/v1/proofs/anchor/civil~8"}
-	if trace.Scope != api.AuditScopeAll || len(trace.Items) != 1 || trace.Items[0].Links != want || *trace.Items[0].AnchoredSize != 8 || trace.Next != "more" {
+	if trace.Scope != api.AuditScopeAll || len(trace.Items) != 1 || trace.Items[0].Links != want || *trace.Items[0].AnchoredSize != 8 || trace.Next != testCursors.seal("more") {
 		t.Fatalf("trace %+v", trace)
 	}
 	for link, body := range map[string]string{want.Record: `"index":5`, want.Proof: "c2sp.org/tlog-proof@v1", want.Anchor: string(testBundle)} {
@@ -226,7 +226,7 @@ func TestReconciliationIsRenderedWhole(t *testing.T) {
 	counts := decode[api.Reconciliation](t, send(h, http.MethodGet, "/v1/audit/reconciliation", domain.RoleAuditor, ""))
 	if diff := cmp.Diff(api.Reconciliation{Items: []api.PairDay{
 		{Provider: "police", Consumer: "civil", Day: "2026-03-01", Both: 5, ProviderOnly: 4, ConsumerOnly: 3, Contradicting: 2, Waiting: 1},
-	}, Next: "more"}, counts); diff != "" {
+	}, Next: testCursors.seal("more")}, counts); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 	calls := decode[api.DiscrepancyList](t, send(h, http.MethodGet, "/v1/audit/reconciliation/calls", domain.RoleAuditor, ""))

@@ -81,6 +81,7 @@ var (
 	testAccess        = index.AccessEntry{Index: 5, LeafHash: bytes.Repeat([]byte{7}, 32), Record: domain.AccessRecord{Schema: "zhenglian/access-record/1", Direction: domain.DirectionProvider, CallID: "call-0000000000000001", GrantID: testRef, CatalogCode: testCode, CatalogVersion: 1, Items: []string{"户号"}, Provider: "police", Consumer: "civil", LegalBasis: "条例", Channel: "api", At: testTime, RespondedAt: testTime, Result: "ok", LoggedAt: testTime}}
 	testTransaction   = domain.Transaction{ID: testTx, Type: "endorser", Creator: "PoliceMSP", Time: testTime, Chaincode: "zhenglian", Contract: "catalog", Name: "Register", Arguments: []string{"{}"}, Writes: []domain.Write{{Key: "cat~x", Value: []byte("{}")}}, Endorsers: []domain.MSPID{"CivilMSP", "PoliceMSP"}, ValidationCode: "VALID"}
 	testBlock         = domain.Block{Number: 17, Hash: hex64, PreviousHash: hex64, DataHash: hex64, Signers: []domain.MSPID{"CivilMSP"}, Transactions: []domain.Transaction{testTransaction}}
+	testOperation     = ledger.Operation{ID: testRef, Transaction: "catalog:Register", State: ledger.Rejected, TxID: testTx, Refusal: &domain.Error{Kind: domain.Exists, Msg: "catalog entry x is recorded already"}, Accepted: testTime, Settled: testTime}
 	testBundle        = []byte(`{"format":"zhenglian-proof/1","read":{"proposal":"","response":"","endorsements":[]}}`)
 	testTrust         = []byte(`{"format":"zhenglian-trust/1","channel":"zhenglian","chaincode":"zhenglian","versions":["1.0"],"quorum":3,"departments":[]}`)
 )
@@ -373,12 +374,12 @@ func (g overview) Indicators(ctx context.Context) (service.Indicators, error) {
 
 type access struct{ *gateway }
 
-func (g access) Record(ctx context.Context, c service.Caller, o service.RecordOptions, a []domain.AccessRecord) ([]service.AccessReceipt, error) {
-	receipt := service.AccessReceipt{CallID: a[0].CallID, Index: 5, LeafHash: testAccess.LeafHash, Promise: []byte("promise\n")}
+func (g access) Record(ctx context.Context, c service.Caller, o service.RecordOptions, a []domain.AccessRecord) (service.AccessReceipts, error) {
+	receipt := service.AccessReceipt{CallID: a[0].CallID, Index: 5, LeafHash: testAccess.LeafHash}
 	if o.Anchored {
 		receipt.AnchoredSize = 8
 	}
-	return []service.AccessReceipt{receipt}, g.call(ctx, c, a)
+	return service.AccessReceipts{Receipts: []service.AccessReceipt{receipt}, Promise: []byte("promise\n")}, g.call(ctx, c, a)
 }
 
 func (g access) Get(ctx context.Context, _ domain.DepartmentCode, idx uint64) (index.AccessEntry, error) {
@@ -511,7 +512,7 @@ func (g certificates) Decide(ctx context.Context, c service.Caller, a domain.Dec
 }
 
 func (g certificates) DecideBatch(ctx context.Context, c service.Caller, a domain.DecideBatchArgs) (service.Written[domain.CertificateBatchResult], error) {
-	return write(domain.CertificateBatchResult{Refs: []string{testRef}, Status: domain.CertificateValid, Digest: hex64}, g.call(ctx, c, a))
+	return write(domain.CertificateBatchResult{Batches: []string{testRef}, Count: 1, Status: domain.CertificateValid}, g.call(ctx, c, a))
 }
 
 func (g certificates) Authorise(ctx context.Context, c service.Caller, a domain.AuthoriseArgs) (service.Written[domain.Authorisation], error) {
@@ -532,6 +533,17 @@ func (g certificates) Get(ctx context.Context, ref string) (service.Written[doma
 
 func (g certificates) List(ctx context.Context, f index.Filter, p index.Page) (service.Listed[domain.Certificate], error) {
 	return list(testCertificate, g.call(ctx, service.Caller{}, listArgs{f, p}))
+}
+
+func (g certificates) Sealed(ctx context.Context, ref string) ([]byte, error) {
+	return []byte("sealed"), g.call(ctx, service.Caller{}, "sealed "+ref)
+}
+
+func (g certificates) SignStatusList(issuer domain.DepartmentCode, payload []byte) (string, error) {
+	if issuer != "police" {
+		return "", &domain.Error{Kind: domain.NotFound, Msg: "another department's"}
+	}
+	return "signed " + string(payload), nil
 }
 
 func (g certificates) Print(ctx context.Context, c service.Caller, ref string) ([]byte, error) {
@@ -628,14 +640,17 @@ func (tokens) Caller(token string) (service.Caller, bool) {
 	return service.Caller{}, false
 }
 
-func (g *gateway) Allow(_ context.Context, key string, _ float64, _ int) (bool, time.Duration) {
+func (g *gateway) Allow(_ context.Context, key string, _ float64, burst int) (ok bool, retryAfter time.Duration, left int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.explode {
 		panic("boom zl_secret " + testRef)
 	}
 	g.keys = append(g.keys, key)
-	return !g.deny, 1500 * time.Millisecond
+	if g.deny {
+		return false, 1500 * time.Millisecond, 0
+	}
+	return true, 0, burst - 1
 }
 
 func (g *gateway) ServeChecked(w http.ResponseWriter, _ *http.Request, _ service.Checked) {
@@ -674,7 +689,7 @@ func (g *gateway) config(log io.Writer) Config {
 		PublicURL: "https://gateway.example", Trust: testTrust,
 		Governance: governance{g}, Catalog: catalog{g}, Sharing: sharing{g}, Overview: overview{g}, Access: access{g},
 		Department: "police", Tiles: tiles{g}, Alarms: alarms{g}, Watched: watched, Auditor: auditor{g},
-		Certificates: certificates{g}, Verification: verifier{g}, Chain: chain{g}, Readiness: readiness{g}, Blocks: blocks{g},
+		Certificates: certificates{g}, Verification: verifier{g}, Chain: chain{g}, Readiness: readiness{g}, Blocks: blocks{g}, Operations: operations{g}, CursorKey: testCursors.key,
 		Tokens: tokens{}, Limiter: g, Pages: g, AuditPage: web.NewAudit(),
 		Gauges: func(context.Context) Gauges {
 			return Gauges{IndexBlocks: 18, LogSize: 7, AnchoredSize: 5, Backlog: 1500 * time.Millisecond}
@@ -684,7 +699,16 @@ func (g *gateway) config(log io.Writer) Config {
 	}
 }
 
+// operations answers a rejected write.
+type operations struct{ *gateway }
+
+func (g operations) Get(ctx context.Context, c service.Caller, id string) (ledger.Operation, error) {
+	return testOperation, g.call(ctx, c, id)
+}
+
 // unlimited lets everything through and remembers nothing.
 type unlimited struct{}
 
-func (unlimited) Allow(context.Context, string, float64, int) (bool, time.Duration) { return true, 0 }
+func (unlimited) Allow(context.Context, string, float64, int) (bool, time.Duration, int) {
+	return true, 0, 1
+}

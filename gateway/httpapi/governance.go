@@ -14,7 +14,7 @@ func (s *server) ListDepartments(ctx context.Context, r api.ListDepartmentsReque
 	if err == nil {
 		all, err = sliced(all, page(r.Params.Limit, r.Params.Cursor))
 	}
-	return listed[api.ListDepartments200JSONResponse](all, err)
+	return listed[api.ListDepartments200JSONResponse](s, all, err)
 }
 
 func (s *server) RegisterDepartment(ctx context.Context, r api.RegisterDepartmentRequestObject) (api.RegisterDepartmentResponseObject, error) {
@@ -33,7 +33,7 @@ func (s *server) ListLogs(ctx context.Context, r api.ListLogsRequestObject) (api
 	if err == nil {
 		all, err = sliced(all, page(r.Params.Limit, r.Params.Cursor))
 	}
-	return listed[api.ListLogs200JSONResponse](all, err)
+	return listed[api.ListLogs200JSONResponse](s, all, err)
 }
 
 func (s *server) RegisterLog(ctx context.Context, r api.RegisterLogRequestObject) (api.RegisterLogResponseObject, error) {
@@ -50,7 +50,7 @@ func (s *server) ListAnchors(ctx context.Context, r api.ListAnchorsRequestObject
 	ctx, _ = inbound(ctx)
 	filter := index.Filter{Department: domain.DepartmentCode(valueOf(r.Params.Department))}
 	l, err := s.Governance.Anchors(ctx, filter, page(r.Params.Limit, r.Params.Cursor))
-	return listed[api.ListAnchors200JSONResponse](l, err)
+	return listed[api.ListAnchors200JSONResponse](s, l, err)
 }
 
 func (s *server) ListCalendars(ctx context.Context, r api.ListCalendarsRequestObject) (api.ListCalendarsResponseObject, error) {
@@ -59,7 +59,7 @@ func (s *server) ListCalendars(ctx context.Context, r api.ListCalendarsRequestOb
 	if err == nil {
 		all, err = sliced(all, page(r.Params.Limit, r.Params.Cursor))
 	}
-	return listed[api.ListCalendars200JSONResponse](all, err)
+	return listed[api.ListCalendars200JSONResponse](s, all, err)
 }
 
 func (s *server) SetCalendar(ctx context.Context, r api.SetCalendarRequestObject) (api.SetCalendarResponseObject, error) {
@@ -78,7 +78,7 @@ func (s *server) ListRules(ctx context.Context, r api.ListRulesRequestObject) (a
 	if err == nil {
 		all, err = sliced(all, page(r.Params.Limit, r.Params.Cursor))
 	}
-	return listed[api.ListRules200JSONResponse](all, err)
+	return listed[api.ListRules200JSONResponse](s, all, err)
 }
 
 func (s *server) SetRule(ctx context.Context, r api.SetRuleRequestObject) (api.SetRuleResponseObject, error) {

@@ -19,19 +19,19 @@ func (s *server) ListGrants(ctx context.Context, r api.ListGrantsRequestObject) 
 		ChangedSince: valueOf(p.ChangedSince),
 		GrantID:      valueOf(p.GrantID),
 	}, page(p.Limit, p.Cursor))
-	return listed[api.ListGrants200JSONResponse](l, err)
+	return listed[api.ListGrants200JSONResponse](s, l, err)
 }
 
-func (s *server) GetGrant(ctx context.Context, r api.GetGrantRequestObject) (api.GetGrantResponseObject, error) {
-	ctx, _ = inbound(ctx)
+func (s *server) GetGrant(c context.Context, r api.GetGrantRequestObject) (api.GetGrantResponseObject, error) {
+	ctx, _ := inbound(c)
 	w, err := s.Sharing.GetGrant(ctx, r.ID)
-	return written[api.GetGrant200JSONResponse](w, err)
+	return tagged[api.GetGrant200JSONResponse](c, w, err)
 }
 
 func (s *server) GetGrantHistory(ctx context.Context, r api.GetGrantHistoryRequestObject) (api.GetGrantHistoryResponseObject, error) {
 	ctx, _ = inbound(ctx)
 	l, err := s.Sharing.GrantHistory(ctx, r.ID, page(r.Params.Limit, r.Params.Cursor))
-	return listed[api.GetGrantHistory200JSONResponse](l, err)
+	return listed[api.GetGrantHistory200JSONResponse](s, l, err)
 }
 
 func (s *server) SuspendGrant(ctx context.Context, r api.SuspendGrantRequestObject) (api.SuspendGrantResponseObject, error) {

@@ -4,8 +4,8 @@
 //
 // # What is refused before a use case runs
 //
-// In this order: too many requests from one address or identity, a missing or
-// unknown access token, a body that is too large, too deep or not JSON, and a
+// In this order: too many requests from one address or identity, or from the
+// public as a whole, a missing or unknown access token, a body that is too large, too deep or not JSON, and a
 // request that breaks the contract (unknown fields and query parameters
 // included). The rules of the field itself are the use cases' own.
 //
@@ -24,9 +24,11 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/gin-gonic/gin"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
@@ -112,7 +114,7 @@ type Overview interface {
 
 // Access logs accesses and reads the department's access log.
 type Access interface {
-	Record(context.Context, service.Caller, service.RecordOptions, []domain.AccessRecord) ([]service.AccessReceipt, error)
+	Record(context.Context, service.Caller, service.RecordOptions, []domain.AccessRecord) (service.AccessReceipts, error)
 	Get(ctx context.Context, department domain.DepartmentCode, idx uint64) (index.AccessEntry, error)
 	Proof(ctx context.Context, department domain.DepartmentCode, idx uint64) ([]byte, error)
 	Trace(context.Context, service.Caller, index.AccessFilter, index.Page) (index.AccessEntries, error)
@@ -151,6 +153,10 @@ type Certificates interface {
 	Authorise(context.Context, service.Caller, domain.AuthoriseArgs) (service.Written[domain.Authorisation], error)
 	EndAuthorisation(context.Context, service.Caller, domain.EndAuthorisationArgs) (service.Written[domain.Authorisation], error)
 	Authorisations(context.Context, index.Filter, index.Page) (service.Listed[domain.Authorisation], error)
+	// Sealed answers what the check code shows, encrypted under that code.
+	Sealed(ctx context.Context, ref string) ([]byte, error)
+	// SignStatusList signs a list of the gateway's own department.
+	SignStatusList(issuer domain.DepartmentCode, document []byte) (string, error)
 	// Print answers a PDF.
 	Print(ctx context.Context, caller service.Caller, ref string) ([]byte, error)
 }
@@ -192,6 +198,11 @@ type Blocks interface {
 	WaitBlock(ctx context.Context, number uint64) error
 }
 
+// Operations says what became of writes whose callers did not wait.
+type Operations interface {
+	Get(ctx context.Context, caller service.Caller, id string) (ledger.Operation, error)
+}
+
 // Tokens knows who holds an access token.
 type Tokens interface {
 	Caller(token string) (service.Caller, bool)
@@ -205,7 +216,7 @@ type OIDC interface {
 
 // Limiter counts calls; see [cache.Cache.Allow].
 type Limiter interface {
-	Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration)
+	Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration, left int)
 }
 
 // Rate is a limit on calls: Burst at once, refilled at PerSecond.
@@ -220,6 +231,15 @@ var (
 	DefaultAddressRate  = Rate{PerSecond: 50, Burst: 200}
 	DefaultIdentityRate = Rate{PerSecond: 5000, Burst: 10000}
 )
+
+// DefaultPublicRate answers the limit on the public part of a gateway as a whole
+// that applies where [Config] sets none: for each processor as many requests a
+// second as take about a tenth of it, so that what is left over belongs to the
+// departments however many people come.
+func DefaultPublicRate() Rate {
+	processors := runtime.GOMAXPROCS(0)
+	return Rate{PerSecond: 1000 * float64(processors), Burst: 100 * processors}
+}
 
 // tileRate limits the public tiles of the log, per address and apart from all else:
 // the gateways that watch one another fetch hundreds while a log is busy, and may
@@ -258,6 +278,9 @@ type Config struct {
 	Chain        Chain
 	Readiness    Readiness
 	Blocks       Blocks
+	ServedBy     func() []domain.DepartmentCode // on whose word this gateway follows the ledger, none for its own peer's; nil: always that
+	Operations   Operations
+	CursorKey    []byte // 32 bytes at least, the same for all replicas of this gateway
 	Tokens       Tokens
 	Limiter      Limiter
 	Pages        Pages
@@ -265,6 +288,7 @@ type Config struct {
 	Gauges       func(context.Context) Gauges // must be quick
 	AddressRate  Rate                         // per remote address, for requests without a token; zero: [DefaultAddressRate]
 	IdentityRate Rate                         // per department and role; zero: [DefaultIdentityRate]
+	PublicRate   Rate                         // of all requests without a valid credential together; zero: [DefaultPublicRate]
 	Clock        func() time.Time             // nil: the system's
 	Log          *slog.Logger
 
@@ -299,6 +323,8 @@ func (c *Config) check() error {
 	need("Chain", c.Chain != nil)
 	need("Readiness", c.Readiness != nil)
 	need("Blocks", c.Blocks != nil)
+	need("Operations", c.Operations != nil)
+	need("CursorKey", len(c.CursorKey) >= 32)
 	need("Tokens", c.Tokens != nil)
 	need("Limiter", c.Limiter != nil)
 	need("Pages", c.Pages != nil)
@@ -311,9 +337,15 @@ func (c *Config) check() error {
 // server implements the generated server interface.
 type server struct {
 	Config
+	cursors    cursors
 	spec       []byte // OpenAPI as JSON
-	operations map[string]*operation
+	reference  []byte // the same as a page
+	operations map[routeKey]*operation
 	metrics    *metrics
+	headers    []securityHeader
+	limits     map[string]limit
+	pool       *pool
+	rendered   *lru.Cache[string, rendered] // by reference
 }
 
 var _ api.StrictServerInterface = (*server)(nil)
@@ -330,6 +362,9 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.IdentityRate == (Rate{}) {
 		cfg.IdentityRate = DefaultIdentityRate
 	}
+	if cfg.PublicRate == (Rate{}) {
+		cfg.PublicRate = DefaultPublicRate()
+	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
@@ -341,7 +376,24 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{Config: cfg, spec: spec, operations: operations, metrics: newMetrics(&cfg)}
+	answers, err := lru.New[string, rendered](maxRendered)
+	if err != nil {
+		return nil, fmt.Errorf("make HTTP handler: %w", err)
+	}
+	doc, err := api.GetSpec()
+	if err != nil {
+		return nil, fmt.Errorf("read the contract: %w", err)
+	}
+	page, err := renderReference(doc)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		cursors: cursors{cfg.CursorKey}, reference: page,
+		Config: cfg, spec: spec, operations: operations, metrics: newMetrics(&cfg),
+		headers: securityHeaders(cfg.PublicURL), pool: newPool(cfg.PublicRate), rendered: answers,
+		limits: newLimits(map[string]Rate{"address": cfg.AddressRate, "caller": cfg.IdentityRate, "tiles": tileRate, "public": cfg.PublicRate}),
+	}
 	e, err := s.engine()
 	if err != nil {
 		return nil, err
@@ -379,7 +431,7 @@ func (s *server) engine() (*gin.Engine, error) {
 	if err := e.SetTrustedProxies(nil); err != nil {
 		return nil, fmt.Errorf("trust no proxies: %w", err)
 	}
-	e.Use(s.trace, s.recovery, s.securityHeaders, s.identify, s.limitBody, s.validate, s.identifyOperation, s.awaitBlock)
+	e.Use(s.trace, s.recovery, s.secure, s.identify, s.limitBody, s.validate, s.openCursor, s.identifyOperation, s.preference, s.expect, s.awaitBlock)
 	e.NoRoute(func(c *gin.Context) {
 		s.fail(c, &refusal{code: api.ProblemCodeNotFound, detail: "there is nothing under this path"})
 	})

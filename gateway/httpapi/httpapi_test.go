@@ -116,7 +116,7 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 		{"GET /v1/logs/{department}/tile/entries/{path}", tileArgs{0, 1067, 0}},
 		{"POST /v1/certificates", service.IssueRequest{TypeCode: "11100000000013338W032", TypeNameZh: "证", TypeNameEn: "Certificate", HolderKind: "person", HolderSaltedRef: hex64, ValidFrom: period.From, ValidTo: period.To, ServiceItem: "item", Serial: "0001", ContentDigest: hex64}},
 		{"POST /v1/certificates/batch", []service.IssueRequest{{TypeCode: "11100000000013338W011", TypeNameZh: "居住证", TypeNameEn: "Residence permit", HolderKind: "person", HolderSaltedRef: hex64, ValidFrom: period.From, ValidTo: period.To, ServiceItem: "11330000-residence", Serial: "2026000001", Items: []credential.Item{{Name: "姓名", Value: "张三"}, {Name: "居住地址", Value: "某市某区某路1号"}}}}},
-		{"POST /v1/certificates/decisions", domain.DecideBatchArgs{Refs: []string{testRef}, Decision: domain.ApproveCertificate}},
+		{"POST /v1/certificates/decisions", domain.DecideBatchArgs{Refs: []string{testRef}, Batches: []string{}, Decision: domain.ApproveCertificate}},
 		{"POST /v1/certificates/{ref}/actions/propose", domain.ProposeArgs{Ref: testRef, Event: domain.RevokeCertificate, Act: domain.StatusAct{DocumentNo: "公决字2026第1号", LegalBasis: "居住证暂行条例第18条", ReasonCode: "issued_in_error", EffectiveAt: at("2026-03-01T08:00:00Z")}}},
 		{"POST /v1/certificates/{ref}/actions/decide", domain.DecideArgs{Ref: testRef, Decision: domain.RejectCertificate, Opinion: "证据不足"}},
 		{"GET /v1/issuers", listArgs{index.Filter{Department: "police", State: "active"}, index.Page{Limit: 50}}},
@@ -127,6 +127,7 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 		{"GET /v1/status-lists/{department}/{purpose}/{list}", "police revocation 3"},
 		{"GET /v1/verify/{ref}", testRef},
 		{"GET /v1/verify/{ref}/proof", "certificate " + testRef},
+		{"GET /v1/verify/{ref}/sealed", "sealed " + testRef},
 		{"GET /v1/proofs/{kind}/{id}", "catalog " + testCode},
 		{"GET /v1/chain/blocks", index.Page{Limit: 1}},
 		{"GET /v1/chain/blocks/{number}", uint64(17)},
@@ -237,7 +238,7 @@ func TestValidationNamesFieldAndRule(t *testing.T) {
 		{"misspelt filter", "GET", "/v1/anchors?departmnet=police", "", []string{"query departmnet: is not a parameter of this path; it takes department, limit, cursor"}},
 		{"filter twice", "GET", "/v1/anchors?department=police&department=civil", "", []string{"query department: must be given once"}},
 		{"reference", "GET", "/v1/verify/canary", "", []string{"path ref: must match ^[0-9a-f]{32}$"}},
-		{"kind", "GET", "/v1/proofs/canary/x", "", []string{"path kind: must be one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, issuer, certificate, certificate_id, status_index"}},
+		{"kind", "GET", "/v1/proofs/canary/x", "", []string{"path kind: must be one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, issuer, certificate, certificate_id, issuing_batch, batch_status, status_places"}},
 		{"negative", "GET", "/v1/chain/blocks/-1", "", []string{"path number: must be at least 0"}},
 		{"overflow", "GET", "/v1/chain/blocks/99999999999999999999", "", nil},
 	}
@@ -465,10 +466,10 @@ func TestLimitsCountTheRightOne(t *testing.T) {
 // TestNothingRunsWithoutAToken holds every path that is not public to the token.
 func TestNothingRunsWithoutAToken(t *testing.T) {
 	public := []string{
-		"GET /livez", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /v/{ref}", "GET /v1/trust",
+		"GET /livez", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /docs/api", "GET /docs/api.css", "GET /v/{ref}", "GET /v1/trust",
 		"GET /v1/logs/{department}/checkpoint", "GET /v1/logs/{department}/tile/{level}/{path}", "GET /audit", "GET /audit/audit.js", "GET /audit/audit.css",
 		"GET /verify", "POST /verify", "GET /verify/page.js", "GET /verify/zhenglian-proof.js", "POST /v1/verify", "GET /v1/status-lists/{department}/{purpose}/{list}",
-		"GET /v1/verify/{ref}", "GET /v1/verify/{ref}/proof", "GET /v1/certificates/{ref}/qr.png", "GET /v1/certificates/{ref}/qr.svg",
+		"GET /v1/verify/{ref}", "GET /v1/verify/{ref}/proof", "GET /v1/verify/{ref}/sealed", "GET /v1/certificates/{ref}/qr.png", "GET /v1/certificates/{ref}/qr.svg",
 	}
 	h, g, _ := newTest(t)
 	for key, op := range contract(t) {

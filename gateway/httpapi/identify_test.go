@@ -44,9 +44,9 @@ type limits struct {
 	keys   []string
 }
 
-func (l *limits) Allow(_ context.Context, key string, _ float64, _ int) (bool, time.Duration) {
+func (l *limits) Allow(_ context.Context, key string, _ float64, _ int) (ok bool, retryAfter time.Duration, left int) {
 	l.keys = append(l.keys, key)
-	return l.refuse == "" || !strings.HasPrefix(key, l.refuse), time.Second
+	return l.refuse == "" || !strings.HasPrefix(key, l.refuse), time.Second, 0
 }
 
 // TestWhoCalls presents each kind of credential on a path that needs one and on a

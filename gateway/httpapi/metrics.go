@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,7 +20,13 @@ import (
 // values, none of which names a record or a person.
 type metrics struct {
 	requests *prometheus.HistogramVec
+	known    sync.Map // series of requests by their [requestLabels]: found without putting labels together
 	handler  http.Handler
+}
+
+type requestLabels struct {
+	route, method string
+	status        int
 }
 
 func newMetrics(cfg *Config) *metrics {
@@ -43,7 +50,12 @@ func newMetrics(cfg *Config) *metrics {
 }
 
 func (m *metrics) observe(route, httpMethod string, status int, took time.Duration) {
-	m.requests.WithLabelValues(route, method(httpMethod), strconv.Itoa(status)).Observe(took.Seconds())
+	labels := requestLabels{route, method(httpMethod), status}
+	series, ok := m.known.Load(labels)
+	if !ok {
+		series, _ = m.known.LoadOrStore(labels, m.requests.WithLabelValues(labels.route, labels.method, strconv.Itoa(status)))
+	}
+	series.(prometheus.Observer).Observe(took.Seconds())
 }
 
 // maxOpenAlarms bounds the alarms that a scrape counts.

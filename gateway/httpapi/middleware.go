@@ -66,7 +66,6 @@ type contextKey int
 
 const (
 	callerKey contextKey = iota
-	traceKey
 	passageKey
 )
 
@@ -78,10 +77,7 @@ func inbound(ctx context.Context) (context.Context, service.Caller) {
 	return ctx, caller
 }
 
-func traceOf(c *gin.Context) string {
-	id, _ := c.Request.Context().Value(traceKey).(string)
-	return id
-}
+func traceOf(c *gin.Context) string { return passageOf(c).trace }
 
 // routeOf answers the route's template, which holds no identifiers.
 func routeOf(c *gin.Context) string {
@@ -98,20 +94,26 @@ var traceparent = regexp.MustCompile(`^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2
 const zeroTrace = "00000000000000000000000000000000"
 
 func traceID(r *http.Request) string {
-	if m := traceparent.FindStringSubmatch(r.Header.Get("Traceparent")); m != nil && m[1] != zeroTrace {
-		return m[1]
+	if given := r.Header.Get("Traceparent"); given != "" {
+		if m := traceparent.FindStringSubmatch(given); m != nil && m[1] != zeroTrace {
+			return m[1]
+		}
 	}
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
 }
 
-// passage is what is learned of a request on its way, for the log of requests.
+// passage is what is learned of a request on its way, most of it for the log of
+// requests.
 type passage struct {
+	trace      string
 	via        string          // how the caller is known: "token", "oidc" or "mtls"
 	credential string          // digest of what it presented
 	reason     identity.Reason // why it is not known, although the path needs it or it presented something
 	code       string          // of the problem that was answered
+	bodyHolds  bool            // the body is what the contract says
+	leave      func()          // leaves the pool of public requests; nil: it is not in it
 }
 
 func passageOf(c *gin.Context) *passage {
@@ -119,6 +121,23 @@ func passageOf(c *gin.Context) *passage {
 		return p
 	}
 	return new(passage)
+}
+
+// servedBy is the header that names the departments on whose word a gateway
+// answers whose own peer does not deliver.
+const servedBy = "Served-By"
+
+func (s *server) tellSource(c *gin.Context) {
+	if s.ServedBy == nil {
+		return
+	}
+	var names []string
+	for _, department := range s.ServedBy() {
+		names = append(names, string(department))
+	}
+	if len(names) > 0 {
+		c.Header(servedBy, strings.Join(names, ", "))
+	}
 }
 
 // trace names the request, bounds its time, and counts and logs its end.
@@ -129,17 +148,21 @@ func (s *server) trace(c *gin.Context) {
 		limit = op.deadline
 	}
 	ctx, id, endSpan := s.beginSpan(c)
-	way := new(passage)
-	ctx, noted := telemetry.WithRequest(context.WithValue(context.WithValue(ctx, traceKey, id), passageKey, way))
+	way := &passage{trace: id}
+	ctx, noted := telemetry.WithRequest(context.WithValue(ctx, passageKey, way))
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c.Request = c.Request.WithContext(ctx)
 	c.Header("X-Request-Id", id)
+	s.tellSource(c)
 
 	whole := false
 	defer func() {
 		if !whole {
 			way.code = "broken_off" // the client sees the connection end
+		}
+		if way.leave != nil {
+			way.leave()
 		}
 		took := time.Since(start)
 		status := c.Writer.Status()
@@ -227,48 +250,68 @@ func (s *server) recovery(c *gin.Context) {
 	c.Next()
 }
 
+// securityHeader is one field of every answer. Its values are shared by all of
+// them: who wants another one sets it anew.
+type securityHeader struct {
+	name   string // as [http.CanonicalHeaderKey] has it
+	values []string
+}
+
 // securityHeaders are right for every answer but the pages, which set their own.
-func (s *server) securityHeaders(c *gin.Context) {
+func securityHeaders(publicURL string) []securityHeader {
+	headers := []securityHeader{
+		{"Cache-Control", []string{"no-store"}},
+		{"Content-Security-Policy", []string{"default-src 'none'; frame-ancestors 'none'"}},
+		{"Cross-Origin-Opener-Policy", []string{"same-origin"}},
+		{"Cross-Origin-Resource-Policy", []string{"same-origin"}},
+		{"Referrer-Policy", []string{"no-referrer"}},
+		{"X-Content-Type-Options", []string{"nosniff"}},
+		{"X-Frame-Options", []string{"DENY"}},
+	}
+	if strings.HasPrefix(publicURL, "https://") {
+		headers = append(headers, securityHeader{"Strict-Transport-Security", []string{"max-age=31536000"}})
+	}
+	return headers
+}
+
+func (s *server) secure(c *gin.Context) {
 	h := c.Writer.Header()
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	if strings.HasPrefix(s.PublicURL, "https://") {
-		h.Set("Strict-Transport-Security", "max-age=31536000")
+	for _, f := range s.headers {
+		h[f.name] = f.values
 	}
 }
 
 // identify lets a request pass that has the right to its path and is within its
 // limit. A request with a valid credential counts against its identity, also on a
 // public path; any other against its address, so that guessing tokens is limited
-// as well. Public tiles count by address, apart from all else.
+// as well. Public tiles count by address, apart from all else. A request without a
+// valid credential then enters the pool of the public.
 func (s *server) identify(c *gin.Context) {
 	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
 	if op != nil && op.unlimited {
 		return
 	}
 	if op != nil && op.tiles {
-		s.within(c, "http:tiles:"+network(remote(c.Request)), tileRate)
+		s.within(c, "tiles", network(remote(c.Request)))
 		return
 	}
 	counted := false
 	caller, err := s.caller(c, func() bool {
 		counted = true
-		return s.within(c, "http:address:"+network(remote(c.Request)), s.AddressRate)
+		return s.within(c, "address", network(remote(c.Request)))
 	})
 	if c.IsAborted() {
 		return
 	}
 	if err == nil {
 		c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), callerKey, caller))
-		s.within(c, "http:caller:"+string(caller.Department)+":"+string(caller.Role), s.IdentityRate)
+		s.within(c, "caller", string(caller.Department)+":"+string(caller.Role))
 		return
 	}
-	if !counted && !s.within(c, "http:address:"+network(remote(c.Request)), s.AddressRate) {
+	if !counted && !s.within(c, "address", network(remote(c.Request))) {
+		return
+	}
+	if !s.enter(c) {
 		return
 	}
 	var refused *identity.Refusal
@@ -338,16 +381,6 @@ func (s *server) caller(c *gin.Context, count func() bool) (service.Caller, erro
 	return as("oidc", []byte(token), role, err)
 }
 
-// within counts the request and reports whether it may go on; if not, it has
-// been answered.
-func (s *server) within(c *gin.Context, key string, r Rate) bool {
-	ok, wait := s.Limiter.Allow(c.Request.Context(), key, r.PerSecond, r.Burst)
-	if !ok {
-		s.fail(c, &refusal{code: api.ProblemCodeRateLimited, detail: "too many requests; the Retry-After header says when to try again", retryAfter: max(wait, time.Second)})
-	}
-	return ok
-}
-
 // bearer answers the token of the Authorization header (RFC 6750).
 func bearer(r *http.Request) (string, bool) {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -401,9 +434,15 @@ func (s *server) limitBody(c *gin.Context) {
 		s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: "the body ended early or took too long"})
 		return
 	}
-	if detail := bodyFault(body); op.media == jsonMedia && detail != "" {
-		s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: detail})
-		return
+	if op.media == jsonMedia {
+		way := passageOf(c)
+		way.bodyHolds = op.quick != nil && op.quick.accepts(body)
+		if detail := ""; !way.bodyHolds {
+			if detail = bodyFault(body); detail != "" {
+				s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: detail})
+				return
+			}
+		}
 	}
 	c.Request.Body = io.NopCloser(bytes.NewReader(body))
 	c.Request.ContentLength = int64(len(body))

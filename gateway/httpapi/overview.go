@@ -17,7 +17,7 @@ func (s *server) GetInbox(ctx context.Context, r api.GetInboxRequestObject) (api
 	if err != nil {
 		return nil, err
 	}
-	out := api.GetInbox200JSONResponse{Items: make([]api.InboxItem, 0, len(inbox.Items)), Next: inbox.Next}
+	out := api.GetInbox200JSONResponse{Items: make([]api.InboxItem, 0, len(inbox.Items)), Next: s.cursors.seal(inbox.Next)}
 	for _, item := range inbox.Items {
 		out.Items = append(out.Items, api.InboxItem{
 			Kind: api.RecordKind(item.Kind), ID: item.ID, Title: item.Title, State: item.State,

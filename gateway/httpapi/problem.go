@@ -28,6 +28,7 @@ const (
 	internalDetail    = "the gateway failed; its log names the cause under this trace id"
 	unavailableDetail = "the ledger cannot be reached or too few departments answer; nothing was written"
 	lateDetail        = "the answer took too long; a write may have been recorded all the same"
+	rejectedDetail    = "the write was not taken; the gateway's log says why"
 	busyDetail        = "too many access records wait to be written; none of these was logged; the Retry-After header says when to send them again"
 
 	// pollAfter and retryAfter are what clients are asked to wait, in seconds.
@@ -37,21 +38,22 @@ const (
 
 // problems gives each code its status and title. They never vary with the case.
 var problems = map[api.ProblemCode]struct {
-	status int
-	title  string
+	status         int
+	title, titleZh string
 }{
-	api.ProblemCodeInvalid:              {http.StatusBadRequest, "The request is invalid"},
-	api.ProblemCodeUnauthenticated:      {http.StatusUnauthorized, "An access token is needed"},
-	api.ProblemCodeForbidden:            {http.StatusForbidden, "The caller may not do this"},
-	api.ProblemCodeNotFound:             {http.StatusNotFound, "Not found"},
-	api.ProblemCodeMethodNotAllowed:     {http.StatusMethodNotAllowed, "Method not allowed"},
-	api.ProblemCodeExists:               {http.StatusConflict, "Already recorded"},
-	api.ProblemCodeConflict:             {http.StatusConflict, "Another change won"},
-	api.ProblemCodeTooLarge:             {http.StatusRequestEntityTooLarge, "The body is too large"},
-	api.ProblemCodeUnsupportedMediaType: {http.StatusUnsupportedMediaType, "The body is not of the right kind"},
-	api.ProblemCodeRateLimited:          {http.StatusTooManyRequests, "Too many requests"},
-	api.ProblemCodeInternal:             {http.StatusInternalServerError, "Internal error"},
-	api.ProblemCodeUnavailable:          {http.StatusServiceUnavailable, "Temporarily unavailable"},
+	api.ProblemCodeInvalid:              {http.StatusBadRequest, "The request is invalid", "请求不符合要求"},
+	api.ProblemCodeUnauthenticated:      {http.StatusUnauthorized, "An access token is needed", "需要访问令牌"},
+	api.ProblemCodeForbidden:            {http.StatusForbidden, "The caller may not do this", "无权进行此操作"},
+	api.ProblemCodeNotFound:             {http.StatusNotFound, "Not found", "未找到"},
+	api.ProblemCodeMethodNotAllowed:     {http.StatusMethodNotAllowed, "Method not allowed", "不支持此方法"},
+	api.ProblemCodeExists:               {http.StatusConflict, "Already recorded", "已有记录"},
+	api.ProblemCodeConflict:             {http.StatusConflict, "Another change won", "与另一项变更冲突"},
+	api.ProblemCodePreconditionFailed:   {http.StatusPreconditionFailed, "The record has changed", "记录已被更新"},
+	api.ProblemCodeTooLarge:             {http.StatusRequestEntityTooLarge, "The body is too large", "请求体过大"},
+	api.ProblemCodeUnsupportedMediaType: {http.StatusUnsupportedMediaType, "The body is not of the right kind", "请求体类型不符"},
+	api.ProblemCodeRateLimited:          {http.StatusTooManyRequests, "Too many requests", "请求过多"},
+	api.ProblemCodeInternal:             {http.StatusInternalServerError, "Internal error", "网关内部故障"},
+	api.ProblemCodeUnavailable:          {http.StatusServiceUnavailable, "Temporarily unavailable", "暂时不可用"},
 }
 
 // codeOf answers the problem code of a kind of failure, "" of none. A record in
@@ -68,6 +70,8 @@ func codeOf(k domain.Kind) api.ProblemCode {
 		return api.ProblemCodeExists
 	case domain.Conflict, domain.WrongState:
 		return api.ProblemCodeConflict
+	case domain.Changed:
+		return api.ProblemCodePreconditionFailed
 	}
 	return ""
 }
@@ -76,8 +80,10 @@ func codeOf(k domain.Kind) api.ProblemCode {
 // client.
 type refusal struct {
 	code       api.ProblemCode
+	kind       domain.Kind // of the rule that refuses; "" for what HTTP itself gives rise to
 	detail     string
-	state      string // of the record, where it stands in the way; "" otherwise
+	state      string      // of the record, where it stands in the way; "" otherwise
+	current    domain.TxID // that wrote the record, where the client expected another; "" otherwise
 	fields     []api.FieldFinding
 	retryAfter time.Duration // 0: no Retry-After
 	err        error         // for the log only; nil when detail says all
@@ -112,7 +118,10 @@ func refusalOf(err error) *refusal {
 	var e *domain.Error
 	if errors.As(err, &e) {
 		if code := codeOf(e.Kind); code != "" {
-			out := &refusal{code: code, detail: e.Msg, state: domain.StateOf(e), fields: findings(e)}
+			out := &refusal{code: code, kind: e.Kind, detail: e.Msg, state: domain.StateOf(e), fields: findings(e)}
+			if e.Kind == domain.Changed {
+				out.state, out.current = domain.CurrentOf(e)
+			}
 			if refused := (*service.RefusedError)(nil); errors.As(err, &refused) {
 				out.fields = refusedRecords(refused)
 			}
@@ -218,19 +227,7 @@ var kindsZh = map[domain.Kind]string{
 	domain.Exists:     "已有记录",
 	domain.Conflict:   "与另一项变更冲突",
 	domain.WrongState: "当前状态不允许此操作",
-}
-
-// outcomeUnknown answers what the client is told of a write whose outcome could
-// not be learned. It comes before every other reading of err, which may hold a
-// cause that looks like a failure.
-func outcomeUnknown(err error) (body api.OutcomeUnknown, headers api.OutcomeUnknownResponseHeaders, ok bool) {
-	var u *ledger.OutcomeUnknownError
-	if !errors.As(err, &u) {
-		return body, headers, false
-	}
-	operation := "/v1/chain/transactions/" + string(u.TxID)
-	return api.OutcomeUnknown{TransactionID: string(u.TxID), Operation: operation},
-		api.OutcomeUnknownResponseHeaders{Location: operation, RetryAfter: pollAfter}, true
+	domain.Changed:    "记录已不是所依据的版本",
 }
 
 // fail writes the one answer to err and ends the request.
@@ -257,14 +254,19 @@ func (s *server) fail(c *gin.Context, err error) {
 	if r.code == api.ProblemCodeUnauthenticated {
 		header.Set("WWW-Authenticate", `Bearer realm="zhenglian"`)
 	}
+	if r.current != "" {
+		header.Set("ETag", entityTag(r.current))
+	}
+	p := problemOf(r, languageOf(c), traceOf(c))
+	if r.retryAfter == 0 && (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests) {
+		r.retryAfter = retryAfter * time.Second
+	}
 	if r.retryAfter > 0 {
 		header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(r.retryAfter.Seconds())))))
 	}
-	p := problems[r.code]
-	s.write(c, p.status, problemMedia, api.Problem{
-		Type: ProblemType + string(r.code), Title: p.title, Status: p.status,
-		Detail: r.detail, Code: r.code, TraceID: traceOf(c), State: r.state, Fields: r.fields,
-	})
+	header.Set("Content-Language", string(languageOf(c)))
+	header.Add("Vary", "Accept-Language")
+	s.write(c, p.Status, problemMedia, p)
 }
 
 func (s *server) write(c *gin.Context, status int, media string, body any) {

@@ -37,7 +37,7 @@ func written[T, V any](w service.Written[V], err error) (T, error) {
 }
 
 // listed renders a page of records as the contract's type T, or passes on err.
-func listed[T, V any](l service.Listed[V], err error) (T, error) {
+func listed[T, V any](s *server, l service.Listed[V], err error) (T, error) {
 	if err != nil {
 		var none T
 		return none, err
@@ -45,7 +45,7 @@ func listed[T, V any](l service.Listed[V], err error) (T, error) {
 	page := struct {
 		Items []envelope[V] `json:"items"`
 		Next  string        `json:"next"`
-	}{Items: make([]envelope[V], 0, len(l.Items)), Next: l.Next}
+	}{Items: make([]envelope[V], 0, len(l.Items)), Next: s.cursors.seal(l.Next)}
 	for _, w := range l.Items {
 		page.Items = append(page.Items, enveloped(w))
 	}
@@ -103,6 +103,7 @@ type document struct {
 	media       string
 	cache       string // Cache-Control; "" for what every answer has
 	disposition string // "" for none
+	policy      string // Content-Security-Policy; "" for what every answer has
 	body        []byte
 }
 
@@ -116,12 +117,17 @@ func (d document) write(w http.ResponseWriter) error {
 	if d.cache != "" {
 		h.Set("Cache-Control", d.cache)
 	}
+	if d.policy != "" {
+		h.Set("Content-Security-Policy", d.policy)
+	}
 	w.WriteHeader(http.StatusOK)
 	if _, err := w.Write(d.body); err != nil {
 		return fmt.Errorf("write answer: %w", err)
 	}
 	return nil
 }
+
+func (d document) VisitVerifyCertificateResponse(w http.ResponseWriter) error { return d.write(w) }
 
 func (d document) VisitGetTrustResponse(w http.ResponseWriter) error { return d.write(w) }
 
@@ -132,6 +138,10 @@ func (d document) VisitGetAccessProofResponse(w http.ResponseWriter) error { ret
 func (d document) VisitGetProofResponse(w http.ResponseWriter) error { return d.write(w) }
 
 func (d document) VisitGetCertificateProofResponse(w http.ResponseWriter) error { return d.write(w) }
+
+func (d document) VisitGetSealedResponse(w http.ResponseWriter) error { return d.write(w) }
+
+func (d document) VisitGetStatusListResponse(w http.ResponseWriter) error { return d.write(w) }
 
 func (d document) VisitPrintCertificateResponse(w http.ResponseWriter) error { return d.write(w) }
 

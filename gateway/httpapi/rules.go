@@ -35,6 +35,8 @@ var (
 	ruleOtherQuery    = rule{"unknown-parameter", "该路径没有此参数；可用参数：%v", "is not a parameter of this path; it takes %v"}
 	ruleKey           = rule{"idempotency-key", "必须是 1 至 128 个可见 ASCII 字符，只给出一次", "must be 1 to 128 visible ASCII characters, given once"}
 	ruleMinBlock      = rule{"min-block", "必须是一个区块号，只给出一次", "must be the number of a block, given once"}
+	ruleTag           = rule{"entity-tag", "必须是记录的 ETag，即双引号内的 txId，只给出一个", "must be one ETag of the record: its txId in double quotes"}
+	ruleCursor        = rule{"cursor", "不是列表给出的游标", "is not one that a list gave"}
 	ruleMoment        = rule{"past-moment", "必须是过去的时间（如 2026-01-31T08:00:00Z）或日期（如 2026-01-31）", "must be a past time as in 2026-01-31T08:00:00Z, or a past day as in 2026-01-31"}
 	ruleOtherThanPath = rule{"other-than-path", "与路径所指的记录不一致", "is not the one that the path names"}
 	ruleNotAnchored   = rule{"not-anchored", "已存证于日志第 %v 条，尚未锚定", "is durable at index %v, and not anchored yet"}

@@ -20,7 +20,7 @@ func (s *server) ListRequests(ctx context.Context, r api.ListRequestsRequestObje
 		ChangedSince: valueOf(p.ChangedSince),
 		GrantID:      valueOf(p.GrantID),
 	}, page(p.Limit, p.Cursor))
-	return listed[api.ListRequests200JSONResponse](l, err)
+	return listed[api.ListRequests200JSONResponse](s, l, err)
 }
 
 func (s *server) RequestShare(ctx context.Context, r api.RequestShareRequestObject) (api.RequestShareResponseObject, error) {
@@ -33,16 +33,16 @@ func (s *server) RequestShare(ctx context.Context, r api.RequestShareRequestObje
 	return written[api.RequestShare201JSONResponse](w, err)
 }
 
-func (s *server) GetRequest(ctx context.Context, r api.GetRequestRequestObject) (api.GetRequestResponseObject, error) {
-	ctx, _ = inbound(ctx)
+func (s *server) GetRequest(c context.Context, r api.GetRequestRequestObject) (api.GetRequestResponseObject, error) {
+	ctx, _ := inbound(c)
 	w, err := s.Sharing.GetRequest(ctx, r.ID)
-	return written[api.GetRequest200JSONResponse](w, err)
+	return tagged[api.GetRequest200JSONResponse](c, w, err)
 }
 
 func (s *server) GetRequestHistory(ctx context.Context, r api.GetRequestHistoryRequestObject) (api.GetRequestHistoryResponseObject, error) {
 	ctx, _ = inbound(ctx)
 	l, err := s.Sharing.RequestHistory(ctx, r.ID, page(r.Params.Limit, r.Params.Cursor))
-	return listed[api.GetRequestHistory200JSONResponse](l, err)
+	return listed[api.GetRequestHistory200JSONResponse](s, l, err)
 }
 
 func (s *server) AcceptRequest(ctx context.Context, r api.AcceptRequestRequestObject) (api.AcceptRequestResponseObject, error) {

@@ -106,6 +106,9 @@ var tilePath = regexp.MustCompile(`^(/v1/logs/[^/]+/tile/[^/]+/)(.+)$`)
 // joinTilePath answers u with the slashes within a tile's own path escaped, so
 // that it is one parameter of its route; nil where there is nothing to escape.
 func joinTilePath(u *url.URL) *url.URL {
+	if !strings.HasPrefix(u.Path, "/v1/logs/") { // nearly every one: spare it the pattern
+		return nil
+	}
 	m := tilePath.FindStringSubmatch(u.EscapedPath())
 	if m == nil || !strings.Contains(m[2], "/") {
 		return nil

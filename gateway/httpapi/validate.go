@@ -31,12 +31,17 @@ type operation struct {
 	lenient   bool   // takes anything: probes, and the pages, which judge their own input
 	media     string // of the body that it takes; "" for none
 	maxBody   int64  // bytes
+	quick     *quickBody
 	deadline  time.Duration
 	queries   []string
 	keyed     bool // takes an Idempotency-Key
+	refOnly   bool // takes a reference in its path and nothing else that it needs
 }
 
-func operationKey(method, ginPath string) string { return method + " " + ginPath }
+// routeKey names an operation by its method and its route in gin's form.
+type routeKey struct{ method, path string }
+
+func operationKey(method, ginPath string) routeKey { return routeKey{method, ginPath} }
 
 // ginPath answers the form that a path of the contract has as a route: {ref}
 // becomes :ref.
@@ -48,12 +53,12 @@ func ginPath(path string) string {
 // are read once and not changed.
 var loadOperations = sync.OnceValues(readOperations)
 
-func readOperations() (map[string]*operation, error) {
+func readOperations() (map[routeKey]*operation, error) {
 	doc, err := api.GetSpec()
 	if err != nil {
 		return nil, fmt.Errorf("load the contract: %w", err)
 	}
-	operations := make(map[string]*operation)
+	operations := make(map[routeKey]*operation)
 	for path, item := range doc.Paths.Map() {
 		for method, o := range item.Operations() {
 			op := &operation{
@@ -65,6 +70,9 @@ func readOperations() (map[string]*operation, error) {
 				for media := range o.RequestBody.Value.Content { // there is one
 					op.media = media
 				}
+				if content := o.RequestBody.Value.Content[jsonMedia]; content != nil {
+					op.quick = newQuickBody(content.Schema, 0)
+				}
 			}
 			if method != http.MethodGet {
 				op.deadline = writeDeadline
@@ -72,7 +80,7 @@ func readOperations() (map[string]*operation, error) {
 			ops := slices.Contains(o.Tags, "operations")
 			op.unlimited = ops && path != "/openapi.json"
 			op.tiles = op.public && strings.HasPrefix(path, "/v1/logs/")
-			op.lenient = ops || path == "/v/{ref}" || path == "/verify" || strings.HasPrefix(path, "/verify/") || strings.HasPrefix(path, "/audit")
+			op.lenient = ops || path == "/v/{ref}" || path == "/verify" || strings.HasPrefix(path, "/verify/") || strings.HasPrefix(path, "/audit") || strings.HasPrefix(path, "/docs/")
 			switch path {
 			case "/v1/access-records", "/v1/catalog/batches/register", "/v1/certificates/batch":
 				op.maxBody = maxBatchBody
@@ -89,10 +97,40 @@ func readOperations() (map[string]*operation, error) {
 				}
 				op.keyed = op.keyed || p.Value.Name == idempotencyKey
 			}
+			op.refOnly = o.RequestBody == nil && needsOnlyRef(slices.Concat(item.Parameters, o.Parameters))
 			operations[operationKey(method, ginPath(path))] = op
 		}
 	}
 	return operations, nil
+}
+
+// refPattern is the contract's rule of a reference, which [service.ParseRef] knows.
+const refPattern = "^[0-9a-f]{32}$"
+
+// needsOnlyRef reports whether of all parameters only a reference in the path is
+// needed, and the others are in the query.
+func needsOnlyRef(parameters openapi3.Parameters) bool {
+	inPath := 0
+	for _, p := range parameters {
+		switch {
+		case p.Value.In == openapi3.ParameterInPath && p.Value.Schema.Value.Pattern == refPattern:
+			inPath++
+		case p.Value.In != openapi3.ParameterInQuery || p.Value.Required:
+			return false
+		}
+	}
+	return inPath == 1
+}
+
+// isRefOnly reports whether a request has a well-formed reference and nothing
+// else: most of the public's have. The validator takes a tenth of their time to
+// say the same.
+func isRefOnly(op *operation, c *gin.Context) bool {
+	if !op.refOnly || c.Request.URL.RawQuery != "" || len(c.Params) != 1 {
+		return false
+	}
+	_, err := service.ParseRef(c.Params[0].Value)
+	return err == nil
 }
 
 var validateOptions = &openapi3filter.Options{
@@ -105,7 +143,7 @@ var validateOptions = &openapi3filter.Options{
 // and its rule and never repeating a value.
 func (s *server) validate(c *gin.Context) {
 	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
-	if op == nil || op.lenient {
+	if op == nil || op.lenient || isRefOnly(op, c) {
 		return
 	}
 	params := make(map[string]string, len(c.Params))
@@ -115,7 +153,7 @@ func (s *server) validate(c *gin.Context) {
 	query := c.Request.URL.Query()
 	fields := unknownQueries(query, op.queries)
 	options := *validateOptions
-	options.ExcludeRequestBody = op.media != jsonMedia // files are judged by who reads them
+	options.ExcludeRequestBody = op.media != jsonMedia || passageOf(c).bodyHolds // files are judged by who reads them
 	err := openapi3filter.ValidateRequest(c.Request.Context(), &openapi3filter.RequestValidationInput{
 		Request: c.Request, PathParams: params, QueryParams: query, Route: op.route, Options: &options,
 	})

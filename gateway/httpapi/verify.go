@@ -1,13 +1,14 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/zhenglian/zhenglian/api"
@@ -114,8 +115,12 @@ func (s *server) VerifyCertificate(ctx context.Context, r api.VerifyCertificateR
 		}
 	}
 	v := s.Verification.Verify(ctx, r.Ref)
+	if at.IsZero() {
+		body, err := s.verified(v)
+		return document{media: jsonMedia, body: body}, err
+	}
 	out, err := verification(v)
-	if err == nil && !at.IsZero() {
+	if err == nil {
 		m := v.Then(at)
 		out.Then = &api.VerifiedMoment{At: m.At, Verdict: verdict(m.Verdict)}
 		if m.Change != nil {
@@ -125,6 +130,45 @@ func (s *server) VerifyCertificate(ctx context.Context, r api.VerifyCertificateR
 		}
 	}
 	return api.VerifyCertificate200JSONResponse(out), err
+}
+
+// maxRendered bounds the answers that are kept rendered: one or two kilobytes each.
+const maxRendered = 4096
+
+// rendered is the JSON of an answer after its time.
+type rendered struct {
+	certificate *domain.Certificate
+	issuer      *domain.Department
+	verdict     service.Verdict
+	height      uint64
+	rest        []byte
+}
+
+// asOfFirst is how an answer begins: its time is the first of its names.
+const asOfFirst = `{"asOf":"`
+
+// verified answers the JSON of v. Of an answer about a certificate that was given
+// before only the time is new.
+func (s *server) verified(v service.Verification) ([]byte, error) {
+	kept, ok := s.rendered.Get(v.Ref)
+	if !ok || v.Certificate == nil || kept.certificate != v.Certificate || kept.issuer != v.Issuer || kept.verdict != v.Verdict || kept.height != v.Height {
+		out, err := verification(v)
+		if err != nil {
+			return nil, err
+		}
+		body, err := json.Marshal(out)
+		if err != nil {
+			return nil, fmt.Errorf("render a verification: %w", err)
+		}
+		rest, ok := bytes.CutPrefix(body, v.AsOf.AppendFormat([]byte(asOfFirst), time.RFC3339Nano))
+		if ok && v.Certificate != nil {
+			s.rendered.Add(v.Ref, rendered{v.Certificate, v.Issuer, v.Verdict, v.Height, rest})
+		}
+		return body, nil
+	}
+	body := make([]byte, 0, len(asOfFirst)+len(time.RFC3339Nano)+len(kept.rest))
+	body = v.AsOf.AppendFormat(append(body, asOfFirst...), time.RFC3339Nano)
+	return append(body, kept.rest...), nil
 }
 
 // verification renders what the public may know: neither the holder's
@@ -161,6 +205,13 @@ func verification(v service.Verification) (api.Verification, error) {
 		}
 		out.Certificate.StatusAct = &act
 	}
+	if c.OpenObjection != nil {
+		objection, err := api.Convert[api.Objection](c.OpenObjection)
+		if err != nil {
+			return api.Verification{}, err
+		}
+		out.Certificate.OpenObjection = &objection
+	}
 	return out, nil
 }
 
@@ -181,25 +232,6 @@ func fileVerdict(v service.Verdict) api.FileVerdict {
 		return api.FileVerdictRecorded
 	}
 	return api.FileVerdict(verdict(v))
-}
-
-func (s *server) GetStatusList(ctx context.Context, r api.GetStatusListRequestObject) (api.GetStatusListResponseObject, error) {
-	ctx, _ = inbound(ctx)
-	l, err := s.Verification.StatusList(ctx, domain.DepartmentCode(r.Department), service.StatusPurpose(r.Purpose), r.List)
-	if err != nil {
-		return nil, err
-	}
-	id := fmt.Sprintf("%s/v1/status-lists/%s/%s/%d", strings.TrimSuffix(s.PublicURL, "/"), l.Issuer, l.Purpose, l.List)
-	return api.GetStatusList200ApplicationVcPlusJSONResponse{
-		Context:   []string{"https://www.w3.org/ns/credentials/v2"},
-		ID:        id,
-		Type:      []string{"VerifiableCredential", "BitstringStatusListCredential"},
-		Issuer:    "urn:zhenglian:department:" + string(l.Issuer),
-		ValidFrom: l.AsOf.Truncate(time.Second), ValidUntil: l.AsOf.Truncate(time.Second).Add(service.StatusListFor),
-		CredentialSubject: api.StatusListSubject{
-			ID: id + "#list", Type: "BitstringStatusList", StatusPurpose: api.StatusPurpose(l.Purpose), EncodedList: l.Encoded,
-		},
-	}, nil
 }
 
 func (s *server) GetCertificateProof(ctx context.Context, r api.GetCertificateProofRequestObject) (api.GetCertificateProofResponseObject, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
@@ -39,6 +40,21 @@ func TestVerifyThen(t *testing.T) {
 		if w.Code != http.StatusBadRequest || len(p.Fields) != 1 || p.Fields[0].Field != "query at" || p.Fields[0].Rule != "past-moment" || g.called != 0 {
 			t.Errorf("%s: %d, use case called %d times: %s", at, w.Code, g.called, w.Body)
 		}
+	}
+}
+
+// TestVerifyTellsOfAnObjection: beside the verdict, which it leaves alone.
+func TestVerifyTellsOfAnObjection(t *testing.T) {
+	c := testCertificate
+	v := service.Verification{Verdict: service.Valid, Ref: testRef, Certificate: &c}
+	without, err := verification(v)
+	if err != nil || without.Certificate.OpenObjection != nil {
+		t.Fatalf("%+v, %v", without.Certificate, err)
+	}
+	c.OpenObjection = &domain.Objection{Act: *testAct, RecordedAt: testTime}
+	got, err := verification(v)
+	if o := got.Certificate.OpenObjection; err != nil || got.Verdict != without.Verdict || o == nil || o.Act.ReasonCode != testAct.ReasonCode || !o.RecordedAt.Equal(testTime) {
+		t.Errorf("%+v, %v", got.Certificate, err)
 	}
 }
 
@@ -73,6 +89,41 @@ func TestStatusListIsABitstringStatusListCredential(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
+	}
+}
+
+// TestSignedStatusList asks for the signed form by its media type.
+func TestSignedStatusList(t *testing.T) {
+	h, _, _ := newTest(t)
+	ask := func(department, accept string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("GET", "/v1/status-lists/"+department+"/revocation/3", nil)
+		r.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	for accept, media := range map[string]string{
+		"application/vc+jwt": "application/vc+jwt", "application/vc+json, application/vc+jwt;q=0.8": "application/vc+jwt",
+		"application/vc+jwt;q=0": "application/vc+json", "*/*": "application/vc+json", "application/vc+json": "application/vc+json", ";;,": "application/vc+json",
+	} {
+		if w := ask("police", accept); w.Code != http.StatusOK || w.Header().Get("Content-Type") != media {
+			t.Errorf("%s: %d %s, want %s", accept, w.Code, w.Header().Get("Content-Type"), media)
+		}
+	}
+	text, ok := strings.CutPrefix(ask("police", "application/vc+jwt").Body.String(), "signed ")
+	var signed, plain map[string]any
+	if err := json.Unmarshal([]byte(text), &signed); err != nil || !ok {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if err := json.Unmarshal(ask("police", "").Body.Bytes(), &plain); err != nil {
+		t.Fatal(err)
+	}
+	plain["iat"], plain["exp"] = float64(1772352000), float64(1772438400) // validFrom, validUntil
+	if diff := cmp.Diff(plain, signed); diff != "" {
+		t.Errorf("what is signed (-want +got):\n%s", diff)
+	}
+	if w := ask("civil", "application/vc+jwt"); w.Code != http.StatusNotFound {
+		t.Errorf("another department's list, signed: %d", w.Code)
 	}
 }
 
@@ -147,5 +198,48 @@ func TestWhatCheckFileAnswers(t *testing.T) {
 			got.Statement.Kind != api.RecordKind(domain.KindCertificate) || got.Now == nil || len(got.Checks) != 1 {
 			t.Errorf("%q: %s", v, w.Body)
 		}
+	}
+}
+
+// TestVerificationIsRenderedOnce checks that an answer which is put together from
+// one that was given before is what the renderer would write, and that another
+// content, verdict or height makes another answer.
+func TestVerificationIsRenderedOnce(t *testing.T) {
+	answers, err := lru.New[string, rendered](1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{rendered: answers}
+	other := testCertificate
+	other.Content.TypeNameEn = "Other"
+	v := service.Verification{Verdict: service.Valid, Ref: testRef, AsOf: testTime, Height: 18, Certificate: &testCertificate, Issuer: &testDepartment, Position: testPosition}
+	unknown := service.Verification{Verdict: service.NotFound, Ref: testRef, AsOf: testTime, Height: 18}
+	changed := v
+	for name, change := range map[string]func(){
+		"same":               func() {},
+		"later":              func() { changed.AsOf = testTime.Add(1234567 * time.Nanosecond) },
+		"other verdict":      func() { changed.Verdict = service.Expired },
+		"other height":       func() { changed.Height = 19 },
+		"other certificate":  func() { changed.Certificate = &other },
+		"other issuer":       func() { changed.Issuer = &domain.Department{Code: "police", NameEn: "Other"} },
+		"not found any more": func() { changed = unknown },
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed = v
+			change()
+			for _, v := range []service.Verification{v, changed, v, changed} {
+				out, err := verification(v)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, err := json.Marshal(out)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := s.verified(v); err != nil || string(got) != string(want) {
+					t.Errorf("%s, %v\nwant %s", got, err, want)
+				}
+			}
+		})
 	}
 }

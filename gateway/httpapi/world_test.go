@@ -67,13 +67,9 @@ func contracts(t testing.TB) ledgertest.Handler {
 		for _, k := range call.State.Keys("") {
 			l.Set(k, call.State.Get(k))
 		}
-		args := []string{string(call.Argument)}
-		if call.Operation != "" {
-			args = append(args, call.Operation)
-		}
 		r := l.Simulate(cc, chaincodetest.Proposal{
 			Creator: identities[call.Caller], TxID: string(call.Tx.ID), Time: call.Tx.Time,
-			Function: call.Transaction, Args: args,
+			Function: call.Transaction, Args: call.Arguments(),
 		})
 		if !r.OK() {
 			if e, ok := domain.ParseError(r.Message); ok {
