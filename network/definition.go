@@ -49,6 +49,8 @@ type Limits struct {
 	AddressBurst      int     `yaml:"addressBurst" json:"addressBurst,omitempty"`
 	IdentityPerSecond float64 `yaml:"identityPerSecond" json:"identityPerSecond,omitempty"` // with the tokens of one role
 	IdentityBurst     int     `yaml:"identityBurst" json:"identityBurst,omitempty"`
+	PublicPerSecond   float64 `yaml:"publicPerSecond" json:"publicPerSecond,omitempty"` // without a token, from all addresses together
+	PublicBurst       int     `yaml:"publicBurst" json:"publicBurst,omitempty"`
 }
 
 // Chaincode names the one chaincode of the channel.
@@ -273,7 +275,8 @@ func (d *Definition) Validate() error {
 		{"endorsement", d.Endorsement == "majority", "must be majority"},
 		{"anchorInterval", time.Duration(d.AnchorInterval) >= 100*time.Millisecond, "must be at least 100ms"},
 		{"evidence.maxLag", d.Evidence == nil || d.Evidence.MaxLag >= Duration(time.Second) && d.Evidence.MaxLag <= Duration(time.Hour), "must be 1s to 1h"},
-		{"limits", d.Limits == nil || min(d.Limits.AddressPerSecond, d.Limits.IdentityPerSecond, float64(d.Limits.AddressBurst), float64(d.Limits.IdentityBurst)) >= 0, "must not be negative"},
+		{"limits", d.Limits == nil || min(d.Limits.AddressPerSecond, d.Limits.IdentityPerSecond, d.Limits.PublicPerSecond,
+			float64(min(d.Limits.AddressBurst, d.Limits.IdentityBurst, d.Limits.PublicBurst))) >= 0, "must not be negative"},
 		{"redis", d.Redis == "" || strings.HasPrefix(d.Redis, "redis://") || strings.HasPrefix(d.Redis, "rediss://") || strings.HasPrefix(d.Redis, "unix://"), "must be empty or a redis://, rediss:// or unix:// URL"},
 		{"departments", len(d.Departments) >= 3, "must be at least 3: among fewer no majority is a check on anyone"},
 	}

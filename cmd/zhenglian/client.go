@@ -128,22 +128,12 @@ func refusedAs(err error, codes ...api.ProblemCode) bool {
 	return false
 }
 
-// unknownError says that a transaction was sent and that its outcome could not
-// be learned in time. It may have committed.
-type unknownError struct{ txID domain.TxID }
+// unknownError says that a write was accepted and that its outcome could not be
+// learned in time. It may be done yet.
+type unknownError struct{ operation string }
 
 func (e *unknownError) Error() string {
-	return fmt.Sprintf("the outcome of transaction %s is not known; run the same command again later, it repeats nothing", e.txID)
-}
-
-// rejectedError says that a transaction reached the ledger and changed nothing.
-type rejectedError struct {
-	txID domain.TxID
-	code string // validation code
-}
-
-func (e *rejectedError) Error() string {
-	return fmt.Sprintf("transaction %s was rejected: %s", e.txID, e.code)
+	return fmt.Sprintf("the outcome of %s is not known; run the same command again later, it repeats nothing", e.operation)
 }
 
 // repetition says what to do with a request that got no answer.
@@ -200,12 +190,12 @@ func (c *gatewayClient) write(ctx context.Context, send sender, again repetition
 		if err := decodeAnswer(data, &unknown); err != nil {
 			return recorded{}, err
 		}
-		block, err := c.outcome(ctx, unknown.TransactionID)
+		position, err := c.outcome(ctx, unknown.Operation)
 		if err != nil {
 			return recorded{late: &unknown}, err
 		}
-		c.wrote(block)
-		return recorded{late: &unknown, Position: domain.Position{Block: block, TxID: domain.TxID(unknown.TransactionID)}}, nil
+		c.wrote(position.Block)
+		return recorded{late: &unknown, Position: position}, nil
 	}
 	var position domain.Position
 	if err := json.Unmarshal(data, &position); err != nil {
@@ -221,25 +211,28 @@ func (c *gatewayClient) wrote(block uint64) {
 	}
 }
 
-// outcome waits until the ledger knows transaction id, and answers its block.
-func (c *gatewayClient) outcome(ctx context.Context, id string) (uint64, error) {
+// outcome waits until the gateway knows what became of the operation at path. A
+// rejected one is the refusal that the write would have been answered with.
+func (c *gatewayClient) outcome(ctx context.Context, path string) (domain.Position, error) {
+	unknown := &unknownError{path}
+	id := strings.TrimPrefix(path, "/v1/operations/")
 	waited := time.Duration(0)
 	for {
-		var found api.BlockTransaction
-		err := c.read(ctx, func(ctx context.Context) (*http.Response, error) { return c.GetTransaction(ctx, id) }, &found)
+		var found api.Operation
+		err := c.read(ctx, func(ctx context.Context) (*http.Response, error) { return c.GetOperation(ctx, id) }, &found)
 		switch {
-		case err == nil && found.Transaction.ValidationCode == "VALID":
-			return uint64(found.Block), nil
-		case err == nil:
-			return 0, &rejectedError{txID: domain.TxID(id), code: found.Transaction.ValidationCode}
-		case !refusedAs(err, api.ProblemCodeNotFound):
-			return 0, fmt.Errorf("%w (%w)", &unknownError{txID: domain.TxID(id)}, err)
+		case err != nil && !refusedAs(err, api.ProblemCodeNotFound):
+			return domain.Position{}, fmt.Errorf("%w (%w)", unknown, err)
+		case found.State == api.OperationStateCommitted:
+			return domain.Position{Block: uint64(found.Block), TxID: domain.TxID(found.TransactionID)}, nil //nolint:gosec // a number of blocks
+		case found.State == api.OperationStateRejected && found.Problem != nil:
+			return domain.Position{}, &problemError{status: found.Problem.Status, problem: *found.Problem}
 		case waited >= c.patience:
-			return 0, &unknownError{txID: domain.TxID(id)}
+			return domain.Position{}, unknown
 		}
 		const step = 500 * time.Millisecond
 		if err := c.pause(ctx, step); err != nil {
-			return 0, fmt.Errorf("%w (%w)", &unknownError{txID: domain.TxID(id)}, err)
+			return domain.Position{}, fmt.Errorf("%w (%w)", unknown, err)
 		}
 		waited += step
 	}

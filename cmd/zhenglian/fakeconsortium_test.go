@@ -552,13 +552,13 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 			return 0, nil, err
 		}
 		change, err := domain.IssueCertificate(
-			domain.IssueRecords{Existing: f.certificates[ref], Authorisation: f.issuers[domain.AuthorisationID(d.Code, in.TypeCode)]},
+			domain.IssueRecords{Existing: f.certificates[ref] != nil, Authorisation: f.issuers[domain.AuthorisationID(d.Code, in.TypeCode)]},
 			domain.Call{Who: who, Dept: own(), Tx: tx},
 			domain.IssueArgs{Content: domain.CertificateContent{
 				Ref: ref, CertID: id, TypeCode: in.TypeCode, TypeNameZh: in.TypeNameZh, TypeNameEn: in.TypeNameEn,
 				IssuerUSCC: own().USCC, HolderKind: string(in.HolderKind), HolderRef: domain.HolderCommitment(ref, in.HolderSaltedRef),
 				IssuedAt: tx.Time.Truncate(time.Second), Validity: domain.Period(in.Validity), ServiceItem: in.ServiceItem,
-				ContentDigest: in.ContentDigest, CheckCodeHash: domain.CheckCodeHash(ref, "7KQ2M9XW4B"), StatusIndex: len(f.certificates),
+				ContentDigest: domain.Digest([]byte(ref)), CheckCodeHash: domain.CheckCodeHash(ref, "7KQ2M9XW4B"), StatusIndex: len(f.certificates),
 			}})
 		if err != nil {
 			return 0, nil, err
@@ -640,12 +640,14 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 		return 200, f.Attest(s).File(), nil
 	})
 	handle("GET /v1/trust", func(*http.Request, domain.Caller) (int, any, error) { return 200, f.TrustFile(), nil })
-	handle("GET /v1/chain/transactions/{id}", func(r *http.Request, _ domain.Caller) (int, any, error) {
-		block, ok := f.transactions[r.PathValue("id")]
-		if !ok {
-			return 0, nil, missing("transaction")
+	// Operations have the first digits of the transaction that each came to.
+	handle("GET /v1/operations/{id}", func(r *http.Request, _ domain.Caller) (int, any, error) {
+		for id, block := range f.transactions {
+			if id[:32] == r.PathValue("id") {
+				return 200, map[string]any{"id": id[:32], "state": "committed", "transaction": "x:Y", "transactionId": id, "block": block, "acceptedAt": time.Now()}, nil
+			}
 		}
-		return 200, map[string]any{"block": block, "transaction": map[string]any{"id": r.PathValue("id"), "validationCode": "VALID"}}, nil
+		return 0, nil, missing("operation")
 	})
 	return mux
 }

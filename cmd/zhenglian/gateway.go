@@ -14,12 +14,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/cache"
 	"github.com/zhenglian/zhenglian/gateway/fabricledger"
 	"github.com/zhenglian/zhenglian/gateway/httpapi"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/memcache"
+	"github.com/zhenglian/zhenglian/gateway/outbox"
 	"github.com/zhenglian/zhenglian/gateway/rediscache"
 	"github.com/zhenglian/zhenglian/gateway/requestlog"
 	"github.com/zhenglian/zhenglian/gateway/service"
@@ -33,6 +35,9 @@ const (
 	// answering what is under way, and closing the log.
 	drainWithin = 3500 * time.Millisecond
 	closeWithin = 1500 * time.Millisecond
+
+	// outboxFile is the name of the outbox in a gateway's data folder.
+	outboxFile = "outbox.sqlite"
 
 	// logWatch is how often the access log is asked whether it has failed.
 	logWatch = time.Second
@@ -93,7 +98,7 @@ func (c *gatewayCmd) Run(e *env) error {
 
 // runGateway serves on listener until ctx ends or a part fails. It answers nil
 // after a shutdown that ctx asked for. It closes listener, and what it opens.
-func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, shared cache.Cache, listener net.Listener, logger *slog.Logger) (err error) {
+func runGateway(ctx context.Context, setup *gatewaySetup, adapter ledger.Adapter, shared cache.Cache, listener net.Listener, logger *slog.Logger) (err error) {
 	defer func() { _ = listener.Close() }() // the server has closed it already unless it was never reached
 	watch := setup.identities.telemetry
 	defer func() {
@@ -101,11 +106,10 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 		defer cancel()
 		_ = watch.Close(closing) // traces that cannot be sent are lost, nothing else
 	}()
-	identities, err := setup.openIdentities(chain, logger)
+	identities, err := setup.openIdentities(adapter, logger)
 	if err != nil {
 		return err
 	}
-	chain = watch.Ledger(chain)
 	system := "memory"
 	if setup.Redis != "" {
 		system = "redis"
@@ -124,6 +128,7 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 	defer func() { err = errors.Join(err, ix.Close()) }()
 	log, err := tilelog.Open(ctx, tilelog.Options{
 		Dir: filepath.Join(setup.Data, "log"), Origin: setup.Log.Origin, Key: setup.logKey, Logger: logger,
+		MaxWaiting: setup.recordsWaiting,
 	})
 	if err != nil {
 		return err
@@ -134,16 +139,28 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 		err = errors.Join(err, log.Close(closing))
 	}()
 
+	writes, err := outbox.Open(ctx, filepath.Join(setup.Data, outboxFile), adapter, outbox.Options{Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, writes.Close()) }()
+	chain := watch.Ledger(writes)
+
 	// The parts end after the requests under way: a write waits for the index.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
 	logIndexer := service.NewLogIndexer(log, ix, logger)
 	p := &gatewayParts{
-		setup: setup, identities: identities, chain: chain, index: ix, log: log, cache: shared, logger: logger,
+		setup: setup, identities: identities, chain: chain, writes: writes, index: ix, log: log, cache: shared, logger: logger,
 		indexer:  service.NewIndexer(chain, ix, shared, logger),
 		anchorer: service.NewAnchorer(setup.Department, chain, ix, log, setup.interval, logger),
 		alarms:   service.NewAlarms(chain, ix),
+	}
+	if fabric, ok := adapter.(interface {
+		ServedBy() []domain.DepartmentCode
+	}); ok {
+		p.servedBy = fabric.ServedBy
 	}
 	p.watcher = p.newWatcher()
 	closeTrail, err := p.openAuditor(ctx)
@@ -196,6 +213,7 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 		part("auditor", p.auditor.Run)
 	}
 	part("access log", func(ctx context.Context) error { return watchFailure(ctx, log.Failed) })
+	part("outbox", func(ctx context.Context) error { return watchFailure(ctx, writes.Failed) })
 	part("log of requests", func(ctx context.Context) error { return watchFailure(ctx, p.requests.Failed) })
 	part("anchorer of the log of requests", p.requestAnchorer.Run)
 	identities.run(part)
@@ -233,6 +251,7 @@ func runGateway(ctx context.Context, setup *gatewaySetup, chain ledger.Ledger, s
 type gatewayParts struct {
 	setup  *gatewaySetup
 	chain  ledger.Ledger
+	writes *outbox.Outbox // under chain
 	index  index.Index
 	log    *tilelog.Log
 	cache  cache.Cache
@@ -246,6 +265,7 @@ type gatewayParts struct {
 	issuing  *service.Issuing // nil: it has no issuing key
 
 	identities      *gatewayIdentities
+	servedBy        func() []domain.DepartmentCode // whose word the index is on; nil: there is one source only
 	requests        *requestlog.Log
 	requestAnchorer *requestlog.Anchorer
 }
@@ -260,6 +280,10 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 	verifier := service.NewVerification(p.chain, p.index, p.cache, setup.anchors, time.Now, p.indexer.LastHeard)
 	if p.issuing != nil {
 		p.issuing.Prove = verifier.Proof
+	}
+	cursorKey, err := sharedSecret(setup, "cursors")
+	if err != nil {
+		return nil, err
 	}
 	config := httpapi.Config{
 		Department: setup.Department,
@@ -280,6 +304,9 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 		Verification: verifier,
 		Chain:        service.NewChain(p.chain, p.index, setup.Channel),
 		Blocks:       p.index,
+		ServedBy:     p.servedBy,
+		Operations:   service.NewOperations(p.writes, p.index),
+		CursorKey:    cursorKey,
 		Readiness:    service.NewReadiness(p.chain, p.index, setup.anchors.Quorum, time.Now),
 		Limiter:      p.cache,
 		Pages:        web.New(verifier.Verify, web.Options{OperatorZh: setup.department.NameZh, OperatorEn: setup.department.NameEn}),
@@ -287,6 +314,7 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 		Gauges:       p.gauges,
 		AddressRate:  setup.address,
 		IdentityRate: setup.identity,
+		PublicRate:   setup.public,
 		Log:          p.logger,
 	}
 	p.identities.configure(&config)
@@ -319,10 +347,19 @@ func openCache(setup *gatewaySetup, logger *slog.Logger) (cache.Cache, error) {
 	if setup.Redis == "" {
 		return memcache.New(memcache.Options{})
 	}
-	// The log key is the one secret that replicas of a gateway share already.
-	secret, err := hkdf.Key(sha256.New, []byte(setup.logKey), nil, "zhenglian/gateway/1 shared cache", sha256.Size)
+	secret, err := sharedSecret(setup, "shared cache")
 	if err != nil {
-		return nil, fmt.Errorf("derive the cache's secret: %w", err)
+		return nil, err
 	}
 	return rediscache.New(rediscache.Options{URL: setup.Redis, Secret: secret, Logger: logger})
+}
+
+// sharedSecret answers a secret that all replicas of a gateway have. The log key is
+// the one that they share already.
+func sharedSecret(setup *gatewaySetup, use string) ([]byte, error) {
+	secret, err := hkdf.Key(sha256.New, []byte(setup.logKey), nil, "zhenglian/gateway/1 "+use, sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the secret for %s: %w", use, err)
+	}
+	return secret, nil
 }

@@ -248,6 +248,7 @@ func TestGatewayConfigIsRefused(t *testing.T) {
 		{"redis is no URL", "redis", "secret@localhost:6379", "field redis"},
 		{"redis on another machine in the open", "redis", "redis://:secret@cache.example:6379/0", "field redis"},
 		{"negative limit", "limits", map[string]any{"addressBurst": -1}, "field limits.address"},
+		{"negative public limit", "limits", map[string]any{"publicPerSecond": -1}, "field limits.public"},
 		{"unknown limit", "limits", map[string]any{"burst": 1}, `"burst"`},
 		{"lag without unit", "evidence", map[string]any{"maxLag": "60"}, "field evidence.maxLag"},
 		{"lag too long", "evidence", map[string]any{"maxLag": "2h"}, "field evidence.maxLag"},
@@ -394,6 +395,7 @@ func TestGatewayOwnSettings(t *testing.T) {
 	}{
 		"what the consortium decides": {map[string]any{"channel": "mine"}, `own.json: json: unknown field "channel"`},
 		"a bad value":                 {map[string]any{"requests": map[string]any{"anchorEvery": "1ms"}}, "gateway.json with own.json: field requests.anchorEvery"},
+		"a queue out of bounds":       {map[string]any{"limits": map[string]any{"recordsWaiting": 1_000_001}}, "field limits.recordsWaiting: 1000001 is not between 0 and 1000000"},
 	} {
 		f.write("own.json", c.own)
 		if _, err := loadGateway(f.file(), ""); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -443,12 +445,8 @@ func contracts(t *testing.T) ledgertest.Handler {
 		for _, k := range call.State.Keys("") {
 			state.Set(k, call.State.Get(k))
 		}
-		args := []string{string(call.Argument)}
-		if call.Operation != "" {
-			args = append(args, call.Operation)
-		}
 		r := state.Simulate(cc, chaincodetest.Proposal{
-			Creator: id, TxID: string(call.Tx.ID), Time: call.Tx.Time, Function: call.Transaction, Args: args,
+			Creator: id, TxID: string(call.Tx.ID), Time: call.Tx.Time, Function: call.Transaction, Args: call.Arguments(),
 		})
 		if !r.OK() {
 			if e, ok := domain.ParseError(r.Message); ok {
@@ -473,7 +471,7 @@ type runningGateway struct {
 	log  *bytes.Buffer // read it after done
 }
 
-func startGateway(t *testing.T, f *gatewayFolder, chain ledger.Ledger, listener net.Listener) *runningGateway {
+func startGateway(t *testing.T, f *gatewayFolder, chain ledger.Adapter, listener net.Listener) *runningGateway {
 	t.Helper()
 	setup, err := loadGateway(f.file(), "")
 	if err != nil {
@@ -636,7 +634,7 @@ func TestGatewayFlow(t *testing.T) {
 		chain.SetDown(d.Code, errors.New("down"))
 	}
 	l.SetFault(func(op string) (bool, error) {
-		if strings.HasPrefix(op, "submit ") {
+		if strings.HasPrefix(op, "endorse ") {
 			return false, &ledger.UnavailableError{Err: errors.New("down")}
 		}
 		return true, nil

@@ -87,7 +87,13 @@ type gatewayLimits struct {
 	AddressBurst      int     `json:"addressBurst"`
 	IdentityPerSecond float64 `json:"identityPerSecond"` // with a token, per role
 	IdentityBurst     int     `json:"identityBurst"`
+	PublicPerSecond   float64 `json:"publicPerSecond"` // without a token, all together
+	PublicBurst       int     `json:"publicBurst"`
+	RecordsWaiting    int     `json:"recordsWaiting"` // access records that may wait to be written to the log, at most 1,000,000
 }
+
+// mostRecordsWaiting is about a gigabyte of records, and minutes of work.
+const mostRecordsWaiting = 1_000_000
 
 // gatewaySetup is a configuration with the contents of the files it names.
 type gatewaySetup struct {
@@ -103,11 +109,14 @@ type gatewaySetup struct {
 	interval   time.Duration
 	address    httpapi.Rate
 	identity   httpapi.Rate
+	public     httpapi.Rate
 
-	maxLag  time.Duration
-	watch   watchSetup
-	monitor []domain.UnusualRule
-	audit   *auditSetup // nil: none
+	maxLag time.Duration
+
+	recordsWaiting int // 0: the log's own
+	watch          watchSetup
+	monitor        []domain.UnusualRule
+	audit          *auditSetup // nil: none
 
 	identities identitySetup
 }
@@ -400,7 +409,7 @@ func (s *gatewaySetup) readLog(r *configReader) {
 }
 
 func (s *gatewaySetup) readLimits(r *configReader) {
-	s.address, s.identity = httpapi.DefaultAddressRate, httpapi.DefaultIdentityRate
+	s.address, s.identity, s.public = httpapi.DefaultAddressRate, httpapi.DefaultIdentityRate, httpapi.DefaultPublicRate()
 	if s.Limits == nil {
 		return
 	}
@@ -417,4 +426,10 @@ func (s *gatewaySetup) readLimits(r *configReader) {
 	}
 	set("address", s.Limits.AddressPerSecond, s.Limits.AddressBurst, &s.address)
 	set("identity", s.Limits.IdentityPerSecond, s.Limits.IdentityBurst, &s.identity)
+	set("public", s.Limits.PublicPerSecond, s.Limits.PublicBurst, &s.public)
+	if n := s.Limits.RecordsWaiting; n < 0 || n > mostRecordsWaiting {
+		r.fault("limits.recordsWaiting", "%d is not between 0 and %d", n, mostRecordsWaiting)
+	} else {
+		s.recordsWaiting = n
+	}
 }

@@ -153,7 +153,7 @@ type gatewayIdentities struct {
 
 // openIdentities reads the files of identities again and, from then on, whenever
 // they change.
-func (s *gatewaySetup) openIdentities(chain ledger.Ledger, logger *slog.Logger) (*gatewayIdentities, error) {
+func (s *gatewaySetup) openIdentities(chain ledger.Adapter, logger *slog.Logger) (*gatewayIdentities, error) {
 	r := &configReader{dir: s.dir}
 	g := &gatewayIdentities{setup: s}
 	var err error
@@ -278,6 +278,7 @@ func (p *gatewayParts) collectors() []prometheus.Collector {
 	started := time.Now()
 	return append(p.setup.identities.telemetry.Collectors(),
 		gauge("zhenglian_identity_files_stale", "Sets of identity files that cannot be read again: what they said before is in force.", p.identities.stale),
+		gauge("zhenglian_outbox_pending", "Writes on their way to the ledger.", func() float64 { return float64(p.writes.Pending()) }),
 		gauge("zhenglian_request_log_lines", "Lines of the log of requests.", func() float64 { return float64(p.requests.Lines()) }),
 		gauge("zhenglian_request_log_anchor_age_seconds", "Time since the head of the log of requests was last anchored, or since the start.", func() float64 {
 			_, at := p.requestAnchorer.Anchored()

@@ -144,11 +144,8 @@ func (w *catalogWork) submit(ctx context.Context, step catalogStep, rows []*entr
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
 		done, err := client.write(ctx, send, repeatable, nil)
-		var rejected *rejectedError
-		lost := errors.As(err, &rejected)
-		if p := refusalOf(err); p != nil {
-			lost = p.problem.Code == api.ProblemCodeConflict && p.problem.State == ""
-		}
+		p := refusalOf(err)
+		lost := p != nil && p.problem.Code == api.ProblemCodeConflict && p.problem.State == ""
 		if err == nil || !lost || attempt == attempts {
 			return done.Position, err
 		}

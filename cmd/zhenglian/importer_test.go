@@ -351,7 +351,7 @@ func TestImportWaits(t *testing.T) {
 			}
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusAccepted)
-			fmt.Fprintf(w, `{"transactionId":%q,"operation":"/v1/chain/transactions/%s"}`, done.TxID, done.TxID)
+			fmt.Fprintf(w, `{"operation":"/v1/operations/%s"}`, done.TxID[:32])
 			return true
 		}
 		return false
@@ -402,7 +402,7 @@ func TestImportStops(t *testing.T) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusAccepted)
 			id := strings.Repeat("0", 64)
-			fmt.Fprintf(w, `{"transactionId":%q,"operation":"/v1/chain/transactions/%s"}`, id, id)
+			fmt.Fprintf(w, `{"transactionId":%q,"operation":"/v1/operations/%s"}`, id, id[:32])
 			return true
 		}
 		_, errs := runCommand(t, exitUnknown, importArgs(f, importFile(t, 2), filepath.Join(t.TempDir(), "r.csv"), "--patience", "1s")...)

@@ -57,7 +57,7 @@ func (c *indexRebuildCmd) Run(e *env) error {
 
 // rebuildIndex builds the index of a gateway that does not run, and puts it in
 // the place of the old one, or compares it with the old one when check is set.
-func rebuildIndex(e *env, setup *gatewaySetup, chain ledger.Ledger, logger *slog.Logger, check bool) (err error) {
+func rebuildIndex(e *env, setup *gatewaySetup, chain ledger.Reader, logger *slog.Logger, check bool) (err error) {
 	// The log's lock is held by whoever holds the index.
 	log, err := tilelog.Open(e.ctx, tilelog.Options{
 		Dir: filepath.Join(setup.Data, "log"), Origin: setup.Log.Origin, Key: setup.logKey, Logger: logger,
@@ -115,7 +115,7 @@ func rebuildIndex(e *env, setup *gatewaySetup, chain ledger.Ledger, logger *slog
 type indexBuild struct {
 	env    *env
 	setup  *gatewaySetup
-	chain  ledger.Ledger
+	chain  ledger.Reader
 	log    *tilelog.Log
 	logger *slog.Logger
 	height uint64 // of the department's own peer when the build began
@@ -197,7 +197,7 @@ func (b *indexBuild) indexLog(ctx context.Context, ix *sqlindex.Index) error {
 }
 
 // ownHeight is the number of blocks that the department's own peer has.
-func ownHeight(ctx context.Context, chain ledger.Ledger, own domain.DepartmentCode) (uint64, error) {
+func ownHeight(ctx context.Context, chain ledger.Reader, own domain.DepartmentCode) (uint64, error) {
 	for _, h := range chain.Heights(ctx) {
 		if h.Department == own {
 			if h.Err != nil {

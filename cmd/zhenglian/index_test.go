@@ -19,7 +19,7 @@ import (
 )
 
 // rebuild runs "index rebuild" over a chain in memory.
-func rebuild(t *testing.T, f *gatewayFolder, chain ledger.Ledger, check bool) (out, progress string, err error) {
+func rebuild(t *testing.T, f *gatewayFolder, chain ledger.Reader, check bool) (out, progress string, err error) {
 	t.Helper()
 	setup, err := loadGateway(f.file(), "")
 	if err != nil {

@@ -93,6 +93,7 @@ type sampleIssue struct {
 	HolderKind     string                `json:"holderKind"`
 	ServiceItem    string                `json:"serviceItem"`
 	ValidDays      int                   `json:"validDays"`
+	Items          []api.FaceItem        `json:"items"`          // of a holder that there is not
 	AuthorityBasis string                `json:"authorityBasis"` // why the issuer may issue the type
 	LostCodeBasis  string                `json:"lostCodeBasis"`  // for the revocation of a certificate whose check code was lost
 	LostCodeReason string                `json:"lostCodeReason"`
@@ -706,7 +707,7 @@ func (r *sampleRun) issue(ctx context.Context) (string, error) {
 		HolderKind: api.HolderKind(c.HolderKind), HolderSaltedRef: r.state.digest("holder"),
 		Validity:    api.Period{From: from, To: from.AddDate(0, 0, c.ValidDays)},
 		ServiceItem: c.ServiceItem, Serial: fmt.Sprintf("%s%02d", serial, len(earlier)+1),
-		ContentDigest: r.state.digest("certificate content"),
+		Items: c.Items,
 	}
 	var issued struct {
 		written[domain.Certificate]

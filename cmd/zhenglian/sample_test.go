@@ -329,7 +329,7 @@ func TestSampleOutcomeUnknown(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusAccepted)
 		_ = json.NewEncoder(w).Encode(api.OutcomeUnknown{
-			TransactionID: done.TxID, Operation: "/v1/chain/transactions/" + done.TxID, Link: done.Link, Ref: done.Record.Content.Ref,
+			TransactionID: done.TxID, Operation: "/v1/operations/" + done.TxID[:32], Link: done.Link, Ref: done.Record.Content.Ref,
 		})
 		return true
 	}

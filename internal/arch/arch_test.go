@@ -40,6 +40,7 @@ var importRules = []struct {
 	{"gateway/tileclient/...", []string{fabric, gin, mod + "gateway/service", mod + "gateway/tilelog", mod + "gateway/ledger"}, "a reader of a foreign log knows nothing of the own one"},
 	{"gateway/sqltrail/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
 	{"gateway/evidence/...", []string{fabric, gin, mod + "gateway/service", mod + "gateway/ledger"}, "evidence is checked without a ledger"},
+	{"gateway/outbox/...", []string{fabric, gin, mod + "gateway/service", mod + "gateway/index"}, "of the ledger the outbox knows the port alone"},
 	{"gateway/memcache/...", []string{fabric, gin, mod + "gateway/service"}, "only fabricledger talks to Fabric"},
 	{"gateway/credential/...", []string{fabric, gin, "net/http", mod + "gateway/service", mod + "gateway/ledger", mod + "gateway/sqlcredential"}, "a credential is checked without a ledger, and its store is a port"},
 	{"gateway/sqlcredential/...", []string{fabric, gin, mod + "gateway/service", mod + "gateway/ledger"}, "a store knows nothing of what it keeps"},
