@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 
+	"github.com/hyperledger/fabric-gateway/pkg/client"
+
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/test/consortium"
 )
@@ -25,20 +27,26 @@ func (b *bench) certificateArms() (single, batch arm) {
 		if err != nil {
 			return "", err
 		}
+		one := []domain.CertificateContent{c}
+		b.places(one)
+		c = one[0]
 		return issue(ctx, "certificate:Issue", "certificate:Decide", domain.IssueArgs{Content: c}, domain.DecideArgs{Ref: c.Ref, Decision: domain.ApproveCertificate})
 	})}
 	batch = arm{"certificate.batch", func(ctx context.Context) (sample, error) {
 		s, err := b.transactions(batchClients, func(ctx context.Context) (string, error) {
 			args := domain.IssueBatchArgs{Contents: make([]domain.CertificateContent, domain.MaxBatch)}
-			refs := make([]string, domain.MaxBatch)
+			var batches []string
 			for i := range args.Contents {
 				c, err := b.certificate()
 				if err != nil {
 					return "", err
 				}
-				args.Contents[i], refs[i] = c, c.Ref
+				if args.Contents[i] = c; i%domain.MaxBatchRows == 0 {
+					batches = append(batches, c.Ref)
+				}
 			}
-			return issue(ctx, "certificate:IssueBatch", "certificate:DecideBatch", args, domain.DecideBatchArgs{Refs: refs, Decision: domain.ApproveCertificate})
+			b.places(args.Contents)
+			return issue(ctx, "certificate:IssueBatch", "certificate:DecideBatch", args, domain.DecideBatchArgs{Refs: []string{}, Batches: batches, Decision: domain.ApproveCertificate})
 		})(ctx)
 		s.Count *= domain.MaxBatch
 		return s, err
@@ -61,17 +69,31 @@ func (b *bench) certificate() (domain.CertificateContent, error) {
 		return c, err
 	}
 	id.Serial = fmt.Sprintf("BENCH%012d", n)
-	c.StatusIndex = int(n % domain.MaxStatusIndex)
 	c.CertID, err = id.Compose()
 	return c, err
 }
 
+// places gives the certificates of a transaction places in the status lists as an
+// issuer does: together, and away from those of other transactions, which would
+// otherwise wait for one another.
+func (b *bench) places(contents []domain.CertificateContent) {
+	n := (len(contents) + domain.StatusPlacesLength - 1) / domain.StatusPlacesLength
+	first := (int(b.sequence.Add(int64(n))) - n) % (domain.MaxStatusIndex / domain.StatusPlacesLength)
+	for i := range contents {
+		contents[i].StatusIndex = first*domain.StatusPlacesLength + i
+	}
+}
+
 // submitThrough runs a transaction with the identity of a connection and answers
-// its ID once it is committed.
+// its ID once it is committed. As from the gateway, a long argument travels beside it.
 func submitThrough(ctx context.Context, f *consortium.Fabric, transaction string, args any) (string, error) {
 	argument, err := domain.Canonical(args)
 	if err != nil {
 		return "", err
 	}
-	return submitArguments(ctx, f, transaction, argument)
+	if len(argument) <= domain.InlineArgument {
+		return submitArguments(ctx, f, transaction, argument)
+	}
+	return submitProposal(ctx, f, transaction, client.WithBytesArguments(domain.ArgumentReference(argument)),
+		client.WithTransient(map[string][]byte{domain.TransientArgument: argument}))
 }

@@ -61,6 +61,11 @@ func (b *bench) measureUsage() (map[string]usage, error) {
 			}
 		}
 	}
+	for name, pid := range b.alone {
+		if err := add(name, pid); err != nil {
+			return nil, err
+		}
+	}
 	return used, add("client", os.Getpid())
 }
 

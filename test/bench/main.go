@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -38,8 +39,10 @@ type settings struct {
 	Entries     int           `json:"searchedEntries"`
 	Leaves      uint64        `json:"provenLeaves"` // of the log whose proofs are measured
 	Traced      int           `json:"tracedEntries"`
-	Versions    int           `json:"versions"`          // of the key whose history is read
-	Figures     []string      `json:"figures,omitempty"` // only those whose names begin so; all when empty
+	Versions    int           `json:"versions"` // of the key whose history is read
+	// Certificates is how many certificates the open loop of verifications knows.
+	Certificates int      `json:"verifiedCertificates"`
+	Figures      []string `json:"figures,omitempty"` // only those whose names begin so; all when empty
 }
 
 // wants reports whether the figures that begin with name are to be taken.
@@ -61,6 +64,7 @@ type sample struct {
 	Failed  int           `json:"failed"`
 	Seconds float64       `json:"seconds"`
 	P50     time.Duration `json:"p50Ns"`
+	P95     time.Duration `json:"p95Ns,omitempty"`
 	P99     time.Duration `json:"p99Ns"`
 	// LedgerBytes is by how much the block files of one peer grew for each record.
 	LedgerBytes float64 `json:"ledgerBytesPerRecord,omitempty"`
@@ -109,17 +113,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	state := flags.String("state", ".zhenglian-bench", "state folder of the benchmark's own consortium, deleted first")
 	out := flags.String("report", filepath.Join(".zhenglian", "bench", "report.json"), "where the report goes")
 	clients := flags.Int("clients", 50, "concurrent clients")
+	versions := flags.Int("versions", 0, "versions of the key whose history is read; 0: as many as the form has")
+	offset := flags.Int("offset", 20000, "how far the consortium's ports lie above the default ones")
+	kind := flags.String("serve", "", "used by the benchmark itself: be one of its servers")
+	dir := flags.String("dir", "", "with -serve: the folder of its files")
+	certificates := flags.Int("certificates", 0, "with -serve: how many it knows")
 	only := flags.String("figures", "", "take only the figures whose names begin with one of these, comma-separated")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if *kind != "" {
+		return serve(ctx, *kind, *dir, *certificates, os.Stdin, stdout)
+	}
 	set := settings{
 		Window: 4 * time.Second, WarmUp: time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4,
-		Entries: 100_000, Leaves: 1_000_000, Traced: 100_000, Versions: 500,
+		Entries: 100_000, Leaves: 1_000_000, Traced: 100_000, Versions: 500, Certificates: 50_000,
 	}
 	if *full {
 		set.Window, set.WarmUp, set.Cycles = 60*time.Second, 15*time.Second, 3
-		set.Leaves, set.Traced, set.Versions = 10_000_000, 1_000_000, 10_000
+		set.Leaves, set.Traced, set.Versions, set.Certificates = 10_000_000, 1_000_000, 10_000, 1_000_000
+	}
+	if *versions > 0 {
+		set.Versions = *versions
 	}
 	if *only != "" {
 		set.Figures = strings.Split(*only, ",")
@@ -137,9 +152,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
 	net, err := consortium.Start(ctx, consortium.Options{
-		Root: root, Bin: bin, State: filepath.Join(root, *state), PortOffset: 20000, Output: stderr,
+		Root: root, Bin: bin, State: filepath.Join(root, *state), PortOffset: *offset, Output: stderr,
 		// What is measured is the gateway, not its limits on one address.
-		Settings: map[string]any{"limits": map[string]any{"addressPerSecond": 1e6, "addressBurst": 1_000_000, "identityPerSecond": 1e6, "identityBurst": 1_000_000}},
+		Settings: map[string]any{"limits": map[string]any{"addressPerSecond": 1e6, "addressBurst": 1_000_000, "identityPerSecond": 1e6, "identityBurst": 1_000_000, "publicPerSecond": 1e6, "publicBurst": 1_000_000}},
 	})
 	if err != nil {
 		return err
@@ -325,6 +340,36 @@ func table(w io.Writer, rep report) {
 			measured += " (noisy machine)"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", f.Name, measured, worst, f.Goal, arms(f.Samples))
+	}
+	if err := t.Flush(); err != nil {
+		fmt.Fprintln(w, err)
+	}
+	costs(w, rep)
+}
+
+// costs tells what a unit of each arm cost each kind of process, and how much memory
+// the largest process of a kind was seen with.
+func costs(w io.Writer, rep report) {
+	memory := map[string]int64{}
+	var lines []string
+	for _, f := range rep.Figures {
+		for _, s := range f.Samples {
+			for kind, u := range s.Usage {
+				memory[kind] = max(memory[kind], u.RSS)
+			}
+			if line := s.Arm + "\t" + s.perUnit(); s.Count > 0 && len(s.Usage) > 0 && !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, s.Arm+"\t") }) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\narm\tprocessor time of each kind of process for one unit, warm-up included")
+	for _, line := range lines {
+		fmt.Fprintln(t, line)
+	}
+	fmt.Fprintln(t, "\nprocess\tresident memory of the largest")
+	for _, kind := range slices.Sorted(maps.Keys(memory)) {
+		fmt.Fprintf(t, "%s\t%d MiB\n", kind, memory[kind]>>20)
 	}
 	if err := t.Flush(); err != nil {
 		fmt.Fprintln(w, err)

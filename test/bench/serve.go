@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/accesslog"
+	"github.com/zhenglian/zhenglian/gateway/httpapi"
+	"github.com/zhenglian/zhenglian/gateway/index/indextest"
+	"github.com/zhenglian/zhenglian/gateway/memcache"
+	"github.com/zhenglian/zhenglian/gateway/requestlog"
+	"github.com/zhenglian/zhenglian/gateway/service"
+	"github.com/zhenglian/zhenglian/gateway/sqlindex"
+	"github.com/zhenglian/zhenglian/proof"
+)
+
+// What this program serves when it is its own child: servers that are measured
+// have a process of their own.
+const (
+	serveBare   = "bare"   // a Gin handler that returns the bytes it was given
+	serveLookup = "lookup" // the gateway's HTTP side over an index of generated certificates
+)
+
+// child is a server of this program.
+type child struct {
+	url   string
+	pid   int
+	stdin io.Closer
+	cmd   *exec.Cmd
+}
+
+// start runs this program as a server and waits until it listens.
+func start(ctx context.Context, kind, dir string, certificates int) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, "-serve", kind, "-dir", dir, "-certificates", strconv.Itoa(certificates)) //nolint:gosec // this program itself
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	c := &child{pid: cmd.Process.Pid, stdin: stdin, cmd: cmd}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the %s server did not start: %w", kind, err), c.stop())
+	}
+	c.url = strings.TrimSpace(line)
+	return c, nil
+}
+
+// stop ends the server, which lives as long as its standard input.
+func (c *child) stop() error {
+	return errors.Join(c.stdin.Close(), c.cmd.Wait())
+}
+
+// serve is what the child does: it says where it listens and serves until its
+// standard input ends.
+func serve(ctx context.Context, kind, dir string, certificates int, stdin io.Reader, stdout io.Writer) (err error) {
+	var handler http.Handler
+	switch kind {
+	case serveBare:
+		handler, err = bareHandler(dir)
+	case serveLookup:
+		var closeAll func() error
+		handler, closeAll, err = lookupHandler(ctx, dir, certificates)
+		defer func() {
+			if closeAll != nil {
+				err = errors.Join(err, closeAll())
+			}
+		}()
+	default:
+		err = fmt.Errorf("there is no server %q", kind)
+	}
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := httpapi.NewServer(handler, slog.New(slog.DiscardHandler))
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin) // ends when the parent does
+		_ = server.Close()
+	}()
+	fmt.Fprintf(stdout, "http://%s\n", listener.Addr())
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// recordedFile holds an answer, head and body, for the bare server to repeat.
+const recordedFile = "answer.http"
+
+// bareHandler answers every request with the recorded answer, the fields of its head
+// included: what Gin and net/http cost for those bytes.
+func bareHandler(dir string) (http.Handler, error) {
+	data, err := os.ReadFile(filepath.Join(dir, recordedFile))
+	if err != nil {
+		return nil, err
+	}
+	recorded, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(data)), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer recorded.Body.Close()
+	body, err := io.ReadAll(recorded.Body)
+	if err != nil {
+		return nil, err
+	}
+	recorded.Header.Del("Date") // every server writes its own
+	media := recorded.Header.Get("Content-Type")
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	e.GET("/v1/verify/:ref", func(c *gin.Context) {
+		h := c.Writer.Header()
+		for name, values := range recorded.Header {
+			h[name] = values
+		}
+		c.Data(recorded.StatusCode, media, body)
+	})
+	return e, nil
+}
+
+// lookupHandler is the gateway's HTTP side with its real verification, index, cache
+// and log of requests over generated certificates. Whatever else a gateway does is
+// missing; a request for it would end in a panic, and none comes.
+func lookupHandler(ctx context.Context, dir string, certificates int) (http.Handler, func() error, error) {
+	ix, err := sqlindex.Open(ctx, filepath.Join(dir, "index.sqlite"))
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := fillCertificates(ctx, ix, certificates); err != nil {
+		return nil, ix.Close, err
+	}
+	shared, err := memcache.New(memcache.Options{})
+	if err != nil {
+		return nil, ix.Close, err
+	}
+	requests, err := requestlog.Open(requestlog.Options{Dir: filepath.Join(dir, "requests"), Department: department})
+	if err != nil {
+		return nil, ix.Close, err
+	}
+	closeAll := func() error {
+		return errors.Join(requests.Close(context.WithoutCancel(ctx)), shared.Close(), ix.Close())
+	}
+	type nothing = struct{ http.Handler }
+	endless := httpapi.Rate{PerSecond: 1e6, Burst: 1_000_000}
+	handler, err := httpapi.New(httpapi.Config{
+		Department: department, PublicURL: "http://127.0.0.1", Trust: []byte("{}"),
+		Verification: service.NewVerification(nil, ix, shared, new(proof.Anchors), time.Now, time.Now),
+		Limiter:      shared, Requests: requests.Add, Log: slog.New(slog.DiscardHandler), Tokens: noTokens{},
+		AddressRate: endless, PublicRate: endless,
+		Governance: struct{ httpapi.Governance }{}, Catalog: struct{ httpapi.Catalog }{}, Sharing: struct{ httpapi.Sharing }{},
+		Overview: struct{ httpapi.Overview }{}, Access: struct{ httpapi.Access }{}, Tiles: struct{ accesslog.Tiles }{},
+		Alarms: struct{ httpapi.Alarms }{}, Certificates: struct{ httpapi.Certificates }{}, Chain: struct{ httpapi.Chain }{},
+		Readiness: struct{ httpapi.Readiness }{}, Operations: struct{ httpapi.Operations }{}, CursorKey: make([]byte, 32), Blocks: ix, Pages: struct{ httpapi.Pages }{}, AuditPage: nothing{},
+		Watched: func() []service.WatchedLog { return nil },
+		Gauges:  func(context.Context) httpapi.Gauges { return httpapi.Gauges{} },
+	})
+	return handler, closeAll, err
+}
+
+// noTokens knows nobody.
+type noTokens struct{}
+
+func (noTokens) Caller(string) (service.Caller, bool) { return service.Caller{}, false }
+
+// refOf is the reference of the nth generated certificate.
+func refOf(n int) string {
+	sum := sha256.Sum256([]byte("certificate " + strconv.Itoa(n)))
+	return hex.EncodeToString(sum[:16])
+}
+
+// revokedEvery is of how many generated certificates one is revoked.
+const revokedEvery = 50
+
+// verdictOf is what a verification of the nth generated certificate must say.
+func verdictOf(n int) string {
+	if n%revokedEvery == 0 {
+		return "revoked"
+	}
+	return "valid"
+}
+
+// fillCertificates applies blocks of issuing batches until the index has as many
+// certificates as asked for.
+func fillCertificates(ctx context.Context, ix *sqlindex.Index, certificates int) error {
+	const perBlock = 20 * domain.MaxBatchRows
+	issued := time.Now().UTC().Truncate(time.Second).AddDate(-1, 0, 0)
+	issuer := domain.Department{Code: department, MSPID: "PoliceMSP", NameZh: "示例公安局", NameEn: "Sample Police", USCC: "11430000006122244L"}
+	issuer.Schema = domain.SchemaDepartment
+	records := []any{domain.KeyOf(domain.KindDepartment, department), issuer}
+	var batch []domain.Certificate
+	for n := range certificates {
+		sum := sha256.Sum256([]byte("block " + strconv.Itoa(n/perBlock)))
+		tx := domain.TxID(hex.EncodeToString(sum[:]))
+		c := generated(n, issued, issuer.USCC)
+		c.TxID, c.TxTime = tx, issued
+		batch = append(batch, c)
+		if last := n+1 == certificates; last || len(batch) == domain.MaxBatchRows {
+			id, content, status := indextest.Batch(tx, department, batch...)
+			records = append(records, domain.KeyOf(domain.KindIssuingBatch, id), content, domain.KeyOf(domain.KindBatchStatus, id), status)
+			batch = batch[:0]
+			if !last && (n+1)%perBlock != 0 {
+				continue
+			}
+			number, err := ix.NextBlock(ctx)
+			if err != nil {
+				return err
+			}
+			written := indextest.Put(records...)
+			written.ID = tx
+			block := new(indextest.Chain).Add(written)
+			block.Number = number
+			if err := ix.ApplyBlock(ctx, block); err != nil {
+				return err
+			}
+			records = records[:0]
+		}
+	}
+	return nil
+}
+
+// generated is the nth certificate.
+func generated(n int, issued time.Time, uscc string) domain.Certificate {
+	c := domain.Certificate{
+		Issuer: department, Status: domain.CertificateValid, StatusSince: issued, Seq: 2,
+		Content: domain.CertificateContent{
+			Ref: refOf(n), CertID: fmt.Sprintf("1.2.156.3005.2.bench.%d", n), TypeCode: uscc + "001", TypeNameZh: "示例居住证", TypeNameEn: "Sample residence permit",
+			IssuerUSCC: uscc, HolderKind: "person", HolderRef: strings.Repeat("1", 64), IssuedAt: issued,
+			Validity: domain.Period{From: issued, To: issued.AddDate(10, 0, 0)}, ServiceItem: "11000000000000000000000000000000",
+			ContentDigest: strings.Repeat("2", 64), CheckCodeHash: strings.Repeat("3", 64), StatusIndex: n % domain.MaxStatusIndex,
+		},
+		Changes: []domain.StatusChange{{Status: domain.CertificateValid, Since: issued, RecordedAt: issued}},
+	}
+	if n%revokedEvery == 0 {
+		since := issued.AddDate(0, 6, 0)
+		act := &domain.StatusAct{DocumentNo: "示例2026第1号", LegalBasis: "示例条例第1条", ReasonCode: "issued_in_error", EffectiveAt: since}
+		c.Changes = append(c.Changes, domain.StatusChange{Status: domain.CertificateRevoked, Since: since, RecordedAt: since, Act: act})
+	}
+	return c
+}

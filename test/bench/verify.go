@@ -1,0 +1,490 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/zhenglian/zhenglian/proof"
+	"github.com/zhenglian/zhenglian/test/consortium"
+)
+
+const (
+	// freshClients is how many clients ask for proofs with their own nonce, and for
+	// cached verifications beside them: a gateway has no more signed at one time.
+	freshClients = 16
+
+	// lookupRate is how many verifications a second the open loop asks for.
+	lookupRate = 1000
+	// lookupConnections is how many connections it has for them.
+	lookupConnections = 128
+
+	// callersAtOnce is how many ask for one reference at one moment.
+	callersAtOnce = 1000
+)
+
+func verifyPath(ref string) string { return "/v1/verify/" + ref }
+
+// over makes an arm of calls in a closed loop, each client over a connection of its
+// own.
+func (b *bench) over(base string, clients int, call func(*connection) error) func(context.Context) (sample, error) {
+	return func(ctx context.Context) (sample, error) {
+		all, err := connections(ctx, base, clients)
+		if err != nil {
+			return sample{}, err
+		}
+		defer closeAll(all)
+		free := make(chan *connection, clients)
+		for _, c := range all {
+			free <- c
+		}
+		ids, latencies, failed, err := b.during(ctx, clients, func(context.Context) (string, error) {
+			c := <-free
+			defer func() { free <- c }()
+			return "", call(c)
+		})
+		if err != nil {
+			return sample{}, err
+		}
+		return sample{Count: len(ids), Failed: failed, Seconds: b.set.Window.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99)}, nil
+	}
+}
+
+// look asks for a verification and checks that it says what it should.
+func look(c *connection, ref, verdict string) error {
+	status, _, body, err := c.get(verifyPath(ref), "")
+	switch {
+	case err != nil:
+		return err
+	case status != http.StatusOK || !bytes.Contains(body, []byte(`"ref":"`+ref+`"`)) || !bytes.Contains(body, []byte(`"verdict":"`+verdict+`"`)):
+		return fmt.Errorf("status %d, want the verdict %s: %.300s", status, verdict, body)
+	}
+	return nil
+}
+
+// cachedVersusUncached compares a verification that the gateway answers from its
+// cache with one that nothing kept can answer, because the verifier trusts no
+// gateway and brings a nonce: then the departments sign, and the gateway checks
+// what they signed. A lookup without a nonce never reads the ledger, cached or not;
+// what it costs when its certificate was not asked for before is
+// verify.cached_vs_indexed.
+func (b *bench) cachedVersusUncached(ctx context.Context) ([]figure, error) {
+	gateway := b.net.Gateway(department).URL
+	trust, err := b.trust(ctx)
+	if err != nil {
+		return nil, err
+	}
+	fresh := arm{"verify.fresh", b.over(gateway, freshClients, func(c *connection) error { return b.freshProof(c, trust) })}
+	cached := arm{"verify.cached", b.over(gateway, freshClients, func(c *connection) error { return look(c, b.refs[0], "valid") })}
+	pairs, err := b.abba(ctx, fresh, cached)
+	if err != nil {
+		return nil, err
+	}
+	return []figure{ratio("verify.cached_vs_uncached", "≥ 50", pairs)}, nil
+}
+
+func (b *bench) trust(ctx context.Context) (*proof.Anchors, error) {
+	res, err := b.net.Gateway(department).Do(ctx, "", "GET", "/v1/trust", nil)
+	if err != nil {
+		return nil, err
+	}
+	return proof.ParseAnchors(res.Body)
+}
+
+// verifiedOf is of how many fresh proofs the client verifies one: each takes it
+// nearly a millisecond.
+const verifiedOf = 16
+
+// freshProof has departments sign with a nonce of the client's own.
+func (b *bench) freshProof(c *connection, trust *proof.Anchors) error {
+	random := make([]byte, 16)
+	if _, err := rand.Read(random); err != nil {
+		return err
+	}
+	nonce := hex.EncodeToString(random)
+	status, _, body, err := c.get(verifyPath(b.refs[0])+"/proof?nonce="+nonce, "")
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("proof: status %d: %.300s", status, body)
+	}
+	if random[0]%verifiedOf != 0 {
+		return nil
+	}
+	if v := proof.Verify(body, trust, proof.Options{Nonce: nonce, At: time.Now()}); v.Overall != proof.Valid {
+		return fmt.Errorf("proof: %s: %s", v.Overall, v.Reason)
+	}
+	return nil
+}
+
+// cachedVersusBare compares a cached verification with what a bare Gin handler
+// takes to return the same bytes, head and body.
+func (b *bench) cachedVersusBare(ctx context.Context) (_ []figure, err error) {
+	gateway := b.net.Gateway(department).URL
+	dir, err := os.MkdirTemp("", "zhenglian-bench-*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	c, err := dial(ctx, gateway)
+	if err != nil {
+		return nil, err
+	}
+	_, head, body, err := c.get(verifyPath(b.refs[0]), "")
+	closeAll([]*connection{c})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, recordedFile), slices.Concat(head, body), 0o600); err != nil {
+		return nil, err
+	}
+	bare, err := start(ctx, serveBare, dir, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, bare.stop()) }()
+	pids, err := b.net.Processes(department, consortium.GatewayOf)
+	if err != nil || len(pids) == 0 {
+		return nil, errors.Join(err, errors.New("the gateway is not there"))
+	}
+	b.alone = map[string]int{"bare": bare.pid, "server": pids[0]}
+	defer func() { b.alone = nil }()
+	lookups := func(base string) func(context.Context) (sample, error) {
+		return b.over(base, b.set.Clients, func(c *connection) error { return look(c, b.refs[0], "valid") })
+	}
+	pairs, err := b.abba(ctx, arm{"verify.bare", lookups(bare.url)}, arm{"verify.cached", lookups(gateway)})
+	if err != nil {
+		return nil, err
+	}
+	var costs []float64
+	for _, p := range pairs {
+		costs = append(costs, p[1].each("server")/p[0].each("bare"))
+	}
+	slices.Sort(costs)
+	return []figure{
+		ratio("verify.cached_vs_bare", "≥ 0.77: within 30 %", pairs),
+		{Name: "verify.cached_cpu_vs_bare", Ratio: median(costs), Worst: costs[len(costs)-1], Unit: "ratio", Goal: "≤ 1.3: processor time of the server for each answer"},
+	}, nil
+}
+
+// each answers what a counted unit cost a kind of process, in seconds.
+func (s sample) each(kind string) float64 { return s.Usage[kind].CPU.Seconds() / float64(s.Count) }
+
+// lookups measures verifications of many certificates, as people ask for them: a few
+// very often, most hardly ever, and none of them in the cache at the beginning. The
+// gateway's index holds generated certificates; all before it is the real thing.
+func (b *bench) lookups(ctx context.Context) (_ []figure, err error) {
+	dir, err := os.MkdirTemp("", "zhenglian-bench-*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	server, err := start(ctx, serveLookup, dir, b.set.Certificates)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, server.stop()) }()
+	b.alone = map[string]int{"server": server.pid}
+	defer func() { b.alone = nil }()
+
+	zipf := mathrand.NewZipf(mathrand.New(mathrand.NewPCG(2026, 11)), 1.1, 1, uint64(b.set.Certificates-1)) //nolint:gosec // a sample, no secret
+	asked := make([]int, int((b.set.WarmUp+b.set.Window).Seconds()+1)*lookupRate)
+	for i := range asked {
+		asked[i] = int(zipf.Uint64()) //nolint:gosec // below the number of certificates
+	}
+	open, err := b.measure(ctx, arm{"verify.lookup", func(ctx context.Context) (sample, error) {
+		all, err := connections(ctx, server.url, lookupConnections)
+		if err != nil {
+			return sample{}, err
+		}
+		defer closeAll(all)
+		// No warm-up: the cold start counts.
+		latencies, failed, err := openLoop(ctx, all, lookupRate, 0, b.set.WarmUp+b.set.Window, func(c *connection, n int) error {
+			return look(c, refOf(asked[n%len(asked)]), verdictOf(asked[n%len(asked)]))
+		})
+		if err != nil {
+			return sample{}, err
+		}
+		if failed > 0 {
+			return sample{}, fmt.Errorf("%d of %d lookups failed or were wrong", failed, len(latencies))
+		}
+		return sample{Count: len(latencies), Failed: failed, Seconds: (b.set.WarmUp + b.set.Window).Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99)}, nil
+	}})
+	if err != nil {
+		return nil, err
+	}
+	var next sync.Mutex
+	n := 0
+	indexed := arm{"verify.indexed", b.over(server.url, freshClients, func(c *connection) error {
+		next.Lock()
+		n = (n + 1) % b.set.Certificates // not asked for within the life of an answer
+		i := n
+		next.Unlock()
+		return look(c, refOf(i), verdictOf(i))
+	})}
+	cached := arm{"verify.cached", b.over(server.url, freshClients, func(c *connection) error { return look(c, refOf(1), verdictOf(1)) })}
+	pairs, err := b.abba(ctx, indexed, cached)
+	if err != nil {
+		return nil, err
+	}
+	return []figure{
+		{
+			Name: "verify.lookup_p99", Value: milliseconds(open.P99), Unit: "ms", Samples: []sample{open},
+			Goal: fmt.Sprintf("≤ 10 at %d a second, open loop, over %d certificates", lookupRate, b.set.Certificates),
+		},
+		ratio("verify.cached_vs_indexed", "what the cache saves beside the index", pairs),
+	}, nil
+}
+
+// singleFlight counts how often the departments sign when very many ask for the
+// proof of one record at one moment and none is kept.
+func (b *bench) singleFlight(ctx context.Context) ([]figure, error) {
+	file, err := b.net.TokenFile(department, "operator")
+	if err != nil {
+		return nil, err
+	}
+	token, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	all, err := connections(ctx, b.net.Gateway(department).URL, callersAtOnce)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(all)
+	before, err := b.endorsements(ctx)
+	if err != nil {
+		return nil, err
+	}
+	errs := make(chan error, len(all))
+	for _, c := range all {
+		go func() {
+			// Nobody has asked for the proof of the benchmark's own grant.
+			status, _, body, err := c.get("/v1/proofs/grant/"+b.grant.ID, "Authorization: Bearer "+strings.TrimSpace(string(token))+"\r\n")
+			if err == nil && status != http.StatusOK {
+				err = fmt.Errorf("proof: status %d: %.300s", status, body)
+			}
+			errs <- err
+		}()
+	}
+	for range all {
+		if callErr := <-errs; callErr != nil {
+			err = callErr
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	after, err := b.endorsements(ctx)
+	return []figure{{Name: "verify.single_flight", Value: after - before, Unit: "signed reads", Goal: fmt.Sprintf("1 for %d who ask at once", callersAtOnce)}}, err
+}
+
+// endorsements answers how often the gateway has had something signed, by its own
+// count.
+func (b *bench) endorsements(ctx context.Context) (float64, error) {
+	res, err := b.net.Gateway(department).Do(ctx, "", "GET", "/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for line := range strings.Lines(string(res.Body)) {
+		if strings.HasPrefix(line, `zhenglian_peer_call_duration_seconds_count{call="endorse"`) {
+			fields := strings.Fields(line)
+			n, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+			if err != nil {
+				return 0, fmt.Errorf("metrics: %w", err)
+			}
+			sum += n
+		}
+	}
+	return sum, nil
+}
+
+// kneeRates are the rates that the knee is looked for among.
+var kneeRates = []int{1000, 2000, 3000, 4000, 6000, 8000, 10_000, 12_000, 16_000, 20_000, 24_000, 32_000}
+
+// kneeLatency is what the 99th percentile must stay within below the knee.
+const kneeLatency = 50 * time.Millisecond
+
+// knee raises the rate of cached verifications until they are late.
+func (b *bench) knee(ctx context.Context) ([]figure, error) {
+	f := figure{Name: "verify.knee", Unit: "verifications/s", Goal: fmt.Sprintf("the highest rate with a 99th percentile of up to %s, the client on the same cores", kneeLatency)}
+	for _, rate := range kneeRates {
+		s, err := b.measure(ctx, arm{fmt.Sprintf("verify.%d", rate), func(ctx context.Context) (sample, error) {
+			all, err := connections(ctx, b.net.Gateway(department).URL, lookupConnections)
+			if err != nil {
+				return sample{}, err
+			}
+			defer closeAll(all)
+			latencies, failed, err := openLoop(ctx, all, rate, b.set.WarmUp/2, b.set.Window/2, func(c *connection, _ int) error { return look(c, b.refs[0], "valid") })
+			if err != nil {
+				return sample{}, err
+			}
+			return sample{Count: len(latencies) - failed, Failed: failed, Seconds: (b.set.Window / 2).Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99)}, nil
+		}})
+		if err != nil {
+			return nil, err
+		}
+		if s.Failed > 0 || s.P99 > kneeLatency {
+			break
+		}
+		f.Value, f.Samples = float64(rate), append(f.Samples, s)
+	}
+	return []figure{f}, nil
+}
+
+const (
+	// The department's calls beside the overload: few enough that the machine has
+	// room for them.
+	departmentReads  = 100 // a second
+	departmentWrites = 8
+
+	// publicConnections is how many people ask at one time.
+	publicConnections = 512
+)
+
+// overload offers a gateway three times the public requests that it takes in, and
+// watches what that does to the department's own calls.
+func (b *bench) overload(ctx context.Context) (_ []figure, err error) {
+	// The benchmark's gateways have no limits to speak of; this one gets its own back.
+	admitted := 1000 * runtime.NumCPU()
+	own := filepath.Join(b.net.State, "departments", department, consortium.GatewayOf, "own.json")
+	limits := fmt.Sprintf(`{"limits":{"publicPerSecond":%d,"publicBurst":%d}}`, admitted, admitted/10)
+	if err := os.WriteFile(own, []byte(limits), 0o600); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.Remove(own), b.restartGateway(context.WithoutCancel(ctx))) }()
+	if err := b.restartGateway(ctx); err != nil {
+		return nil, err
+	}
+	var reads, writes [2][]sample // alone, beside the overload
+	for _, i := range []int{0, 1, 1, 0} {
+		name := []string{"alone", "overload"}[i]
+		var write sample
+		read, err := b.measure(ctx, arm{"gateway." + name, func(ctx context.Context) (read sample, err error) {
+			public, end := context.WithCancel(ctx)
+			ended := make(chan error, 1)
+			if i == 1 {
+				go func() { ended <- b.public(public, 3*admitted) }()
+			} else {
+				ended <- nil
+			}
+			read, write, err = b.departmentCalls(ctx)
+			end()
+			return read, errors.Join(err, <-ended)
+		}})
+		if err != nil {
+			return nil, err
+		}
+		write.Arm = read.Arm
+		reads[i], writes[i] = append(reads[i], read), append(writes[i], write)
+	}
+	goal := fmt.Sprintf("≤ 2: 95th percentile beside 3 × %d public requests a second, over that without", admitted)
+	return []figure{slower("gateway.overload_read_p95", goal, reads), slower("gateway.overload_write_p95", goal, writes)}, nil
+}
+
+// slower makes a figure of how much later the 95th percentile of the second samples
+// is.
+func slower(name, goal string, samples [2][]sample) figure {
+	f := figure{Name: name, Unit: "ratio", Goal: goal}
+	var ratios []float64
+	for i, first := range samples[0] {
+		second := samples[1][i]
+		ratios = append(ratios, float64(second.P95)/float64(first.P95))
+		f.Samples = append(f.Samples, first, second)
+		f.Noisy = f.Noisy || differ(first.Before, second.Before)
+	}
+	slices.Sort(ratios)
+	f.Ratio, f.Worst = median(ratios), ratios[len(ratios)-1]
+	return f
+}
+
+// public asks for verifications at a rate until ctx ends, and says how many of them
+// were answered.
+func (b *bench) public(ctx context.Context, rate int) error {
+	all, err := connections(ctx, b.net.Gateway(department).URL, publicConnections)
+	if err != nil {
+		return err
+	}
+	defer closeAll(all)
+	var mu sync.Mutex
+	answered := map[int]int{}
+	began := time.Now()
+	_, _, err = openLoop(ctx, all, rate, 0, time.Hour, func(c *connection, _ int) error {
+		status, _, _, err := c.get(verifyPath(b.refs[0]), "")
+		mu.Lock()
+		defer mu.Unlock()
+		answered[status]++
+		return err
+	})
+	took := time.Since(began).Seconds()
+	fmt.Fprintf(b.progress, "bench: of the public %.0f a second were answered, %.0f told to come again\n", float64(answered[200])/took, float64(answered[429])/took)
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// departmentCalls reads and writes at fixed rates, each call at its time.
+func (b *bench) departmentCalls(ctx context.Context) (read, write sample, err error) {
+	gateway := b.net.Gateway(department)
+	all, err := connections(ctx, gateway.URL, 2*lookupConnections)
+	if err != nil {
+		return read, write, err
+	}
+	defer closeAll(all)
+	of := func(latencies []time.Duration, failed int) sample {
+		return sample{
+			Count: len(latencies) - failed, Failed: failed, Seconds: b.set.Window.Seconds(),
+			P50: quantile(latencies, 0.5), P95: quantile(latencies, 0.95), P99: quantile(latencies, 0.99),
+		}
+	}
+	var wg sync.WaitGroup
+	var readErr, writeErr error
+	wg.Go(func() {
+		var latencies []time.Duration
+		var failed int
+		if latencies, failed, readErr = openLoop(ctx, all[:lookupConnections], departmentReads, b.set.WarmUp, b.set.Window, func(_ *connection, _ int) error {
+			return gateway.Call(ctx, "operator", "GET", "/v1/grants/"+b.grant.ID, nil, http.StatusOK, nil)
+		}); readErr == nil {
+			read = of(latencies, failed)
+		}
+	})
+	wg.Go(func() {
+		var latencies []time.Duration
+		var failed int
+		if latencies, failed, writeErr = openLoop(ctx, all[lookupConnections:], departmentWrites, b.set.WarmUp, b.set.Window, func(*connection, int) error {
+			_, err := b.submitREST(ctx)
+			return err
+		}); writeErr == nil {
+			write = of(latencies, failed)
+		}
+	})
+	wg.Wait()
+	return read, write, errors.Join(readErr, writeErr)
+}
+
+// restartGateway has the department's gateway read its settings again.
+func (b *bench) restartGateway(ctx context.Context) error {
+	if err := b.net.Signal(department, consortium.GatewayOf, syscall.SIGKILL); err != nil {
+		return err
+	}
+	return retry(ctx, func() error {
+		return b.net.Gateway(department).Call(ctx, "", "GET", "/readyz", nil, http.StatusOK, nil)
+	})
+}
