@@ -8,7 +8,7 @@ SOURCES := $(shell git ls-files -co --exclude-standard go.mod go.sum domain proo
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-.PHONY: help up down status reset build test test-setup test-unit test-race test-js faults fuzz e2e lint lint-full fmt generate check-generated arch cover bench bench-quick bench-full ci clean
+.PHONY: help up down status reset build test test-setup test-unit test-race test-js faults fuzz e2e lint lint-full fmt generate check-generated arch cover bench bench-quick bench-full chaos chaos-quick soak ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ $(BIN)/zhenglian-network: $(SOURCES)
 # The second verifier is built before the Go tests that compare the two: here a
 # missing one is a failure.
 test: export ZHENGLIAN_TEST_DIFFERENCES ?= 6000
-test: test-setup test-js test-unit e2e ## set up what tests need and run all of them, real network included
+test: test-setup test-js test-unit e2e chaos-quick ## set up what tests need and run all of them, real network included
 
 test-setup: ## install what tests need (Redis, Chromium, fonts) and build
 	@scripts/test-setup.sh
@@ -94,11 +94,24 @@ bench-quick: build ## benchmarks on a network of their own, at most 5 minutes af
 bench-full: build ## benchmarks with full windows
 	$(GO) run ./test/bench -full
 
+CHAOS ?=
+chaos: build ## cause every fault of docs/faults.md under load and check what is promised (as root; CHAOS="-seed 1 -faults leader-kill")
+	$(GO) run ./test/chaos $(CHAOS)
+
+# Faults of one process and of all of them; those that need root are in the full
+# form only.
+chaos-quick: build ## a part of it, at most 6 minutes
+	$(GO) run ./test/chaos -writes 10 -reads 60 -faults leader-kill,peer-kill,gateway-kill,redis-freeze,power-cut $(CHAOS)
+
+MINUTES ?= 60
+soak: build ## half the load for MINUTES (60), a fault every two of them; memory, goroutines and descriptors must not grow
+	$(GO) run ./test/chaos -soak -minutes $(MINUTES) -every 2m -writes 10 -reads 100 $(CHAOS)
+
 ci: ## exactly what .ci/run runs
 	@.ci/run
 
 clean: ## delete what builds, tests and benchmarks made (ignored files only; the ledger's state stays: see reset)
-	@for s in .zhenglian-e2e .zhenglian-bench; do \
+	@for s in .zhenglian-e2e .zhenglian-bench .zhenglian-chaos; do \
 		if [ -d $$s ] && [ -x $(BIN)/zhenglian-network ]; then $(BIN)/zhenglian-network reset --yes --state $$s; fi; \
 	done
 	rm -rf .zhenglian-e2e .zhenglian-e2e.yaml .zhenglian-bench .zhenglian-bench.yaml .zhenglian-bench.bin $(BIN)

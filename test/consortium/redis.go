@@ -14,15 +14,12 @@ import (
 // Redis is a real Redis server on loopback that keeps nothing on disk.
 type Redis struct {
 	URL     string
+	port    int
 	process *exec.Cmd
 }
 
 // StartRedis starts a server on a port and returns when it accepts connections.
 func StartRedis(ctx context.Context, port int) (*Redis, error) {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		return nil, errors.New("redis-server is missing: run make test-setup, or install it (Debian: apt-get install redis-server)")
-	}
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return nil, fmt.Errorf("redis-server: %w", err)
@@ -30,20 +27,29 @@ func StartRedis(ctx context.Context, port int) (*Redis, error) {
 	if err := l.Close(); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(path, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--save", "", "--appendonly", "no")
-	if err := cmd.Start(); err != nil {
-		return nil, err
+	r := &Redis{URL: fmt.Sprintf("redis://127.0.0.1:%d/0", port), port: port}
+	return r, r.Start(ctx)
+}
+
+// Start starts the server again after [Redis.Stop], empty.
+func (r *Redis) Start(ctx context.Context) error {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return errors.New("redis-server is missing: run make test-setup, or install it (Debian: apt-get install redis-server)")
 	}
-	r := &Redis{URL: fmt.Sprintf("redis://127.0.0.1:%d/0", port), process: cmd}
+	r.process = exec.Command(path, "--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--save", "", "--appendonly", "no")
+	if err := r.process.Start(); err != nil {
+		return err
+	}
 	for {
-		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
+		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", r.port), time.Second)
 		if err == nil {
-			return r, conn.Close()
+			return conn.Close()
 		}
 		select {
 		case <-ctx.Done():
 			r.Stop()
-			return nil, fmt.Errorf("redis-server does not answer: %w", err)
+			return fmt.Errorf("redis-server does not answer: %w", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -361,8 +361,8 @@ type receipts struct {
 		CallID   string `json:"callId"`
 		Index    int64  `json:"index"`
 		LeafHash string `json:"leafHash"`
-		Promise  string `json:"promise"`
 	} `json:"receipts"`
+	Promise string `json:"promise"`
 }
 
 func access(t *testing.T, f *flow) {
@@ -380,7 +380,7 @@ func access(t *testing.T, f *flow) {
 
 	var got receipts
 	must(t, police.Call(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, r), 201, &got))
-	if len(got.Receipts) != 1 || got.Receipts[0].CallID != call || got.Receipts[0].Promise == "" {
+	if len(got.Receipts) != 1 || got.Receipts[0].CallID != call || got.Promise == "" {
 		t.Fatalf("receipts %+v", got)
 	}
 	f.index, f.records = got.Receipts[0].Index, []domain.AccessRecord{r, outside}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -409,6 +410,84 @@ func TestGatewayKilled(t *testing.T) {
 	}
 	if lost > 0 || len(seen) != len(promised) {
 		t.Errorf("%d of %d acknowledged records are not at their index; the log has %d calls", lost, len(promised), len(seen))
+	}
+}
+
+// TestTooManyRecordsWait lets few records wait to be written: what does not fit is
+// answered 429, says when to come again, and is logged once when it does.
+func TestTooManyRecordsWait(t *testing.T) {
+	grant := replayGrant(t)
+	police := net.Gateway("police")
+	own := filepath.Join(net.State, "departments", "police", consortium.GatewayOf, "own.json")
+	restart := func() {
+		must(t, net.Kill("police", consortium.GatewayOf))
+		await(t, "the gateway is back by itself", 60*time.Second, func() (bool, string) {
+			res, err := police.Do(t.Context(), "", "GET", "/readyz", nil)
+			return err == nil && res.Status == http.StatusOK, fmt.Sprint(err, res.Status)
+		})
+	}
+	must(t, os.WriteFile(own, []byte(`{"limits":{"recordsWaiting":1}}`), 0o600))
+	defer func() {
+		must(t, os.Remove(own))
+		restart()
+	}()
+	restart()
+
+	const clients, batch = 12, 20
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	refused, promised := 0, map[int64]string{}
+	run := randomHex(t, 4)
+	for client := range clients {
+		wg.Go(func() {
+			for n := 0; n < 5 && ctx.Err() == nil; {
+				var records []domain.AccessRecord
+				for i := range batch {
+					records = append(records, accessRecord(grant, domain.DirectionProvider, fmt.Sprintf("wait-%s-%d-%d-%d", run, client, n, i), time.Now()))
+				}
+				res, err := police.Do(ctx, "operator", "POST", "/v1/access-records", inputs(t, records...))
+				mu.Lock()
+				switch wait, parseErr := strconv.Atoi(res.Header.Get("Retry-After")); {
+				case err != nil:
+					t.Error(err)
+				case res.Status == http.StatusCreated:
+					var got receipts
+					if err := json.Unmarshal(res.Body, &got); err != nil {
+						t.Error(err)
+					}
+					for _, r := range got.Receipts {
+						promised[r.Index] = r.CallID
+					}
+					n++
+				case res.Status == http.StatusTooManyRequests && parseErr == nil && wait > 0:
+					refused++
+				default:
+					t.Errorf("status %d, Retry-After %q: %.300s", res.Status, res.Header.Get("Retry-After"), res.Body)
+				}
+				stop := t.Failed()
+				mu.Unlock()
+				if stop {
+					return
+				}
+				if res.Status == http.StatusTooManyRequests {
+					time.Sleep(20 * time.Millisecond) // sooner than it may: the next one is likely refused, too
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d requests of %d were refused before all were logged", refused, refused+clients*5)
+	if refused == 0 || len(promised) != clients*5*batch {
+		t.Errorf("%d requests were refused, and %d records have indexes of their own, want %d", refused, len(promised), clients*5*batch)
+	}
+	var log []int64
+	for index := range promised {
+		log = append(log, index)
+	}
+	if first, last := slices.Min(log), slices.Max(log); last-first != int64(len(log))-1 {
+		t.Errorf("%d records lie at %d to %d of the log: what was refused was logged, too", len(log), first, last)
 	}
 }
 

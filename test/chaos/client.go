@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/zhenglian/zhenglian/test/consortium"
+)
+
+const (
+	kindCatalog     = "catalog"
+	kindCertificate = "certificate"
+	kindGrant       = "grant"
+	kindAccess      = "access"
+	kindProbe       = "probe"
+)
+
+const (
+	// attemptFor is how long a client waits for one answer. A gateway may take
+	// longer, so some answers are lost that would have come.
+	attemptFor = 15 * time.Second
+
+	// verifyFor is how long somebody waits for a verdict before trying elsewhere.
+	verifyFor = 2 * time.Second
+
+	// settleFor is how long a client asks again before it gives up: then the
+	// operation has no end that it could learn.
+	settleFor = 3 * time.Minute
+)
+
+// clients send requests to the gateways and record what they are told.
+type clients struct {
+	net     *consortium.Consortium
+	history *history
+	latest  atomic.Uint64 // the latest block that any answer named
+	failed  failures
+}
+
+// request is what one operation sends.
+type request struct {
+	path string
+	body any
+}
+
+// answer is what of an answer matters here.
+type answer struct {
+	Block  uint64 `json:"block"`
+	TxID   string `json:"txId"`
+	Ref    string `json:"ref"`
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+	State  string `json:"state"`
+	Record struct {
+		State   string `json:"state"`
+		Status  string `json:"status"`
+		Content struct {
+			Ref string `json:"ref"`
+		} `json:"content"`
+	} `json:"record"`
+	Receipts []struct {
+		Index    uint64 `json:"index"`
+		LeafHash string `json:"leafHash"`
+	} `json:"receipts"`
+}
+
+var refPattern = regexp.MustCompile(`[0-9a-f]{32}`)
+
+// perform runs an operation: it asks again under the same key until an answer
+// says what became of it, and records it. It answers the last answer.
+func (c *clients) perform(ctx context.Context, o *operation, r request) answer {
+	header := http.Header{}
+	if o.Kind != kindAccess {
+		header.Set("Idempotency-Key", o.Key)
+	}
+	var last answer
+	o.Outcome = open
+	pause := 250 * time.Millisecond
+	for begun := time.Now(); ; {
+		a, reply := c.attempt(ctx, o, r, header)
+		o.Attempts = append(o.Attempts, a)
+		if reply.Ref != "" && last.Ref == "" {
+			last.Ref = reply.Ref // a certificate's is told once
+		}
+		switch {
+		case a.Claim == claimsDone:
+			o.Outcome, o.Block, o.TxID = committed, reply.Block, reply.TxID
+			if len(reply.Receipts) == 1 {
+				leaf, _ := base64.StdEncoding.DecodeString(reply.Receipts[0].LeafHash)
+				o.Index, o.Leaf = reply.Receipts[0].Index, hex.EncodeToString(leaf)
+			}
+			ref := last.Ref
+			last = reply
+			last.Ref = ref
+			if last.Ref == "" {
+				last.Ref = reply.Record.Content.Ref
+			}
+		case a.Status == http.StatusConflict && o.Action == "issue" && len(o.Attempts) > 1 && reply.Code == "exists":
+			// Link and check code are told once: this names what the lost answer told.
+			// Beside the reference it names the operation.
+			_, own, _ := strings.Cut(strings.TrimPrefix(operationKey(o), "op~"), "~")
+			if ref := refPattern.FindString(strings.ReplaceAll(reply.Detail, own, "")); ref != "" {
+				o.Outcome, last.Ref = committed, ref
+			}
+		case a.Status == http.StatusConflict && reply.State == "" && reply.Code == "conflict":
+			// Another change won; under the same key it may be tried again.
+		case a.Status >= 400 && a.Status < 500 && a.Status != http.StatusTooManyRequests:
+			o.Outcome = rejected
+		}
+		if o.Outcome != open || ctx.Err() != nil || time.Since(begun) > settleFor {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+		pause = min(2*pause, 5*time.Second)
+	}
+	if last.Ref != "" && o.Action == "issue" {
+		o.Object = last.Ref
+	}
+	c.history.add(o)
+	return last
+}
+
+func (c *clients) attempt(ctx context.Context, o *operation, r request, header http.Header) (attempt, answer) {
+	limited, cancel := context.WithTimeout(ctx, attemptFor)
+	defer cancel()
+	a := attempt{Begun: time.Now(), Claim: claimsUnknown}
+	res, err := c.net.Gateway(o.Department).DoWith(limited, o.Role, http.MethodPost, r.path, r.body, header)
+	a.Ended = time.Now()
+	if err != nil {
+		a.Detail = err.Error()
+		c.failed.note(o.Department, a.Ended)
+		return a, answer{}
+	}
+	var reply answer
+	a.Status = res.Status
+	if err := json.Unmarshal(res.Body, &reply); err != nil {
+		a.Detail = err.Error()
+		return a, reply
+	}
+	a.Detail = fmt.Sprintf("%d %s: %.300s", res.Status, reply.Code, reply.Detail)
+	switch {
+	case res.Status == http.StatusOK || res.Status == http.StatusCreated:
+		a.Claim, a.Detail = claimsDone, ""
+		c.learn(reply.Block)
+	case reply.Code == "exists", reply.Code == "conflict" && strings.Contains(reply.Detail, "under way"): // by an earlier request
+	case res.Status >= 400 && res.Status < 500, res.Status == http.StatusServiceUnavailable && o.Kind != kindAccess:
+		a.Claim = claimsNothing // a 503 of access records may be durable and not anchored
+	}
+	if res.Status >= 500 || res.Status == http.StatusTooManyRequests {
+		c.failed.note(o.Department, a.Ended)
+	}
+	return a, reply
+}
+
+// learn keeps the latest block that an answer named.
+func (c *clients) learn(block uint64) {
+	for known := c.latest.Load(); known < block && !c.latest.CompareAndSwap(known, block); known = c.latest.Load() {
+	}
+}
+
+// read reads an object with the demand that the answer know of every block that
+// any client knows of, which makes it linearizable.
+func (c *clients) read(ctx context.Context, department, object, path string) {
+	limited, cancel := context.WithTimeout(ctx, attemptFor)
+	defer cancel()
+	header := http.Header{"Min-Block": {strconv.FormatUint(c.latest.Load(), 10)}}
+	r := read{Object: object, Begun: time.Now()}
+	res, err := c.net.Gateway(department).DoWith(limited, "auditor", http.MethodGet, path, nil, header)
+	r.Ended = time.Now()
+	var reply answer
+	if err != nil || res.Status != http.StatusOK || json.Unmarshal(res.Body, &reply) != nil {
+		return // no answer constrains nothing
+	}
+	c.learn(reply.Block)
+	r.State = reply.Record.State + reply.Record.Status // a record has one of them
+	c.history.addRead(r)
+}
+
+// verify asks a gateway for a verdict, and another one when it has none in time.
+func (c *clients) verify(ctx context.Context, ref string, gateways []string) {
+	v := verification{Ref: ref, Begun: time.Now()}
+	for i, gateway := range gateways[:2] {
+		v.Gateway, v.Retried = gateway, i > 0
+		if v.Verdict, v.Detail = c.verdict(ctx, ref, gateway); v.answered() {
+			break
+		}
+	}
+	v.Ended = time.Now()
+	if ctx.Err() == nil {
+		c.history.addVerification(v)
+	}
+}
+
+func (c *clients) verdict(ctx context.Context, ref, gateway string) (verdict, detail string) {
+	limited, cancel := context.WithTimeout(ctx, verifyFor)
+	defer cancel()
+	res, err := c.net.Gateway(gateway).Do(limited, "", http.MethodGet, "/v1/verify/"+ref, nil)
+	if err != nil {
+		return "", err.Error()
+	}
+	var out struct {
+		Verdict string `json:"verdict"`
+		Reason  string `json:"reason"`
+	}
+	if res.Status != http.StatusOK {
+		return "", fmt.Sprint("status ", res.Status)
+	}
+	if err := json.Unmarshal(res.Body, &out); err != nil {
+		return "", err.Error()
+	}
+	return out.Verdict, out.Reason
+}
+
+// operationKey is the key of the ledger's record that an operation is done, as
+// docs/adr/0017 has it: the checker derives it by itself.
+func operationKey(o *operation) string {
+	h := sha256.New()
+	for _, part := range []string{o.Department, o.Role, o.Key} {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		h.Write([]byte(part))
+	}
+	return "op~" + o.Department + "~" + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// get reads what must be there.
+func (c *clients) get(ctx context.Context, department, role, path string, out any) error {
+	limited, cancel := context.WithTimeout(ctx, attemptFor)
+	defer cancel()
+	return c.net.Gateway(department).Call(limited, role, http.MethodGet, path, nil, http.StatusOK, out)
+}
+
+// require performs an operation that the run needs.
+func (c *clients) require(ctx context.Context, o *operation, r request) (answer, error) {
+	reply := c.perform(ctx, o, r)
+	if o.Outcome != committed {
+		return reply, errors.New(o.String() + ": " + o.Attempts[len(o.Attempts)-1].Detail)
+	}
+	return reply, nil
+}
