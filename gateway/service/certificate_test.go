@@ -84,7 +84,7 @@ func TestCheckCodes(t *testing.T) {
 		r := issueRequest()
 		r.Serial = fmt.Sprintf("20260001%02d", i)
 		issued := w.issue(r)
-		if len(issued.CheckCode) != 10 || strings.Trim(issued.CheckCode, "23456789ABCDEFGHJKLMNPQRSTUVWXYZ") != "" {
+		if len(issued.CheckCode) != 28 || strings.Trim(issued.CheckCode, "23456789ABCDEFGHJKLMNPQRSTUVWXYZ") != "" {
 			t.Errorf("check code %q", issued.CheckCode)
 		}
 		if seen[issued.CheckCode] || seen[issued.Value.Content.Ref] {
