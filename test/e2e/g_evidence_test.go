@@ -239,6 +239,8 @@ func TestReleasesStopWithoutAnchors(t *testing.T) {
 	}
 	other := refused
 	other.Direction = domain.DirectionConsumer
+	// Later than the refusals, which all tell the same time: the trace is newest first.
+	other.At, other.RespondedAt = other.At.Add(time.Millisecond), other.RespondedAt.Add(time.Millisecond)
 	must(t, net.Gateway("civil").Call(t.Context(), "operator", "POST", "/v1/access-records", inputs(t, other), 201, nil))
 	// Newest first: the two that count come before the refusals, however many.
 	await(t, "the auditor has both sides", time.Minute, func() (bool, string) {
