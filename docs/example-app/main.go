@@ -32,6 +32,7 @@ const (
 	catalogCode = "307003/000001"
 	purpose     = "婚姻登记核验"
 	serviceItem = "000512001000"
+	legalBasis  = "《婚姻登记条例》"
 	system      = "婚姻登记管理信息系统"
 )
 
@@ -136,7 +137,7 @@ func (a *app) ask(ctx context.Context) (id string, err error) {
 	day := time.Now().UTC().Truncate(24 * time.Hour)
 	key := "example-app/" + catalogCode + "/" + day.Format(time.DateOnly)
 	body := api.ShareRequestContent{
-		ID: digest(key)[:32], CatalogCode: catalogCode, Items: []string{"户号"}, Purpose: purpose, UseBasis: "《婚姻登记条例》",
+		ID: digest(key)[:32], CatalogCode: catalogCode, Items: []string{"户号"}, Purpose: purpose, UseBasis: legalBasis,
 		ServiceItem: serviceItem, ShareMode: "platform_api", Period: api.Period{From: day, To: day.AddDate(1, 0, 0)},
 		Quota: api.Quota{Total: 10_000, PerDay: 500, PerMinute: 20}, LetterDigest: digest("letter of " + key), SecurityMeasures: "专线传输，结果不落地",
 	}
@@ -183,9 +184,9 @@ func (a *app) use(ctx context.Context, g api.Grant, caseNo string, at time.Time)
 	query, data := "query of case "+caseNo, "data of case "+caseNo
 	answer, err := a.client.RecordAccessWithResponse(ctx, &api.RecordAccessParams{}, api.RecordAccess{Records: []api.AccessInput{{
 		Direction: api.DirectionConsumer, CallID: "example-" + digest(caseNo)[:16], GrantID: g.ID, CatalogCode: g.CatalogCode, CatalogVersion: g.CatalogVersion,
-		Items: g.Items, Provider: g.Provider, Consumer: g.Consumer, Purpose: g.Purpose, ServiceItem: g.ServiceItem, System: system,
+		Items: g.Items, Provider: g.Provider, Consumer: g.Consumer, Purpose: g.Purpose, ServiceItem: g.ServiceItem, LegalBasis: legalBasis, System: system,
 		CaseRef: digest(caseNo)[:32], Operator: "civil-op-01", OperatorRole: "登记员", RecordCount: 1,
-		RequestDigest: digest(query), ResponseDigest: digest(data), At: at, Channel: "api", Result: "ok",
+		RequestDigest: digest(query), ResponseDigest: digest(data), At: at, RespondedAt: at, Channel: "api", Result: "ok",
 	}}})
 	if err != nil {
 		return nil, fmt.Errorf("nobody answered; the data may not be used: %w", err)
