@@ -1,15 +1,12 @@
 package service_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,6 +18,7 @@ import (
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/accesslog"
+	"github.com/zhenglian/zhenglian/gateway/accesslog/accesslogtest"
 	"github.com/zhenglian/zhenglian/gateway/index/indextest"
 	"github.com/zhenglian/zhenglian/gateway/service"
 	"github.com/zhenglian/zhenglian/gateway/sqlindex"
@@ -203,25 +201,8 @@ func TestAccessKilled(t *testing.T) {
 // killOnce runs the process until it is killed, and notes what it acknowledged.
 func killOnce(t *testing.T, dir, key string, next *[killedClients]int, promised map[string]uint64) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), killedDir+"="+dir, killedKey+"="+key, killedNext+"="+strings.Trim(fmt.Sprint(*next), "[]"))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var kill *time.Timer
-	for lines := bufio.NewReader(out); ; {
-		line, err := lines.ReadString('\n')
-		if err != nil { // what stands before it was cut by the kill
-			break
-		}
-		if kill == nil {
-			kill = time.AfterFunc(rand.N(100*time.Millisecond), func() { _ = cmd.Process.Kill() })
-		}
+	env := []string{killedDir + "=" + dir, killedKey + "=" + key, killedNext + "=" + strings.Trim(fmt.Sprint(*next), "[]")}
+	accesslogtest.Killed(t, 100*time.Millisecond, env, func(line string) {
 		var numbers []uint64
 		for _, field := range strings.Fields(line) {
 			n, err := strconv.ParseUint(field, 10, 64)
@@ -235,8 +216,5 @@ func killOnce(t *testing.T, dir, key string, next *[killedClients]int, promised 
 			promised[r.CallID] = numbers[2+i]
 		}
 		next[client] = number + 1
-	}
-	if err := cmd.Wait(); kill == nil {
-		t.Fatalf("the process ended before its first receipt: %v", err)
-	}
+	})
 }

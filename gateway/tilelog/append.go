@@ -25,6 +25,8 @@ var ErrClosed = errors.New("the access log is closed")
 type appendCall struct {
 	ctx     context.Context
 	entries []*tessera.Entry
+	leaves  [][]byte   // their hashes: the entries are the integrating goroutine's in the end
+	first   uint64     // index of the first entry, once they are durable
 	done    chan error // buffered: the writer never waits for the caller
 }
 
@@ -56,7 +58,8 @@ func (l *Log) Append(ctx context.Context, entries [][]byte) ([]accesslog.Receipt
 	}
 	call := &appendCall{ctx: ctx, done: make(chan error, 1)}
 	for _, e := range entries { // hashed here, not by the one goroutine that writes
-		call.entries = append(call.entries, tessera.NewEntry(append([]byte(nil), e...)))
+		entry := tessera.NewEntry(append([]byte(nil), e...))
+		call.entries, call.leaves = append(call.entries, entry), append(call.leaves, entry.LeafHash())
 	}
 	l.appends <- call // never blocks: see queue
 	select {
@@ -79,9 +82,9 @@ func (c *appendCall) receipts(err error) ([]accesslog.Receipt, error) {
 	if err != nil {
 		return nil, err
 	}
-	receipts := make([]accesslog.Receipt, len(c.entries))
-	for i, e := range c.entries {
-		receipts[i] = accesslog.Receipt{Index: *e.Index(), LeafHash: e.LeafHash()}
+	receipts := make([]accesslog.Receipt, len(c.leaves))
+	for i, leaf := range c.leaves {
+		receipts[i] = accesslog.Receipt{Index: c.first + uint64(i), LeafHash: leaf}
 	}
 	return receipts, nil
 }
@@ -90,6 +93,7 @@ func (c *appendCall) receipts(err error) ([]accesslog.Receipt, error) {
 // writes group after group until the log closes.
 func (l *Log) write() {
 	defer close(l.written)
+	defer l.backlog.end()
 	var held *appendCall // the one that did not fit
 	for {
 		first := held
@@ -123,8 +127,10 @@ func (l *Log) write() {
 	}
 }
 
-// writeGroup appends the entries of a group and answers its callers.
+// writeGroup makes the entries of a group durable and answers its callers.
 func (l *Log) writeGroup(group []*appendCall) {
+	begin := time.Now()
+	l.backlog.awaitRoom()
 	var live []*appendCall
 	var entries []*tessera.Entry
 	for _, call := range group {
@@ -132,16 +138,18 @@ func (l *Log) writeGroup(group []*appendCall) {
 			call.done <- fmt.Errorf("append %d records: %w", len(call.entries), err)
 			continue
 		}
+		call.first = l.next + uint64(len(entries))
 		live, entries = append(live, call), append(entries, call.entries...)
 	}
 	err := l.Failed()
-	for len(entries) > 0 && err == nil { // an append may be larger than a group
-		n := min(len(entries), groupSize)
-		begin := time.Now()
-		if err = l.store(entries[:n]); err == nil {
-			l.queue.wrote(n, time.Since(begin))
+	if err == nil && len(entries) > 0 {
+		if err = l.journal.append(l.next, entries, l.integrated.Load()); err != nil {
+			err = l.fail(fmt.Errorf("write to the journal of access log %s: %w", l.origin, err))
+		} else {
+			l.next += uint64(len(entries))
+			l.backlog.add(entries)
+			l.queue.wrote(len(entries), time.Since(begin))
 		}
-		entries = entries[n:]
 	}
 	for _, call := range group {
 		l.queue.leave(len(call.entries))
@@ -151,18 +159,43 @@ func (l *Log) writeGroup(group []*appendCall) {
 	}
 }
 
-// store adds entries to the tree and returns when they are durable. Its failure
-// is final.
-func (l *Log) store(entries []*tessera.Entry) error {
-	futures := make([]tessera.IndexFuture, len(entries))
-	for i, e := range entries {
-		// The write is shared by several appends: no caller's context may end it.
-		futures[i] = l.add(context.Background(), e)
-	}
-	for _, future := range futures {
-		if _, err := future(); err != nil {
-			return l.fail(fmt.Errorf("write to access log %s: %w", l.origin, err))
+// integrate adds to the tree what the journal has, until the log has closed and
+// nothing is left, or a write fails.
+func (l *Log) integrate() {
+	defer close(l.complete)
+	for {
+		entries := l.backlog.take(groupSize)
+		if len(entries) == 0 {
+			return
 		}
+		if err := l.sequence(context.Background(), entries); err != nil {
+			_ = l.fail(err)
+			l.backlog.end() // nobody waits for room any more
+			return
+		}
+	}
+}
+
+// sequence adds entries, at most groupSize, to the tree and returns when they are
+// durable there, each at the index that it was acknowledged with.
+func (l *Log) sequence(ctx context.Context, entries []*tessera.Entry) error {
+	for len(entries) > 0 {
+		// One batch of Tessera's, and the next when it is done: see Order.
+		var futures []tessera.IndexFuture
+		for begin := time.Now(); len(futures) < len(entries) && (len(futures) == 0 || time.Since(begin) < batchAge/2); {
+			futures = append(futures, l.add(ctx, entries[len(futures)]))
+		}
+		for _, future := range futures {
+			at, err := future()
+			if err != nil {
+				return fmt.Errorf("write to access log %s: %w", l.origin, err)
+			}
+			if want := l.integrated.Load(); at.Index != want {
+				return fmt.Errorf("write to access log %s: entry %d was acknowledged and is entry %d of the tree", l.origin, want, at.Index)
+			}
+			l.integrated.Add(1)
+		}
+		entries = entries[len(futures):]
 	}
 	return nil
 }

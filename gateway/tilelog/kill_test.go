@@ -1,13 +1,11 @@
 package tilelog
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,41 +98,21 @@ func TestKill(t *testing.T) {
 	acknowledged := map[uint64]string{}
 	published := map[uint64]string{}
 	for run := range kills {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), dirEnv+"="+dir, keyEnv+"="+key, fmt.Sprintf("%s=%d", runEnv, run))
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		var kill *time.Timer
-		for lines := bufio.NewReader(out); ; {
-			line, err := lines.ReadString('\n')
-			if err != nil { // what stands before it was cut by the kill
-				break
-			}
-			if kill == nil {
-				kill = time.AfterFunc(rand.N(120*time.Millisecond), func() { _ = cmd.Process.Kill() })
-			}
+		env := []string{dirEnv + "=" + dir, keyEnv + "=" + key, fmt.Sprintf("%s=%d", runEnv, run)}
+		accesslogtest.Killed(t, 120*time.Millisecond, env, func(line string) {
 			var number uint64
 			var text string
-			if _, err := fmt.Sscanf(line, "entry %d %s\n", &number, &text); err == nil {
+			if _, err := fmt.Sscanf(line, "entry %d %s", &number, &text); err == nil {
 				if other, ok := acknowledged[number]; ok {
 					t.Fatalf("index %d was given to %s and to %s", number, other, text)
 				}
 				acknowledged[number] = text
-			} else if _, err := fmt.Sscanf(line, "checkpoint %d %s\n", &number, &text); err == nil {
+			} else if _, err := fmt.Sscanf(line, "checkpoint %d %s", &number, &text); err == nil {
 				published[number] = text
 			} else {
 				t.Fatalf("the process said %q", line)
 			}
-		}
-		if err := cmd.Wait(); kill == nil {
-			t.Fatalf("run %d ended before its first append: %v", run, err)
-		}
+		})
 		checkFolder(t, dir, key)
 	}
 

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/transparency-dev/tessera"
+
 	"github.com/zhenglian/zhenglian/gateway/accesslog"
 )
 
@@ -55,4 +57,60 @@ func (q *queue) wrote(n int, took time.Duration) {
 		q.perEntry = each
 	}
 	q.perEntry += (each - q.perEntry) / 8
+}
+
+// backlog is the entries that are in the journal and not yet in the tree, in order.
+type backlog struct {
+	mu      sync.Mutex
+	changed *sync.Cond // of mu
+	entries []*tessera.Entry
+	over    bool // nothing comes any more, or nothing is taken
+}
+
+func newBacklog() *backlog {
+	b := &backlog{}
+	b.changed = sync.NewCond(&b.mu)
+	return b
+}
+
+// awaitRoom waits while there are too many, so that those who append wait too, and
+// more of them are refused.
+func (b *backlog) awaitRoom() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.entries) >= maxBacklog && !b.over {
+		b.changed.Wait()
+	}
+}
+
+func (b *backlog) add(entries []*tessera.Entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.entries = append(b.entries, entries...)
+	b.changed.Broadcast()
+}
+
+// take waits for entries and answers the first, at most n; none when there are none
+// and none come any more.
+func (b *backlog) take(n int) []*tessera.Entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.entries) == 0 && !b.over {
+		b.changed.Wait()
+	}
+	n = min(n, len(b.entries))
+	taken := b.entries[:n:n]
+	if b.entries = b.entries[n:]; len(b.entries) == 0 {
+		b.entries = nil // keeps no entry in memory
+	}
+	b.changed.Broadcast()
+	return taken
+}
+
+// end says that nothing comes any more, or that nothing is taken any more.
+func (b *backlog) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+	b.changed.Broadcast()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -27,13 +28,11 @@ func TestBusy(t *testing.T) {
 		}
 	})
 	disk := make(chan struct{})         // the disk hangs until it is closed
-	writing := make(chan struct{}, 100) // an entry is being written
-	add := l.add
-	l.add = func(ctx context.Context, e *tessera.Entry) tessera.IndexFuture {
+	writing := make(chan struct{}, 100) // a group is being written
+	l.journal.files[0] = hangingFile{l.journal.files[0], func() {
 		writing <- struct{}{}
 		<-disk
-		return add(ctx, e)
-	}
+	}}
 	entries := func(call, n int) [][]byte {
 		var out [][]byte
 		for i := range n {
@@ -58,9 +57,7 @@ func TestBusy(t *testing.T) {
 	if err := <-answers; err != nil {
 		t.Errorf("Append larger than the queue: %v", err)
 	}
-	for range 30 {
-		<-writing
-	}
+	<-writing
 
 	disk = make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -89,6 +86,59 @@ func TestBusy(t *testing.T) {
 	}
 	accesslogtest.AwaitSize(t, l, 46)
 	accesslogtest.Check(t, l)
+}
+
+// hangingFile waits before each write.
+type hangingFile struct {
+	journalFile
+	wait func()
+}
+
+func (f hangingFile) WriteAt(p []byte, off int64) (int, error) {
+	f.wait()
+	return f.journalFile.WriteAt(p, off)
+}
+
+// While the tree takes nothing, appends are acknowledged up to a bound, and then wait.
+func TestBacklog(t *testing.T) {
+	dir, key := t.TempDir(), newKey(t, origin)
+	l := openDir(t, dir, key)
+	tree := make(chan struct{}) // takes nothing until it is closed
+	add := l.add
+	l.add = func(ctx context.Context, e *tessera.Entry) tessera.IndexFuture {
+		<-tree
+		return add(ctx, e)
+	}
+	appendN(t, l, 0, 1) // which the tree is asked to take
+	for l.waitingForTree() > 0 {
+		runtime.Gosched()
+	}
+	const call = 1000
+	next := 1
+	for ; l.waitingForTree() < maxBacklog; next += call {
+		appendN(t, l, next, call)
+	}
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		appendN(t, l, next, call)
+	}()
+	awaitWaiting(t, l, call)
+	select {
+	case <-answered:
+		t.Error("an append was acknowledged beyond the bound")
+	default:
+	}
+	close(tree)
+	<-answered
+	accesslogtest.AwaitSize(t, l, uint64(next+call))
+	accesslogtest.Check(t, l)
+}
+
+func (l *Log) waitingForTree() int {
+	l.backlog.mu.Lock()
+	defer l.backlog.mu.Unlock()
+	return len(l.backlog.entries)
 }
 
 // awaitWaiting waits until n entries wait to be written.

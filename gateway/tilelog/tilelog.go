@@ -6,12 +6,15 @@
 //
 // # Durability
 //
-// [Log.Append] answers when Tessera's futures have resolved. With POSIX storage
-// (read in v1.0.4) this means: every entry bundle and hash tile of the batch,
-// then the tree state that makes them part of the tree, were written with O_SYNC
-// to a temporary file, renamed, and their folders synced. What was answered thus
-// survives the process and the machine. A batch cut off before its tree state is
-// overwritten by the next one.
+// [Log.Append] answers when its entries are in the log's journal, written with
+// O_DSYNC: they survive the process and the machine, and their indexes are settled.
+// Some tenths of a second later they are in the tree, of which Tessera writes all
+// that changes: with POSIX storage (read in v1.0.4) every entry bundle and hash tile
+// of a batch, then the tree state that makes them part of the tree, are written with
+// O_SYNC to a temporary file, renamed, and their folders synced. A batch cut off
+// before its tree state is overwritten by the next one. Until the tree state says
+// that it has them the journal keeps the entries, and [Open] puts into the tree what a
+// process that was killed left there.
 //
 // After a failed write nobody knows what the disk holds (a failed fsync is not
 // reported twice). The log then refuses every further append with the first
@@ -36,12 +39,12 @@
 //
 // # Order
 //
-// Tessera flushes a batch when it is full or when its timer fires, and the two
-// can overtake one another. So one goroutine adds the entries of several appends
-// as one group, smaller than a Tessera batch, and waits for it before the next:
-// the entries of an append lie in the log in the order given. On a machine that
-// stands still for longer than the timer, in the middle of a group, two parts of
-// it may change places; each receipt says where its entry lies.
+// One goroutine gives indexes to the entries of several appends as one group, in the
+// order given, and another adds them to the tree in that order. Tessera flushes a
+// batch when it is full or when its timer fires, and two batches could overtake one
+// another. So the entries are added in parts that are a batch each, one when the other
+// is done, and no part takes longer to add than half of the timer's time. Should an
+// entry come to lie elsewhere all the same, the log fails at once.
 package tilelog
 
 import (
@@ -56,6 +59,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,10 +80,15 @@ import (
 )
 
 const (
-	groupSize  = 2048                 // most entries of one group
-	batchAge   = 2 * time.Millisecond // how long Tessera waits for more of a group; the group is complete long before
-	maxWaiting = 8192                 // entries that may wait when Options do not say
-	gcInterval = 5 * time.Second      // of partial tiles; Tessera removes at most 100 bundles' worth each time
+	groupSize  = 2048            // most entries of one group
+	maxWaiting = 8192            // entries that may wait when Options do not say
+	maxBacklog = 4 * groupSize   // entries in the journal that the tree does not have, beyond which appends wait
+	gcInterval = 5 * time.Second // of partial tiles; Tessera removes at most 100 bundles' worth each time
+
+	// batchAge is how long Tessera waits for more of a batch that is not full. All
+	// that comes meanwhile is the next one: a tree's edge is written ten times a second
+	// at most while there are fewer entries than fill a batch.
+	batchAge = 100 * time.Millisecond
 )
 
 // Options are the settings of a log.
@@ -122,12 +131,17 @@ type Log struct {
 	shutdown func(context.Context) error
 	stop     context.CancelFunc // of Tessera's goroutines
 
-	queue   *queue
-	appends chan *appendCall
-	closing chan struct{} // closed by Close: no append may begin
-	written chan struct{} // closed when the writing goroutine has ended
-	once    sync.Once
-	closed  error
+	queue      *queue
+	appends    chan *appendCall
+	closing    chan struct{} // closed by Close: no append may begin
+	written    chan struct{} // closed when the writing goroutine has ended
+	journal    *journal      // of the writing goroutine
+	next       uint64        // the index of the next entry; the same
+	backlog    *backlog
+	integrated atomic.Uint64 // entries that the tree has
+	complete   chan struct{} // closed when the integrating goroutine has ended
+	once       sync.Once
+	closed     error
 
 	latest atomic.Pointer[accesslog.Checkpoint] // the last that was read and verified
 	tiles  *lru.Cache[tlog.Tile, *nodes]        // full ones above the lowest level that were verified
@@ -167,7 +181,7 @@ func open(ctx context.Context, o Options) (_ *Log, err error) {
 	l := &Log{
 		dir: o.Dir, origin: o.Origin,
 		queue: &queue{most: o.MaxWaiting}, appends: make(chan *appendCall, o.MaxWaiting),
-		closing: make(chan struct{}), written: make(chan struct{}),
+		closing: make(chan struct{}), written: make(chan struct{}), backlog: newBacklog(), complete: make(chan struct{}),
 	}
 	if l.tiles, err = lru.New[tlog.Tile, *nodes](cachedTiles); err != nil {
 		return nil, err
@@ -208,8 +222,8 @@ func open(ctx context.Context, o Options) (_ *Log, err error) {
 		WithCheckpointSigner(l.signer).
 		WithCheckpointInterval(o.CheckpointInterval).
 		WithCheckpointRepublishInterval(0). // the same tree signed again says nothing new
-		WithBatching(groupSize+1, batchAge).
-		WithPushback(2*groupSize). // never reached: one group at a time
+		WithBatching(groupSize, batchAge).
+		WithPushback(2*groupSize). // never reached: one batch at a time
 		WithGarbageCollectionInterval(gcInterval))
 	if err != nil {
 		return nil, err
@@ -218,11 +232,38 @@ func open(ctx context.Context, o Options) (_ *Log, err error) {
 	if err := l.checkTree(ctx, stored); err != nil {
 		return nil, err
 	}
-	if err := l.awaitCheckpoint(ctx, stored.Size); err != nil {
+	if err := l.replay(ctx, stored.Size); err != nil {
 		return nil, err
 	}
-	go l.write() //nolint:contextcheck // it outlives this call and ends with Close
+	go l.write()     //nolint:contextcheck // it outlives this call and ends with Close
+	go l.integrate() //nolint:contextcheck // the same
 	return l, nil
+}
+
+// replay puts into the tree of size entries what the journal holds besides, and
+// waits for a checkpoint that covers it: whoever opens the log may rely on that.
+func (l *Log) replay(ctx context.Context, size uint64) (err error) {
+	var entries [][]byte
+	if l.journal, entries, err = openJournal(l.dir, size); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = l.journal.close() // the error that matters is err
+		}
+	}()
+	l.integrated.Store(size)
+	for part := range slices.Chunk(entries, groupSize) {
+		batch := make([]*tessera.Entry, len(part))
+		for i, e := range part {
+			batch[i] = tessera.NewEntry(e)
+		}
+		if err := l.sequence(ctx, batch); err != nil {
+			return err
+		}
+	}
+	l.next = size + uint64(len(entries))
+	return l.awaitCheckpoint(ctx, l.next)
 }
 
 // makeDir creates dir where it is missing, durably: a record in a folder whose
@@ -241,11 +282,7 @@ func makeDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	parent, err := os.Open(filepath.Dir(dir))
-	if err != nil {
-		return err
-	}
-	return errors.Join(parent.Sync(), parent.Close())
+	return syncDir(filepath.Dir(dir))
 }
 
 // lock takes the folder for this process. The lock ends with the process,
@@ -436,21 +473,23 @@ func (l *Log) parseCheckpoint(raw []byte) (*log.Checkpoint, error) {
 
 // Close ends the log: it refuses new appends, waits for those under way and for
 // a checkpoint that covers them, and gives the folder free. When ctx ends first
-// it gives the folder free all the same; nothing acknowledged is lost, only not
-// yet in a checkpoint.
+// nothing acknowledged is lost, only not yet in a checkpoint; if something is still
+// being written then, the folder is free when the process ends.
 func (l *Log) Close(ctx context.Context) error {
 	l.once.Do(func() {
 		close(l.closing)
 		select {
-		case <-l.written:
-			if err := l.shutdown(ctx); err != nil && l.Failed() == nil { // a failed log publishes no more
-				l.closed = fmt.Errorf("publish the last checkpoint of %s: %w", l.origin, err)
-			}
+		case <-l.complete:
 		case <-ctx.Done():
 			l.closed = fmt.Errorf("close access log %s: %w", l.origin, ctx.Err())
+			l.stop()
+			return
+		}
+		if err := l.shutdown(ctx); err != nil && l.Failed() == nil { // a failed log publishes no more
+			l.closed = fmt.Errorf("publish the last checkpoint of %s: %w", l.origin, err)
 		}
 		l.stop()
-		l.closed = errors.Join(l.closed, unlock(l.lock))
+		l.closed = errors.Join(l.closed, l.journal.close(), unlock(l.lock))
 	})
 	return l.closed
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -60,14 +61,15 @@ func (b *bench) compareRecords(ctx context.Context, raw arm) (_ []figure, baseli
 // transaction. What counts is records, of the transactions that it holds as valid.
 func (b *bench) chainBatches(ctx context.Context) (sample, error) {
 	s, err := b.transactions(batchClients, func(ctx context.Context) (string, error) {
-		arguments := make([][]byte, chainBatch)
-		for i := range arguments {
-			var err error
-			if arguments[i], err = domain.Canonical(b.use()); err != nil {
+		var records []json.RawMessage
+		for range chainBatch {
+			record, err := domain.Canonical(b.use())
+			if err != nil {
 				return "", err
 			}
+			records = append(records, record)
 		}
-		return submitArguments(ctx, b.fabric, "bench:Record", arguments...)
+		return submitThrough(ctx, b.fabric, "bench:Record", records)
 	})(ctx)
 	s.Count *= chainBatch
 	s.LedgerBytes /= chainBatch
@@ -118,7 +120,7 @@ func (b *bench) records(ctx context.Context) (sample, error) {
 	s.Failed, s.Seconds = failed, l.complete.Sub(began).Seconds()
 	s.P50, s.P99 = quantile(latencies, 0.5), quantile(latencies, 0.99)
 	s.LedgerBytes = float64(grown-size) / float64(s.Count)
-	return s, nil
+	return s, b.audited(ctx)
 }
 
 // receipts measures how long a durable receipt takes when records come in small
@@ -135,6 +137,9 @@ func (b *bench) receipts(ctx context.Context) ([]figure, error) {
 			return sample{}, err
 		}
 		s, err := b.anchored(ctx, l)
+		if err == nil {
+			err = b.audited(ctx)
+		}
 		s.Count, s.Failed, s.Seconds = (len(latencies)-failed)*receiptArray, failed, b.set.Window.Seconds()
 		s.P50, s.P99 = quantile(latencies, 0.5), quantile(latencies, 0.99)
 		return s, err
@@ -307,6 +312,38 @@ func (b *bench) anchored(ctx context.Context, l *anchorLine) (sample, error) {
 		select {
 		case <-ctx.Done():
 			return sample{}, errors.New("not all records are anchored")
+		case <-time.After(anchorPoll):
+		}
+	}
+}
+
+// audited waits until the lead's auditor has read what the ledger anchors of the log:
+// the arm that comes next finds a network that has caught up, and what that took is
+// among what this one used.
+func (b *bench) audited(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		var logs struct {
+			Items []struct {
+				Department domain.DepartmentCode `json:"department"`
+				Anchored   uint64                `json:"anchoredSize"`
+				Audited    struct {
+					Size uint64 `json:"size"`
+				} `json:"audited"`
+			} `json:"items"`
+		}
+		if err := b.net.Gateway("bigdata").Call(ctx, "auditor", "GET", "/v1/audit/logs", nil, 200, &logs); err != nil {
+			return err
+		}
+		for _, l := range logs.Items {
+			if l.Department == department && l.Audited.Size >= l.Anchored {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("the lead's auditor does not catch up")
 		case <-time.After(anchorPoll):
 		}
 	}

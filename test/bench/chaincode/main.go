@@ -2,8 +2,9 @@
 // chaincode with three transactions more, which stand for what a ledger can do
 // without a log beside it:
 //
-//	bench:Record  RECORD …    checks access records as the log's gateway does, but for
-//	                          quotas and repeated calls, and writes them in one write batch
+//	bench:Record  [RECORD …]  checks access records as the log's gateway does, but for
+//	                          quotas, and writes them in one write batch; its argument
+//	                          travels beside it
 //	bench:Write   KEY VALUE   writes a value as it is
 //	bench:History KEY N       answers the oldest N versions of a key, from GetHistoryForKey
 //
@@ -134,14 +135,26 @@ var transactions = map[string]func(shim.ChaincodeStubInterface, []string) ([]byt
 	"bench:Record": record, "bench:Write": write, "bench:History": history,
 }
 
-// record checks the form of records and their grants, each read once, and writes all
-// or none.
+// record checks the form of records and their grants, each read once, and that none
+// is there yet, and writes all or none. Its argument travels beside the transaction, which holds the digest.
 func record(stub shim.ChaincodeStubInterface, args []string) ([]byte, error) {
+	beside, err := stub.GetTransient()
+	if err != nil {
+		return nil, err
+	}
+	argument := beside[domain.TransientArgument]
+	if len(args) != 1 || args[0] != string(domain.ArgumentReference(argument)) {
+		return nil, errors.New("the argument beside the transaction is not the one that it names")
+	}
+	var values []json.RawMessage
+	if err := json.Unmarshal(argument, &values); err != nil {
+		return nil, err
+	}
 	grants := make(map[string]*domain.Grant)
-	keys := make([]string, len(args))
-	for i, arg := range args {
+	keys := make([]string, len(values))
+	for i, value := range values {
 		var r domain.AccessRecord
-		if err := domain.ParseCanonical([]byte(arg), &r); err != nil {
+		if err := domain.ParseCanonical(value, &r); err != nil {
 			return nil, err
 		}
 		if err := r.Validate(); err != nil {
@@ -162,9 +175,18 @@ func record(stub shim.ChaincodeStubInterface, args []string) ([]byte, error) {
 		}
 		keys[i] = "use~" + r.CallID
 	}
+	recorded, err := stub.GetMultipleStates(keys...)
+	if err != nil {
+		return nil, err
+	}
+	for i, value := range recorded {
+		if value != nil {
+			return nil, fmt.Errorf("%s is recorded already", keys[i])
+		}
+	}
 	stub.StartWriteBatch()
 	for i, key := range keys {
-		if err := stub.PutState(key, []byte(args[i])); err != nil {
+		if err := stub.PutState(key, values[i]); err != nil {
 			return nil, err
 		}
 	}
