@@ -178,7 +178,7 @@ func parseProposal(data []byte) (*proposal, error) {
 	if _, err := parseIdentity(creator); err != nil {
 		return nil, fmt.Errorf("creator: %w", err)
 	}
-	if err := p.parsePayload(outer.bytes(2)); err != nil {
+	if _, err := p.parsePayload(outer.bytes(2), chaincodeProposalPayloadFields); err != nil {
 		return nil, err
 	}
 
@@ -232,31 +232,33 @@ func (p *proposal) parseChannelHeader(data []byte) error {
 	return nil
 }
 
-func (p *proposal) parsePayload(data []byte) error {
-	payload, err := parseWire("chaincode proposal payload", data, chaincodeProposalPayloadFields)
+// parsePayload reads a ChaincodeProposalPayload with the given fields and answers
+// them.
+func (p *proposal) parsePayload(data []byte, fields []wireField) (wireFields, error) {
+	payload, err := parseWire("chaincode proposal payload", data, fields)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	invocation, err := parseWire("chaincode invocation", payload.bytes(1), chaincodeInvocationSpecFields)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	spec, err := parseWire("chaincode specification", invocation.bytes(1), chaincodeSpecFields)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	id, err := parseWire("chaincode ID", spec.bytes(2), chaincodeIDFields)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	input, err := parseWire("chaincode input", spec.bytes(3), chaincodeInputFields)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.chaincode = id.text(2)
 	p.chaincodeVersioned = p.chaincodeVersioned || id.has(3)
 	p.args = input.all(1)
-	return nil
+	return payload, nil
 }
 
 // parseAnswer reads a peer.ProposalResponsePayload.

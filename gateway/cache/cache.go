@@ -6,6 +6,7 @@ package cache
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
@@ -21,7 +22,7 @@ type Cache interface {
 	// Get answers the entry under key, false when there is none or it cannot be
 	// read or fails its authentication.
 	Get(ctx context.Context, key string) (Entry, bool)
-	// Put stores an entry for at most ttl.
+	// Put stores an entry for at most ttl, and up to a tenth less: see [Spread].
 	Put(ctx context.Context, key string, e Entry, ttl time.Duration)
 	// Drop forgets keys, here and, where the cache is shared, for all replicas.
 	Drop(ctx context.Context, keys ...string)
@@ -31,4 +32,13 @@ type Cache interface {
 	// falls back to a local count.
 	Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration, left int)
 	Close() error
+}
+
+// Spread answers ttl or up to a tenth less, drawn anew each time: what was put
+// together, after a start or a block, does not have to be read anew together.
+func Spread(ttl time.Duration) time.Duration {
+	if ttl < 10 {
+		return ttl
+	}
+	return ttl - rand.N(ttl/10) //nolint:gosec // not a secret
 }

@@ -197,7 +197,7 @@ func (l *Ledger) Close() error {
 func (l *Ledger) signer(role domain.Role) (*signer, error) {
 	s, ok := (*l.signers.Load())[role]
 	if !ok {
-		return nil, &domain.Error{Kind: domain.Forbidden, Msg: fmt.Sprintf("this gateway has no identity for role %q", role)}
+		return nil, &domain.Error{Kind: domain.Forbidden, Msg: fmt.Sprintf("this gateway has no key of role %q; sign with your own: Prefer: sign-offline", role)}
 	}
 	return s, nil
 }

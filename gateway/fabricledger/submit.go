@@ -23,6 +23,20 @@ func (l *Ledger) Endorse(ctx context.Context, r ledger.Request) (ledger.Transact
 	if err != nil {
 		return ledger.Transaction{}, fmt.Errorf("submit %s: %w", r.Transaction, err)
 	}
+	var tx ledger.Transaction
+	arguments := argumentsOf(r)
+	err = l.endorse(ctx, r.Transaction, func(p *peer) (err error) {
+		tx, err = l.endorseAt(ctx, p, s, r.Transaction, arguments)
+		return err
+	})
+	if err != nil {
+		return ledger.Transaction{}, fmt.Errorf("submit %s: %w", r.Transaction, err)
+	}
+	return tx, nil
+}
+
+// argumentsOf answers a transaction's arguments.
+func argumentsOf(r ledger.Request) [][]byte {
 	arguments := [][]byte{r.Argument}
 	if r.Operation != "" || r.Expect != nil {
 		arguments = append(arguments, []byte(r.Operation))
@@ -30,11 +44,7 @@ func (l *Ledger) Endorse(ctx context.Context, r ledger.Request) (ledger.Transact
 	if r.Expect != nil {
 		arguments = append(arguments, []byte(r.Expect.String()))
 	}
-	tx, err := l.endorse(ctx, s, r.Transaction, arguments)
-	if err != nil {
-		return ledger.Transaction{}, fmt.Errorf("submit %s: %w", r.Transaction, err)
-	}
-	return tx, nil
+	return arguments
 }
 
 // Order implements [ledger.Adapter]. It acts as the gateway itself: the envelope
@@ -65,17 +75,17 @@ func (l *Ledger) Order(ctx context.Context, tx ledger.Transaction, sent bool) (l
 	}
 }
 
-// endorse has a proposal signed by as many departments as the endorsement policy
-// asks for, and signs the transaction. It makes new proposals for as long as the
-// limit allows: nothing is ordered yet.
-func (l *Ledger) endorse(ctx context.Context, s *signer, name string, arguments [][]byte) (ledger.Transaction, error) {
+// endorse has the transaction called name signed, through the peer that attempt gets,
+// by as many departments as the endorsement policy asks for. It makes attempts for as
+// long as the limit allows: nothing is ordered yet.
+func (l *Ledger) endorse(ctx context.Context, name string, attempt func(*peer) error) error {
 	deadline := time.Now().Add(l.limits.endorse)
 	pause := l.newPause()
 	for {
-		var tx ledger.Transaction
 		var last, final error
+		endorsed := false
 		if err := l.enterEndorsing(ctx, deadline); err != nil {
-			return tx, err
+			return err
 		}
 		l.each(func(p *peer) bool {
 			if ctx.Err() != nil {
@@ -85,8 +95,8 @@ func (l *Ledger) endorse(ctx context.Context, s *signer, name string, arguments 
 				last = cmp.Or(last, fmt.Errorf("the peer of %s does not have block %d yet", p.department, l.latest.Load()))
 				return false
 			}
-			var err error
-			if tx, err = l.endorseAt(ctx, p, s, name, arguments); err == nil {
+			err := attempt(p)
+			if endorsed = err == nil; endorsed {
 				return true
 			}
 			f := readFailure(err)
@@ -108,16 +118,16 @@ func (l *Ledger) endorse(ctx context.Context, s *signer, name string, arguments 
 		})
 		<-l.endorsing
 		switch {
-		case tx.ID != "":
-			return tx, nil
+		case endorsed:
+			return nil
 		case final != nil:
-			return tx, final
+			return final
 		case ctx.Err() != nil, time.Now().After(deadline), pause.wait(ctx) != nil:
 			err := gaveUp(ctx, last)
 			if domain.KindOf(last) != "" || errors.Is(err, context.Canceled) {
-				return tx, err
+				return err
 			}
-			return tx, &ledger.UnavailableError{Err: err}
+			return &ledger.UnavailableError{Err: err}
 		}
 		l.log.DebugContext(ctx, "proposing again", "transaction", name, "error", last)
 	}
@@ -163,7 +173,7 @@ func (l *Ledger) endorseAt(ctx context.Context, p *peer, s *signer, name string,
 	var none ledger.Transaction
 	call, cancel := context.WithTimeout(ctx, l.limits.endorseCall)
 	defer cancel()
-	proposal, err := l.contract(p, s, l.chaincode).NewProposal(name, argumentsOf(arguments)...)
+	proposal, err := l.contract(p, s, l.chaincode).NewProposal(name, optionsOf(arguments)...)
 	if err != nil {
 		return none, fmt.Errorf("propose: %w", err)
 	}
@@ -188,9 +198,9 @@ func (l *Ledger) endorseAt(ctx context.Context, p *peer, s *signer, name string,
 	return tx, err
 }
 
-// argumentsOf passes arguments, the first of them beside the transaction when it is
+// optionsOf passes arguments, the first of them beside the transaction when it is
 // long.
-func argumentsOf(arguments [][]byte) []client.ProposalOption {
+func optionsOf(arguments [][]byte) []client.ProposalOption {
 	argument := arguments[0]
 	if len(argument) <= domain.InlineArgument {
 		return []client.ProposalOption{client.WithBytesArguments(arguments...)}

@@ -77,6 +77,10 @@ type Request struct {
 	// Expect is nil, or the write that a record must still be at: the ledger
 	// refuses the transaction as [domain.Changed] otherwise.
 	Expect *domain.Expectation
+
+	// Certificate is "", or the certificate, as PEM, of the person of that role who
+	// signs with a key that the gateway does not have; see [Offline].
+	Certificate string
 }
 
 // Ledger submits transactions besides: what use cases write through.
@@ -117,6 +121,28 @@ type Adapter interface {
 	// answers a receipt or another error; those are final. A [*domain.Error] of
 	// kind conflict says that a new proposal may succeed.
 	Order(ctx context.Context, tx Transaction, sent bool) (Receipt, error)
+}
+
+// Unsigned waits for a signature by a key that the gateway does not have: ECDSA P-256
+// over the SHA-256 of its message.
+type Unsigned struct {
+	TxID    domain.TxID
+	Message []byte // a peer.Proposal, or the common.Payload of a transaction
+}
+
+// Offline is the part of an adapter for signatures that are made elsewhere. The
+// caller has checked every signature that it passes on.
+type Offline interface {
+	// Propose makes the proposal of a request with a certificate. It asks nobody.
+	Propose(r Request) (Unsigned, error)
+
+	// EndorseSigned is [Adapter.Endorse] for a proposal that r's person has signed:
+	// it answers the transaction that is to be signed next. The same proposal may be
+	// endorsed any number of times.
+	EndorseSigned(ctx context.Context, r Request, proposal Unsigned, signature []byte) (Unsigned, error)
+
+	// Signed answers the transaction with its signature, for [Adapter.Order].
+	Signed(transaction Unsigned, signature []byte) (Transaction, error)
 }
 
 // Retries is how often a write is proposed anew that lost a race against another
@@ -164,8 +190,10 @@ func WaitOf(ctx context.Context) (d time.Duration, ok bool) {
 // State is how far an operation is.
 type State string
 
-// The states of an operation. It leaves the first for one of the others, for good.
+// The states of an operation. An unsigned one waits for its caller; it may be
+// forgotten. A pending one becomes one of the last two, for good.
 const (
+	ToSign    State = "unsigned"
 	Pending   State = "pending"
 	Committed State = "committed"
 	Rejected  State = "rejected"
@@ -181,13 +209,34 @@ type Operation struct {
 	Refusal     *domain.Error // of a rejected one; nil when no rule explains it
 	Accepted    time.Time
 	Settled     time.Time // zero while pending
+	Signing     *Signing  // of one in state [ToSign]
+}
+
+// Step is what of an operation is to be signed.
+type Step string
+
+// The steps, in their order.
+const (
+	StepProposal    Step = "proposal"
+	StepTransaction Step = "transaction"
+)
+
+// Signing is what an operation needs a signature under.
+type Signing struct {
+	Step        Step
+	Role        domain.Role // whose operation it is
+	Certificate string      // SHA-256 of the signer's certificate as DER, hexadecimal
+	Message     []byte      // as in [Unsigned]
+	Proposal    []byte      // in [StepTransaction] the message that was signed before
+	Expires     time.Time   // when the operation is forgotten unless it was signed
 }
 
 // OutcomeUnknownError says that a transaction may or may not get on the ledger. The
 // caller must ask for the operation, or look the transaction up, and must not send a
 // new one.
 type OutcomeUnknownError struct {
-	Operation string      // that goes on without the caller; "" when nothing does
+	Operation string      // that goes on without the caller, or with Signing waits for it; "" when nothing does
+	Signing   *Signing    // nil unless the caller has to sign for it to go on
 	TxID      domain.TxID // "" when it is not signed yet
 	Err       error
 }
@@ -201,6 +250,20 @@ func (e *OutcomeUnknownError) Error() string {
 
 // Unwrap returns the cause.
 func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
+
+// UnderWayError says that an operation is on its way with another argument, and that
+// nothing was done for this one. It is a refusal of kind [domain.Conflict].
+type UnderWayError struct {
+	First   Request              // what is on its way
+	Unknown *OutcomeUnknownError // how far it is
+}
+
+func (e *UnderWayError) Error() string { return e.Unwrap().Error() }
+
+// Unwrap returns the refusal.
+func (e *UnderWayError) Unwrap() error {
+	return &domain.Error{Kind: domain.Conflict, Msg: "operation " + e.First.Operation + ": under way with another request; ask for its outcome first"}
+}
 
 // UnavailableError says that the ledger could not be reached or had too few
 // departments, and that nothing was ordered. A later attempt may succeed.

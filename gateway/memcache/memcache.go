@@ -103,7 +103,7 @@ func (c *Cache) Put(_ context.Context, key string, e cache.Entry, ttl time.Durat
 		return
 	}
 	c.bytes += size(key, e)
-	c.entries.Add(key, entry{e, c.now().Add(ttl)})
+	c.entries.Add(key, entry{e, c.now().Add(cache.Spread(ttl))})
 	for c.bytes > c.maxBytes {
 		c.entries.RemoveOldest()
 	}

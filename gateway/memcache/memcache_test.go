@@ -83,14 +83,29 @@ func TestBounds(t *testing.T) {
 func TestClock(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	c := open(t, memcache.Options{Now: func() time.Time { return now }})
-	c.Put(t.Context(), "key", cache.Entry{Height: 3}, time.Minute)
-	now = now.Add(time.Minute - 1)
-	if _, ok := c.Get(t.Context(), "key"); !ok {
-		t.Error("the entry is gone before its time")
+	const n = 1000
+	for i := range n {
+		c.Put(t.Context(), fmt.Sprint(i), cache.Entry{Height: 3}, time.Minute)
 	}
-	now = now.Add(1)
-	if _, ok := c.Get(t.Context(), "key"); ok {
-		t.Error("the entry is there after its time")
+	left := func() (left int) {
+		for i := range n {
+			if _, ok := c.Get(t.Context(), fmt.Sprint(i)); ok {
+				left++
+			}
+		}
+		return left
+	}
+	now = now.Add(54 * time.Second)
+	if got := left(); got != n {
+		t.Errorf("%d of %d entries are left before their time", got, n)
+	}
+	now = now.Add(3 * time.Second)
+	if got := left(); got < n/4 || got > 3*n/4 {
+		t.Errorf("%d of %d entries that were put together are left in the midst of their last tenth, want about half", got, n)
+	}
+	now = now.Add(3 * time.Second)
+	if got := left(); got != 0 {
+		t.Errorf("%d entries are there after their time", got)
 	}
 
 	for range 5 {

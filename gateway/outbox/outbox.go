@@ -143,6 +143,10 @@ func (b *Outbox) Close() error {
 // Failed answers why the outbox can store nothing any more, nil while it can.
 func (b *Outbox) Failed() error { return b.store.failed() }
 
+// Ready answers why the outbox can store nothing now, nil while it can. When the disk
+// is full, every write is refused as unavailable until there is room again.
+func (b *Outbox) Ready() error { return b.store.ready() }
+
 // Pending answers how many writes are on their way.
 func (b *Outbox) Pending() int {
 	b.mu.Lock()
@@ -175,6 +179,28 @@ func (b *Outbox) Submit(ctx context.Context, request ledger.Request) (ledger.Rec
 	}
 }
 
+// Hand is Submit for a transaction that the caller signed with a key of its own, under
+// r's operation. What becomes of it stays in the outbox as for a caller that does not
+// wait. A lost race is final: a new proposal needs a new signature.
+func (b *Outbox) Hand(ctx context.Context, r ledger.Request, tx ledger.Transaction) (ledger.Receipt, error) {
+	if r.Operation == "" {
+		return ledger.Receipt{}, fmt.Errorf("submit %s: a transaction that was signed elsewhere needs an operation", r.Transaction)
+	}
+	signed := row{id: r.Operation, request: r, tx: tx, offline: true, accepted: b.clock()}
+	for {
+		e, first, err := b.begin(signed)
+		if err != nil {
+			return ledger.Receipt{}, err
+		}
+		if first {
+			return b.accept(ctx, e)
+		}
+		if receipt, err, gone := b.join(ctx, e, signed); !gone {
+			return receipt, err
+		}
+	}
+}
+
 // errAbandoned ends a write that was given up before anything was stored.
 var errAbandoned = errors.New("abandoned")
 
@@ -197,7 +223,7 @@ func (b *Outbox) begin(r row) (e *entry, first bool, err error) {
 
 func (b *Outbox) enter(r row) *entry {
 	// The signed bytes hold the argument, and what was written is about as much.
-	e := &entry{row: r, bytes: 2 * len(r.request.Argument), done: make(chan struct{})}
+	e := &entry{row: r, bytes: 2 * len(r.request.Argument), told: r.offline, done: make(chan struct{})}
 	b.bytes += e.bytes
 	if e.id != "" {
 		b.live[e.id] = e
@@ -231,9 +257,7 @@ func (b *Outbox) join(ctx context.Context, e *entry, r row) (receipt ledger.Rece
 	case first.Role == second.Role && first.Transaction == second.Transaction && bytes.Equal(first.Argument, second.Argument):
 		return receipt, err, errors.Is(err, errAbandoned)
 	case errors.As(err, &unknown):
-		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", second.Transaction, &domain.Error{
-			Kind: domain.Conflict, Msg: "operation " + r.id + ": under way with another request; ask for its outcome first",
-		}), false
+		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", second.Transaction, &ledger.UnderWayError{First: first, Unknown: unknown}), false
 	}
 	return ledger.Receipt{}, nil, true
 }
@@ -343,13 +367,15 @@ func (b *Outbox) settle(ctx context.Context, e *entry, sent bool) {
 		case errors.As(err, &unknown):
 			sent = true
 		case errors.As(err, &unavailable):
-		case domain.KindOf(err) == domain.Conflict && conflicts < ledger.Retries:
+		case domain.KindOf(err) == domain.Conflict && conflicts < ledger.Retries && !e.offline:
 			conflicts++
 			b.sign(e, ledger.Transaction{})
 			sent = false
 		default:
-			b.end(e, receipt, err)
-			return
+			if b.end(e, receipt, err) || b.store.failed() != nil {
+				return
+			}
+			sent, err = e.tx.ID != "", b.store.ready() // the outcome has to be learned again
 		}
 		b.log.WarnContext(ctx, "write is not settled, trying again", "operation", e.id, "transaction", e.request.Transaction, "error", err)
 		if !wait(ctx, pause) {
@@ -379,7 +405,8 @@ func (b *Outbox) attempt(ctx context.Context, e *entry, sent bool) (ledger.Recei
 		}
 		b.sign(e, tx)
 		if err := b.store.put(e.row); err != nil {
-			return ledger.Receipt{}, err
+			b.sign(e, ledger.Transaction{}) // what is not stored is not handed over
+			return ledger.Receipt{}, notStored(e, err)
 		}
 	}
 	receipt, err := b.Order(ctx, e.tx, sent)
@@ -390,14 +417,14 @@ func (b *Outbox) attempt(ctx context.Context, e *entry, sent bool) (ledger.Recei
 }
 
 // end stores the outcome of a write if anybody was told to ask for it, forgets the
-// write otherwise, and tells those who wait.
-func (b *Outbox) end(e *entry, receipt ledger.Receipt, err error) {
+// write otherwise, and tells those who wait. It answers whether it could.
+func (b *Outbox) end(e *entry, receipt ledger.Receipt, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !e.told {
 		b.store.forget(e.id)
 		b.leave(e, receipt, err)
-		return
+		return true
 	}
 	settled := e.row
 	settled.settle(b.clock(), receipt, err)
@@ -405,10 +432,22 @@ func (b *Outbox) end(e *entry, receipt ledger.Receipt, err error) {
 	stored := b.store.put(settled)
 	b.mu.Lock()
 	if stored != nil {
-		return // the process ends, and the next one learns the outcome again
+		return false
 	}
 	b.log.Info("write settled", "operation", e.id, "transaction", e.request.Transaction, "txId", settled.tx.ID, "state", settled.state, "error", err)
 	b.leave(e, receipt, err)
+	return true
+}
+
+// UnderWay answers the request that is on its way as an operation, and how far it is.
+func (b *Outbox) UnderWay(id string) (ledger.Request, ledger.Operation, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.live[id]
+	if e == nil {
+		return ledger.Request{}, ledger.Operation{}, false
+	}
+	return e.request, e.operationNow(), true
 }
 
 // Operation answers what became of a write whose caller did not wait; it is refused

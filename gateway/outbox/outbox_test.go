@@ -442,7 +442,7 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 	b, _, _, file := newOutbox(t)
-	if _, err := b.store.db.Exec("PRAGMA user_version = 2"); err != nil {
+	if _, err := b.store.db.Exec("PRAGMA user_version = 3"); err != nil {
 		t.Fatal(err)
 	}
 	closeNow(t, b)

@@ -9,17 +9,19 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 
-	_ "modernc.org/sqlite" // driver "sqlite"
+	"modernc.org/sqlite" // driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // schema is the number of the schema in PRAGMA user_version.
-const schema = 1
+const schema = 2
 
 const create = `
 CREATE TABLE writes (
@@ -41,13 +43,22 @@ CREATE TABLE writes (
 ) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 1;`
 
-const columns = `id, operation, role, name, argument, expect, tx_id, signed, state, block, result, kind, message, accepted_at, settled_at`
+// steps[n] leads from schema n to the next.
+var steps = [schema]string{create, `
+ALTER TABLE writes ADD COLUMN offline INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;`}
+
+// touch writes a page and changes nothing.
+var touch = fmt.Sprintf("PRAGMA user_version = %d", schema)
+
+const columns = `id, operation, role, name, argument, expect, tx_id, signed, state, block, result, kind, message, accepted_at, settled_at, offline`
 
 // row is a write as it is stored.
 type row struct {
 	id       string
 	request  ledger.Request
 	tx       ledger.Transaction // no ID: not signed yet
+	offline  bool               // the caller signed it, with a key of its own
 	accepted time.Time
 
 	state   ledger.State // "" as pending
@@ -88,6 +99,9 @@ const (
 
 	// sweepEvery is how often outcomes that have been kept long enough go.
 	sweepEvery = time.Hour
+
+	// roomEvery is how often a full disk is tried again.
+	roomEvery = time.Second
 )
 
 // change is one thing to do to the file.
@@ -104,8 +118,9 @@ type store struct {
 	changes chan change
 	quit    chan struct{}
 	ended   chan struct{}
-	failure atomic.Pointer[error]
-	oldest  func() time.Time // outcomes from before go
+	failure atomic.Pointer[error] // of the last commit there will be
+	full    atomic.Pointer[error] // of the latest one, for which there was no room
+	oldest  func() time.Time      // outcomes from before go
 }
 
 // openStore answers the store in file and the writes in it that are not settled.
@@ -147,7 +162,7 @@ func (s *store) begin(ctx context.Context) ([]row, error) {
 	case version > schema:
 		return nil, fmt.Errorf("has schema %d and this program knows %d: run the newer program", version, schema)
 	case version < schema:
-		if _, err := s.db.ExecContext(ctx, "BEGIN IMMEDIATE;"+create+"COMMIT"); err != nil {
+		if _, err := s.db.ExecContext(ctx, "BEGIN IMMEDIATE;"+strings.Join(steps[version:], "")+"COMMIT"); err != nil {
 			return nil, err
 		}
 	}
@@ -182,7 +197,7 @@ func scan(into func(...any) error) (row, error) {
 	var expect []byte
 	var accepted, settled int64
 	err := into(&r.id, &r.request.Operation, &r.request.Role, &r.request.Transaction, &r.request.Argument, &expect, &r.tx.ID, &r.tx.Bytes, &r.state,
-		&r.receipt.Block, &r.receipt.Result, &kind, &message, &accepted, &settled)
+		&r.receipt.Block, &r.receipt.Result, &kind, &message, &accepted, &settled, &r.offline)
 	if err != nil {
 		return row{}, err
 	}
@@ -224,10 +239,10 @@ func (s *store) put(r row) error {
 	}
 	done := make(chan error, 1)
 	s.send(change{
-		statement: "INSERT OR REPLACE INTO writes (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		statement: "INSERT OR REPLACE INTO writes (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		arguments: []any{
 			r.id, r.request.Operation, r.request.Role, r.request.Transaction, blob(r.request.Argument), blob(expect), r.tx.ID, blob(r.tx.Bytes), r.operationNow().State,
-			r.receipt.Block, blob(r.receipt.Result), kind, message, r.accepted.UnixMilli(), settled,
+			r.receipt.Block, blob(r.receipt.Result), kind, message, r.accepted.UnixMilli(), settled, r.offline,
 		},
 		done: done,
 	})
@@ -273,7 +288,8 @@ func (s *store) get(ctx context.Context, id string) (row, error) {
 }
 
 // failed answers why nothing can be stored any more. What a failed fsync left
-// behind cannot be known, so the first failure is the last commit.
+// behind cannot be known, so the first failure is the last commit. A full disk is no
+// such failure: SQLite has taken back what it wrote of the commit.
 func (s *store) failed() error {
 	if err := s.failure.Load(); err != nil {
 		return *err
@@ -281,37 +297,71 @@ func (s *store) failed() error {
 	return nil
 }
 
+// ready answers why nothing can be stored now.
+func (s *store) ready() error {
+	if err := s.full.Load(); err != nil {
+		return *err
+	}
+	return s.failed()
+}
+
+func noRoom(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_FULL
+}
+
 // run commits changes until it is told to quit, or a commit fails.
 func (s *store) run() {
 	defer close(s.ended)
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
+	room := time.NewTicker(roomEvery)
+	defer room.Stop()
+	var kept []change // for which there was no room, and that nobody waits for
 	for {
-		var batch []change
+		batch := kept
+		var again <-chan time.Time
+		if s.full.Load() != nil {
+			again = room.C
+		}
+		var due, quit bool
 		select {
 		case c := <-s.changes:
-			batch = s.gather(c)
+			batch = append(batch, s.gather(c)...)
 		case <-s.quit:
-			if len(s.changes) == 0 {
-				return
+			if quit = len(s.changes) == 0; !quit {
+				batch = append(batch, s.gather(<-s.changes)...)
 			}
-			batch = s.gather(<-s.changes)
+		case <-again:
+			batch = append(batch, change{statement: touch})
 		case <-sweep.C:
+			due = true
 		}
+		kept = nil
 		err := s.commit(batch)
-		if err == nil && len(batch) == 0 {
+		if err == nil && due {
 			err = s.sweep(context.Background())
 		}
-		if err != nil {
+		full := noRoom(err)
+		switch {
+		case err == nil:
+			s.full.Store(nil)
+		case full:
+			err = fmt.Errorf("outbox: %w", err)
+			s.full.Store(&err)
+		default:
 			err = fmt.Errorf("outbox: %w", err)
 			s.failure.Store(&err)
 		}
 		for _, c := range batch {
-			if c.done != nil {
+			switch {
+			case c.done != nil:
 				c.done <- err
+			case full && c.statement != touch:
+				kept = append(kept, c)
 			}
 		}
-		if err != nil {
+		if quit || err != nil && !full {
 			return
 		}
 	}
@@ -342,6 +392,9 @@ func (s *store) gather(first change) []change {
 }
 
 func (s *store) commit(batch []change) error {
+	if len(batch) == 0 {
+		return nil
+	}
 	// Not the callers' contexts: others' changes are in it.
 	tx, err := s.db.Begin() //nolint:noctx // see above
 	if err != nil {

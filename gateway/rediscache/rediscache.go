@@ -267,7 +267,7 @@ func (c *Cache) Get(ctx context.Context, key string) (cache.Entry, bool) {
 // Put implements [cache.Cache]. An entry lives for an hour at most, and one with
 // a value above 1 MiB is not kept.
 func (c *Cache) Put(ctx context.Context, key string, e cache.Entry, ttl time.Duration) {
-	ttl = min(ttl, maxTTL)
+	ttl = cache.Spread(min(ttl, maxTTL))
 	if ttl < time.Millisecond || len(e.Value) > maxValue { // Redis counts in milliseconds
 		c.Drop(ctx, key)
 		return

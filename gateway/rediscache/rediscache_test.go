@@ -523,6 +523,18 @@ func TestTTL(t *testing.T) {
 	if err != nil || ttl <= 0 || ttl > maxTTL {
 		t.Errorf("an entry for two days is kept for %v, %v, want at most %v", ttl, err, maxTTL)
 	}
+	shortest, longest := maxTTL, time.Duration(0)
+	for range 50 {
+		c.Put(t.Context(), "key", valid, maxTTL)
+		ttl, err := s.client.PTTL(t.Context(), name).Result()
+		if err != nil || ttl < maxTTL*8/10 {
+			t.Fatalf("an entry for %v is kept for %v, %v", maxTTL, ttl, err)
+		}
+		shortest, longest = min(shortest, ttl), max(longest, ttl)
+	}
+	if longest-shortest < maxTTL/100 {
+		t.Errorf("entries all end within %v: they are to be read anew at different times", longest-shortest)
+	}
 	c.Put(t.Context(), "key", cache.Entry{Value: make([]byte, maxValue+1)}, time.Minute)
 	cachetest.WantMiss(t, c, "key")
 	c.Put(t.Context(), "key", cache.Entry{Value: make([]byte, maxValue)}, time.Minute)

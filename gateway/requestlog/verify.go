@@ -227,6 +227,28 @@ func (v *verifier) anchors(files []string) error {
 	return nil
 }
 
+// Holds answers which of the nonces are those of lines in the files: with them those
+// lines can be anchored.
+func Holds(files []string, nonces []string) (map[string]bool, error) {
+	held := make(map[string]bool, len(nonces))
+	for _, n := range nonces {
+		held[n] = false
+	}
+	for _, file := range files {
+		data, err := readBounded(file)
+		if err != nil {
+			return nil, err
+		}
+		for raw := range bytes.Lines(data) {
+			n := Nonce(hashOf(bytes.TrimSuffix(raw, []byte("\n"))))
+			if _, asked := held[n]; asked {
+				held[n] = true
+			}
+		}
+	}
+	return held, nil
+}
+
 func readBounded(file string) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {

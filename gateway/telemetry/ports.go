@@ -69,7 +69,7 @@ func (w *watchedLedger) Submit(ctx context.Context, r ledger.Request) (ledger.Re
 		id = unknown.TxID
 	}
 	if id != "" {
-		note(ctx, id)
+		Note(ctx, id)
 	}
 	end(outcome, err != nil)
 	return receipt, err

@@ -185,7 +185,8 @@ func WithRequest(ctx context.Context) (context.Context, *Request) {
 	return context.WithValue(ctx, requestKey{}, r), r
 }
 
-func note(ctx context.Context, id domain.TxID) {
+// Note notes a transaction in the request of ctx that does not go through [Ledger].
+func Note(ctx context.Context, id domain.TxID) {
 	if r, ok := ctx.Value(requestKey{}).(*Request); ok && id != "" {
 		r.txID.Store(id)
 	}

@@ -41,7 +41,16 @@ const (
 	Endorser                 Message = "SerializedIdentity of an endorser"
 )
 
-// Messages lists every message.
+// The messages of a transaction besides, see [Read.TransactionBytes].
+const (
+	EnvelopePayload         Message = "Payload"
+	Transaction             Message = "Transaction"
+	TransactionAction       Message = "TransactionAction"
+	ChaincodeActionPayload  Message = "ChaincodeActionPayload"
+	ChaincodeEndorsedAction Message = "ChaincodeEndorsedAction"
+)
+
+// Messages lists every message of a signed read.
 var Messages = []Message{
 	Proposal, Header, ChannelHeader, Timestamp, ChaincodeHeaderExtension, SignatureHeader, Creator,
 	ChaincodeProposalPayload, ChaincodeInvocationSpec, ChaincodeSpec, ChaincodeInput, ChaincodeID,
@@ -57,6 +66,7 @@ type Read struct {
 	HeaderChaincode string // in the channel header's extension
 	Chaincode       string // invoked
 	Args            [][]byte
+	Transient       []Transient // beside the transaction; signed reads have none
 	Time            time.Time
 	TxID            string // "": that of nonce and creator
 	Nonce           []byte // of the signature header
@@ -85,6 +95,12 @@ type Namespace struct {
 	Writes         [][]byte // kvrwset.KVWrite
 	MetadataWrites [][]byte // kvrwset.KVMetadataWrite
 	Collections    [][]byte // rwset.CollectionHashedReadWriteSet
+}
+
+// Transient is an entry of a proposal's transient data.
+type Transient struct {
+	Name  string
+	Value []byte
 }
 
 // KeyRead is one read of a key; Found is whether it had a value.
@@ -198,6 +214,15 @@ func (r *Read) payload() []byte {
 	return r.edit(ChaincodeProposalPayload, b)
 }
 
+// transient is what the payload of a proposal has besides that of its transaction.
+func (r *Read) transient() []byte {
+	var b []byte
+	for _, t := range r.Transient {
+		b = appendMessage(b, 2, appendBytes(appendText(nil, 1, t.Name), 2, t.Value))
+	}
+	return b
+}
+
 // ProposalBytes returns the peer.Proposal.
 func (r *Read) ProposalBytes() []byte {
 	var header []byte
@@ -205,7 +230,7 @@ func (r *Read) ProposalBytes() []byte {
 	header = appendBytes(header, 2, r.signatureHeader())
 	var b []byte
 	b = appendBytes(b, 1, r.edit(Header, header))
-	b = appendBytes(b, 2, r.payload())
+	b = appendBytes(b, 2, slices.Concat(r.payload(), r.transient()))
 	return r.edit(Proposal, b)
 }
 
@@ -272,6 +297,23 @@ func (r *Read) Endorsements() []proof.RawEndorsement {
 		out[i] = proof.RawEndorsement{Endorser: endorser, Signature: der}
 	}
 	return out
+}
+
+// TransactionBytes returns the common.Payload of the transaction that an envelope
+// carries.
+func (r *Read) TransactionBytes() []byte {
+	endorsed := appendBytes(nil, 1, r.ResponseBytes())
+	for _, e := range r.Endorsements() {
+		endorsed = appendMessage(endorsed, 2, appendBytes(appendBytes(nil, 1, e.Endorser), 2, e.Signature))
+	}
+	payload := appendBytes(nil, 1, r.payload())
+	payload = appendMessage(payload, 2, r.edit(ChaincodeEndorsedAction, endorsed))
+	action := appendBytes(nil, 1, r.signatureHeader())
+	action = appendBytes(action, 2, r.edit(ChaincodeActionPayload, payload))
+	transaction := r.edit(Transaction, appendMessage(nil, 1, r.edit(TransactionAction, action)))
+	header := appendBytes(nil, 1, r.channelHeader())
+	header = appendBytes(header, 2, r.signatureHeader())
+	return r.edit(EnvelopePayload, appendBytes(appendMessage(nil, 1, r.edit(Header, header)), 2, transaction))
 }
 
 // Bundle returns the proof bundle, its endorsements in the order of Signers.

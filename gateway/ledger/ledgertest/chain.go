@@ -138,15 +138,16 @@ type Chain struct {
 	handler     Handler
 	clock       func() time.Time
 
-	mu     sync.Mutex
-	state  map[string][]byte
-	writes map[string]int // how often each key was written
-	blocks []domain.Block
-	codes  map[domain.TxID]position
-	down   map[domain.DepartmentCode]error
-	txs    uint64
-	race   *race
-	grown  chan struct{} // closed and replaced when a block is appended
+	mu      sync.Mutex
+	state   map[string][]byte
+	writes  map[string]int // how often each key was written
+	blocks  []domain.Block
+	codes   map[domain.TxID]position
+	down    map[domain.DepartmentCode]error
+	txs     uint64
+	race    *race
+	waiting map[domain.TxID]*waiting // for signatures
+	grown   chan struct{}            // closed and replaced when a block is appended
 }
 
 type position struct {
@@ -238,9 +239,11 @@ func (c *Chain) Append(transactions ...domain.Transaction) domain.Block {
 }
 
 func (c *Chain) append(transactions ...domain.Transaction) domain.Block {
-	b := domain.Block{Number: uint64(len(c.blocks)), Signers: []domain.MSPID{}, Transactions: transactions}
+	b := domain.Block{Number: uint64(len(c.blocks)), Signers: []domain.MSPID{}, Transactions: slices.Clone(transactions)}
 	data := sha256.New()
-	for _, t := range transactions {
+	for i, t := range transactions {
+		b.Transactions[i].Writes = slices.Clone(t.Writes)
+		domain.TellCatalog(b.Transactions[i].Writes)
 		fmt.Fprintf(data, "%s %s %s:%s %q;", t.ID, t.Creator, t.Contract, t.Name, t.Arguments)
 		if t.ID != "" {
 			if _, ok := c.codes[t.ID]; !ok { // the first occurrence counts, as on Fabric
@@ -358,8 +361,10 @@ func (c *Chain) join() {
 }
 
 // endorse runs a transaction and notes what its writes replace.
-func (c *Chain) endorse(p proposal) (endorsed, error) {
-	e := endorsed{Proposal: p, Tx: c.next(), Seen: make(map[string]int)}
+func (c *Chain) endorse(p proposal) (endorsed, error) { return c.endorseAs(p, c.next()) }
+
+func (c *Chain) endorseAs(p proposal, tx domain.Tx) (endorsed, error) {
+	e := endorsed{Proposal: p, Tx: tx, Seen: make(map[string]int)}
 	var err error
 	e.Result, e.Writes, err = c.run(p, e.Tx)
 	for _, w := range e.Writes {
