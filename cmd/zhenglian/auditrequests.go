@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,10 +20,12 @@ import (
 // auditRequestsCmd is "zhenglian audit requests".
 type auditRequestsCmd struct {
 	File       []string      `type:"path" placeholder:"FILE|FOLDER" help:"File of the log, or the folder with all of them; repeat for several files."`
+	Replica    []string      `type:"path" placeholder:"FILE|FOLDER" help:"Log of another gateway of the same department: it is not checked, and anchors of its lines are not missed in the other one."`
 	Department string        `placeholder:"CODE" help:"With --gateway: whose gateway the log is of."`
 	Gateway    string        `placeholder:"URL" help:"Look the anchors up on the ledger through this gateway; one of another department's is better."`
 	TokenFile  string        `type:"existingfile" placeholder:"FILE" help:"Access token for that gateway."`
 	MaxLag     time.Duration `default:"15m" help:"Longest time between a line and the transaction that anchors it."`
+	FromBlock  uint64        `default:"0" placeholder:"N" help:"Read the chain from this block on for anchors whose lines are missing; from its beginning if not given."`
 	Patience   time.Duration `default:"30s" help:"How long one look-up may wait for the gateway."`
 }
 
@@ -29,7 +33,8 @@ type auditRequestsCmd struct {
 func (*auditRequestsCmd) Help() string {
 	return `Each line carries the hash of the one before, so that no line can be changed, left out or put in unnoticed. The beginning of the hash of
 some lines is the nonce of a transaction evidence:Attest, which every department has in its copy of the ledger: with --gateway each of
-them is looked up. Exit codes: 0 the chain holds; 3 it does not, or an anchor is not on the ledger; 1 something could not be read.
+them is looked up, and the blocks are read for anchors of lines that are not there any more. Exit codes: 0 the chain holds; 3 it does not,
+an anchor is not on the ledger, or lines are missing that are anchored; 1 something could not be read.
 
 Example: zhenglian audit requests --file data/requests --department police --gateway http://127.0.0.1:8083 --token-file civil.token`
 }
@@ -61,15 +66,15 @@ func (c *auditRequestsCmd) Run(e *env) error {
 	fmt.Fprintf(e.stdout, "head %s\n", report.Head)
 	if len(report.Anchors) == 0 {
 		fmt.Fprintln(e.stdout, "NOTE no line is anchored: whoever has the file could have written all of it anew")
-		return nil
+	} else {
+		last := report.Anchors[len(report.Anchors)-1]
+		fmt.Fprintf(e.stdout, "%d anchors, the last of line %d in transaction %s\n", len(report.Anchors), last.Seq, last.TxID)
 	}
-	last := report.Anchors[len(report.Anchors)-1]
-	fmt.Fprintf(e.stdout, "%d anchors, the last of line %d in transaction %s\n", len(report.Anchors), last.Seq, last.TxID)
 	if c.Gateway == "" {
 		fmt.Fprintln(e.stdout, "NOTE the anchors were not looked up on the ledger: no --gateway")
 		return nil
 	}
-	return c.lookUp(e, report)
+	return c.lookUp(e, report, files)
 }
 
 // files answers the files that the flag names.
@@ -80,8 +85,13 @@ func (c *auditRequestsCmd) files() ([]string, error) {
 	if c.Gateway != "" && c.Department == "" {
 		return nil, errors.New("--gateway needs --department: an anchor counts if that department submitted it")
 	}
-	var files []string
-	for _, name := range c.File {
+	return logFiles(c.File)
+}
+
+// logFiles answers the files of logs of requests that names, of files and folders,
+// stand for.
+func logFiles(names []string) (files []string, err error) {
+	for _, name := range names {
 		info, err := os.Stat(name)
 		if err != nil {
 			return nil, err
@@ -102,8 +112,8 @@ func (c *auditRequestsCmd) files() ([]string, error) {
 	return files, nil
 }
 
-// lookUp compares the anchors with the ledger.
-func (c *auditRequestsCmd) lookUp(e *env, report requestlog.Report) error {
+// lookUp compares the anchors with the ledger, and the ledger's with the lines.
+func (c *auditRequestsCmd) lookUp(e *env, report requestlog.Report, files []string) error {
 	token := ""
 	if c.TokenFile != "" {
 		data, err := os.ReadFile(c.TokenFile)
@@ -142,11 +152,90 @@ func (c *auditRequestsCmd) lookUp(e *env, report requestlog.Report) error {
 		wrong++
 		fmt.Fprintf(e.stdout, "FINDING line %d: transaction %s %s\n", a.Seq, a.TxID, fault)
 	}
-	if wrong > 0 {
-		return &exitError{exitProofRefused, fmt.Errorf("%d of %d anchors do not hold", wrong, len(report.Anchors))}
+	missing, err := c.missing(e.ctx, client, mspID, report, files)
+	if err != nil {
+		return err
 	}
-	fmt.Fprintf(e.stdout, "%d anchors are on the ledger\n", found)
+	for _, t := range missing {
+		fmt.Fprintf(e.stdout, "FINDING transaction %s of %s anchors a line that is not in these files: lines were cut off or written anew\n",
+			t.ID, t.Time.Format(time.RFC3339))
+	}
+	if wrong > 0 {
+		return &exitError{exitProofRefused, fmt.Errorf("%d of %d anchors do not hold, and the lines of %d are missing", wrong, len(report.Anchors), len(missing))}
+	}
+	if len(missing) > 0 {
+		return &exitError{exitProofRefused, fmt.Errorf("the lines of %d anchors are missing", len(missing))}
+	}
+	fmt.Fprintf(e.stdout, "%d anchors are on the ledger, and no line is missing that is anchored there\n", found)
 	return nil
+}
+
+// blocksAtOnce is how many blocks are asked for in one request.
+const blocksAtOnce = 50
+
+// missing answers the anchors on the ledger, oldest first, whose lines neither the
+// files nor those of replicas hold. Where the log begins before the files do, anchors
+// of the time before are not missed.
+func (c *auditRequestsCmd) missing(ctx context.Context, client *gatewayClient, mspID domain.MSPID, report requestlog.Report, files []string) ([]api.Transaction, error) {
+	replicas, err := logFiles(c.Replica)
+	if err != nil {
+		return nil, err
+	}
+	anchored, err := c.anchored(ctx, client, mspID)
+	if err != nil {
+		return nil, err
+	}
+	held, err := requestlog.Holds(append(slices.Clone(files), replicas...), slices.Collect(maps.Keys(anchored)))
+	if err != nil {
+		return nil, err
+	}
+	var missing []api.Transaction
+	for nonce, t := range anchored {
+		earlier := report.First.Seq > 1 && t.Time.Before(report.First.Time.Add(c.MaxLag))
+		if !held[nonce] && !earlier {
+			missing = append(missing, t)
+		}
+	}
+	slices.SortFunc(missing, func(a, b api.Transaction) int { return a.Time.Compare(b.Time) })
+	return missing, nil
+}
+
+// anchored reads the chain backwards for the transactions with which the department
+// anchored lines of a log of requests, by their nonces. Where it stops is a block's
+// number: times are those of whoever sent a transaction.
+func (c *auditRequestsCmd) anchored(ctx context.Context, client *gatewayClient, mspID domain.MSPID) (map[string]api.Transaction, error) {
+	found := make(map[string]api.Transaction)
+	limit := blocksAtOnce
+	params := &api.ListBlocksParams{Limit: &limit}
+	for {
+		var page api.BlockList
+		if err := client.read(ctx, func(ctx context.Context) (*http.Response, error) { return client.ListBlocks(ctx, params) }, &page); err != nil {
+			return nil, fmt.Errorf("read the chain: %w", err)
+		}
+		for _, b := range page.Items {
+			if uint64(b.Number) < c.FromBlock { //nolint:gosec // a number of blocks
+				return found, nil
+			}
+			for _, t := range b.Transactions {
+				var args domain.AttestArgs
+				if anchorsLog(t, mspID, &args) && args.Kind == domain.KindLog && args.ID == c.Department {
+					found[args.Nonce] = t
+				}
+			}
+		}
+		if page.Next == "" {
+			return found, nil
+		}
+		next := page.Next
+		params.Cursor = &next
+	}
+}
+
+// anchorsLog reads the argument of a valid evidence:Attest of the department, and
+// reports whether t is one.
+func anchorsLog(t api.Transaction, mspID domain.MSPID, args *domain.AttestArgs) bool {
+	return t.ValidationCode == "VALID" && t.Creator == string(mspID) && t.Contract == "evidence" && t.Name == "Attest" &&
+		len(t.Arguments) > 0 && json.Unmarshal([]byte(t.Arguments[0]), args) == nil
 }
 
 // mspOf answers under which MSP ID a department submits.

@@ -87,7 +87,14 @@ func skew(kind string) func(context.Context, *world, string) (func(context.Conte
 		if err := os.WriteFile(mark, []byte(off), 0o600); err != nil {
 			return nil, err
 		}
-		undo := func(context.Context) error { return errors.Join(os.Remove(mark), w.net.Kill(target, kind)) }
+		undo := func(context.Context) error {
+			err := os.Remove(mark)
+			pids, listing := w.net.Processes(target, kind)
+			if len(pids) == 0 { // it ends by itself: the supervisor starts it anew
+				return errors.Join(err, listing)
+			}
+			return errors.Join(err, w.net.Kill(target, kind))
+		}
 		return undo, w.net.Kill(target, kind)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,9 +21,15 @@ func mountable(context.Context, *world) error {
 	return nil
 }
 
-// room is what a process has left on its small disk, in bytes: some of it, so
-// that it fills up while the process writes.
-const room = 256 << 10
+const (
+	// room is what a process has left on its small disk, in bytes: some of it, so
+	// that it fills up while the process writes.
+	room = 256 << 10
+
+	// spare is how much larger the disk is than twice the data: for what the process
+	// writes before it is full, and after that.
+	spare = 64 << 20
+)
 
 // fillDisk moves a process's data to a disk of its own, lets it run, and fills
 // that disk until it is undone. The disk is in memory: a power cut is another
@@ -35,10 +42,14 @@ func fillDisk(kind string) func(context.Context, *world, string) (func(context.C
 		if err := stop(ctx, w, target, kind); err != nil {
 			return nil, err
 		}
+		size, err := sizeOf(data)
+		if err != nil {
+			return nil, err
+		}
 		if err := errors.Join(os.Rename(data, data+".before"), os.Mkdir(data, 0o700)); err != nil {
 			return nil, err
 		}
-		if err := unix.Mount("tmpfs", data, "tmpfs", 0, "size=1g,mode=0700"); err != nil {
+		if err := unix.Mount("tmpfs", data, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", 2*size+spare)); err != nil {
 			return nil, fmt.Errorf("mount a small disk at %s: %w", data, err)
 		}
 		w.leftover = append(w.leftover, func(ctx context.Context) error { return moveBack(ctx, w, target, kind, data) })
@@ -48,7 +59,10 @@ func fillDisk(kind string) func(context.Context, *world, string) (func(context.C
 		if err := errors.Join(os.RemoveAll(data+".before"), w.net.Resume(ctx, kind+"-"+target), w.observer.ready(ctx, time.Minute)); err != nil {
 			return nil, err
 		}
-		return undo, fill(data, ballast)
+		return undo, eventually(ctx, 20*time.Second, "the disk of the "+kind+" of "+target+" is full", func() (bool, string) {
+			err := fill(data, ballast) // which fails when the process took the room meanwhile
+			return err == nil, fmt.Sprint(err)
+		})
 	}
 }
 
@@ -62,6 +76,21 @@ func moveBack(ctx context.Context, w *world, target, kind, data string) error {
 		return err
 	}
 	return errors.Join(os.Remove(data), os.Rename(data+".after", data), w.net.Resume(ctx, kind+"-"+target))
+}
+
+// sizeOf answers how many bytes the files under a folder have.
+func sizeOf(folder string) (size int64, err error) {
+	err = filepath.WalkDir(folder, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	return size, err
 }
 
 // fill leaves room on the disk and no more.

@@ -61,6 +61,7 @@ var faults = []fault{
 	{name: "peer-freeze", hold: briefly, inject: freeze(consortium.Peer), strikes: itself},
 	{name: "department-down", hold: long, inject: keepDown(consortium.Peer, consortium.Orderer), strikes: itself},
 	{name: "two-orderers", hold: long, inject: twoOrderers},
+	{name: "orderers-forget", hold: long, inject: orderersForget},
 	{name: "chaincode-kill", inject: kill(consortium.Chaincode), strikes: itself},
 	{name: "chaincode-freeze", hold: briefly, inject: freeze(consortium.Chaincode), strikes: itself},
 	{name: "gateway-kill", inject: kill(consortium.GatewayOf), strikes: itself},
@@ -194,6 +195,33 @@ func twoOrderers(ctx context.Context, w *world, target string) (func(context.Con
 		return first, err
 	}
 	return func(ctx context.Context) error { return errors.Join(first(ctx), second(ctx)) }, nil
+}
+
+// orderersForget has two orderers take transactions that they cannot order, because
+// the other two are down, and lose them all: an orderer keeps in memory what was
+// handed to it.
+func orderersForget(ctx context.Context, w *world, target string) (func(context.Context) error, error) {
+	resume, err := twoOrderers(ctx, w, target)
+	if err != nil {
+		return resume, err
+	}
+	var remembering []string
+	for _, department := range w.net.Departments() {
+		pids, err := w.net.Processes(department, consortium.Orderer)
+		if err != nil {
+			return resume, err
+		}
+		if len(pids) > 0 {
+			remembering = append(remembering, department)
+		}
+	}
+	return func(ctx context.Context) error {
+		var errs []error
+		for _, department := range remembering { // the supervisor starts them again
+			errs = append(errs, w.net.Kill(department, consortium.Orderer))
+		}
+		return errors.Join(append(errs, resume(ctx))...)
+	}, nil
 }
 
 // powerCut kills every process at once, the supervisor included. What brings them

@@ -208,6 +208,9 @@ func (r *runner) stop(ctx context.Context, remove bool) error {
 	defer cancel()
 	var errs []error
 	w := r.world
+	for _, f := range w.leftover { // of a fault that was not caused to its end
+		errs = append(errs, f(ctx))
+	}
 	if w.observer != nil {
 		errs = append(errs, w.observer.close())
 	}
