@@ -47,7 +47,7 @@ func (*catalog) PublishBatch(t *transaction, arg string) (string, error) {
 // changeEntries runs a rule on many entries. All of them change, or none: a
 // refusal names every entry that stands in the way.
 func (t *transaction) changeEntries(codes []string, rule func(string, *domain.CatalogEntry, domain.Call) (domain.CatalogChange, error)) (any, error) {
-	entries, err := loadAll[domain.CatalogEntry](t, domain.KindCatalogEntry, codes)
+	entries, err := t.entries(codes)
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ func byCode(a domain.CodeArgs) string { return a.Code }
 // changeEntry runs a rule on one catalog entry.
 func changeEntry[A argument](t *transaction, arg string, code func(A) string, rule func(*domain.CatalogEntry, domain.Call, A) (domain.CatalogChange, error)) (string, error) {
 	return submit(t, arg, func(args A) (any, error) {
-		entry, err := load[domain.CatalogEntry](t, domain.KindCatalogEntry, code(args))
+		entry, err := t.entry(code(args))
 		if err != nil {
 			return nil, err
 		}
@@ -132,9 +132,9 @@ func clocksOf(entries ...*domain.CatalogEntry) []*domain.Clock {
 
 // knownContent is what the ledger holds about contents that are to be recorded.
 type knownContent struct {
-	entries []*domain.CatalogEntry // under the same codes, in order
-	names   []*domain.CatalogName  // under the same names of the caller's department, in order
-	missing []string               // related codes that are neither recorded nor among the contents
+	entries []*domain.CatalogEntry      // under the same codes, in order
+	names   []*domain.StoredCatalogName // under the same names of the caller's department, in order
+	missing []string                    // related codes that are neither recorded nor among the contents
 }
 
 // registered reads what the ledger holds about contents, with one message. The
@@ -160,10 +160,10 @@ func (t *transaction) registered(contents ...domain.CatalogContent) (known known
 	for _, name := range names {
 		t.want(domain.KindCatalogName, name)
 	}
-	if known.entries, err = loadAll[domain.CatalogEntry](t, domain.KindCatalogEntry, codes); err != nil {
+	if known.entries, err = t.entries(codes); err != nil {
 		return known, domain.Call{}, err
 	}
-	if known.names, err = loadAll[domain.CatalogName](t, domain.KindCatalogName, names); err != nil {
+	if known.names, err = loadAll[domain.StoredCatalogName](t, domain.KindCatalogName, names); err != nil {
 		return known, domain.Call{}, err
 	}
 	for _, code := range related {
@@ -197,7 +197,7 @@ func (t *transaction) putCatalog(changes ...domain.CatalogChange) error {
 		if err != nil {
 			return err
 		}
-		if err := t.create(domain.KindCatalogEvent, domain.CatalogEventID(event.TxID, event.Provider), event, own); err != nil {
+		if err := t.create(domain.KindCatalogEvent, domain.CatalogEventID(event.TxID, event.Provider), event.Stored(), own); err != nil {
 			return err
 		}
 	}
@@ -212,9 +212,9 @@ func (t *transaction) putEntry(change domain.CatalogChange) error {
 	}
 	code := entry.Content.Code
 	if entry.Seq == 1 {
-		err = t.create(domain.KindCatalogEntry, code, entry, own)
+		err = t.create(domain.KindCatalogEntry, code, entry.Stored(), own)
 	} else {
-		err = t.put(domain.KindCatalogEntry, code, entry)
+		err = t.put(domain.KindCatalogEntry, code, entry.Stored())
 	}
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package chaincode
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/hyperledger/fabric-contract-api-go/v2/contractapi"
 
@@ -103,6 +102,9 @@ func (*certificate) Propose(t *transaction, arg string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := t.batches[domain.BatchOf(args.Ref)].RoomFor(args.Event); err != nil {
+			return nil, err
+		}
 		return t.putCertificate(call, change)
 	})
 }
@@ -164,23 +166,30 @@ func (t *transaction) authorisation(issuer domain.DepartmentCode, typeCode strin
 func (t *transaction) issuing(contents ...domain.CertificateContent) ([]domain.IssueRecords, domain.Call, error) {
 	fail := func(err error) ([]domain.IssueRecords, domain.Call, error) { return nil, domain.Call{}, err }
 	for _, c := range contents {
-		t.want(domain.KindCertificate, c.Ref)
-		t.want(domain.KindCertificateID, c.CertID)
+		t.want(domain.KindIssuingBatch, domain.BatchOf(c.Ref))
+		t.want(domain.KindCertificateID, domain.IssuedIDKey(c.CertID))
 		t.want(domain.KindStatusPlaces, domain.StatusPlacesID(t.who.Department, c.StatusIndex))
 		t.want(domain.KindIssuer, domain.AuthorisationID(t.who.Department, c.TypeCode))
 		if c.Replaces != "" {
-			t.want(domain.KindCertificate, c.Replaces)
+			t.wantCertificate(c.Replaces)
 		}
 	}
 	known := make([]domain.IssueRecords, len(contents))
+	bearers := make([]string, len(contents))
+	recorded := make(map[string]bool) // batches
 	var authorised authorisations
 	for i, c := range contents {
 		one := &known[i]
-		taken, err := t.row(domain.KindCertificate, c.Ref)
-		if err != nil {
-			return fail(err)
+		id := domain.BatchOf(c.Ref)
+		if _, known := recorded[id]; !known {
+			b, err := load[domain.IssuingBatch](t, domain.KindIssuingBatch, id)
+			if err != nil {
+				return fail(err)
+			}
+			recorded[id] = b != nil
 		}
-		one.Existing = taken != nil
+		one.Existing = recorded[id]
+		var err error
 		if one.Authorisation, err = authorised.load(t, t.who.Department, c.TypeCode); err != nil {
 			return fail(err)
 		}
@@ -189,17 +198,19 @@ func (t *transaction) issuing(contents ...domain.CertificateContent) ([]domain.I
 			return fail(err)
 		}
 		one.IndexTaken = places.Has(c.StatusIndex)
-		if err := t.wantBatch(domain.KindCertificateID, c.CertID); err != nil {
+		if bearers[i], err = t.bearer(c.CertID); err != nil {
 			return fail(err)
 		}
-		if err := t.wantBatch(domain.KindCertificate, c.Replaces); err != nil {
-			return fail(err)
+		if bearers[i] != "" {
+			t.wantCertificate(bearers[i])
 		}
 	}
 	for i, c := range contents {
 		var err error
-		if known[i].Issued, err = t.certificateWith(c.CertID); err != nil {
-			return fail(err)
+		if bearers[i] != "" {
+			if known[i].Issued, err = t.issuedID(c.CertID); err != nil {
+				return fail(err)
+			}
 		}
 		if known[i].Predecessor, err = t.certificate(c.Replaces); err != nil {
 			return fail(err)
@@ -214,11 +225,8 @@ func (t *transaction) issuing(contents ...domain.CertificateContent) ([]domain.I
 // these replace.
 func (t *transaction) deciding(known []domain.DecideRecords) (domain.Call, error) {
 	for _, one := range known {
-		if one.Existing != nil {
-			continue
-		}
-		if err := t.wantBatch(domain.KindCertificate, one.Ref); err != nil {
-			return domain.Call{}, err
+		if one.Existing == nil {
+			t.wantCertificate(one.Ref)
 		}
 	}
 	var issues []int // those that wait to be issued
@@ -236,7 +244,7 @@ func (t *transaction) deciding(known []domain.DecideRecords) (domain.Call, error
 		issues = append(issues, i)
 		t.want(domain.KindIssuer, domain.AuthorisationID(c.Issuer, c.Content.TypeCode))
 		if c.Content.Replaces != "" {
-			t.want(domain.KindCertificate, c.Content.Replaces)
+			t.wantCertificate(c.Content.Replaces)
 		}
 	}
 	var authorised authorisations
@@ -246,12 +254,6 @@ func (t *transaction) deciding(known []domain.DecideRecords) (domain.Call, error
 		if known[i].Authorisation, err = authorised.load(t, c.Issuer, c.Content.TypeCode); err != nil {
 			return domain.Call{}, err
 		}
-		if err := t.wantBatch(domain.KindCertificate, c.Content.Replaces); err != nil {
-			return domain.Call{}, err
-		}
-	}
-	for _, i := range issues {
-		var err error
 		if known[i].Predecessor, err = t.certificate(known[i].Existing.Content.Replaces); err != nil {
 			return domain.Call{}, err
 		}
@@ -263,15 +265,17 @@ func (t *transaction) deciding(known []domain.DecideRecords) (domain.Call, error
 // their records.
 func (t *transaction) named(args domain.DecideBatchArgs) ([]domain.DecideRecords, error) {
 	for _, ref := range args.Refs {
-		t.want(domain.KindCertificate, ref)
+		t.wantCertificate(ref)
 	}
 	for _, id := range args.Batches {
 		t.want(domain.KindIssuingBatch, id)
 		t.want(domain.KindBatchStatus, id)
 	}
 	known := make([]domain.DecideRecords, 0, len(args.Refs))
+	byRef := make(map[string]bool, len(args.Refs))
 	for i, ref := range args.Refs {
 		known = append(known, domain.DecideRecords{At: fmt.Sprintf("refs[%d]", i), Ref: ref})
+		byRef[ref] = true
 	}
 	for i, id := range args.Batches {
 		b, err := t.batch(id)
@@ -282,14 +286,11 @@ func (t *transaction) named(args domain.DecideBatchArgs) ([]domain.DecideRecords
 			return nil, &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("batches[%d]: issuing batch %s is not recorded", i, id)}
 		}
 		for row, ref := range b.Issued.Refs() {
-			if slices.Contains(args.Refs, ref) {
+			if byRef[ref] {
 				return nil, &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("batches[%d]: repeats an earlier entry", i)}
 			}
-			c, err := t.certificateIn(b, row, ref)
-			if err != nil {
-				return nil, err
-			}
-			known = append(known, domain.DecideRecords{At: fmt.Sprintf("batches[%d].certificates[%d]", i, row), Ref: ref, Existing: c})
+			c := b.Certificate(row)
+			known = append(known, domain.DecideRecords{At: fmt.Sprintf("batches[%d].certificates[%d]", i, row), Ref: ref, Existing: &c})
 		}
 	}
 	return known, nil
@@ -297,19 +298,19 @@ func (t *transaction) named(args domain.DecideBatchArgs) ([]domain.DecideRecords
 
 // putCertificates writes changes of different certificates, each batch once, and
 // answers the ids of the batches. Batches and taken places in status lists are the
-// issuer's own: none changes without its peer. What leads to a batch says nothing by
-// itself and costs no endorsement of its own; see [domain.BatchRow].
+// issuer's own: none changes without its peer. What an identifier leads to says nothing
+// by itself and costs no endorsement of its own; see [domain.IssuedID].
 func (t *transaction) putCertificates(call domain.Call, changes ...domain.CertificateChange) ([]string, error) {
 	var created []domain.CertificateChange
-	var ids []string // of changed batches
-	changed := make(map[string]map[int]domain.Certificate)
+	var ids []string                                          // of changed batches
+	changed := make(map[string]map[string]domain.Certificate) // by batch and reference
 	change := func(c domain.Certificate) {
-		at := t.rows[c.Content.Ref]
-		if changed[at.Batch] == nil {
-			changed[at.Batch] = make(map[int]domain.Certificate)
-			ids = append(ids, at.Batch)
+		id := domain.BatchOf(c.Content.Ref)
+		if changed[id] == nil {
+			changed[id] = make(map[string]domain.Certificate)
+			ids = append(ids, id)
 		}
-		changed[at.Batch][at.Row] = c
+		changed[id][c.Content.Ref] = c
 	}
 	for _, c := range changes {
 		if c.New {
@@ -320,7 +321,7 @@ func (t *transaction) putCertificates(call domain.Call, changes ...domain.Certif
 			change(*c.Predecessor)
 		}
 		if c.FreedID != "" {
-			if err := t.free(domain.KindCertificateID, c.FreedID); err != nil {
+			if err := t.free(domain.KindCertificateID, domain.IssuedIDKey(c.FreedID)); err != nil {
 				return nil, err
 			}
 		}
@@ -362,11 +363,8 @@ func (t *transaction) createBatches(call domain.Call, changes []domain.Certifica
 			return nil, err
 		}
 		for row := range b.Size() {
-			c, at := b.Issued.Content.Content(row), domain.BatchRow{Batch: id, Row: row}
-			if err := t.put(domain.KindCertificate, c.Ref, at); err != nil {
-				return nil, err
-			}
-			if err := t.put(domain.KindCertificateID, c.CertID, at); err != nil {
+			c := b.Issued.Content.Content(row)
+			if err := t.put(domain.KindCertificateID, domain.IssuedIDKey(c.CertID), c.Ref); err != nil {
 				return nil, err
 			}
 			indexes = append(indexes, c.StatusIndex)

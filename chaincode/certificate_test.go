@@ -44,7 +44,7 @@ func certificateContents(t testing.TB, n int) []domain.CertificateContent {
 	var list []domain.CertificateContent
 	for i := range n {
 		c := certificateContent(t)
-		c.Ref, c.StatusIndex, c.CertID = fmt.Sprintf("%032x", 1000+i), 1000+i, composed(t, fmt.Sprintf("20270%03d", i), "001")
+		c.Ref, c.StatusIndex, c.CertID = fmt.Sprintf("%012x%020x", i/domain.MaxBatchRows, 1000+i), 1000+i, composed(t, fmt.Sprintf("20270%03d", i), "001")
 		list = append(list, c)
 	}
 	return list
@@ -127,15 +127,14 @@ func certificateCases() []transactionCase {
 	issue := func(w *world) any { return domain.IssueArgs{Content: certificateContent(w.TB)} }
 	batch := func(w *world) any { return domain.IssueBatchArgs{Contents: certificateContents(w.TB, 3)} }
 	propose := func(w *world) any { return proposal(domain.SuspendCertificate, w.now()) }
-	first := fmt.Sprintf("%032x", 1000)
+	first := fmt.Sprintf("%012x", 0)
 	created, decided := createdBatch(first), []string{"put certs~" + first}
 	for i := range 3 {
-		ref := fmt.Sprintf("%032x", 1000+i)
 		certID, err := domain.CertificateID{TypeCode: typeCode, IssuerCode: departments[1].USCC, Serial: fmt.Sprintf("20270%03d", i), Version: "001"}.Compose()
 		if err != nil {
 			panic(err)
 		}
-		created = append(created, "put cert~"+ref, "put certid~"+certID)
+		created = append(created, "put "+keyOf(certID))
 	}
 	created = append(created, "create certbit~police~15 by police+1")
 	key := "issuer~police~" + typeCode
@@ -155,16 +154,16 @@ func certificateCases() []transactionCase {
 		},
 		{
 			"certificate:Issue", (*world).authorised, issue, "police operator", []string{"police reviewer", "police admin", "police gateway"},
-			append(createdBatch(id), "put cert~"+id, "put certid~"+certID, "create certbit~police~0 by police+1"), domain.Exists,
+			append(createdBatch(domain.BatchOf(id)), "put "+keyOf(certID), "create certbit~police~0 by police+1"), domain.Exists,
 		},
 		{
 			"certificate:IssueBatch", (*world).authorised, batch, "police operator", []string{"police reviewer", "police admin", "police gateway"},
 			created, domain.Exists,
 		},
-		{"certificate:Propose", (*world).issued, propose, "police operator", others, []string{"put certs~" + id}, domain.Exists},
+		{"certificate:Propose", (*world).issued, propose, "police operator", others, []string{statusOf(id)}, domain.Exists},
 		{
 			"certificate:Decide", (*world).proposedSuccessor, always(approvalOf(otherID)), "police reviewer", deciders,
-			[]string{"put certs~" + otherID, "put certs~" + id}, domain.WrongState,
+			[]string{statusOf(otherID), statusOf(id)}, domain.WrongState,
 		},
 		{
 			"certificate:DecideBatch",
@@ -180,6 +179,14 @@ func certificateCases() []transactionCase {
 		{"certificate:Get", (*world).issued, always(domain.RefArgs{Ref: id}), "civil gateway", nil, nil, ""},
 	}
 }
+
+// keyOf is the key under which an identifier is taken.
+func keyOf(certID string) string {
+	return domain.KeyOf(domain.KindCertificateID, domain.IssuedIDKey(certID))
+}
+
+// statusOf is a change of what became of the batch of a certificate.
+func statusOf(ref string) string { return "put certs~" + domain.BatchOf(ref) }
 
 // createdBatch are the records of a new batch of police.
 func createdBatch(id string) []string {
@@ -212,7 +219,7 @@ func TestIdentifierIsIssuedOnce(t *testing.T) {
 		key, change string
 		other       domain.IssueArgs
 	}{
-		{"certid~" + certID, "put certid~" + certID, sameID},
+		{keyOf(certID), "put " + keyOf(certID), sameID},
 		{"certbit~police~0", "create certbit~police~0 by police+1", sameIndex},
 	} {
 		for _, r := range []chaincodetest.Result{first, w.run(w.proposal("police operator", "certificate:Issue", tc.other))} {
@@ -252,7 +259,7 @@ func TestRefusedIssueFreesTheIdentifier(t *testing.T) {
 	w := founded(t)
 	w.proposed()
 	r := w.must("police reviewer", "certificate:Decide", rejectionOf(id))
-	if diff := cmp.Diff([]string{"delete certid~" + certID, "put certs~" + id}, changes(t, r)); diff != "" {
+	if diff := cmp.Diff([]string{"delete " + keyOf(certID), statusOf(id)}, changes(t, r)); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
 	if c := decode[domain.Certificate](t, r.Payload); c.Status != domain.CertificateRejected || c.Opinion != "材料不全" {
@@ -283,7 +290,7 @@ func TestReplacementOnTheLedger(t *testing.T) {
 	w.refused("police reviewer", "certificate:Decide", approvalOf(otherID), domain.WrongState, "certificate "+id+" is valid; a proposed change of it waits")
 	suspend := w.run(w.proposal("police reviewer", "certificate:Decide", approvalOf(id)))
 	for _, r := range []chaincodetest.Result{replace, suspend} {
-		if !r.OK() || !slices.Contains(r.Reads, "certs~"+id) || !slices.Contains(changes(t, r), "put certs~"+id) {
+		if !r.OK() || !slices.Contains(r.Reads, "certs~"+domain.BatchOf(id)) || !slices.Contains(changes(t, r), statusOf(id)) {
 			t.Errorf("%q reads %q and writes %q", r.Message, r.Reads, changes(t, r))
 		}
 	}
@@ -294,7 +301,7 @@ func TestReplacementOnTheLedger(t *testing.T) {
 	w.refused("police reviewer", "certificate:Decide", approvalOf(otherID), domain.WrongState, "certificate "+id+" is suspended; certificate:Decide needs valid")
 	w.change(domain.RestoreCertificate)
 	r := w.must("police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: []string{otherID}, Decision: domain.ApproveCertificate})
-	if diff := cmp.Diff([]string{"put certs~" + otherID, "put certs~" + id}, changes(t, r)); diff != "" {
+	if diff := cmp.Diff([]string{statusOf(otherID), statusOf(id)}, changes(t, r)); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
 	old, next := recorded[domain.Certificate](w, domain.KindCertificate, id), recorded[domain.Certificate](w, domain.KindCertificate, otherID)
@@ -351,20 +358,25 @@ func TestCertificateBatches(t *testing.T) {
 		"contents[7].holderRef: must be 64 lower-case hexadecimal digits (SHA-256); contents[3].typeNameZh: not the name in the register of issuers")
 
 	r := w.must("police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: contents})
-	// Two messages to read and one to write: for each certificate what leads to it by
-	// two names, for each of the four batches its content and status, and the 200
-	// taken places of the status lists. What all certificates need is read once.
-	if len(r.Writes) != 2*domain.MaxBatch+2*4+4 || len(r.Policies) != 2*4+4 || r.Messages != 3 || len(r.Reads) != 2*domain.MaxBatch+4+3 {
+	// A message to read what every transaction needs, then as few as a thousand keys each
+	// take to read the rest, and a thousand writes and policies each to write: for each certificate its identifier, for each batch of fifty its content
+	// and status, and the taken places of the status lists. What all certificates need is
+	// read once.
+	const batches, places = domain.MaxBatch / domain.MaxBatchRows, (1000%64 + domain.MaxBatch + 63) / 64
+	const policies = 2*batches + places
+	const writes = domain.MaxBatch + policies
+	const messages = 1 + (domain.MaxBatch+batches+places+1+999)/1000 + (writes+policies+999)/1000
+	if len(r.Writes) != writes || len(r.Policies) != policies || r.Messages != messages || len(r.Reads) != domain.MaxBatch+batches+places+3 {
 		t.Errorf("%d writes, %d policies, %d messages, %d reads", len(r.Writes), len(r.Policies), r.Messages, len(r.Reads))
 	}
 	ids := checkBatchResult(t, w, r, contents, domain.CertificateProposed)
 	// By references or by batches, it is the same.
 	byRef := w.run(w.proposal("police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: refsOf(contents), Decision: domain.ApproveCertificate}))
 	r = w.must("police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: []string{}, Batches: ids, Decision: domain.ApproveCertificate})
-	if len(r.Writes) != 4 || len(r.Policies) != 0 || r.Messages != 4 || len(r.Reads) != 2*4+3 {
+	if len(r.Writes) != batches || len(r.Policies) != 0 || r.Messages != 4 || len(r.Reads) != 2*batches+3 {
 		t.Errorf("%d writes, %d policies, %d messages, %d reads", len(r.Writes), len(r.Policies), r.Messages, len(r.Reads))
 	}
-	if !slices.Equal(changes(t, r), changes(t, byRef)) || len(byRef.Reads) != domain.MaxBatch+2*4+3 {
+	if !slices.Equal(changes(t, r), changes(t, byRef)) || len(byRef.Reads) != len(r.Reads) {
 		t.Errorf("by references %q with %d reads, by batches %q", changes(t, byRef), len(byRef.Reads), changes(t, r))
 	}
 	checkBatchResult(t, w, r, contents, domain.CertificateValid)
@@ -382,11 +394,11 @@ func TestCertificateBatches(t *testing.T) {
 	}
 	// One that is not recorded, and one that waits for nothing.
 	w.must("police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)})
-	before := w.ledger.State("certs~" + id)
+	before := w.ledger.State("certs~" + domain.BatchOf(id))
 	mixed := domain.DecideBatchArgs{Refs: []string{id, otherID, contents[0].Ref}, Decision: domain.RejectCertificate, Opinion: "材料不全"}
 	w.refused("police reviewer", "certificate:DecideBatch", mixed, domain.NotFound,
 		"refs[1]: certificate "+otherID+" is not recorded; refs[2]: certificate "+contents[0].Ref+" is valid; certificate:Decide needs proposed")
-	if string(w.ledger.State("certs~"+id)) != string(before) {
+	if string(w.ledger.State("certs~"+domain.BatchOf(id))) != string(before) {
 		t.Error("a refused batch changed a certificate")
 	}
 	// A batch may decide on different things: an issue and a suspension.
@@ -402,7 +414,7 @@ func checkBatchResult(t *testing.T, w *world, r chaincodetest.Result, contents [
 	want := domain.CertificateBatchResult{Count: len(contents), Status: status}
 	for i, content := range contents {
 		if i%domain.MaxBatchRows == 0 {
-			want.Batches = append(want.Batches, content.Ref)
+			want.Batches = append(want.Batches, domain.BatchOf(content.Ref))
 		}
 		c := recorded[domain.Certificate](w, domain.KindCertificate, content.Ref)
 		if c.Content != content || c.Status != status || !domain.DigestHolds(&c) {
@@ -449,51 +461,61 @@ func TestObjectionOnTheLedger(t *testing.T) {
 	}
 }
 
-// TestForgedRowsAreNoAnswer checks what departments could do without the issuer,
-// because what leads to a batch needs no endorsement of its own: whoever follows it
-// gets an error, and never the answer of another certificate.
-func TestForgedRowsAreNoAnswer(t *testing.T) {
+// TestForgedLeadsAreNoAnswer checks what departments could do without the issuer,
+// because what an identifier leads to needs no endorsement of its own: whoever follows
+// it gets an error, and never the answer of another certificate.
+func TestForgedLeadsAreNoAnswer(t *testing.T) {
 	const inconsistent = "the ledger is inconsistent"
 	w := founded(t)
 	w.authorised()
 	contents := certificateContents(t, 3)
 	w.must("police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: contents})
 	w.must("police operator", "certificate:Issue", domain.IssueArgs{Content: certificateContent(t)})
-	ref, batch := contents[1].Ref, contents[0].Ref
-	for _, forged := range []string{
-		`{"batch":"` + batch + `","row":2}`, `{"batch":"` + batch + `","row":3}`, `{"batch":"` + batch + `","row":-1}`,
-		`{"batch":"` + id + `","row":0}`, `{"batch":"` + otherID + `","row":0}`, `{"batch":"","row":0}`, `{}`, `x`,
-	} {
-		for key, ask := range map[string]domain.AttestArgs{
-			"cert~" + ref:                  {Kind: domain.KindCertificate, ID: ref, Nonce: otherID},
-			"certid~" + contents[1].CertID: {Kind: domain.KindCertificateID, ID: contents[1].CertID, Nonce: otherID},
-		} {
-			honest := w.ledger.State(key)
-			w.ledger.Set(key, []byte(forged))
-			for _, p := range []chaincodetest.Proposal{
-				w.proposal("civil gateway", "evidence:Attest", ask),
-				w.proposal("police reviewer", "certificate:Decide", approvalOf(ref)),
-				w.proposal("civil gateway", "certificate:Get", domain.RefArgs{Ref: ref}),
-			} {
-				r := w.run(p)
-				if strings.HasPrefix(key, "certid~") && p.Function != "evidence:Attest" {
-					continue // which do not follow the identifier
-				}
-				if r.OK() || !strings.HasPrefix(r.Message, "internal: ") {
-					t.Errorf("%s %s: %s answered %q %s", key, forged, p.Function, r.Message, r.Payload)
-				}
-			}
-			w.ledger.Set(key, honest)
-		}
+	ref, batch := contents[1].Ref, domain.BatchOf(contents[0].Ref)
+	key, ask := keyOf(contents[1].CertID), domain.AttestArgs{Kind: domain.KindCertificateID, ID: contents[1].CertID, Nonce: otherID}
+	again := certificateContent(t)
+	again.Ref, again.CertID, again.StatusIndex = otherID, contents[1].CertID, 5
+	honest := w.ledger.State(key)
+	for _, forged := range []string{`"` + contents[2].Ref + `"`, `"` + batch + `"`, `"` + id + `"`, `"` + otherID + `"`, `"x"`, `{}`, `x`} {
+		w.ledger.Set(key, []byte(forged))
+		w.fails("civil gateway", "evidence:Attest", ask, "")
+		w.fails("police operator", "certificate:Issue", domain.IssueArgs{Content: again}, "")
+	}
+	// Of a refused identifier, brought back.
+	w.ledger.Set(key, honest)
+	w.must("police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: []string{ref}, Decision: domain.RejectCertificate, Opinion: "材料不全"})
+	w.ledger.Set(key, honest)
+	w.fails("civil gateway", "evidence:Attest", ask, inconsistent)
+	// Nothing under a reference's own key counts.
+	w.ledger.Set("cert~"+otherID, w.ledger.State("certb~"+batch))
+	if s := decode[domain.Statement](t, w.must("civil gateway", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificate, ID: otherID, Nonce: otherID}).Payload); s.Found {
+		t.Errorf("statement %+v", s)
 	}
 	// A batch whose two records do not belong together.
 	status := w.ledger.State("certs~" + batch)
-	w.ledger.Set("certs~"+batch, w.ledger.State("certs~"+id))
+	w.ledger.Set("certs~"+batch, w.ledger.State("certs~"+domain.BatchOf(id)))
 	w.fails("civil gateway", "certificate:Get", domain.RefArgs{Ref: ref}, inconsistent)
 	w.ledger.Set("certs~"+batch, nil)
 	w.fails("civil gateway", "certificate:Get", domain.RefArgs{Ref: ref}, inconsistent)
 	w.ledger.Set("certs~"+batch, status)
 	w.must("civil gateway", "certificate:Get", domain.RefArgs{Ref: ref})
+}
+
+// TestNotFoundBesideOthers checks that a reference which names a recorded batch, but
+// none of its certificates, is not found, and cannot be issued besides.
+func TestNotFoundBesideOthers(t *testing.T) {
+	w := founded(t)
+	w.issued()
+	beside := domain.BatchOf(id) + otherID[domain.BatchPart:]
+	s := decode[domain.Statement](t, w.must("civil gateway", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificate, ID: beside, Nonce: otherID}).Payload)
+	if s.Found || s.Record != "" {
+		t.Errorf("statement %+v", s)
+	}
+	w.refused("civil gateway", "certificate:Get", domain.RefArgs{Ref: beside}, domain.NotFound, beside)
+	w.refused("police reviewer", "certificate:Decide", approvalOf(beside), domain.NotFound, beside)
+	c := certificateContent(t)
+	c.Ref, c.CertID, c.StatusIndex = beside, composed(t, "20260002", "001"), 5
+	w.refused("police operator", "certificate:Issue", domain.IssueArgs{Content: c}, domain.Exists, "certificate "+beside+" is recorded already")
 }
 
 // fails checks that a transaction is not refused but cannot be run.

@@ -6,25 +6,11 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 )
 
-// row finds where the certificate with this reference or identifier stands; nil
-// when there is none.
-func (t *transaction) row(kind domain.RecordKind, id string) (*domain.BatchRow, error) {
-	if id == "" {
-		return nil, nil //nolint:nilnil // as load answers what is not recorded
-	}
-	return load[domain.BatchRow](t, kind, id)
-}
-
-// wantBatch names the batch to which a reference or an identifier leads, "" to
-// none: the next message to the peer asks for it, too.
-func (t *transaction) wantBatch(kind domain.RecordKind, id string) error {
-	at, err := t.row(kind, id)
-	if err != nil || at == nil {
-		return err
-	}
-	t.want(domain.KindIssuingBatch, at.Batch)
-	t.want(domain.KindBatchStatus, at.Batch)
-	return nil
+// wantCertificate names the batch in which the certificate with a reference would
+// stand: the next message to the peer asks for it, too.
+func (t *transaction) wantCertificate(ref string) {
+	t.want(domain.KindIssuingBatch, domain.BatchOf(ref))
+	t.want(domain.KindBatchStatus, domain.BatchOf(ref))
 }
 
 // batch reads an issuing batch, nil when there is none.
@@ -55,53 +41,52 @@ func (t *transaction) batch(id string) (*domain.Batch, error) {
 	return b, nil
 }
 
-// standing reads the batch in which the certificate with a reference or an
-// identifier stands; nil when there is no such certificate. What leads to a batch
-// that is not there is no answer that there is none.
-func (t *transaction) standing(kind domain.RecordKind, id string) (*domain.Batch, int, error) {
-	at, err := t.row(kind, id)
-	if err != nil || at == nil {
-		return nil, 0, err
-	}
-	b, err := t.batch(at.Batch)
-	if err == nil && b == nil {
-		err = fmt.Errorf("internal: the ledger is inconsistent: %s leads to no batch", domain.KeyOf(kind, id))
-	}
-	return b, at.Row, err
-}
-
 // certificate reads a certificate, without its digest; nil when it is not recorded.
 func (t *transaction) certificate(ref string) (*domain.Certificate, error) {
-	b, row, err := t.standing(domain.KindCertificate, ref)
+	if ref == "" {
+		return nil, nil //nolint:nilnil // as load answers what is not recorded
+	}
+	b, err := t.batch(domain.BatchOf(ref))
 	if err != nil || b == nil {
 		return nil, err
 	}
-	return t.certificateIn(b, row, ref)
+	row, found := b.Row(ref)
+	if !found {
+		return nil, nil //nolint:nilnil // as load answers what is not recorded
+	}
+	c := b.Certificate(row)
+	return &c, nil
 }
 
-// certificateWith reads the certificate that bears an identifier; nil when there is
-// none.
-func (t *transaction) certificateWith(certID string) (*domain.Certificate, error) {
-	b, row, err := t.standing(domain.KindCertificateID, certID)
-	if err != nil || b == nil {
-		return nil, err
+// bearer is the reference that the ledger holds under an identifier, "" when it is
+// free. It says nothing by itself; see [domain.Batch.IssuedID].
+func (t *transaction) bearer(certID string) (string, error) {
+	ref, err := load[string](t, domain.KindCertificateID, domain.IssuedIDKey(certID))
+	if err != nil || ref == nil {
+		return "", err
 	}
-	if _, err := b.IssuedID(row, certID); err != nil {
-		return nil, err
-	}
-	return t.certificateIn(b, row, "")
+	return *ref, nil
 }
 
-func (t *transaction) certificateIn(b *domain.Batch, row int, ref string) (*domain.Certificate, error) {
-	c, err := b.Certificate(row, ref)
+// issuedID reads which certificate bears an identifier; nil when it is free. What
+// leads to no certificate that bears it is no answer that it is free.
+func (t *transaction) issuedID(certID string) (*domain.IssuedID, error) {
+	ref, err := t.bearer(certID)
+	if err != nil || ref == "" {
+		return nil, err
+	}
+	b, err := t.batch(domain.BatchOf(ref))
 	if err != nil {
 		return nil, err
 	}
-	if t.rows == nil {
-		t.rows = make(map[string]domain.BatchRow)
+	if b == nil {
+		return nil, fmt.Errorf("internal: the ledger is inconsistent: identifier %s leads to no batch", certID)
 	}
-	t.rows[c.Content.Ref] = domain.BatchRow{Batch: b.Issued.ID(), Row: row}
-	return &c, nil
+	id, err := b.IssuedID(ref, certID)
+	if err != nil {
+		return nil, err
+	}
+	return &id, nil
 }
 
 // statusPlaces reads which of the caller's status indexes are taken, of those that
@@ -137,15 +122,13 @@ func (t *transaction) recorded(kind domain.RecordKind, id string) ([]byte, error
 		}
 		return domain.Canonical(sealed)
 	case domain.KindCertificateID:
-		b, row, err := t.standing(kind, id)
-		if err != nil || b == nil {
-			return nil, err
-		}
-		issued, err := b.IssuedID(row, id)
-		if err != nil {
+		issued, err := t.issuedID(id)
+		if err != nil || issued == nil {
 			return nil, err
 		}
 		return domain.Canonical(issued)
+	case domain.KindCatalogEntry, domain.KindCatalogEvent, domain.KindCatalogName:
+		return t.recordedCatalog(kind, id)
 	}
 	return t.read(kind, id)
 }

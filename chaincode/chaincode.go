@@ -51,13 +51,13 @@ const (
 )
 
 // maxArgument and maxBatchArgument bound an argument, in bytes, before it is
-// parsed. A batch of 200 entries of 2 KB, as data portals publish them, takes
-// 400 KB; 2 MB leaves room for tables of a hundred columns. Much more would not
+// parsed. A batch of 1000 entries of 2 KB, as data portals publish them, takes
+// 2 MB; 4 MB leaves room for tables of a hundred columns. Much more would not
 // fit: a change stands twice in its transaction, as entry and as version, and a
 // block holds 10 MB.
 const (
 	maxArgument      = 1 << 20
-	maxBatchArgument = 2 << 20
+	maxBatchArgument = 4 << 20
 )
 
 // transactionInfo is what is known of a transaction before it runs.

@@ -17,7 +17,7 @@ func (*sharing) Request(t *transaction, arg string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		entry, err := load[domain.CatalogEntry](t, domain.KindCatalogEntry, args.CatalogCode)
+		entry, err := t.entry(args.CatalogCode)
 		if err != nil {
 			return nil, err
 		}
@@ -157,7 +157,7 @@ func changeAgreed[A argument](t *transaction, arg string, id func(A) string, rul
 func (t *transaction) catalogVersion(code string, version int) (*domain.CatalogVersion, error) {
 	id := domain.VersionID(code, version)
 	t.want(domain.KindCatalogVersion, id)
-	entry, err := load[domain.CatalogEntry](t, domain.KindCatalogEntry, code)
+	entry, err := t.entry(code)
 	if err != nil {
 		return nil, err
 	}

@@ -32,8 +32,9 @@ type transaction struct {
 	written map[string]bool // keys in writes
 
 	batches map[string]*domain.Batch     // that were read, by id
-	rows    map[string]domain.BatchRow   // where the certificates stand that were read, by reference
 	places  map[int]*domain.StatusPlaces // of the caller's department that were read, by number
+
+	tellers map[string]domain.CatalogTeller // of the events that were read, by id
 
 	policies map[string][]byte // by the departments that the policy names
 }

@@ -331,6 +331,12 @@ func codesOf(contents []domain.CatalogContent) []string {
 	return codes
 }
 
+// entry is a catalog entry that is recorded.
+func (w *world) entry(code string) domain.CatalogEntry {
+	w.Helper()
+	return decode[domain.CatalogEntry](w, w.run(w.proposal("police operator", "catalog:Get", domain.CodeArgs{Code: code})).Payload)
+}
+
 // nameKey is the key under which police has a name.
 func nameKey(name string) string {
 	return domain.KeyOf(domain.KindCatalogName, domain.CatalogNameID("police", name))

@@ -81,7 +81,8 @@ type CatalogContent struct {
 }
 
 // CatalogEntry is a catalog entry 目录条目: the version in force and the state. It
-// is what its events make of it; see [ReplayCatalog].
+// is what its events make of it; see [ReplayCatalog]. Its key holds less; see
+// [StoredCatalogEntry].
 type CatalogEntry struct {
 	Meta
 	Provider        DepartmentCode `json:"provider"`
@@ -154,9 +155,9 @@ type CatalogName struct {
 // CatalogChange is what a catalog transaction writes.
 type CatalogChange struct {
 	Entry     CatalogEntry
-	Versions  []CatalogVersion // that are recorded from now on
-	Name      *CatalogName     // a name that is taken from now on; nil when there is none
-	FreedName string           // the [CatalogNameID] of a name that is free from now on; "" when there is none
+	Versions  []CatalogVersion   // that are recorded from now on
+	Name      *StoredCatalogName // a name that is taken from now on; nil when there is none
+	FreedName string             // the [CatalogNameID] of a name that is free from now on; "" when there is none
 }
 
 // RegisterCatalogArgs are the argument of catalog:Register. A draft is kept
@@ -174,8 +175,9 @@ type RegisterBatchArgs struct {
 	Draft    bool             `json:"draft"`
 }
 
-// MaxBatch is how many catalog entries one transaction may change.
-const MaxBatch = 200
+// MaxBatch is how many catalog entries one transaction may change, or how many
+// certificates it may issue or decide on.
+const MaxBatch = 1000
 
 // BatchResult is what a batch of catalog transactions answers. The records stand
 // under their own keys.

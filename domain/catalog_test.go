@@ -112,7 +112,7 @@ func TestCatalogArgumentsValidate(t *testing.T) {
 			return RegisterBatchArgs{Contents: []CatalogContent{someContent(), other()}}
 		}, []invalidCase[RegisterBatchArgs]{
 			{"nothing", func(a *RegisterBatchArgs) { a.Contents = nil }, "contents: required"},
-			{"too many", func(a *RegisterBatchArgs) { a.Contents = make([]CatalogContent, MaxBatch+1) }, "contents: more than 200 entries"},
+			{"too many", func(a *RegisterBatchArgs) { a.Contents = make([]CatalogContent, MaxBatch+1) }, "contents: more than 1000 entries"},
 			{"one code twice", func(a *RegisterBatchArgs) { a.Contents[1].Code = someCode }, "contents[1].code: repeats the code of an earlier entry"},
 			{"one name twice", func(a *RegisterBatchArgs) { a.Contents[1].Name = "大中型 水库水情信息" }, "contents[1].name: repeats the name of an earlier entry, told apart without spaces and punctuation"},
 			{"faults of both", func(a *RegisterBatchArgs) {
@@ -125,7 +125,7 @@ func TestCatalogArgumentsValidate(t *testing.T) {
 			return ReviewBatchArgs{Codes: []string{someCode, "307003/000018"}, Decision: Approve}
 		}, []invalidCase[ReviewBatchArgs]{
 			{"nothing", func(a *ReviewBatchArgs) { a.Codes = nil }, "codes: required"},
-			{"too many", func(a *ReviewBatchArgs) { a.Codes = many }, "codes: more than 200 entries"},
+			{"too many", func(a *ReviewBatchArgs) { a.Codes = many }, "codes: more than 1000 entries"},
 			{"twice", func(a *ReviewBatchArgs) { a.Codes[1] = someCode }, "codes[1]: repeats an earlier entry"},
 			{"code", func(a *ReviewBatchArgs) { a.Codes[1] = "" }, "codes[1]: " + catalogCodeRule},
 			{"decision", func(a *ReviewBatchArgs) { a.Decision = "" }, "decision: not one of approve, return"},
@@ -135,7 +135,7 @@ func TestCatalogArgumentsValidate(t *testing.T) {
 	t.Run("Codes", func(t *testing.T) {
 		checkInvalid(t, func() CodesArgs { return CodesArgs{[]string{someCode}} }, []invalidCase[CodesArgs]{
 			{"nothing", func(a *CodesArgs) { a.Codes = nil }, "codes: required"},
-			{"too many", func(a *CodesArgs) { a.Codes = many }, "codes: more than 200 entries"},
+			{"too many", func(a *CodesArgs) { a.Codes = many }, "codes: more than 1000 entries"},
 			{"code", func(a *CodesArgs) { a.Codes[0] = "1" }, "codes[0]: " + catalogCodeRule},
 		})
 	})

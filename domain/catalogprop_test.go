@@ -3,6 +3,7 @@ package domain
 import (
 	"flag"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ type catalogLedger struct {
 	events   map[string][]CatalogEvent
 	versions map[string][]CatalogVersion
 	contents map[string]string // digests of every version, as first seen
-	names    map[string]CatalogName
+	names    map[string]StoredCatalogName
 	now      time.Time
 	reached  map[CatalogState]int // over all cases
 }
@@ -57,8 +58,17 @@ func (l *catalogLedger) step(t *rapid.T) {
 			l.events[step.Code] = append(l.events[step.Code], event)
 		}
 	}
+	if len(events) == 1 {
+		writes, want := catalogWrites(t, changes, events[0])
+		if TellCatalog(writes); !slices.EqualFunc(want, writes, func(a, b Write) bool { return a.Key == b.Key && string(a.Value) == string(b.Value) }) {
+			t.Fatalf("%s: records differ from what the keys tell", way)
+		}
+	}
 	for _, change := range changes {
 		l.put(t, change)
+		if entry, err := events[0].Stored().Tell().Entry(change.Entry.Stored()); err != nil || !reflect.DeepEqual(entry, change.Entry) {
+			t.Fatalf("%s: %+v told as %+v: %v", way, change.Entry, entry, err)
+		}
 	}
 	l.checkNames(t)
 }
@@ -109,7 +119,7 @@ func (l *catalogLedger) run(t *rapid.T, existing *CatalogEntry, call Call, way, 
 		if e, ok := l.entries[other.Code]; ok {
 			third = &e
 		}
-		return RegisterCatalogBatch([]*CatalogEntry{existing, third}, []*CatalogName{l.taken(c, call), l.taken(other, call)},
+		return RegisterCatalogBatch([]*CatalogEntry{existing, third}, []*StoredCatalogName{l.taken(c, call), l.taken(other, call)},
 			nil, call, RegisterBatchArgs{Contents: []CatalogContent{c, other}})
 	case "submit":
 		return one(SubmitCatalog(existing, call, CodeArgs{code}))
@@ -131,7 +141,7 @@ func (l *catalogLedger) run(t *rapid.T, existing *CatalogEntry, call Call, way, 
 	return one(MarkCatalogOverdue(existing, call, CodeArgs{code}))
 }
 
-func (l *catalogLedger) taken(c CatalogContent, call Call) *CatalogName {
+func (l *catalogLedger) taken(c CatalogContent, call Call) *StoredCatalogName {
 	if n, ok := l.names[CatalogNameID(call.Dept.Code, c.Name)]; ok {
 		return &n
 	}
@@ -268,7 +278,7 @@ func TestCatalogProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := catalogLedger{
 			entries: map[string]CatalogEntry{}, events: map[string][]CatalogEvent{}, versions: map[string][]CatalogVersion{},
-			contents: map[string]string{}, names: map[string]CatalogName{}, now: noon, reached: reached,
+			contents: map[string]string{}, names: map[string]StoredCatalogName{}, now: noon, reached: reached,
 		}
 		for range rapid.IntRange(1, 14).Draw(t, "steps") {
 			l.step(t)

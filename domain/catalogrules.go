@@ -25,7 +25,7 @@ func PlainName(name string) string {
 // new content for its own draft or for one that was rejected. existing is the
 // entry under the same code, taken who has the name already, missing the related
 // codes that are not recorded. A code belongs to its first provider for ever.
-func RegisterCatalog(existing *CatalogEntry, taken *CatalogName, missing []string, call Call, args RegisterCatalogArgs) (CatalogChange, error) {
+func RegisterCatalog(existing *CatalogEntry, taken *StoredCatalogName, missing []string, call Call, args RegisterCatalogArgs) (CatalogChange, error) {
 	var f findings
 	args.check(&f)
 	changes, err := registerCatalog(&f, []registration{{"content.", existing, taken, args.Content}}, missing, call, args.Draft)
@@ -39,7 +39,7 @@ func RegisterCatalog(existing *CatalogEntry, taken *CatalogName, missing []strin
 // the order of args.Contents, nil where nothing is recorded; missing are the
 // related codes that are neither recorded nor in the batch. Findings name the
 // entry: "contents[3].shareCondition".
-func RegisterCatalogBatch(existing []*CatalogEntry, taken []*CatalogName, missing []string, call Call, args RegisterBatchArgs) ([]CatalogChange, error) {
+func RegisterCatalogBatch(existing []*CatalogEntry, taken []*StoredCatalogName, missing []string, call Call, args RegisterBatchArgs) ([]CatalogChange, error) {
 	var f findings
 	if !args.check(&f) {
 		return nil, f.err()
@@ -61,7 +61,7 @@ func contentsPrefix(i int) string { return "contents[" + strconv.Itoa(i) + "]." 
 type registration struct {
 	prefix   string // of its field names in findings
 	existing *CatalogEntry
-	taken    *CatalogName
+	taken    *StoredCatalogName
 	content  CatalogContent
 }
 
@@ -116,9 +116,7 @@ func registerCatalog(f *findings, all []registration, missing []string, call Cal
 			return nil, err
 		}
 		change.Versions = replaced
-		if changes[i], err = change.takeName(r.existing, r.content, call); err != nil {
-			return nil, err
-		}
+		changes[i] = change.takeName(r.existing, r.content)
 		if r.existing != nil && changes[i].Name != nil {
 			changes[i].FreedName = r.existing.nameID()
 		}
@@ -127,7 +125,7 @@ func registerCatalog(f *findings, all []registration, missing []string, call Cal
 }
 
 // checkRecords reports what the ledger's records make wrong with the content.
-func (c CatalogContent) checkRecords(f *findings, taken *CatalogName, missing []string, provider Department) {
+func (c CatalogContent) checkRecords(f *findings, taken *StoredCatalogName, missing []string, provider Department) {
 	if c.ProviderUSCC != provider.USCC {
 		f.add("providerUscc", "not the code of the caller's department")
 	}
@@ -220,7 +218,7 @@ func reviewChange(existing *CatalogEntry, pending *CatalogVersion, call Call, ev
 
 // ChangeCatalog submits new content for a published entry. The code and the
 // provider do not change; content equal to the version in force is refused.
-func ChangeCatalog(existing *CatalogEntry, taken *CatalogName, missing []string, call Call, args ChangeCatalogArgs) (CatalogChange, error) {
+func ChangeCatalog(existing *CatalogEntry, taken *StoredCatalogName, missing []string, call Call, args ChangeCatalogArgs) (CatalogChange, error) {
 	var f findings
 	args.check(&f)
 	var event catalogEvent
@@ -265,7 +263,7 @@ func ChangeCatalog(existing *CatalogEntry, taken *CatalogName, missing []string,
 		return CatalogChange{}, err
 	}
 	change.Versions = append(versions, *pending)
-	return change.takeName(existing, args.Content, call)
+	return change.takeName(existing, args.Content), nil
 }
 
 // RetireCatalog takes an entry offline after review, or withdraws it.
@@ -474,12 +472,11 @@ func (e *catalogEvent) keepInForce(existing *CatalogEntry, call Call) ([]Catalog
 
 // takeName adds the name of new content to the change unless existing, the entry
 // before, has it already.
-func (c CatalogChange) takeName(existing *CatalogEntry, content CatalogContent, call Call) (CatalogChange, error) {
-	if existing != nil && existing.nameID() == CatalogNameID(existing.Provider, content.Name) {
-		return c, nil
+func (c CatalogChange) takeName(existing *CatalogEntry, content CatalogContent) CatalogChange {
+	if existing == nil || existing.nameID() != CatalogNameID(existing.Provider, content.Name) {
+		c.Name = &StoredCatalogName{TxID: c.Entry.TxID, Code: content.Code}
 	}
-	c.Name = &CatalogName{Provider: c.Entry.Provider, Code: content.Code}
-	return c, seal(c.Name, SchemaCatalogName, call.Who, call.Tx)
+	return c
 }
 
 // recordCatalog applies an event. inForce is the version that comes into force

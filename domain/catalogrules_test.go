@@ -76,7 +76,7 @@ func TestCatalogDraftAndRegistration(t *testing.T) {
 	if c.Entry.State != CatalogDraft || c.Entry.Version != 1 || c.Entry.Review != nil || c.Entry.Provider != "police" || c.Entry.Reviewer != SideLead {
 		t.Errorf("draft %+v", c.Entry)
 	}
-	if c.Name == nil || c.Name.Code != someCode || c.Name.Provider != "police" || c.FreedName != "" {
+	if c.Name == nil || c.Name.Code != someCode || c.Name.TxID != c.Entry.TxID || c.FreedName != "" {
 		t.Errorf("name %+v, freed %q", c.Name, c.FreedName)
 	}
 	if c.Entry.Department != "police" || c.Entry.Role != RoleOperator || c.Entry.TxID != someTx.ID || !c.Entry.TxTime.Equal(noon) || c.Entry.Schema != SchemaCatalogEntry {
@@ -84,7 +84,7 @@ func TestCatalogDraftAndRegistration(t *testing.T) {
 	}
 	same := someContent()
 	same.Name = "大中型水库 水情信息"
-	taken := &CatalogName{Provider: "police", Code: someCode}
+	taken := &StoredCatalogName{Code: someCode}
 	c = l.do(RegisterCatalog(l.entry, taken, nil, operator, RegisterCatalogArgs{same, true}))
 	if c.Name != nil || c.FreedName != "" || c.Entry.Version != 2 {
 		t.Errorf("a name that differs by a space is taken anew: %+v", c)
@@ -118,7 +118,7 @@ func TestRegisterCatalogByTheRecords(t *testing.T) {
 	c.RelatedCodes = []string{"307003/000018", "307003/000019"}
 	c.ProviderUSCC = civilDept.USCC
 	c.Abstract = ""
-	taken := &CatalogName{Provider: "police", Code: "307003/000020"}
+	taken := &StoredCatalogName{Code: "307003/000020"}
 	missing := []string{"307003/000019"}
 	const want = "invalid: content.abstract: required; content.providerUscc: not the code of the caller's department; content.name: " +
 		nameTakenRule + "; content.relatedCodes[1]: not recorded"
@@ -140,7 +140,7 @@ func TestRegisterCatalogBatch(t *testing.T) {
 		contents[i].Name, contents[i].Code = name+"信息", fmt.Sprintf("307003/%06d", 100+i)
 	}
 	contents[0].RelatedCodes = []string{contents[1].Code}
-	none, free := make([]*CatalogEntry, 3), make([]*CatalogName, 3)
+	none, free := make([]*CatalogEntry, 3), make([]*StoredCatalogName, 3)
 	changes, err := RegisterCatalogBatch(none, free, nil, call, RegisterBatchArgs{Contents: contents})
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestRegisterCatalogBatch(t *testing.T) {
 
 	bad := []CatalogContent{contents[0], contents[1], contents[2]}
 	bad[1].ShareCondition, bad[2].LegalBasis = "", nil
-	_, err = RegisterCatalogBatch(none, []*CatalogName{nil, nil, {Code: someCode}}, []string{contents[1].Code}, call, RegisterBatchArgs{Contents: bad})
+	_, err = RegisterCatalogBatch(none, []*StoredCatalogName{nil, nil, {Code: someCode}}, []string{contents[1].Code}, call, RegisterBatchArgs{Contents: bad})
 	const want = "invalid: contents[1].shareCondition: required; contents[2].legalBasis: required unless the resource and all its items are unconditional; " +
 		"contents[0].relatedCodes[0]: not recorded; contents[2].name: " + nameTakenRule
 	if err == nil || err.Error() != want {
@@ -168,7 +168,7 @@ func TestRegisterCatalogBatch(t *testing.T) {
 	wantKind(t, err, Invalid, "contents: required")
 
 	many := RegisterBatchArgs{Contents: make([]CatalogContent, MaxBatch)}
-	_, err = RegisterCatalogBatch(make([]*CatalogEntry, MaxBatch), make([]*CatalogName, MaxBatch), nil, call, many)
+	_, err = RegisterCatalogBatch(make([]*CatalogEntry, MaxBatch), make([]*StoredCatalogName, MaxBatch), nil, call, many)
 	if found := Findings(err); len(found) != MaxFindings+1 || found[MaxFindings].Rule != "more-findings" {
 		t.Errorf("%d findings", len(found))
 	}

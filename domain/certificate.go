@@ -137,9 +137,11 @@ type Certificate struct {
 	OpenObjection *Objection `json:"openObjection,omitempty"`
 }
 
-// IssuedID says which certificate bears an identifier 电子证照标识. It is written
-// with the certificate and belongs to it for ever, revoked or not; only the
-// refusal of the issue frees it, because nothing was issued then.
+// IssuedID says which certificate bears an identifier 电子证照标识. The identifier is
+// taken with the certificate and belongs to it for ever, revoked or not; only the
+// refusal of the issue frees it, because nothing was issued then. Under the
+// identifier's key the ledger holds the reference alone, as a JSON string, which says
+// nothing by itself; see [Batch.IssuedID].
 type IssuedID struct {
 	Meta
 	CertID string `json:"certId"`
@@ -162,7 +164,10 @@ type IssueArgs struct {
 // IssueBatchArgs are the argument of certificate:IssueBatch. In JSON what neighbours
 // have in common is told once: a transaction's bytes are most of its cost.
 type IssueBatchArgs struct {
-	Contents []CertificateContent // 1 to [MaxBatch], of different references, identifiers and status indexes
+	// 1 to [MaxBatch], of different references, identifiers and status indexes. Those
+	// with the same first [BatchPart] digits of the reference become one issuing batch:
+	// they have their [SharedContent] in common and are at most [MaxBatchRows].
+	Contents []CertificateContent
 }
 
 // ProposeArgs are the argument of certificate:Propose.
@@ -285,9 +290,18 @@ func (a IssueBatchArgs) check(f *findings) bool {
 	}
 	n := len(a.Contents)
 	refs, ids, indexes := make(map[string]bool, n), make(map[string]bool, n), make(map[int]bool, n)
+	batches := make(map[string][]CertificateContent)
 	for i, content := range a.Contents {
 		f.prefix = contentsPrefix(i)
 		content.check(f)
+		batch := append(batches[BatchOf(content.Ref)], content)
+		batches[BatchOf(content.Ref)] = batch
+		switch {
+		case content.Shared() != batch[0].Shared():
+			f.add("ref", batchRule)
+		case len(batch) > MaxBatchRows:
+			f.add("ref", batchSizeRule)
+		}
 		for _, each := range []struct {
 			field    string
 			repeated bool
@@ -301,6 +315,10 @@ func (a IssueBatchArgs) check(f *findings) bool {
 	f.prefix = ""
 	return true
 }
+
+const batchRule = "its first 12 digits name the issuing batch of certificates that differ in more than holder and serial"
+
+var batchSizeRule = fmt.Sprintf("its first 12 digits name an issuing batch of more than %d certificates", MaxBatchRows)
 
 // Validate reports everything that is wrong with the argument.
 func (a ProposeArgs) Validate() error {
@@ -328,28 +346,28 @@ func (a DecideArgs) Validate() error {
 func (a DecideBatchArgs) Validate() error {
 	var f findings
 	if len(a.Refs) > 0 || len(a.Batches) == 0 {
-		f.refs("refs", a.Refs)
+		f.distinct("refs", a.Refs, func(at, ref string) { f.match(at, ref, hex32Shape, hex32Rule) })
 	}
 	if len(a.Batches) > 0 {
-		f.refs("batches", a.Batches)
+		f.distinct("batches", a.Batches, func(at, id string) { f.match(at, id, hexShape(BatchPart), "must be 12 lower-case hexadecimal digits") })
 	}
 	checkCertificateDecision(&f, a.Decision, a.Opinion)
 	return f.err()
 }
 
-// refs checks a list of references that must not be empty.
-func (f *findings) refs(field string, refs []string) {
-	if !f.batch(field, len(refs)) {
+// distinct checks a list of names that must not be empty, and each name with check.
+func (f *findings) distinct(field string, names []string, check func(at, name string)) {
+	if !f.batch(field, len(names)) {
 		return
 	}
-	seen := make(map[string]bool, len(refs))
-	for i, ref := range refs {
+	seen := make(map[string]bool, len(names))
+	for i, name := range names {
 		at := fmt.Sprintf("%s[%d]", field, i)
-		f.match(at, ref, hex32Shape, hex32Rule)
-		if seen[ref] {
+		check(at, name)
+		if seen[name] {
 			f.add(at, "repeats an earlier entry")
 		}
-		seen[ref] = true
+		seen[name] = true
 	}
 }
 

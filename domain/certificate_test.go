@@ -340,12 +340,12 @@ func TestCertificateArgsValidate(t *testing.T) {
 	}
 	checkInvalid(t, refs, []invalidCase[DecideBatchArgs]{
 		{"none", func(a *DecideBatchArgs) { a.Refs = nil }, "refs: required"},
-		{"too many", func(a *DecideBatchArgs) { a.Refs = make([]string, MaxBatch+1) }, "refs: more than 200 entries"},
+		{"too many", func(a *DecideBatchArgs) { a.Refs = make([]string, MaxBatch+1) }, "refs: more than 1000 entries"},
 		{"twice", func(a *DecideBatchArgs) { a.Refs[1] = someID }, "refs[1]: repeats an earlier entry"},
 		{"ref", func(a *DecideBatchArgs) { a.Refs[0] = "x" }, "refs[0]: " + hex32Rule},
-		{"batches alone", func(a *DecideBatchArgs) { a.Refs, a.Batches = nil, []string{someID} }, ""},
-		{"batch", func(a *DecideBatchArgs) { a.Batches = []string{someID, "x", someID} }, "batches[1]: " + hex32Rule + "; batches[2]: repeats an earlier entry"},
-		{"too many batches", func(a *DecideBatchArgs) { a.Batches = make([]string, MaxBatch+1) }, "batches: more than 200 entries"},
+		{"batches alone", func(a *DecideBatchArgs) { a.Refs, a.Batches = nil, []string{BatchOf(someID)} }, ""},
+		{"batch", func(a *DecideBatchArgs) { a.Batches = []string{BatchOf(someID), someID, BatchOf(someID)} }, "batches[1]: must be 12 lower-case hexadecimal digits; batches[2]: repeats an earlier entry"},
+		{"too many batches", func(a *DecideBatchArgs) { a.Batches = make([]string, MaxBatch+1) }, "batches: more than 1000 entries"},
 		{"opinion", func(a *DecideBatchArgs) { a.Opinion = "" }, "opinion: required"},
 	})
 	contents := func() IssueBatchArgs {
@@ -355,7 +355,7 @@ func TestCertificateArgsValidate(t *testing.T) {
 	}
 	checkInvalid(t, contents, []invalidCase[IssueBatchArgs]{
 		{"none", func(a *IssueBatchArgs) { a.Contents = nil }, "contents: required"},
-		{"too many", func(a *IssueBatchArgs) { a.Contents = make([]CertificateContent, MaxBatch+1) }, "contents: more than 200 entries"},
+		{"too many", func(a *IssueBatchArgs) { a.Contents = make([]CertificateContent, MaxBatch+1) }, "contents: more than 1000 entries"},
 		{"one is wrong", func(a *IssueBatchArgs) { a.Contents[1].HolderKind = "dog" }, "contents[1].holderKind: not one of person, organisation"},
 		{
 			"twice", func(a *IssueBatchArgs) { a.Contents[1] = a.Contents[0] },
@@ -814,7 +814,7 @@ func TestIdentifierIsIssuedOnce(t *testing.T) {
 	known.IndexTaken = true
 	_, err = IssueCertificate(known, operator, IssueArgs{again})
 	wantKind(t, err, Exists, "status index 17 of department police is taken")
-	known.Issued = &first.Certificate
+	known.Issued = &IssuedID{CertID: first.Certificate.Content.CertID, Ref: first.Certificate.Content.Ref}
 	_, err = IssueCertificate(known, operator, IssueArgs{again})
 	wantKind(t, err, Exists, "certificate id "+again.CertID+" is already issued as "+someID)
 	known.Authorisation = nil // whatever else is wrong with it by now
@@ -829,6 +829,127 @@ func TestIdentifierIsIssuedOnce(t *testing.T) {
 	}
 }
 
+// TestBatchesByReference checks that certificates whose references name one batch fit
+// into one.
+func TestBatchesByReference(t *testing.T) {
+	content := func(i int) CertificateContent {
+		c := someCertificateContent(t)
+		c.Ref, c.CertID, c.StatusIndex = fmt.Sprintf("%012x%020x", 1, i), composed(t, policeDept, fmt.Sprint(20260001+i), "001"), i
+		return c
+	}
+	var args IssueBatchArgs
+	for i := range MaxBatchRows {
+		args.Contents = append(args.Contents, content(i))
+	}
+	if err := args.Validate(); err != nil {
+		t.Errorf("a full batch: %v", err)
+	}
+	other := content(MaxBatchRows)
+	args.Contents = append(args.Contents, other)
+	wantKind(t, args.Validate(), Invalid, "contents[50].ref: its first 12 digits name an issuing batch of more than 50 certificates")
+	other.Ref, args.Contents[3].ServiceItem = fmt.Sprintf("%012x%020x", 2, 0), "0000"
+	args.Contents[MaxBatchRows] = other
+	wantKind(t, args.Validate(), Invalid, "contents[3].ref: "+batchRule)
+	args.Contents[3] = content(3)
+	data, err := Canonical(args)
+	var read IssueBatchArgs
+	if err == nil {
+		err = ParseCanonical(data, &read)
+	}
+	if diff := cmp.Diff(args, read); diff != "" || err != nil {
+		t.Errorf("as JSON, %v (-want +got):\n%s", err, diff)
+	}
+	var changes []CertificateChange
+	for _, c := range args.Contents {
+		changes = append(changes, CertificateChange{Certificate: Certificate{Content: c}})
+	}
+	batches, err := NewBatches(changes, callOf(policeDept, RoleOperator, someTx))
+	if err != nil || len(batches) != 2 || batches[0].Issued.ID() != "000000000001" || batches[0].Size() != MaxBatchRows || batches[1].Size() != 1 {
+		t.Errorf("%d batches, %v", len(batches), err)
+	}
+}
+
+// TestStatusOfABatchIsBounded checks that whatever is recorded of the certificates of a
+// batch fits into a transaction: suspensions end at a limit, and everything that ends a
+// certificate goes on.
+func TestStatusOfABatchIsBounded(t *testing.T) {
+	longName, longText := strings.Repeat("𠮷", MaxName), strings.Repeat("𠮷", MaxText)
+	var changes []CertificateChange
+	var refs []string
+	for i := range MaxBatchRows {
+		content := someCertificateContent(t)
+		content.Ref = fmt.Sprintf("%012x%020x", 1, i)
+		refs = append(refs, content.Ref)
+		changes = append(changes, CertificateChange{Certificate: Certificate{Issuer: "police", Content: content, Changes: []StatusChange{}, Seq: 1}})
+	}
+	now := someTx.Time
+	steps := 0
+	callBy := func(role Role) Call {
+		now = now.Add(time.Second)
+		steps++
+		return callOf(policeDept, role, Tx{ID: TxID(fmt.Sprintf("%064x", steps)), Time: now, Channel: someTx.Channel})
+	}
+	batches, err := NewBatches(changes, callBy(RoleOperator))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &batches[0]
+	// each changes certificates of the batch with one transaction, and answers the size of
+	// the status then.
+	each := func(refs []string, role Role, change func(*Certificate, Call) (CertificateChange, error)) int {
+		t.Helper()
+		call, changed := callBy(role), map[string]Certificate{}
+		for _, ref := range refs {
+			row, _ := b.Row(ref)
+			c := b.Certificate(row)
+			next, err := change(&c, call)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed[ref] = next.Certificate
+		}
+		if b.Status, err = b.Changed(changed, call); err != nil {
+			t.Fatal(err)
+		}
+		data, err := Canonical(&b.Status)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(data)
+	}
+	act := func(i string) StatusAct { // no two are equal
+		return StatusAct{DocumentNo: longName[4*len(i):] + i, LegalBasis: longText, ReasonCode: strings.Repeat("r", 40), EffectiveAt: now}
+	}
+	event := func(refs []string, event StatusEvent) int {
+		t.Helper()
+		each(refs, RoleOperator, func(c *Certificate, call Call) (CertificateChange, error) {
+			return ProposeStatus(c, call, ProposeArgs{c.Content.Ref, event, act(c.Content.Ref[28:])})
+		})
+		return each(refs, RoleReviewer, func(c *Certificate, call Call) (CertificateChange, error) {
+			return DecideCertificate(DecideRecords{Existing: c}, call, DecideArgs{c.Content.Ref, ApproveCertificate, longText})
+		})
+	}
+	each(refs, RoleReviewer, func(c *Certificate, call Call) (CertificateChange, error) {
+		return DecideCertificate(DecideRecords{Existing: c, Authorisation: authorisationIn("active")}, call, DecideArgs{c.Content.Ref, ApproveCertificate, longText})
+	})
+	for i := 0; b.RoomFor(SuspendCertificate) == nil; i++ {
+		one := refs[i%len(refs) : i%len(refs)+1]
+		event(one, SuspendCertificate)
+		event(one, RestoreCertificate)
+	}
+	wantKind(t, b.RoomFor(SuspendCertificate), Invalid, "too much is recorded")
+	last := 0
+	for _, e := range []StatusEvent{ObjectCertificate, WithdrawCertificate} {
+		if err := b.RoomFor(e); err != nil {
+			t.Error(err)
+		}
+		last = event(refs, e)
+	}
+	if last < maxStatusBytes || last > 3*maxStatusBytes {
+		t.Errorf("a status of %d bytes", last)
+	}
+}
+
 func TestIssueBatch(t *testing.T) {
 	operator := callOf(policeDept, RoleOperator, someTx)
 	batch := func() (IssueBatchArgs, []IssueRecords) {
@@ -836,7 +957,7 @@ func TestIssueBatch(t *testing.T) {
 		var known []IssueRecords
 		for i := range 5 {
 			c := someCertificateContent(t)
-			c.Ref, c.CertID, c.StatusIndex = fmt.Sprintf("%032x", i+1), composed(t, policeDept, fmt.Sprint(20260001+i), "001"), i
+			c.Ref, c.CertID, c.StatusIndex = fmt.Sprintf("%012x%020x", i+1, 0), composed(t, policeDept, fmt.Sprint(20260001+i), "001"), i
 			args.Contents = append(args.Contents, c)
 			known = append(known, IssueRecords{Authorisation: authorisationIn("active")})
 		}
@@ -879,7 +1000,7 @@ func TestIssueBatch(t *testing.T) {
 
 	args, known = batch()
 	known[0].Existing = true
-	known[2].Issued = &Certificate{Content: CertificateContent{CertID: args.Contents[2].CertID, Ref: otherID}}
+	known[2].Issued = &IssuedID{CertID: args.Contents[2].CertID, Ref: otherID}
 	known[4].IndexTaken = true
 	_, err = IssueCertificateBatch(known, operator, args)
 	if err == nil || err.Error() != "exists: contents[0]: certificate "+args.Contents[0].Ref+" is recorded already; contents[2]: certificate id "+

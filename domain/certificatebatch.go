@@ -14,6 +14,15 @@ import (
 // change of one of them writes what the ledger remembers of all.
 const MaxBatchRows = 50
 
+// BatchPart is how many digits of a certificate's reference, the first ones, name the
+// issuing batch in which the certificate stands: what finds it needs no record of its
+// own. The others, 80 bits, are the certificate's alone; all are random.
+const BatchPart = 12
+
+// BatchOf is the id of the issuing batch in which the certificate with a reference
+// stands, if there is one.
+func BatchOf(ref string) string { return ref[:min(BatchPart, len(ref))] }
+
 // SharedContent is what certificates have in common that are issued together.
 type SharedContent struct {
 	TypeCode    string    `json:"typeCode"`
@@ -30,7 +39,7 @@ type SharedContent struct {
 // for an identifier that is not the one composed of type, issuer, serial and
 // version; none that is issued is.
 type CertificateRow struct {
-	Ref           string `json:"ref"`
+	Ref           string `json:"ref"` // without its first [BatchPart] digits
 	CertID        string `json:"certId,omitempty"`
 	Serial        string `json:"serial,omitempty"`
 	Version       string `json:"version,omitempty"` // "" for the first
@@ -43,13 +52,13 @@ type CertificateRow struct {
 
 // BatchContent are the contents of certificates, told once where they are equal.
 type BatchContent struct {
+	ID string `json:"id"` // the first [BatchPart] digits of their references
 	SharedContent
 	Certificates []CertificateRow `json:"certificates"`
 }
 
 // IssuingBatch is what one proposal put on the ledger of the certificates of a
-// batch. It never changes; what becomes of them is the batch's [BatchStatus]. Its
-// id is the reference of its first certificate.
+// batch. It never changes; what becomes of them is the batch's [BatchStatus].
 type IssuingBatch struct {
 	Meta
 	Issuer  DepartmentCode `json:"issuer"`
@@ -77,15 +86,6 @@ type CertificateLife struct {
 	Seq     int             `json:"seq"`
 
 	OpenObjection *Objection `json:"openObjection,omitempty"`
-}
-
-// BatchRow says where a certificate stands: it is what the ledger holds under a
-// reference and under an identifier. It says nothing by itself, and needs no
-// endorsement of the issuer's: whoever follows it looks there for the name that it
-// was found under; see [Batch.Certificate].
-type BatchRow struct {
-	Batch string `json:"batch"`
-	Row   int    `json:"row"`
 }
 
 // StatusPlaces says which of [StatusPlacesLength] consecutive status indexes of an
@@ -149,15 +149,15 @@ func TakePlaces(known map[int]*StatusPlaces, indexes []int, issuer DepartmentCod
 	return list, nil
 }
 
-// shared is what the certificate may have in common with others.
-func (c CertificateContent) shared() SharedContent {
+// Shared is what the certificate may have in common with others.
+func (c CertificateContent) Shared() SharedContent {
 	return SharedContent{c.TypeCode, c.TypeNameZh, c.TypeNameEn, c.IssuerUSCC, c.HolderKind, c.IssuedAt, c.Validity, c.ServiceItem}
 }
 
 // row is the rest of the certificate.
 func (c CertificateContent) row() CertificateRow {
 	r := CertificateRow{
-		Ref: c.Ref, CertID: c.CertID, HolderRef: c.HolderRef, ContentDigest: c.ContentDigest, CheckCodeHash: c.CheckCodeHash,
+		Ref: c.Ref[len(BatchOf(c.Ref)):], CertID: c.CertID, HolderRef: c.HolderRef, ContentDigest: c.ContentDigest, CheckCodeHash: c.CheckCodeHash,
 		Replaces: c.Replaces, StatusIndex: c.StatusIndex,
 	}
 	parts := strings.Split(c.CertID, ".")
@@ -169,7 +169,7 @@ func (c CertificateContent) row() CertificateRow {
 	if short.Version == firstVersion {
 		short.Version = ""
 	}
-	if short.Serial == "" || short.certID(c.shared()) != c.CertID {
+	if short.Serial == "" || short.certID(c.Shared()) != c.CertID {
 		return r
 	}
 	return short
@@ -192,29 +192,21 @@ func (r CertificateRow) certID(s SharedContent) string {
 func (b *BatchContent) Content(row int) CertificateContent {
 	r := &b.Certificates[row]
 	return CertificateContent{
-		Ref: r.Ref, CertID: r.certID(b.SharedContent),
+		Ref: b.ID + r.Ref, CertID: r.certID(b.SharedContent),
 		TypeCode: b.TypeCode, TypeNameZh: b.TypeNameZh, TypeNameEn: b.TypeNameEn, IssuerUSCC: b.IssuerUSCC, HolderKind: b.HolderKind,
 		HolderRef: r.HolderRef, IssuedAt: b.IssuedAt, Validity: b.Validity, ServiceItem: b.ServiceItem,
 		ContentDigest: r.ContentDigest, CheckCodeHash: r.CheckCodeHash, Replaces: r.Replaces, StatusIndex: r.StatusIndex,
 	}
 }
 
-// ref is the reference of the first certificate, by which the batch is named.
-func (b *BatchContent) ref() string {
-	if len(b.Certificates) == 0 {
-		return ""
-	}
-	return b.Certificates[0].Ref
-}
-
 // ID is the id of the batch.
-func (b *IssuingBatch) ID() string { return b.Content.ref() }
+func (b *IssuingBatch) ID() string { return b.Content.ID }
 
 // Refs are the references of the certificates of the batch, in order of rows.
 func (b *IssuingBatch) Refs() []string {
 	refs := make([]string, len(b.Content.Certificates))
 	for i, r := range b.Content.Certificates {
-		refs[i] = r.Ref
+		refs[i] = b.Content.ID + r.Ref
 	}
 	return refs
 }
@@ -223,8 +215,8 @@ func (b *IssuingBatch) Refs() []string {
 func (a IssueBatchArgs) MarshalJSON() ([]byte, error) {
 	wire := issueBatchWire{Batches: []BatchContent{}}
 	for i, c := range a.Contents {
-		if i == 0 || c.shared() != a.Contents[i-1].shared() {
-			wire.Batches = append(wire.Batches, BatchContent{SharedContent: c.shared()})
+		if i == 0 || c.Shared() != a.Contents[i-1].Shared() || BatchOf(c.Ref) != BatchOf(a.Contents[i-1].Ref) {
+			wire.Batches = append(wire.Batches, BatchContent{ID: BatchOf(c.Ref), SharedContent: c.Shared()})
 		}
 		last := &wire.Batches[len(wire.Batches)-1]
 		last.Certificates = append(last.Certificates, c.row())
@@ -260,24 +252,27 @@ type Batch struct {
 	Status BatchStatus
 }
 
-// NewBatches are the batches of new certificates, of one issuer, in the order of
-// the first of each, with at most [MaxBatchRows] each.
+// NewBatches are the batches of new certificates, of one issuer, as their references
+// name them, in the order of the first of each; see [IssueBatchArgs].
 func NewBatches(changes []CertificateChange, call Call) ([]Batch, error) {
 	var batches []Batch
-	open := make(map[SharedContent]int) // the batch that takes more
+	open := make(map[string]int) // by id
 	for _, change := range changes {
 		content := change.Certificate.Content
-		shared := content.shared()
-		at, ok := open[shared]
-		if !ok || len(batches[at].Issued.Content.Certificates) == MaxBatchRows {
+		id := BatchOf(content.Ref)
+		at, ok := open[id]
+		if !ok {
 			at = len(batches)
-			open[shared] = at
+			open[id] = at
 			batches = append(batches, Batch{
-				IssuingBatch{Issuer: change.Certificate.Issuer, Content: BatchContent{SharedContent: shared}},
-				BatchStatus{Issuer: change.Certificate.Issuer, Batch: content.Ref, Lives: []CertificateLife{change.Certificate.life()}, Of: []int{}},
+				IssuingBatch{Issuer: change.Certificate.Issuer, Content: BatchContent{ID: id, SharedContent: content.Shared()}},
+				BatchStatus{Issuer: change.Certificate.Issuer, Batch: id, Lives: []CertificateLife{change.Certificate.life()}, Of: []int{}},
 			})
 		}
 		b := &batches[at].Issued.Content
+		if b.SharedContent != content.Shared() || len(b.Certificates) == MaxBatchRows {
+			return nil, fmt.Errorf("internal: certificate %s does not fit its batch", content.Ref)
+		}
 		b.Certificates = append(b.Certificates, content.row())
 	}
 	for i := range batches {
@@ -297,7 +292,7 @@ func (b *Batch) Size() int { return len(b.Issued.Content.Certificates) }
 // Check reports whether the two records are of one batch and fit each other.
 func (b *Batch) Check(id string) error {
 	n := b.Size()
-	fits := b.Issued.ID() == id && b.Status.Batch == id && b.Status.Issuer == b.Issued.Issuer
+	fits := b.Issued.ID() == id && b.Status.Batch == id && b.Status.Issuer == b.Issued.Issuer && n <= MaxBatchRows
 	switch {
 	case len(b.Status.Of) == 0:
 		fits = fits && len(b.Status.Lives) == 1
@@ -315,14 +310,34 @@ func inconsistent(what string) error {
 	return fmt.Errorf("internal: the ledger is inconsistent: %s", what)
 }
 
-// Certificate is the record of the certificate in a row, without its digest; see
-// [Certificate.Sealed]. ref is the reference that led to the row, "" for any: a row
-// that does not bear it is an error and no answer, because whoever wrote what led
-// here is not known.
-func (b *Batch) Certificate(row int, ref string) (Certificate, error) {
-	if row < 0 || row >= b.Size() || (ref != "" && b.Issued.Content.Certificates[row].Ref != ref) {
-		return Certificate{}, inconsistent("certificate " + ref + " is not where it should be")
+// maxStatusBytes is how many bytes the status of a batch may have before a
+// certificate of it is suspended once more. Only suspensions can follow one another
+// without end: with them bounded, all that may still come to the certificates of a batch
+// fits into a transaction, above all what ends them.
+const maxStatusBytes = 512 << 10
+
+// RoomFor refuses a change for which the batch has recorded too much already.
+func (b *Batch) RoomFor(event StatusEvent) error {
+	if event != SuspendCertificate {
+		return nil
 	}
+	data, err := Canonical(&b.Status)
+	if err == nil && len(data) > maxStatusBytes {
+		err = refuse(Invalid, "event: too much is recorded of the certificates of its issuing batch for another suspension")
+	}
+	return err
+}
+
+// Row is where the certificate with a reference stands.
+func (b *Batch) Row(ref string) (row int, found bool) {
+	own, of := strings.CutPrefix(ref, b.Issued.ID())
+	row = slices.IndexFunc(b.Issued.Content.Certificates, func(r CertificateRow) bool { return r.Ref == own })
+	return row, of && row >= 0
+}
+
+// Certificate is the record of the certificate in a row, 0 ≤ row < Size, without its
+// digest; see [Certificate.Sealed].
+func (b *Batch) Certificate(row int) Certificate {
 	life := b.Status.life(row)
 	c := Certificate{
 		Meta:   Meta{SchemaCertificate, b.Issued.Issuer, life.Role, life.TxID, life.TxTime, ""},
@@ -333,27 +348,31 @@ func (b *Batch) Certificate(row int, ref string) (Certificate, error) {
 	if n := len(c.Changes); n > 0 {
 		c.repeat(c.Changes[n-1])
 	}
-	return c, nil
+	return c
 }
 
-// IssuedID is the record of the identifier certID of the certificate in a row.
-func (b *Batch) IssuedID(row int, certID string) (IssuedID, error) {
-	c, err := b.Certificate(row, "")
-	if err != nil || c.Content.CertID != certID || c.Status == CertificateRejected {
+// IssuedID is the record of the identifier certID of the certificate with a
+// reference. What led to that needs no endorsement of the issuer's, so it is an error
+// and no answer when the certificate does not bear the identifier.
+func (b *Batch) IssuedID(ref, certID string) (IssuedID, error) {
+	row, found := b.Row(ref)
+	if !found || b.Issued.Content.Content(row).CertID != certID || b.Certificate(row).Status == CertificateRejected {
 		return IssuedID{}, inconsistent("identifier " + certID + " is not where it should be")
 	}
-	id := IssuedID{CertID: certID, Ref: c.Content.Ref}
+	id := IssuedID{CertID: certID, Ref: ref}
 	m := b.Issued.Meta
 	return id, seal(&id, SchemaCertificateID, Caller{Department: m.Department, Role: m.Role}, Tx{ID: m.TxID, Time: m.TxTime})
 }
 
-// life is that of the certificate in a row.
-func (s *BatchStatus) life(row int) *CertificateLife {
+// Life is which of the lives the certificate in a row has.
+func (s *BatchStatus) Life(row int) int {
 	if len(s.Of) == 0 {
-		return &s.Lives[0]
+		return 0
 	}
-	return &s.Lives[s.Of[row]]
+	return s.Of[row]
 }
+
+func (s *BatchStatus) life(row int) *CertificateLife { return &s.Lives[s.Life(row)] }
 
 // Changed are the rows, of a batch with size certificates, that the transaction
 // changed which wrote the record.
@@ -376,13 +395,13 @@ func (c *Certificate) life() CertificateLife {
 	return CertificateLife{c.Role, c.TxID, c.TxTime, c.Changes, c.Pending, c.Opinion, c.Seq, c.OpenObjection}
 }
 
-// Changed is what became of the batch with certificates changed, by row.
-func (b *Batch) Changed(certificates map[int]Certificate, call Call) (BatchStatus, error) {
+// Changed is what became of the batch with certificates changed, by reference.
+func (b *Batch) Changed(certificates map[string]Certificate, call Call) (BatchStatus, error) {
 	s := BatchStatus{Issuer: b.Status.Issuer, Batch: b.Status.Batch, Of: make([]int, b.Size())}
 	known := make(map[string]int) // lives by their canonical bytes
 	for row := range s.Of {
 		life := *b.Status.life(row)
-		if c, ok := certificates[row]; ok {
+		if c, ok := certificates[b.Issued.Content.ID+b.Issued.Content.Certificates[row].Ref]; ok {
 			life = c.life()
 		}
 		text, err := Canonical(life)

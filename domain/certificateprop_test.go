@@ -17,7 +17,6 @@ type certificateLedger struct {
 	certificates map[string]Certificate
 	ids          map[string]string        // references by identifier
 	places       map[string]*StatusPlaces // by id
-	rows         map[string]BatchRow      // by reference
 	batches      map[string]Batch         // that hold the same as certificates
 	issuers      map[string]Authorisation
 	steps        map[string][]statusStep // what happened to each certificate, as told here
@@ -32,7 +31,7 @@ type statusStep struct {
 	status CertificateStatus
 }
 
-var certificateRefs = []string{someID, otherID, "11112222333344445555666677778888"}
+var certificateRefs = []string{someID, BatchOf(someID) + "22223333444455556666", "11112222333344445555666677778888"} // two of one batch
 
 // step runs one transaction of anybody and checks what must hold after it.
 func (l *certificateLedger) step(t *rapid.T) {
@@ -66,15 +65,15 @@ func (l *certificateLedger) step(t *rapid.T) {
 // these hold every certificate as it is.
 func (l *certificateLedger) keep(t *rapid.T, changes []CertificateChange, call Call) {
 	var created []CertificateChange
-	changed := map[string]map[int]Certificate{}
+	changed := map[string]map[string]Certificate{}
 	touched := map[string]bool{}
 	change := func(c Certificate) {
 		touched[c.Content.Ref] = true
-		row := l.rows[c.Content.Ref]
-		if changed[row.Batch] == nil {
-			changed[row.Batch] = map[int]Certificate{}
+		id := BatchOf(c.Content.Ref)
+		if changed[id] == nil {
+			changed[id] = map[string]Certificate{}
 		}
-		changed[row.Batch][row.Row] = c
+		changed[id][c.Content.Ref] = c
 	}
 	for _, c := range changes {
 		if c.New {
@@ -92,9 +91,6 @@ func (l *certificateLedger) keep(t *rapid.T, changes []CertificateChange, call C
 	}
 	for _, b := range batches {
 		l.batches[b.Issued.ID()] = b
-		for row, ref := range b.Issued.Refs() {
-			l.rows[ref] = BatchRow{b.Issued.ID(), row}
-		}
 	}
 	for id, rows := range changed {
 		b := l.batches[id]
@@ -104,19 +100,19 @@ func (l *certificateLedger) keep(t *rapid.T, changes []CertificateChange, call C
 		l.batches[id] = b
 	}
 	for ref, want := range l.certificates {
-		at := l.rows[ref]
-		b := l.batches[at.Batch]
-		got, err := b.Certificate(at.Row, ref)
-		if err == nil {
-			got, err = got.Sealed()
+		b := l.batches[BatchOf(ref)]
+		row, found := b.Row(ref)
+		if !found {
+			t.Fatalf("the batch has no certificate %s", ref)
 		}
-		if diff := cmp.Diff(want, got); diff != "" || err != nil || b.Check(at.Batch) != nil {
-			t.Fatalf("the batch holds another certificate, %v %v (-want +got):\n%s", err, b.Check(at.Batch), diff)
+		got, err := b.Certificate(row).Sealed()
+		if diff := cmp.Diff(want, got); diff != "" || err != nil || b.Check(BatchOf(ref)) != nil {
+			t.Fatalf("the batch holds another certificate, %v %v (-want +got):\n%s", err, b.Check(BatchOf(ref)), diff)
 		}
-		if now := b.Status.TxID == call.Tx.ID && slices.Contains(b.Status.Changed(b.Size()), at.Row); now != touched[ref] {
+		if now := b.Status.TxID == call.Tx.ID && slices.Contains(b.Status.Changed(b.Size()), row); now != touched[ref] {
 			t.Fatalf("%s counts as changed: %v", ref, now)
 		}
-		if id, err := b.IssuedID(at.Row, want.Content.CertID); (err != nil) != (want.Status == CertificateRejected) || (err == nil && (id.Ref != ref || !DigestHolds(&id))) {
+		if id, err := b.IssuedID(ref, want.Content.CertID); (err != nil) != (want.Status == CertificateRejected) || (err == nil && (id.Ref != ref || !DigestHolds(&id))) {
 			t.Fatalf("identifier %+v, %v", id, err)
 		}
 	}
@@ -214,10 +210,9 @@ func (l *certificateLedger) content(t *rapid.T, ref string, call Call, replaces 
 
 func (l *certificateLedger) known(c CertificateContent, call Call) IssueRecords {
 	known := IssueRecords{Authorisation: l.authorisation(call.Dept.Code)}
-	_, known.Existing = l.certificates[c.Ref]
+	_, known.Existing = l.batches[BatchOf(c.Ref)]
 	if ref, ok := l.ids[c.CertID]; ok {
-		r := l.certificates[ref]
-		known.Issued = &r
+		known.Issued = &IssuedID{CertID: c.CertID, Ref: ref}
 	}
 	known.IndexTaken = l.places[StatusPlacesID(call.Dept.Code, c.StatusIndex)].Has(c.StatusIndex)
 	if r, ok := l.certificates[c.Replaces]; ok {
@@ -380,7 +375,7 @@ func TestCertificateProperties(t *testing.T) {
 	reached := map[CertificateStatus]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		l := certificateLedger{
-			certificates: map[string]Certificate{}, ids: map[string]string{}, places: map[string]*StatusPlaces{}, rows: map[string]BatchRow{}, batches: map[string]Batch{},
+			certificates: map[string]Certificate{}, ids: map[string]string{}, places: map[string]*StatusPlaces{}, batches: map[string]Batch{},
 			issuers: map[string]Authorisation{}, steps: map[string][]statusStep{}, now: noon, reached: reached,
 		}
 		for _, d := range []Department{policeDept, civilDept} {

@@ -10,7 +10,7 @@ import (
 // issued, nil where it holds nothing.
 type IssueRecords struct {
 	Existing      bool           // whether the reference is taken
-	Issued        *Certificate   // of the same identifier
+	Issued        *IssuedID      // of the same identifier
 	IndexTaken    bool           // of the caller's department
 	Authorisation *Authorisation // of the caller's department, for the type
 	Predecessor   *Certificate   // that the content replaces
@@ -111,7 +111,7 @@ func (i issue) refusal(call Call) error {
 		return err
 	case i.content.IssuerUSCC != call.Dept.USCC: // see check
 	case i.known.Issued != nil:
-		return refuse(Exists, "certificate id %s is already issued as %s", i.known.Issued.Content.CertID, i.known.Issued.Content.Ref)
+		return refuse(Exists, "certificate id %s is already issued as %s", i.known.Issued.CertID, i.known.Issued.Ref)
 	case i.known.IndexTaken:
 		return refuse(Exists, "status index %d of department %s is taken", i.content.StatusIndex, call.Dept.Code)
 	}

@@ -179,5 +179,9 @@ var ruleTexts = [...][3]string{
 	{"other-type-name", typeNameRule, "与证照颁发授权登记的名称不符"},
 	{"repeats-earlier", "repeats that of an earlier entry", "与本批前面的证照相同"},
 	{"batches-too-large", "together %d certificates, more than %d", "共有%d个证照，多于%d个"},
+	{"batch-full", "too much is recorded of the certificates of its issuing batch for another suspension", "同一发证批次的证照状态记录过多，不能再次暂扣"},
+	{"batch-id", "must be 12 lower-case hexadecimal digits", "须为12位小写十六进制数"},
+	{"batch-shares", batchRule, "前12位所指发证批次的其他证照，除持证主体和流水号外还有不同"},
+	{"batch-rows", "its first 12 digits name an issuing batch of more than %d certificates", "前12位所指发证批次多于%d个证照"},
 	{"batch-certificates", "%d certificates with the records of %d", "%d个证照，却有%d个记录"},
 }

@@ -1,6 +1,8 @@
 package domain
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"strconv"
 	"strings"
 )
@@ -91,6 +93,14 @@ func AuthorisationID(issuer DepartmentCode, typeCode string) string {
 // department's status lists is taken.
 func StatusPlacesID(issuer DepartmentCode, index int) string {
 	return string(issuer) + "~" + strconv.Itoa(index/StatusPlacesLength)
+}
+
+// IssuedIDKey is the id under which an identifier of a certificate is taken: 128 bits
+// of its SHA-256, in base64url. An issuer who found two identifiers of its own with the
+// same ones could issue only one of them.
+func IssuedIDKey(certID string) string {
+	sum := sha256.Sum256([]byte(certID))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
 // MembersID is the id of the one [Members] record.

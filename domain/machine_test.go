@@ -200,7 +200,8 @@ A certificate that replaces another 变更、延续 has the next version of its 
 other one (event supersede) in the same transaction, and needs that one in force, with no change proposed.
 
 What one transaction issues is a batch 发证批次: its contents are one record, ` + "`certb~…`" + `, and what became of them another,
-` + "`certs~…`" + `. What the ledger holds under a reference or an identifier leads there.
+` + "`certs~…`" + `. The first 12 digits of a certificate's reference name its batch. A certificate is not suspended again when what is
+recorded of its batch has more than 512 KiB; everything else goes on.
 
 An identifier is issued once: ` + "`certid~…`" + ` is written with the batch, and whoever issues the same identifier
 again, under any reference, is refused (exists, with the first reference). Only the refusal of the issue frees it. The place

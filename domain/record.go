@@ -79,10 +79,10 @@ const (
 	KindAlarm           RecordKind = "alarm"            // alarm~{id}
 	KindAlarmEvent      RecordKind = "alarm_event"      // alarme~{id}~{seq}
 	KindIssuer          RecordKind = "issuer"           // issuer~{department}~{typeCode}
-	KindCertificate     RecordKind = "certificate"      // cert~{ref}, which holds a [BatchRow]
-	KindCertificateID   RecordKind = "certificate_id"   // certid~{certId}, which holds a [BatchRow]
-	KindIssuingBatch    RecordKind = "issuing_batch"    // certb~{ref of its first certificate}
-	KindBatchStatus     RecordKind = "batch_status"     // certs~{ref of its first certificate}
+	KindCertificate     RecordKind = "certificate"      // cert~{ref}, which is never written: it is told from its batch
+	KindCertificateID   RecordKind = "certificate_id"   // certid~{see IssuedIDKey}, which holds a reference
+	KindIssuingBatch    RecordKind = "issuing_batch"    // certb~{first 12 digits of its references}
+	KindBatchStatus     RecordKind = "batch_status"     // certs~{as its batch}
 	KindStatusPlaces    RecordKind = "status_places"    // certbit~{department}~{number}
 )
 

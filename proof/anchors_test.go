@@ -229,10 +229,10 @@ func recordsOfEveryKind(c *prooftest.Consortium) []kindRecord {
 	add(domain.KindCertificate, prooftest.Ref, &cert, &cert.Meta)
 	issuedID := domain.IssuedID{Meta: named(domain.SchemaCertificateID), CertID: cert.Content.CertID, Ref: prooftest.Ref}
 	add(domain.KindCertificateID, cert.Content.CertID, &issuedID, &issuedID.Meta)
-	issued := domain.IssuingBatch{Meta: named(domain.SchemaIssuingBatch), Issuer: "police", Content: domain.BatchContent{Certificates: []domain.CertificateRow{{Ref: prooftest.Ref}}}}
-	add(domain.KindIssuingBatch, prooftest.Ref, &issued, &issued.Meta)
-	batchStatus := domain.BatchStatus{Meta: named(domain.SchemaBatchStatus), Issuer: "police", Batch: prooftest.Ref, Lives: []domain.CertificateLife{{Changes: []domain.StatusChange{}}}, Of: []int{}}
-	add(domain.KindBatchStatus, prooftest.Ref, &batchStatus, &batchStatus.Meta)
+	issued := domain.IssuingBatch{Meta: named(domain.SchemaIssuingBatch), Issuer: "police", Content: domain.BatchContent{ID: domain.BatchOf(prooftest.Ref), Certificates: []domain.CertificateRow{{Ref: prooftest.Ref[domain.BatchPart:]}}}}
+	add(domain.KindIssuingBatch, issued.ID(), &issued, &issued.Meta)
+	batchStatus := domain.BatchStatus{Meta: named(domain.SchemaBatchStatus), Issuer: "police", Batch: issued.ID(), Lives: []domain.CertificateLife{{Changes: []domain.StatusChange{}}}, Of: []int{}}
+	add(domain.KindBatchStatus, issued.ID(), &batchStatus, &batchStatus.Meta)
 	statusPlaces := domain.StatusPlaces{Meta: named(domain.SchemaStatusPlaces), Issuer: "police", Number: 17, Taken: "0000000000000001"}
 	add(domain.KindStatusPlaces, "police~17", &statusPlaces, &statusPlaces.Meta)
 	return records

@@ -125,7 +125,8 @@ type stub struct {
 	reads      []string
 	messages   int
 	violations []string
-	batch      *batch // nil outside of a write batch
+	written    map[string]bool // keys in writes, of the batch as well
+	batch      *batch          // nil outside of a write batch
 }
 
 // batch holds what a write batch has not sent yet.
@@ -168,11 +169,6 @@ func (s *stub) GetTxTimestamp() (*timestamppb.Timestamp, error) {
 
 func (s *stub) violate(what string) { s.violations = append(s.violations, what) }
 
-func (s *stub) put(key string) bool {
-	same := func(w Write) bool { return w.Key == key }
-	return slices.ContainsFunc(s.writes, same) || s.batch != nil && slices.ContainsFunc(s.batch.writes, same)
-}
-
 func (s *stub) GetState(key string) ([]byte, error) {
 	s.messages++
 	return s.get(key), nil
@@ -183,7 +179,7 @@ func (s *stub) GetMultipleStates(keys ...string) ([][]byte, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	s.messages++
+	s.messages += messages(len(keys))
 	values := make([][]byte, len(keys))
 	for i, key := range keys {
 		values[i] = s.get(key)
@@ -195,7 +191,7 @@ func (s *stub) get(key string) []byte {
 	if s.proposal.Panic {
 		panic("chaincodetest: panic on demand")
 	}
-	if s.put(key) {
+	if s.written[key] {
 		s.violate("read after write: " + key)
 	}
 	s.reads = append(s.reads, key)
@@ -212,9 +208,13 @@ func (s *stub) write(w Write) error {
 	if w.Key == "" || strings.HasPrefix(w.Key, "\x00") || !utf8.ValidString(w.Key) {
 		return fmt.Errorf("key %q is not a simple key", w.Key)
 	}
-	if s.put(w.Key) {
+	if s.written[w.Key] {
 		s.violate("second write: " + w.Key)
 	}
+	if s.written == nil {
+		s.written = make(map[string]bool)
+	}
+	s.written[w.Key] = true
 	if s.batch != nil {
 		s.batch.writes = append(s.batch.writes, w)
 		return nil
@@ -245,8 +245,11 @@ func (s *stub) StartWriteBatch() {
 	}
 }
 
-// batchSize is how many records a peer takes in one message of a batch.
+// batchSize is how many records a peer takes in one message of a batch, or answers.
 const batchSize = 1000
+
+// messages is how many messages records take.
+func messages(records int) int { return (records + batchSize - 1) / batchSize }
 
 func (s *stub) FinishWriteBatch() error {
 	s.finish()
@@ -257,8 +260,7 @@ func (s *stub) finish() {
 	if s.batch == nil {
 		return
 	}
-	records := len(s.batch.writes) + len(s.batch.policies)
-	s.messages += (records + batchSize - 1) / batchSize
+	s.messages += messages(len(s.batch.writes) + len(s.batch.policies))
 	s.writes = append(s.writes, s.batch.writes...)
 	s.policies = append(s.policies, s.batch.policies...)
 	s.batch = nil

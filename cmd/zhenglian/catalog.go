@@ -38,7 +38,7 @@ type catalogImportCmd struct {
 	Report      string        `required:"" placeholder:"FILE" help:"CSV file to write what is wrong with which row to. The journal is kept beside it."`
 	Format      string        `placeholder:"FORMAT" enum:",csv,dcat-ap,dcat-us,riik-ee" default:"" help:"csv, dcat-ap, dcat-us or riik-ee. Told from the file's name (.csv, .jsonld, data.json) when absent."`
 	Map         string        `placeholder:"FORM" enum:",national,guangxi,beijing,tianjin,taiwan" default:"" help:"Form of a CSV file: national, guangxi, beijing, tianjin or taiwan. Told from the header when absent."`
-	Batch       int           `default:"100" help:"How many entries go into one transaction, 1 to 200."`
+	Batch       int           `default:"100" help:"How many entries go into one transaction, 1 to 1000."`
 	Concurrency int           `default:"4" help:"How many transactions are under way at a time."`
 	AllowErrors bool          `help:"Exit 0 even if rows have errors."`
 	Patience    time.Duration `default:"2m" help:"How long one transaction may wait for a busy or unreachable gateway."`

@@ -273,7 +273,7 @@ func TestImportFormats(t *testing.T) {
 			if !strings.Contains(out, name) {
 				t.Errorf("output %q", out)
 			}
-			f.entries, f.names = make(map[string]*domain.CatalogEntry), make(map[string]*domain.CatalogName)
+			f.entries, f.names = make(map[string]*domain.CatalogEntry), make(map[string]*domain.StoredCatalogName)
 			out, errs := runCommand(t, exitOK, importArgs(f, file, filepath.Join(folder, format+".report"))...)
 			if !strings.Contains(out, "30 imported") {
 				t.Errorf("output %q %q", out, errs)
@@ -379,7 +379,7 @@ func TestImportStops(t *testing.T) {
 		{"unknown form", []string{"--map", "x"}, exitUsage, "--map"},
 		{"form of another", []string{"--map", "beijing"}, exitUsage, "lacks the columns portal"},
 		{"unknown format", []string{"--format", "x"}, exitUsage, "--format"},
-		{"bad batch", []string{"--batch", "201"}, exitUsage, "--batch must be 1 to 200"},
+		{"bad batch", []string{"--batch", "1001"}, exitUsage, "--batch must be 1 to 1000"},
 		{"half a reviewer", []string{"--reviewer-gateway", "http://127.0.0.1:1"}, exitUsage, "belong together"},
 	}
 	for _, tt := range tests {

@@ -306,7 +306,7 @@ func decodeEndorserTransaction(tx *domain.Transaction, data []byte) error {
 }
 
 // decodeWrites reads what the transaction wrote to its own chaincode's
-// namespace.
+// namespace, as records: see [domain.TellCatalog].
 func decodeWrites(tx *domain.Transaction, response []byte) error {
 	var payload pb.ProposalResponsePayload
 	if err := proto.Unmarshal(response, &payload); err != nil {
@@ -332,6 +332,7 @@ func decodeWrites(tx *domain.Transaction, response []byte) error {
 			tx.Writes = append(tx.Writes, domain.Write{Key: key(w.GetKey()), Value: w.GetValue(), Delete: w.GetIsDelete()})
 		}
 	}
+	domain.TellCatalog(tx.Writes)
 	return nil
 }
 

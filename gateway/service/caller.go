@@ -21,6 +21,10 @@ type Caller struct {
 	// Expect is the write that the record to be changed must still be at; nil for
 	// no such condition.
 	Expect *domain.Expectation
+
+	// Certificate is "", or that of the person who calls, as PEM, who signs what is
+	// written with a key that the gateway does not have; see [Signing].
+	Certificate string
 }
 
 // duty says which roles may do something.

@@ -314,7 +314,7 @@ func TestCatalogExport(t *testing.T) {
 	catalog.PublicURL = "http://127.0.0.1:8082/"
 	const entries = 203 // more than a page
 	all := contents(entries)
-	for _, part := range [][]domain.CatalogContent{all[:domain.MaxBatch], all[domain.MaxBatch:]} {
+	for _, part := range [][]domain.CatalogContent{all[:200], all[200:]} {
 		if _, err := catalog.RegisterBatch(ctx, policeOperator, domain.RegisterBatchArgs{Contents: part}); err != nil {
 			t.Fatal(err)
 		}

@@ -114,11 +114,12 @@ type IssuedItem struct {
 // credential.
 //
 // Asking again under one operation is refused as [domain.Exists], naming the
-// reference: what went to the holder was told once.
+// reference: what went to the holder was told once. While the outcome of the first
+// request is open, it stays as unknown to the second, without a handout.
 //
-// With an error that wraps a [*ledger.OutcomeUnknownError] the answer holds the
-// content and the handout all the same: they are good if the transaction turns out
-// to have committed, and nothing can restore them.
+// With an error that wraps a [*ledger.OutcomeUnknownError] the answer to the first
+// request holds the content and the handout all the same: they are good if the
+// transaction turns out to have committed, and nothing can restore them.
 func (c *Certificates) Issue(ctx context.Context, caller Caller, r IssueRequest) (Issued, error) {
 	const transaction, what = "certificate:Issue", "issue certificates"
 	if err := duties[transaction].allow(caller, what); err != nil {
@@ -138,7 +139,7 @@ func (c *Certificates) Issue(ctx context.Context, caller Caller, r IssueRequest)
 		return err
 	})
 	if err != nil && !isUnknown(err) {
-		return Issued{}, c.asRepeated(ctx, caller, transaction, err)
+		return Issued{}, c.asRepeated(ctx, caller, transaction, []IssueRequest{r}, err)
 	}
 	return out, err
 }
@@ -170,7 +171,7 @@ func (c *Certificates) IssueBatch(ctx context.Context, caller Caller, requests [
 		return err
 	})
 	if err != nil && !isUnknown(err) {
-		return IssuedBatch{}, c.asRepeated(ctx, caller, transaction, named(err))
+		return IssuedBatch{}, c.asRepeated(ctx, caller, transaction, requests, named(err))
 	}
 	return out, err
 }
@@ -240,10 +241,11 @@ func (c *Certificates) prepareAll(ctx context.Context, issuer domain.Department,
 		return nil, err
 	}
 	all := make([]prepared, len(requests))
+	together := issuing{issuer: issuer, at: c.Clock().UTC().Truncate(time.Second), refs: references{random: c.Random}}
 	var found domain.Refusals
 	for i, r := range requests {
 		var err error
-		if all[i], err = c.prepare(ctx, issuer, r, places[i]); err == nil {
+		if all[i], err = c.prepare(ctx, &together, r, places[i]); err == nil {
 			continue
 		}
 		if at == "" {
@@ -256,9 +258,47 @@ func (c *Certificates) prepareAll(ctx context.Context, issuer domain.Department,
 	return all, found.Err()
 }
 
+// issuing is what certificates have in common that are issued together.
+type issuing struct {
+	issuer domain.Department
+	at     time.Time // the date of issue
+	refs   references
+}
+
+// references draws the references of certificates that are issued together: those that
+// can stand in one issuing batch share the first digits, which name it.
+type references struct {
+	random io.Reader
+	open   map[domain.SharedContent]*openBatch
+}
+
+// openBatch is an issuing batch that takes more certificates.
+type openBatch struct {
+	id   string
+	rows int
+}
+
+func (r *references) draw(shared domain.SharedContent) (string, error) {
+	ref, err := randomHex(r.random)
+	if err != nil {
+		return "", err
+	}
+	b := r.open[shared]
+	if b == nil || b.rows == domain.MaxBatchRows {
+		b = &openBatch{id: domain.BatchOf(ref)}
+		if r.open == nil {
+			r.open = make(map[domain.SharedContent]*openBatch)
+		}
+		r.open[shared] = b
+	}
+	b.rows++
+	return b.id + ref[len(b.id):], nil
+}
+
 // prepare composes what the ledger is to hold of a certificate, and what goes to
 // its holder.
-func (c *Certificates) prepare(ctx context.Context, issuer domain.Department, r IssueRequest, place int) (prepared, error) {
+func (c *Certificates) prepare(ctx context.Context, together *issuing, r IssueRequest, place int) (prepared, error) {
+	issuer := together.issuer
 	// The holder's reference is hashed before the ledger's rules see it, so its
 	// shape is checked here.
 	if !isHex(r.HolderSaltedRef, 64) {
@@ -272,7 +312,21 @@ func (c *Certificates) prepare(ctx context.Context, issuer domain.Department, r 
 	if err != nil {
 		return prepared{}, fmt.Errorf("compose certificate identifier: %w", err)
 	}
-	ref, err := randomHex(c.Random)
+	content := domain.CertificateContent{
+		CertID:        certID,
+		TypeCode:      r.TypeCode,
+		TypeNameZh:    r.TypeNameZh,
+		TypeNameEn:    r.TypeNameEn,
+		IssuerUSCC:    issuer.USCC,
+		HolderKind:    r.HolderKind,
+		IssuedAt:      together.at,
+		Validity:      inUTC(domain.Period{From: r.ValidFrom, To: r.ValidTo}),
+		ServiceItem:   r.ServiceItem,
+		ContentDigest: r.ContentDigest,
+		Replaces:      r.Replaces,
+		StatusIndex:   place,
+	}
+	ref, err := together.refs.draw(content.Shared())
 	if err != nil {
 		return prepared{}, err
 	}
@@ -280,26 +334,8 @@ func (c *Certificates) prepare(ctx context.Context, issuer domain.Department, r 
 	if err != nil {
 		return prepared{}, err
 	}
-	p := prepared{
-		content: domain.CertificateContent{
-			Ref:           ref,
-			CertID:        certID,
-			TypeCode:      r.TypeCode,
-			TypeNameZh:    r.TypeNameZh,
-			TypeNameEn:    r.TypeNameEn,
-			IssuerUSCC:    issuer.USCC,
-			HolderKind:    r.HolderKind,
-			HolderRef:     domain.HolderCommitment(ref, r.HolderSaltedRef),
-			IssuedAt:      c.Clock().UTC().Truncate(time.Second),
-			Validity:      inUTC(domain.Period{From: r.ValidFrom, To: r.ValidTo}),
-			ServiceItem:   r.ServiceItem,
-			ContentDigest: r.ContentDigest,
-			CheckCodeHash: domain.CheckCodeHash(ref, code),
-			Replaces:      r.Replaces,
-			StatusIndex:   place,
-		},
-		handout: Handout{Link: c.link(ref, code), CheckCode: code},
-	}
+	content.Ref, content.HolderRef, content.CheckCodeHash = ref, domain.HolderCommitment(ref, r.HolderSaltedRef), domain.CheckCodeHash(ref, code)
+	p := prepared{content: content, handout: Handout{Link: c.link(ref, code), CheckCode: code}}
 	if len(r.Items) == 0 {
 		return p, nil
 	}
@@ -362,14 +398,21 @@ func (c *Certificates) issuedBefore(ctx context.Context, caller Caller, transact
 		Content struct {
 			Ref string `json:"ref"`
 		} `json:"content"` // of one certificate
-		Batches []string `json:"batches"` // of many, each by its first one's reference
+		Batches []string `json:"batches"` // of many
 	}
 	if err := json.Unmarshal([]byte(done.Result), &result); err != nil { // the parts of it that are asked for
 		return fmt.Errorf("indexed operation %s is unreadable: %w", caller.Operation, err)
 	}
-	refs := result.Batches
-	if result.Content.Ref != "" {
-		refs = []string{result.Content.Ref}
+	refs := []string{result.Content.Ref}
+	if result.Content.Ref == "" {
+		refs = nil
+	}
+	for _, id := range result.Batches { // each by its first certificate's
+		b, err := get[domain.IssuingBatch](ctx, c.index, domain.KindIssuingBatch, id)
+		if err != nil {
+			return fmt.Errorf("find what operation %s issued: %w", caller.Operation, err)
+		}
+		refs = append(refs, b.Value.Refs()[0])
 	}
 	return &domain.Error{Kind: domain.Exists, Msg: fmt.Sprintf("operation %s issued %s already; links and check codes were told once", caller.Operation, strings.Join(refs, ", "))}
 }
@@ -379,9 +422,13 @@ const indexPause = 50 * time.Millisecond
 
 // asRepeated answers what an issue that was refused is refused with. Each attempt
 // draws another reference, so the ledger takes the repetition of one that the
-// index did not have yet for another transaction of the same operation. That must
-// not read as if nothing had been issued.
-func (c *Certificates) asRepeated(ctx context.Context, caller Caller, transaction string, refused error) error {
+// index did not have yet, or that is on its way, for another transaction of the same
+// operation. That must not read as if nothing had been issued.
+func (c *Certificates) asRepeated(ctx context.Context, caller Caller, transaction string, requests []IssueRequest, refused error) error {
+	var under *ledger.UnderWayError
+	if errors.As(refused, &under) && under.First.Transaction == transaction && repeats(under.First, requests) {
+		return fmt.Errorf("%s: %w", transaction, under.Unknown)
+	}
 	if !domain.IsOperationReused(refused) {
 		return refused
 	}
@@ -401,6 +448,33 @@ func (c *Certificates) asRepeated(ctx context.Context, caller Caller, transactio
 	}
 }
 
+// repeats reports whether a transaction that issues was made of the same requests, as
+// far as that can be told: items are in it as a digest under salts.
+func repeats(first ledger.Request, requests []IssueRequest) bool {
+	var one domain.IssueArgs
+	var many domain.IssueBatchArgs
+	var err error
+	if first.Transaction == "certificate:Issue" {
+		err = domain.ParseCanonical(first.Argument, &one)
+		many.Contents = []domain.CertificateContent{one.Content}
+	} else {
+		err = domain.ParseCanonical(first.Argument, &many)
+	}
+	if err != nil { // this gateway made it
+		return false
+	}
+	return slices.EqualFunc(many.Contents, requests, func(c domain.CertificateContent, r IssueRequest) bool {
+		id, err := domain.ParseCertificateID(c.CertID)
+		period := inUTC(domain.Period{From: r.ValidFrom, To: r.ValidTo})
+		return err == nil && (id.Serial == r.Serial || r.Serial == "" && r.Replaces != "") &&
+			c.TypeCode == r.TypeCode && c.TypeNameZh == r.TypeNameZh && c.TypeNameEn == r.TypeNameEn &&
+			c.HolderKind == r.HolderKind && c.HolderRef == domain.HolderCommitment(c.Ref, r.HolderSaltedRef) &&
+			c.Validity.From.Equal(period.From) && c.Validity.To.Equal(period.To) &&
+			c.ServiceItem == r.ServiceItem && c.Replaces == r.Replaces &&
+			(len(r.Items) > 0 || c.ContentDigest == r.ContentDigest)
+	})
+}
+
 // Propose proposes a change of the status of a certificate of the caller's
 // department, on which its reviewer decides.
 func (c *Certificates) Propose(ctx context.Context, caller Caller, args domain.ProposeArgs) (Written[domain.Certificate], error) {
@@ -416,9 +490,11 @@ func (c *Certificates) Decide(ctx context.Context, caller Caller, args domain.De
 
 // DecideBatch gives one decision on many certificates, all or none.
 func (c *Certificates) DecideBatch(ctx context.Context, caller Caller, args domain.DecideBatchArgs) (Written[domain.CertificateBatchResult], error) {
-	args, err := c.wholeBatches(ctx, args)
-	if err != nil {
-		return Written[domain.CertificateBatchResult]{}, err
+	if caller.Certificate == "" { // whoever signs by themselves signs what they asked for
+		var err error
+		if args, err = c.wholeBatches(ctx, args); err != nil {
+			return Written[domain.CertificateBatchResult]{}, err
+		}
 	}
 	return write[domain.CertificateBatchResult](ctx, c.ledger, c.index, caller, "certificate:DecideBatch", "decide on certificates", args)
 }
@@ -434,15 +510,21 @@ func (c *Certificates) wholeBatches(ctx context.Context, args domain.DecideBatch
 		return args, nil // which the ledger's rules refuse
 	}
 	batches := args.Batches
+	tried := make(map[string]bool)
 	for _, ref := range args.Refs {
-		b, err := find[domain.IssuingBatch](ctx, c.index, domain.KindIssuingBatch, ref)
+		id := domain.BatchOf(ref)
+		if tried[id] {
+			continue
+		}
+		tried[id] = true
+		b, err := find[domain.IssuingBatch](ctx, c.index, domain.KindIssuingBatch, id)
 		if err != nil {
 			return args, err
 		}
 		if b == nil || slices.ContainsFunc(b.Refs(), func(ref string) bool { return !asked[ref] }) {
 			continue
 		}
-		batches = append(batches, ref)
+		batches = append(batches, id)
 		for _, ref := range b.Refs() {
 			delete(asked, ref)
 		}

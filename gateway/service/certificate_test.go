@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -15,6 +18,7 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
+	"github.com/zhenglian/zhenglian/gateway/outbox"
 	"github.com/zhenglian/zhenglian/gateway/service"
 )
 
@@ -73,6 +77,57 @@ func TestIssueRepeated(t *testing.T) {
 	_, err := w.certificates().Issue(t.Context(), policeOperator, issueRequest())
 	if domain.KindOf(err) != domain.Exists || !strings.Contains(err.Error(), "already issued as "+first.Value.Content.Ref) {
 		t.Errorf("Issue of the same serial: %v", err)
+	}
+}
+
+// TestIssueRepeatedUnderWay repeats issues whose first request is still on its way:
+// the caller learns of the same operation, and is given no check code of a
+// certificate that will not be. Another request under the operation is refused.
+func TestIssueRepeatedUnderWay(t *testing.T) {
+	w := newWorld(t)
+	w.ledger.SetFault(func(op string) (bool, error) {
+		return !strings.HasPrefix(op, "endorse "), &ledger.UnavailableError{Err: errors.New("no peer")}
+	})
+	writes, err := outbox.Open(t.Context(), filepath.Join(t.TempDir(), "outbox.sqlite"), w.ledger, outbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := writes.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	certificates := service.NewCertificates(writes, w.index, "http://x")
+	caller := policeOperator
+	one := func(r service.IssueRequest) (handout string, err error) {
+		caller.Operation = grantID(1)
+		issued, err := certificates.Issue(ledger.WithWait(t.Context(), 0), caller, r)
+		return issued.CheckCode, err
+	}
+	many := func(r service.IssueRequest) (handout string, err error) {
+		caller.Operation = grantID(2)
+		all := batch(3)
+		all[1].HolderSaltedRef = r.HolderSaltedRef
+		issued, err := certificates.IssueBatch(ledger.WithWait(t.Context(), 0), caller, all)
+		for _, item := range issued.Items {
+			handout += item.CheckCode
+		}
+		return handout, err
+	}
+	another := issueRequest()
+	another.HolderSaltedRef = strings.Repeat("ab", 32)
+	for name, issue := range map[string]func(service.IssueRequest) (string, error){"one": one, "many": many} {
+		var unknown *ledger.OutcomeUnknownError
+		if handout, err := issue(issueRequest()); !errors.As(err, &unknown) || handout == "" {
+			t.Fatalf("%s: first: %q, %v; want an unknown outcome and a handout", name, handout, err)
+		}
+		if handout, err := issue(issueRequest()); !errors.As(err, &unknown) || unknown.Operation != caller.Operation || handout != "" {
+			t.Errorf("%s: again: %q, %v; want an unknown outcome of operation %s and no handout", name, handout, err, caller.Operation)
+		}
+		_, err := issue(another)
+		if errors.As(err, &unknown) || domain.KindOf(err) != domain.Conflict {
+			t.Errorf("%s: another request: %v, want kind %s", name, err, domain.Conflict)
+		}
 	}
 }
 
@@ -247,6 +302,33 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+// TestReferencesNameTheirBatch checks that certificates issued together share the first
+// digits of their references as far as they can stand in one batch, and no others do.
+func TestReferencesNameTheirBatch(t *testing.T) {
+	w := newWorld(t)
+	certificates := w.certificates()
+	requests := batch(domain.MaxBatchRows + 20)
+	for i := range 5 {
+		requests[2*i].ValidTo = requests[2*i].ValidTo.AddDate(1, 0, 0)
+	}
+	issued, err := certificates.IssueBatch(t.Context(), policeOperator, requests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes, own := map[string]int{}, map[string]bool{}
+	for i, item := range issued.Items {
+		sizes[domain.BatchOf(item.Ref)]++
+		own[item.Ref[domain.BatchPart:]] = true
+		longer := i < 10 && i%2 == 0
+		if same := domain.BatchOf(item.Ref) == domain.BatchOf(issued.Items[0].Ref); same != longer {
+			t.Errorf("certificate %d stands in the first one's batch: %v", i, same)
+		}
+	}
+	if got := slices.Sorted(maps.Values(sizes)); !slices.Equal(got, []int{5, 15, domain.MaxBatchRows}) || len(own) != len(requests) {
+		t.Errorf("batches of %v, %d references", got, len(own))
+	}
+}
+
 func batch(n int) []service.IssueRequest {
 	all := make([]service.IssueRequest, n)
 	for i := range all {
@@ -310,8 +392,8 @@ func TestIssueBatchNamesWhatIsWrong(t *testing.T) {
 		kind   domain.Kind
 		part   string
 	}{
-		"none":     {func([]service.IssueRequest) []service.IssueRequest { return nil }, domain.Invalid, "certificates: must be 1 to 200"},
-		"too many": {func([]service.IssueRequest) []service.IssueRequest { return batch(domain.MaxBatch + 1) }, domain.Invalid, "certificates: must be 1 to 200"},
+		"none":     {func([]service.IssueRequest) []service.IssueRequest { return nil }, domain.Invalid, "certificates: must be 1 to 1000"},
+		"too many": {func([]service.IssueRequest) []service.IssueRequest { return batch(domain.MaxBatch + 1) }, domain.Invalid, "certificates: must be 1 to 1000"},
 		"of the request": {func(all []service.IssueRequest) []service.IssueRequest {
 			all[3].HolderSaltedRef = "1234"
 			return all

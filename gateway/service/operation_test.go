@@ -255,10 +255,10 @@ func TestIndexFailures(t *testing.T) {
 	}
 }
 
-// outbox knows one write.
-type outbox struct{ known ledger.Operation }
+// pendingWrites knows one write.
+type pendingWrites struct{ known ledger.Operation }
 
-func (o outbox) Operation(_ context.Context, id string) (ledger.Operation, error) {
+func (o pendingWrites) Operation(_ context.Context, id string) (ledger.Operation, error) {
 	if id != o.known.ID {
 		return ledger.Operation{}, &domain.Error{Kind: domain.NotFound, Msg: "operation " + id + " is not known here"}
 	}
@@ -271,7 +271,7 @@ func TestOperations(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	pending := ledger.Operation{ID: grantID(1), Transaction: "catalog:Register", State: ledger.Pending}
-	operations := service.NewOperations(outbox{pending}, w.index)
+	operations := service.NewOperations(pendingWrites{pending}, w.index)
 	if got, err := operations.Get(ctx, policeOperator, grantID(1)); err != nil || !cmp.Equal(got, pending) {
 		t.Errorf("on its way: %+v, %v", got, err)
 	}

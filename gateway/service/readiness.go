@@ -49,9 +49,13 @@ func (e *NotReadyError) Error() string {
 // Unwrap returns the cause.
 func (e *NotReadyError) Unwrap() error { return e.Err }
 
-// Readiness says whether the gateway can serve: it can query the ledger and its
-// index keeps up. It is safe for concurrent use.
+// Readiness says whether the gateway can serve: it can query the ledger, its index
+// keeps up, and it can store writes. It is safe for concurrent use.
 type Readiness struct {
+	// Writes answers why no write can be stored now; nil: nobody is asked. Set it
+	// before the first use only.
+	Writes func() error
+
 	ledger ledger.Ledger
 	index  index.Index
 	quorum int
@@ -71,7 +75,7 @@ func NewReadiness(l ledger.Ledger, ix index.Index, quorum int, clock func() time
 }
 
 // Check answers nil when a real query was answered and the index found close to
-// the departments' head within the last 2 s, and otherwise a [*NotReadyError] or
+// the departments' head within the last 2 s and writes can be stored, and otherwise a [*NotReadyError] or
 // ctx's error.
 //
 // Until a quorum of departments has signed a read together, that is the query:
@@ -82,6 +86,11 @@ func (r *Readiness) Check(ctx context.Context) error {
 	age := r.clock().Sub(r.passed)
 	fresh := !r.passed.IsZero() && age >= 0 && age < readyFor
 	r.mu.Unlock()
+	if r.Writes != nil {
+		if err := r.Writes(); err != nil {
+			return &NotReadyError{"no write can be stored", err}
+		}
+	}
 	if fresh {
 		return nil
 	}

@@ -120,6 +120,28 @@ func TestFirstReadinessNeedsSigners(t *testing.T) {
 	check("later", "")
 }
 
+// TestReadinessNeedsStorage checks that a gateway whose disk is full is not ready, at
+// once, and is ready again when there is room.
+func TestReadinessNeedsStorage(t *testing.T) {
+	w := newWorld(t)
+	w.indexed()
+	ready := service.NewReadiness(w.ledger, w.index, w.anchors.Quorum, w.clock.Now)
+	var full error
+	ready.Writes = func() error { return full }
+	if err := ready.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	full = errors.New("database or disk is full")
+	var not *service.NotReadyError
+	if err := ready.Check(t.Context()); !errors.As(err, &not) || not.Reason != "no write can be stored" || !errors.Is(err, full) {
+		t.Errorf("with a full disk: %v", err)
+	}
+	full = nil
+	if err := ready.Check(t.Context()); err != nil {
+		t.Errorf("with room: %v", err)
+	}
+}
+
 // TestReadinessIsShared checks that probes which come while a check is under way
 // wait for it, each no longer than it wants to, and start none of their own.
 func TestReadinessIsShared(t *testing.T) {

@@ -58,6 +58,7 @@ func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, caller 
 	}
 	receipt, err := l.Submit(ctx, ledger.Request{
 		Role: caller.Role, Transaction: transaction, Argument: data, Operation: caller.Operation, Expect: caller.Expect,
+		Certificate: caller.Certificate,
 	})
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", transaction, err)

@@ -32,6 +32,7 @@ type deriver struct {
 	s       statements
 	entries map[string]*entryChange // by code
 	records map[recordKey]recordRow // that were written, as they are in the end
+	lives   map[string][]lifeRow    // of the batches whose status was written, by id; none: deleted
 }
 
 type recordKey struct {
@@ -46,7 +47,7 @@ type recordRow struct {
 }
 
 func newDeriver(s statements) *deriver {
-	return &deriver{s: s, entries: map[string]*entryChange{}, records: map[recordKey]recordRow{}}
+	return &deriver{s: s, entries: map[string]*entryChange{}, records: map[recordKey]recordRow{}, lives: map[string][]lifeRow{}}
 }
 
 // facts are what is derived from one record. A record that cannot be read has
@@ -61,9 +62,6 @@ type facts struct {
 	grant     *domain.Grant
 	anchor    *domain.Anchor
 	entry     *domain.CatalogEntry
-
-	standing      // of a certificate
-	waited   bool // a certificate that may have waited for something before
 }
 
 func factsOf(kind domain.RecordKind, id string, value []byte) facts {
@@ -206,6 +204,11 @@ func (d *deriver) apply(ctx context.Context, w write) error {
 			return err
 		}
 	}
+	if w.kind == domain.KindBatchStatus {
+		if err := d.applyStatus(ctx, w); err != nil {
+			return err
+		}
+	}
 	if w.delete {
 		return d.forget(ctx, w)
 	}
@@ -217,8 +220,6 @@ func (d *deriver) apply(ctx context.Context, w write) error {
 		return d.putGrant(ctx, w.id, f.grant)
 	case domain.KindAnchor:
 		return d.count(ctx, f.anchor, 1)
-	case domain.KindBatchStatus:
-		return d.applyBatch(ctx, w)
 	}
 	return nil
 }
@@ -233,17 +234,14 @@ func (d *deriver) putRecords(ctx context.Context) error {
 	var records, tasks, clocks []any
 	for _, key := range keys {
 		r := d.records[key]
-		if r.waited || d.mayWait(key) {
+		if d.mayWait(key) {
 			if err := d.forgetWaits(ctx, key); err != nil {
 				return err
 			}
 		}
 		of, part := partOf(key.kind, key.id)
-		if r.batch.Valid {
-			part = int64(r.row)
-		}
 		records = append(records, string(key.kind), key.id, r.n, r.department, r.consumer, r.state, int64(r.shareType), r.grantID,
-			r.at.UnixMicro(), r.due(), of, part, r.batch)
+			r.at.UnixMicro(), r.due(), of, part)
 		tasks, clocks = r.waits(key, tasks, clocks)
 	}
 	clear(d.records)

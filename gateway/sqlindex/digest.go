@@ -21,6 +21,7 @@ var dumped = []struct{ table, columns, order string }{
 	{"transactions", "*", "block, seq"},
 	{"writes", "*", "n"},
 	{"records", "*", "kind, id"},
+	{"lives", "*", "batch, life"},
 	{"entries", "*", "doc"},
 	{"search_terms", "*", "term, doc"},
 	{"tasks", "*", "kind, id, seq"},

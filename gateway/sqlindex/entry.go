@@ -78,6 +78,9 @@ func (d *deriver) finish(ctx context.Context) error {
 	if err := d.putRecords(ctx); err != nil {
 		return err
 	}
+	if err := d.putLives(ctx); err != nil {
+		return err
+	}
 	type step struct {
 		doc      int64
 		from, to entryRow

@@ -3,7 +3,6 @@ package sqlindex
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -55,7 +54,10 @@ func inboxQuery(f index.InboxFilter, after *taskKey, limit int) (string, []any) 
 	if f.OverdueOnly {
 		common.add(`due <= ?`, f.Now.UnixMicro())
 	}
-	if after != nil {
+	if after != nil && after.kind == string(domain.KindCertificate) {
+		// The task is that of a batch, of which more certificates may wait.
+		common.add(`(due, kind, id) >= (?, ?, ?)`, after.due, after.kind, domain.BatchOf(after.id))
+	} else if after != nil {
 		common.add(`(due, kind, id, seq) > (?, ?, ?, ?)`, after.due, after.kind, after.id, after.seq)
 	}
 	q := keyQuery{table: "tasks", keys: "due, kind, id, seq", order: "due, kind, id, seq", limit: limit}
@@ -84,48 +86,110 @@ func (x *Index) Inbox(ctx context.Context, filter index.InboxFilter, page index.
 	if err != nil {
 		return index.InboxRecords{}, err
 	}
-	keys, args := inboxQuery(filter, after, page.Limit+1)
-	rows, err := x.readers.QueryContext(ctx, `SELECT a.due, a.kind, a.id, a.seq, a.audience, a.parties, a.role, a.transaction_name, w.value, w.block, t.tx_id, r.batch, r.part
-		FROM (`+keys+`) k CROSS JOIN tasks a ON a.kind = k.kind AND a.id = k.id AND a.seq = k.seq JOIN records r ON r.kind = a.kind AND r.id = a.id
-		JOIN writes w ON w.n = r.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx ORDER BY k.due, k.kind, k.id, k.seq`, args...) //nolint:gosec // keys is put together from constants
+	out, last, err := x.inbox(ctx, filter, after, page.Limit)
 	if err != nil {
 		return index.InboxRecords{}, fmt.Errorf("read the inbox of %s from the index: %w", filter.Department, err)
 	}
-	defer rows.Close()
-	var out index.InboxRecords
-	var places []standing
-	var last taskKey
-	for rows.Next() {
-		if len(out.Items) == page.Limit {
-			out.Next = encodeCursor(listInbox, last.String())
-			break
-		}
-		var item index.InboxRecord
-		var at standing
-		if last, at, err = scanTask(rows, &item); err != nil {
-			return index.InboxRecords{}, fmt.Errorf("read the inbox of %s from the index: %w", filter.Department, err)
-		}
-		out.Items, places = append(out.Items, item), append(places, at)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return index.InboxRecords{}, fmt.Errorf("read the inbox of %s from the index: %w", filter.Department, err)
-	}
-	for i := range out.Items {
-		if err := x.tell(ctx, &out.Items[i].Record, places[i]); err != nil {
-			return index.InboxRecords{}, fmt.Errorf("read the inbox of %s from the index: %w", filter.Department, err)
-		}
+	if last != nil {
+		out.Next = encodeCursor(listInbox, last.String())
 	}
 	return out, nil
 }
 
-func scanTask(rows *sql.Rows, item *index.InboxRecord) (taskKey, standing, error) {
+// inbox reads a page from a place on, and the place after which the next page starts,
+// nil on the last.
+func (x *Index) inbox(ctx context.Context, filter index.InboxFilter, after *taskKey, limit int) (index.InboxRecords, *taskKey, error) {
+	// Batches are read in the state of the index in which they wait.
+	tx, err := x.readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return index.InboxRecords{}, nil, err
+	}
+	defer tx.Rollback() //nolint:errcheck // ends a transaction that wrote nothing
+	// Of every task but the first something is left: of that, the page before may have
+	// had the batch's last certificate.
+	tasks, err := readTasks(ctx, tx, filter, after, limit+2)
+	if err != nil {
+		return index.InboxRecords{}, nil, err
+	}
+	var out index.InboxRecords
+	var last *taskKey
+	for _, t := range tasks {
+		items := []index.InboxRecord{t.InboxRecord}
+		if t.Record.Kind == domain.KindCertificate {
+			if items, err = x.waiting(ctx, tx, t.InboxRecord); err != nil {
+				return index.InboxRecords{}, nil, err
+			}
+		}
+		for _, item := range items {
+			key := t.taskKey
+			key.id = item.Record.ID
+			if after != nil && key.kind == after.kind && key.due == after.due && item.Record.Kind == domain.KindCertificate && key.id <= after.id {
+				continue
+			}
+			if len(out.Items) == limit {
+				return out, last, nil
+			}
+			out.Items, last = append(out.Items, item), &key
+		}
+	}
+	return out, nil, nil
+}
+
+// waiting are the certificates of a batch that wait, in order of reference, each with
+// the batch's task.
+func (x *Index) waiting(ctx context.Context, tx *sql.Tx, task index.InboxRecord) ([]index.InboxRecord, error) {
+	b, err := x.batch(ctx, tx, task.Record.ID)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	var out []index.InboxRecord
+	for _, row := range b.sortedRows() {
+		if b.Certificate(row).Task() == nil {
+			continue
+		}
+		r, err := b.record(row)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, index.InboxRecord{Record: r, Task: task.Task})
+	}
+	return out, nil
+}
+
+// placedTask is a task with its place in an inbox. One of kind certificate has the id
+// of a batch and no value.
+type placedTask struct {
+	taskKey
+	index.InboxRecord
+}
+
+func readTasks(ctx context.Context, tx *sql.Tx, filter index.InboxFilter, after *taskKey, limit int) ([]placedTask, error) {
+	keys, args := inboxQuery(filter, after, limit)
+	rows, err := tx.QueryContext(ctx, `SELECT a.due, a.kind, a.id, a.seq, a.audience, a.parties, a.role, a.transaction_name, w.value, coalesce(w.block, 0), coalesce(t.tx_id, '')
+		FROM (`+keys+`) k CROSS JOIN tasks a ON a.kind = k.kind AND a.id = k.id AND a.seq = k.seq LEFT JOIN records r ON r.kind = a.kind AND r.id = a.id
+		LEFT JOIN writes w ON w.n = r.write LEFT JOIN transactions t ON t.block = w.block AND t.seq = w.tx ORDER BY k.due, k.kind, k.id, k.seq`, args...) //nolint:gosec // keys is put together from constants
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var tasks []placedTask
+	for rows.Next() {
+		var t placedTask
+		if t.taskKey, err = scanTask(rows, &t.InboxRecord); err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, t)
+	}
+	return tasks, rows.Err()
+}
+
+func scanTask(rows *sql.Rows, item *index.InboxRecord) (taskKey, error) {
 	var k taskKey
-	var at standing
 	var audience, parties string
 	r, t := &item.Record, &item.Task
 	if err := rows.Scan(&k.due, &k.kind, &k.id, &k.seq, &audience, &parties, (*string)(&t.Role), &t.Transaction,
-		&r.Value, &r.Block, (*string)(&r.TxID), &at.batch, &at.row); err != nil {
-		return taskKey{}, at, err
+		&r.Value, &r.Block, (*string)(&r.TxID)); err != nil {
+		return taskKey{}, err
 	}
 	r.Kind, r.ID = domain.RecordKind(k.kind), k.id
 	switch audience {
@@ -143,5 +207,5 @@ func scanTask(rows *sql.Rows, item *index.InboxRecord) (taskKey, standing, error
 		due := time.UnixMicro(k.due).UTC()
 		t.DueAt = &due
 	}
-	return k, at, nil
+	return k, nil
 }

@@ -85,12 +85,18 @@ func (x *Index) List(ctx context.Context, kind domain.RecordKind, filter index.F
 		return index.Records{}, err
 	}
 	w := newWalk(kind, filter)
+	read := func(from *position) (index.Records, *position, error) { return x.walk(ctx, w, from, page.Limit) }
+	if kind == domain.KindCertificate {
+		read = func(from *position) (index.Records, *position, error) {
+			return x.certificates(ctx, filter, from, page.Limit)
+		}
+	}
 	name := "list\x00" + string(kind) + "\x00" + w.name
 	from, err := decodePosition(name, page.After)
 	if err != nil {
 		return index.Records{}, err
 	}
-	out, last, err := x.walk(ctx, w, from, page.Limit)
+	out, last, err := read(from)
 	if err != nil {
 		return index.Records{}, fmt.Errorf("list %s records from the index: %w", kind, err)
 	}
@@ -400,17 +406,8 @@ func (x *Index) walk(ctx context.Context, w walk, from *position, limit int) (in
 			break
 		}
 	}
-	out, places, err := fetch(ctx, tx, w.kind, page)
-	if err != nil {
-		return index.Records{}, nil, err
-	}
-	_ = tx.Rollback() // what follows takes a connection of its own
-	for i := range out.Items {
-		if err := x.tell(ctx, &out.Items[i], places[out.Items[i].ID]); err != nil {
-			return index.Records{}, nil, err
-		}
-	}
-	return out, next, nil
+	out, err := fetch(ctx, tx, w.kind, page)
+	return out, next, err
 }
 
 func readFound(ctx context.Context, tx *sql.Tx, query string, args []any) ([]found, error) {
@@ -430,11 +427,10 @@ func readFound(ctx context.Context, tx *sql.Tx, query string, args []any) ([]fou
 	return out, rows.Err()
 }
 
-// fetch reads the records found, in their order, and where those stand, by ID, that
-// are told from several writes.
-func fetch(ctx context.Context, tx *sql.Tx, kind domain.RecordKind, page []found) (index.Records, map[string]standing, error) {
+// fetch reads the records found, in their order.
+func fetch(ctx context.Context, tx *sql.Tx, kind domain.RecordKind, page []found) (index.Records, error) {
 	if len(page) == 0 {
-		return index.Records{}, nil, nil
+		return index.Records{}, nil
 	}
 	args := []any{string(kind)}
 	place := make(map[string]int, len(page))
@@ -442,17 +438,13 @@ func fetch(ctx context.Context, tx *sql.Tx, kind domain.RecordKind, page []found
 		args = append(args, f.record)
 		place[f.record] = i
 	}
-	items, _, places, err := readRows(ctx, tx, selectRecord+`records r JOIN writes w ON w.n = r.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx
+	items, _, err := readRecords(ctx, tx, selectRecord+`records r JOIN writes w ON w.n = r.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx
 		WHERE r.kind = ? AND r.id IN (?`+strings.Repeat(`, ?`, len(page)-1)+`)`, args...)
 	if err != nil {
-		return index.Records{}, nil, err
-	}
-	standings := make(map[string]standing, len(items))
-	for i, r := range items {
-		standings[r.ID] = places[i]
+		return index.Records{}, err
 	}
 	slices.SortFunc(items, func(a, b index.Record) int { return place[a.ID] - place[b.ID] })
-	return index.Records{Items: items}, standings, nil
+	return index.Records{Items: items}, nil
 }
 
 // ListEvents implements [index.Index].
@@ -465,7 +457,7 @@ func (x *Index) ListEvents(ctx context.Context, kind domain.RecordKind, of strin
 	if err != nil {
 		return index.Records{}, err
 	}
-	items, numbers, err := x.readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, k.part, NULL, 0 FROM (
+	items, numbers, err := readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, k.part FROM (
 		SELECT id, write, part FROM records INDEXED BY records_part WHERE kind = ? AND part_of <> '' AND part_of = ? AND part > ? ORDER BY part LIMIT ?) k
 		JOIN writes w ON w.n = k.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx ORDER BY k.part`, string(kind), of, after, page.Limit+1)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/index"
 )
 
-const selectRecord = `SELECT r.kind, r.id, w.value, w.block, t.tx_id, w.n, r.batch, r.part FROM `
+const selectRecord = `SELECT r.kind, r.id, w.value, w.block, t.tx_id, w.n FROM `
 
 // rowsQuerier is what [sql.DB] and [sql.Tx] have in common.
 type rowsQuerier interface {
@@ -19,49 +19,45 @@ type rowsQuerier interface {
 
 // readRecords reads what [selectRecord] selects, and beside each record the
 // number of its write.
-func (x *Index) readRecords(ctx context.Context, q rowsQuerier, query string, args ...any) (items []index.Record, numbers []int64, err error) {
-	items, numbers, places, err := readRows(ctx, q, query, args...)
-	if err != nil {
-		return nil, nil, err
-	}
-	for i := range items {
-		if err := x.tell(ctx, &items[i], places[i]); err != nil {
-			return nil, nil, err
-		}
-	}
-	return items, numbers, nil
-}
-
-// readRows is [Index.readRecords] without what is told from several writes.
-func readRows(ctx context.Context, q rowsQuerier, query string, args ...any) (items []index.Record, numbers []int64, places []standing, err error) {
+func readRecords(ctx context.Context, q rowsQuerier, query string, args ...any) (items []index.Record, numbers []int64, err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var r index.Record
 		var n int64
-		var at standing
-		if err := rows.Scan((*string)(&r.Kind), &r.ID, &r.Value, &r.Block, (*string)(&r.TxID), &n, &at.batch, &at.row); err != nil {
-			return nil, nil, nil, err
+		if err := rows.Scan((*string)(&r.Kind), &r.ID, &r.Value, &r.Block, (*string)(&r.TxID), &n); err != nil {
+			return nil, nil, err
 		}
-		items, numbers, places = append(items, r), append(numbers, n), append(places, at)
+		items, numbers = append(items, r), append(numbers, n)
 	}
-	return items, numbers, places, rows.Err()
+	return items, numbers, rows.Err()
 }
 
 // Get implements [index.Index].
 func (x *Index) Get(ctx context.Context, kind domain.RecordKind, id string) (index.Record, error) {
-	items, _, err := x.readRecords(ctx, x.often, selectRecord+`records r JOIN writes w ON w.n = r.write
-		JOIN transactions t ON t.block = w.block AND t.seq = w.tx WHERE r.kind = ? AND r.id = ?`, string(kind), id)
+	r, found, err := x.get(ctx, kind, id)
 	if err != nil {
 		return index.Record{}, fmt.Errorf("read %s %q from the index: %w", kind, id, err)
 	}
-	if len(items) == 0 {
+	if !found {
 		return index.Record{}, &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("there is no %s %q", kind, id)}
 	}
-	return items[0], nil
+	return r, nil
+}
+
+func (x *Index) get(ctx context.Context, kind domain.RecordKind, id string) (r index.Record, found bool, err error) {
+	if kind == domain.KindCertificate {
+		return x.certificate(ctx, id)
+	}
+	items, _, err := readRecords(ctx, x.often, selectRecord+`records r JOIN writes w ON w.n = r.write
+		JOIN transactions t ON t.block = w.block AND t.seq = w.tx WHERE r.kind = ? AND r.id = ?`, string(kind), id)
+	if err != nil || len(items) == 0 {
+		return index.Record{}, false, err
+	}
+	return items[0], true, nil
 }
 
 // History implements [index.Index]. A deletion is an item without value.
@@ -90,7 +86,7 @@ func (x *Index) history(ctx context.Context, kind domain.RecordKind, id string, 
 	if kind == domain.KindCertificate {
 		return x.certificateHistory(ctx, id, after, limit)
 	}
-	return x.readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, w.n, NULL, 0 FROM writes w INDEXED BY writes_record
+	return readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, w.n FROM writes w INDEXED BY writes_record
 		JOIN transactions t ON t.block = w.block AND t.seq = w.tx
 		WHERE w.kind = ? AND w.kind <> '' AND w.id = ? AND w.n > ? ORDER BY w.n LIMIT ?`, string(kind), id, after, limit)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/index/indextest"
 )
 
@@ -16,15 +17,21 @@ import (
 // goals are 50 ms over 100,000 and a ratio of at most 2.
 func BenchmarkSearch(b *testing.B) {
 	var p99 [2]time.Duration
-	for i, entries := range []int{10_000, 100_000} {
+	sizes := []int{10_000, 100_000}
+	var catalogs []index.Index
+	for _, entries := range sizes {
 		x := openTemp(b)
 		if err := indextest.FillCatalog(b.Context(), x, entries); err != nil {
 			b.Fatal(err)
 		}
-		searches, err := indextest.MeasureSearch(b.Context(), x, max(20, b.N))
-		if err != nil {
-			b.Fatal(err)
-		}
+		catalogs = append(catalogs, x)
+	}
+	measured, err := indextest.MeasureSearch(b.Context(), max(20, b.N), catalogs...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i, searches := range measured {
+		entries := sizes[i]
 		slices.SortFunc(searches, func(a, c indextest.Search) int { return cmp.Compare(c.Quantile(0.5), a.Quantile(0.5)) })
 		for _, s := range searches[:5] { // the slowest
 			b.Logf("%7d entries, %-60s found %6d, p50 %9v, p99 %9v", entries, s.Name, s.Found, s.Quantile(0.5), s.Quantile(0.99))

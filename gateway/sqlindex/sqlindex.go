@@ -177,8 +177,8 @@ type statements struct {
 	times, use, minute, item                                              *sql.Stmt
 	forget, forgetTasks, forgetClocks, recorded                           *sql.Stmt
 	request, forgetRequest, grant, forgetGrant, anchor, count, forgetNone *sql.Stmt
-	findEntry, forgetEntry, search, unsearch                              *sql.Stmt
-	transactions, writes, records, tasks, clocks, entries, access         manyRows
+	findEntry, forgetEntry, search, unsearch, lived, forgetLives          *sql.Stmt
+	transactions, writes, records, lives, tasks, clocks, entries, access  manyRows
 }
 
 // texts pairs each statement with its text.
@@ -209,14 +209,17 @@ func (s *statements) texts() []statementText {
 		{&s.findEntry, `SELECT doc, text, facets FROM entries WHERE code = ?`},
 		{&s.forgetEntry, `DELETE FROM entries WHERE doc = ?`},
 		{&s.search, `INSERT INTO search (rowid, tokens) VALUES (?, ?)`},
+		{&s.lived, `SELECT tx_id, changed, write FROM lives WHERE batch = ? ORDER BY life`},
+		{&s.forgetLives, `DELETE FROM lives WHERE batch = ?`},
 		{&s.unsearch, `INSERT INTO search (search, rowid, tokens) VALUES ('delete', ?, ?)`},
 	},
 		s.transactions.texts(`INSERT INTO transactions (block, seq, tx_id, body, first_write, write_count)`, 6, ``),
 		s.writes.texts(`INSERT INTO writes (n, block, tx, key, deleted, value, kind, id)`, 8, ``),
-		s.records.texts(`INSERT INTO records (kind, id, write, department, consumer, state, share_type, grant_id, changed, due, part_of, part, batch)`, 13,
+		s.records.texts(`INSERT INTO records (kind, id, write, department, consumer, state, share_type, grant_id, changed, due, part_of, part)`, 12,
 			` ON CONFLICT (kind, id) DO UPDATE SET write = excluded.write, department = excluded.department, consumer = excluded.consumer,
 			state = excluded.state, share_type = excluded.share_type, grant_id = excluded.grant_id, changed = excluded.changed, due = excluded.due,
-			part = excluded.part, batch = excluded.batch`),
+			part = excluded.part`),
+		s.lives.texts(`INSERT INTO lives (batch, life, department, state, changed, tx_id, write, issued, status, certificates)`, 10, ``),
 		s.tasks.texts(`INSERT OR REPLACE INTO tasks (kind, id, seq, audience, parties, role, transaction_name, due)`, 8, ``),
 		s.clocks.texts(`INSERT INTO clocks (kind, id, seq, event, due)`, 5, ``),
 		s.access.texts(`INSERT INTO access (idx, at, direction, ok, call_id, grant_id, case_ref, subject_ref, record)`, accessColumns, ``),

@@ -16,42 +16,44 @@ func (x *Index) StatusIndexes(ctx context.Context, issuer domain.DepartmentCode,
 	if len(states) == 0 {
 		return nil, nil
 	}
-	args := []any{string(domain.KindCertificate), string(issuer)}
+	args := []any{string(issuer)}
 	for _, s := range states {
 		args = append(args, string(s))
 	}
-	found, err := x.standings(ctx, `SELECT batch, part FROM records INDEXED BY records_department_state
-		WHERE kind = ? AND department = ? AND department <> '' AND state <> '' AND state IN (?`+strings.Repeat(", ?", len(states)-1)+`) ORDER BY batch`, args)
+	found, err := x.readLives(ctx, `SELECT issued, certificates FROM lives INDEXED BY lives_department_state
+		WHERE department = ? AND state IN (?`+strings.Repeat(", ?", len(states)-1)+`) ORDER BY issued`, args)
 	if err != nil {
 		return nil, fmt.Errorf("read status indexes: %w", err)
 	}
 	var places []int
-	for _, at := range found {
-		b, err := x.issuingBatch(ctx, at.batch.Int64)
+	for _, l := range found {
+		b, err := x.issuingBatch(ctx, x.often, l.issued)
 		if err != nil {
 			return nil, fmt.Errorf("read status indexes: %w", err)
 		}
-		if place := b.Content.Certificates[at.row].StatusIndex; from <= place && place < to {
-			places = append(places, place)
+		for _, row := range l.certificates {
+			if place := b.Content.Certificates[row].StatusIndex; from <= place && place < to {
+				places = append(places, place)
+			}
 		}
 	}
 	slices.Sort(places)
 	return places, nil
 }
 
-func (x *Index) standings(ctx context.Context, query string, args []any) ([]standing, error) {
+func (x *Index) readLives(ctx context.Context, query string, args []any) ([]lifeRow, error) {
 	rows, err := x.readers.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var found []standing
+	var found []lifeRow
 	for rows.Next() {
-		var at standing
-		if err := rows.Scan(&at.batch, &at.row); err != nil {
+		var l lifeRow
+		if err := rows.Scan(&l.issued, &l.certificates); err != nil {
 			return nil, err
 		}
-		found = append(found, at)
+		found = append(found, l)
 	}
 	return found, rows.Err()
 }

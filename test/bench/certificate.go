@@ -33,7 +33,7 @@ func (b *bench) certificateArms() (single, batch arm) {
 		return issue(ctx, "certificate:Issue", "certificate:Decide", domain.IssueArgs{Content: c}, domain.DecideArgs{Ref: c.Ref, Decision: domain.ApproveCertificate})
 	})}
 	batch = arm{"certificate.batch", func(ctx context.Context) (sample, error) {
-		s, err := b.transactions(batchClients, func(ctx context.Context) (string, error) {
+		s, err := b.transactionsDuring(b.batchSpan(), batchClients, func(ctx context.Context) (string, error) {
 			args := domain.IssueBatchArgs{Contents: make([]domain.CertificateContent, domain.MaxBatch)}
 			var batches []string
 			for i := range args.Contents {
@@ -41,9 +41,11 @@ func (b *bench) certificateArms() (single, batch arm) {
 				if err != nil {
 					return "", err
 				}
-				if args.Contents[i] = c; i%domain.MaxBatchRows == 0 {
-					batches = append(batches, c.Ref)
+				if i%domain.MaxBatchRows == 0 {
+					batches = append(batches, domain.BatchOf(c.Ref))
 				}
+				c.Ref = batches[len(batches)-1] + c.Ref[domain.BatchPart:]
+				args.Contents[i] = c
 			}
 			b.places(args.Contents)
 			return issue(ctx, "certificate:IssueBatch", "certificate:DecideBatch", args, domain.DecideBatchArgs{Refs: []string{}, Batches: batches, Decision: domain.ApproveCertificate})

@@ -115,15 +115,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	clients := flags.Int("clients", 50, "concurrent clients")
 	versions := flags.Int("versions", 0, "versions of the key whose history is read; 0: as many as the form has")
 	offset := flags.Int("offset", 20000, "how far the consortium's ports lie above the default ones")
-	kind := flags.String("serve", "", "used by the benchmark itself: be one of its servers")
-	dir := flags.String("dir", "", "with -serve: the folder of its files")
-	certificates := flags.Int("certificates", 0, "with -serve: how many it knows")
+	var child childOptions
+	flags.StringVar(&child.kind, "child", "", "used by the benchmark itself: be one of its servers, or the people who ask")
+	flags.StringVar(&child.dir, "dir", "", "of -child: the folder of its files")
+	flags.IntVar(&child.certificates, "certificates", 0, "of -child: how many it knows")
+	flags.StringVar(&child.url, "url", "", "of -child: the gateway that it asks")
+	flags.StringVar(&child.path, "path", "", "of -child: what it asks for")
+	flags.IntVar(&child.rate, "rate", 0, "of -child: how often it asks, a second")
 	only := flags.String("figures", "", "take only the figures whose names begin with one of these, comma-separated")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *kind != "" {
-		return serve(ctx, *kind, *dir, *certificates, os.Stdin, stdout)
+	if child.kind != "" {
+		return be(ctx, child, os.Stdin, stdout)
 	}
 	set := settings{
 		Window: 4 * time.Second, WarmUp: time.Second, Cycles: 1, Clients: *clients, BatchSize: 500, Departments: 4,

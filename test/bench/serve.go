@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -32,29 +34,37 @@ import (
 	"github.com/zhenglian/zhenglian/proof"
 )
 
-// What this program serves when it is its own child: servers that are measured
-// have a process of their own.
+// What this program is when it is its own child: servers that are measured, and
+// people who ask, have a process of their own.
 const (
 	serveBare   = "bare"   // a Gin handler that returns the bytes it was given
 	serveLookup = "lookup" // the gateway's HTTP side over an index of generated certificates
+	childPeople = "people" // asks for one path at a rate, and says at its end what it was answered
 )
 
-// child is a server of this program.
+// child is a process of this program.
 type child struct {
-	url   string
+	url   string // where it listens; "" for one that does not
+	said  string // after stop: what it said at its end
 	pid   int
 	stdin io.Closer
+	out   *bufio.Reader
 	cmd   *exec.Cmd
 }
 
-// start runs this program as a server and waits until it listens.
-func start(ctx context.Context, kind, dir string, certificates int) (*child, error) {
+// start runs this program as its own child and waits until it listens, or asks.
+func start(ctx context.Context, kind string, args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "-serve", kind, "-dir", dir, "-certificates", strconv.Itoa(certificates)) //nolint:gosec // this program itself
+	cmd := exec.CommandContext(ctx, self, append([]string{"-child", kind}, args...)...) //nolint:gosec // this program itself
 	cmd.Stderr = os.Stderr
+	// Linux shares processors between sessions before it does between processes. The
+	// consortium has one of its own, and so have what it is compared with and the
+	// people, who must not take from the department's client what they do not take
+	// from the gateway.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -66,37 +76,62 @@ func start(ctx context.Context, kind, dir string, certificates int) (*child, err
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	c := &child{pid: cmd.Process.Pid, stdin: stdin, cmd: cmd}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	c := &child{pid: cmd.Process.Pid, stdin: stdin, out: bufio.NewReader(stdout), cmd: cmd}
+	line, err := c.out.ReadString('\n')
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the %s server did not start: %w", kind, err), c.stop())
+		return nil, errors.Join(fmt.Errorf("the child %q did not start: %w", kind, err), c.stop())
 	}
 	c.url = strings.TrimSpace(line)
 	return c, nil
 }
 
-// stop ends the server, which lives as long as its standard input.
+// stop ends the child, which lives as long as its standard input.
 func (c *child) stop() error {
-	return errors.Join(c.stdin.Close(), c.cmd.Wait())
+	err := c.stdin.Close()
+	said, readErr := io.ReadAll(c.out)
+	c.said = string(said)
+	return errors.Join(err, readErr, c.cmd.Wait())
 }
 
-// serve is what the child does: it says where it listens and serves until its
-// standard input ends.
-func serve(ctx context.Context, kind, dir string, certificates int, stdin io.Reader, stdout io.Writer) (err error) {
+// childOptions are what a child is told.
+type childOptions struct {
+	kind         string
+	dir          string // of a server's files
+	certificates int    // of [serveLookup]
+	url, path    string // that people ask for
+	rate         int    // at which they do, a second
+}
+
+// be is what the child does until its standard input ends: it says where it listens
+// and serves, or asks.
+func be(ctx context.Context, o childOptions, stdin io.Reader, stdout io.Writer) (err error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin) // ends when the parent does
+		end()
+	}()
 	var handler http.Handler
-	switch kind {
+	switch o.kind {
+	case childPeople:
+		fmt.Fprintln(stdout)
+		asked, err := people(ctx, o.url, o.path, o.rate)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(stdout).Encode(asked)
 	case serveBare:
-		handler, err = bareHandler(dir)
+		handler, err = bareHandler(o.dir)
 	case serveLookup:
 		var closeAll func() error
-		handler, closeAll, err = lookupHandler(ctx, dir, certificates)
+		handler, closeAll, err = lookupHandler(ctx, o.dir, o.certificates)
 		defer func() {
 			if closeAll != nil {
 				err = errors.Join(err, closeAll())
 			}
 		}()
 	default:
-		err = fmt.Errorf("there is no server %q", kind)
+		err = fmt.Errorf("there is no child %q", o.kind)
 	}
 	if err != nil {
 		return err
@@ -107,7 +142,7 @@ func serve(ctx context.Context, kind, dir string, certificates int, stdin io.Rea
 	}
 	server := httpapi.NewServer(handler, slog.New(slog.DiscardHandler))
 	go func() {
-		_, _ = io.Copy(io.Discard, stdin) // ends when the parent does
+		<-ctx.Done()
 		_ = server.Close()
 	}()
 	fmt.Fprintf(stdout, "http://%s\n", listener.Addr())
@@ -194,10 +229,12 @@ type noTokens struct{}
 
 func (noTokens) Caller(string) (service.Caller, bool) { return service.Caller{}, false }
 
-// refOf is the reference of the nth generated certificate.
+// refOf is the reference of the nth generated certificate. Those of one issuing batch
+// share the first digits.
 func refOf(n int) string {
+	batch := sha256.Sum256([]byte("batch " + strconv.Itoa(n/domain.MaxBatchRows)))
 	sum := sha256.Sum256([]byte("certificate " + strconv.Itoa(n)))
-	return hex.EncodeToString(sum[:16])
+	return domain.BatchOf(hex.EncodeToString(batch[:])) + hex.EncodeToString(sum[:10])
 }
 
 // revokedEvery is of how many generated certificates one is revoked.

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,7 +18,7 @@ import (
 
 // TestMain lets the test program be the child that the benchmark starts.
 func TestMain(m *testing.M) {
-	if slices.Contains(os.Args, "-serve") {
+	if slices.Contains(os.Args, "-child") {
 		if err := run(context.Background(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -53,7 +56,7 @@ func TestBare(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, recordedFile), []byte(head+body), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server, err := start(t.Context(), serveBare, dir, 0)
+	server, err := start(t.Context(), serveBare, "-dir", dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,5 +78,36 @@ func TestBare(t *testing.T) {
 	status, _, got, err := c.get(verifyPath("any"), "")
 	if err != nil || status != http.StatusOK || string(got) != body || res.Header.Get("X-Request-Id") != "17" || res.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("status %d, %s, %v, %v", status, got, res.Header, err)
+	}
+}
+
+// TestPeople checks that people who ask tell apart what they were answered.
+func TestPeople(t *testing.T) {
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "0")
+		if r.URL.Path != "/asked" {
+			w.WriteHeader(http.StatusNotFound)
+		} else if asked.Add(1)%4 == 0 {
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	}))
+	defer server.Close()
+	people, err := start(t.Context(), childPeople, "-url", server.URL, "-path", "/asked", "-rate", "2000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); asked.Load() < 400 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if err := people.stop(); err != nil {
+		t.Fatal(err)
+	}
+	var got answers
+	if err := json.Unmarshal([]byte(people.said), &got); err != nil {
+		t.Fatalf("%q: %v", people.said, err)
+	}
+	if r := got.Answered / got.Later; r < 2.9 || r > 3.1 || got.Wrong != 0 {
+		t.Errorf("people were answered %+v, want three times as often as told to come again", got)
 	}
 }

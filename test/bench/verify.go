@@ -11,12 +11,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/zhenglian/zhenglian/proof"
@@ -153,7 +151,7 @@ func (b *bench) cachedVersusBare(ctx context.Context) (_ []figure, err error) {
 	if err := os.WriteFile(filepath.Join(dir, recordedFile), slices.Concat(head, body), 0o600); err != nil {
 		return nil, err
 	}
-	bare, err := start(ctx, serveBare, dir, 0)
+	bare, err := start(ctx, serveBare, "-dir", dir)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +192,7 @@ func (b *bench) lookups(ctx context.Context) (_ []figure, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	server, err := start(ctx, serveLookup, dir, b.set.Certificates)
+	server, err := start(ctx, serveLookup, "-dir", dir, "-certificates", strconv.Itoa(b.set.Certificates))
 	if err != nil {
 		return nil, err
 	}
@@ -346,145 +344,4 @@ func (b *bench) knee(ctx context.Context) ([]figure, error) {
 		f.Value, f.Samples = float64(rate), append(f.Samples, s)
 	}
 	return []figure{f}, nil
-}
-
-const (
-	// The department's calls beside the overload: few enough that the machine has
-	// room for them.
-	departmentReads  = 100 // a second
-	departmentWrites = 8
-
-	// publicConnections is how many people ask at one time.
-	publicConnections = 512
-)
-
-// overload offers a gateway three times the public requests that it takes in, and
-// watches what that does to the department's own calls.
-func (b *bench) overload(ctx context.Context) (_ []figure, err error) {
-	// The benchmark's gateways have no limits to speak of; this one gets its own back.
-	admitted := 1000 * runtime.NumCPU()
-	own := filepath.Join(b.net.State, "departments", department, consortium.GatewayOf, "own.json")
-	limits := fmt.Sprintf(`{"limits":{"publicPerSecond":%d,"publicBurst":%d}}`, admitted, admitted/10)
-	if err := os.WriteFile(own, []byte(limits), 0o600); err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.Remove(own), b.restartGateway(context.WithoutCancel(ctx))) }()
-	if err := b.restartGateway(ctx); err != nil {
-		return nil, err
-	}
-	var reads, writes [2][]sample // alone, beside the overload
-	for _, i := range []int{0, 1, 1, 0} {
-		name := []string{"alone", "overload"}[i]
-		var write sample
-		read, err := b.measure(ctx, arm{"gateway." + name, func(ctx context.Context) (read sample, err error) {
-			public, end := context.WithCancel(ctx)
-			ended := make(chan error, 1)
-			if i == 1 {
-				go func() { ended <- b.public(public, 3*admitted) }()
-			} else {
-				ended <- nil
-			}
-			read, write, err = b.departmentCalls(ctx)
-			end()
-			return read, errors.Join(err, <-ended)
-		}})
-		if err != nil {
-			return nil, err
-		}
-		write.Arm = read.Arm
-		reads[i], writes[i] = append(reads[i], read), append(writes[i], write)
-	}
-	goal := fmt.Sprintf("≤ 2: 95th percentile beside 3 × %d public requests a second, over that without", admitted)
-	return []figure{slower("gateway.overload_read_p95", goal, reads), slower("gateway.overload_write_p95", goal, writes)}, nil
-}
-
-// slower makes a figure of how much later the 95th percentile of the second samples
-// is.
-func slower(name, goal string, samples [2][]sample) figure {
-	f := figure{Name: name, Unit: "ratio", Goal: goal}
-	var ratios []float64
-	for i, first := range samples[0] {
-		second := samples[1][i]
-		ratios = append(ratios, float64(second.P95)/float64(first.P95))
-		f.Samples = append(f.Samples, first, second)
-		f.Noisy = f.Noisy || differ(first.Before, second.Before)
-	}
-	slices.Sort(ratios)
-	f.Ratio, f.Worst = median(ratios), ratios[len(ratios)-1]
-	return f
-}
-
-// public asks for verifications at a rate until ctx ends, and says how many of them
-// were answered.
-func (b *bench) public(ctx context.Context, rate int) error {
-	all, err := connections(ctx, b.net.Gateway(department).URL, publicConnections)
-	if err != nil {
-		return err
-	}
-	defer closeAll(all)
-	var mu sync.Mutex
-	answered := map[int]int{}
-	began := time.Now()
-	_, _, err = openLoop(ctx, all, rate, 0, time.Hour, func(c *connection, _ int) error {
-		status, _, _, err := c.get(verifyPath(b.refs[0]), "")
-		mu.Lock()
-		defer mu.Unlock()
-		answered[status]++
-		return err
-	})
-	took := time.Since(began).Seconds()
-	fmt.Fprintf(b.progress, "bench: of the public %.0f a second were answered, %.0f told to come again\n", float64(answered[200])/took, float64(answered[429])/took)
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
-}
-
-// departmentCalls reads and writes at fixed rates, each call at its time.
-func (b *bench) departmentCalls(ctx context.Context) (read, write sample, err error) {
-	gateway := b.net.Gateway(department)
-	all, err := connections(ctx, gateway.URL, 2*lookupConnections)
-	if err != nil {
-		return read, write, err
-	}
-	defer closeAll(all)
-	of := func(latencies []time.Duration, failed int) sample {
-		return sample{
-			Count: len(latencies) - failed, Failed: failed, Seconds: b.set.Window.Seconds(),
-			P50: quantile(latencies, 0.5), P95: quantile(latencies, 0.95), P99: quantile(latencies, 0.99),
-		}
-	}
-	var wg sync.WaitGroup
-	var readErr, writeErr error
-	wg.Go(func() {
-		var latencies []time.Duration
-		var failed int
-		if latencies, failed, readErr = openLoop(ctx, all[:lookupConnections], departmentReads, b.set.WarmUp, b.set.Window, func(_ *connection, _ int) error {
-			return gateway.Call(ctx, "operator", "GET", "/v1/grants/"+b.grant.ID, nil, http.StatusOK, nil)
-		}); readErr == nil {
-			read = of(latencies, failed)
-		}
-	})
-	wg.Go(func() {
-		var latencies []time.Duration
-		var failed int
-		if latencies, failed, writeErr = openLoop(ctx, all[lookupConnections:], departmentWrites, b.set.WarmUp, b.set.Window, func(*connection, int) error {
-			_, err := b.submitREST(ctx)
-			return err
-		}); writeErr == nil {
-			write = of(latencies, failed)
-		}
-	})
-	wg.Wait()
-	return read, write, errors.Join(readErr, writeErr)
-}
-
-// restartGateway has the department's gateway read its settings again.
-func (b *bench) restartGateway(ctx context.Context) error {
-	if err := b.net.Signal(department, consortium.GatewayOf, syscall.SIGKILL); err != nil {
-		return err
-	}
-	return retry(ctx, func() error {
-		return b.net.Gateway(department).Call(ctx, "", "GET", "/readyz", nil, http.StatusOK, nil)
-	})
 }

@@ -102,12 +102,24 @@ func TestRecord(t *testing.T) {
 	// What was written last under each kind of key, oldest first.
 	written := map[domain.RecordKind][]string{}
 	done := errors.New("done")
+	note := func(kind domain.RecordKind, id string) {
+		written[kind] = append(slices.DeleteFunc(written[kind], func(earlier string) bool { return earlier == id }), id)
+	}
 	err = l.Blocks(ctx, 0, func(b domain.Block) error {
 		for _, tx := range b.Transactions {
 			for _, w := range tx.Writes {
-				for _, kind := range recordedKinds {
-					if id, ok := strings.CutPrefix(w.Key, domain.KeyOf(kind, "")); ok && tx.Valid() {
-						written[kind] = append(slices.DeleteFunc(written[kind], func(earlier string) bool { return earlier == id }), id)
+				kind, id, ok := domain.ParseKey(w.Key)
+				if !ok || !tx.Valid() {
+					continue
+				}
+				note(kind, id)
+				if kind == domain.KindIssuingBatch { // of which certificates are told
+					var issued domain.IssuingBatch
+					if err := domain.ParseCanonical(w.Value, &issued); err != nil {
+						return err
+					}
+					for _, ref := range issued.Refs() {
+						note(domain.KindCertificate, ref)
 					}
 				}
 			}
@@ -183,8 +195,8 @@ func TestRecord(t *testing.T) {
 	leaf, inclusion := accessRecord(t, os.Getenv("ZHENGLIAN_STATE"), department)
 	write("access-record.json", leaf)
 	write("access-record.tlog-proof", inclusion)
-	_, note, _ := strings.Cut(string(inclusion), "\n\n")
-	data, _ = ask(domain.KindAnchor, department+"~"+strings.Split(note, "\n")[1])
+	_, checkpoint, _ := strings.Cut(string(inclusion), "\n\n")
+	data, _ = ask(domain.KindAnchor, department+"~"+strings.Split(checkpoint, "\n")[1])
 	write("access-record-anchor.zlproof", data)
 }
 

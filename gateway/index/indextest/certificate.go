@@ -11,17 +11,17 @@ import (
 )
 
 // Batch makes the two records of an issuing batch of certificates that share
-// everything but what is given: references, places in the status lists and what
-// became of them. tx is the transaction that wrote the status; certificates that
+// everything but what is given: references, of which they share the first digits,
+// places in the status lists and what became of them. tx is the transaction that wrote the status; certificates that
 // bear another TxID were changed by an earlier one.
 func Batch(tx domain.TxID, issuer domain.DepartmentCode, certificates ...domain.Certificate) (id string, issued domain.IssuingBatch, status domain.BatchStatus) {
 	call := domain.Call{Tx: domain.Tx{ID: tx}}
 	var changes []domain.CertificateChange
-	lives := make(map[int]domain.Certificate)
-	for row, c := range certificates {
+	lives := make(map[string]domain.Certificate)
+	for _, c := range certificates {
 		c.Issuer = issuer
 		changes = append(changes, domain.CertificateChange{Certificate: c})
-		lives[row] = c
+		lives[c.Content.Ref] = c
 	}
 	batches, err := domain.NewBatches(changes, call)
 	if err == nil && len(batches) != 1 {
@@ -65,7 +65,7 @@ func (g generator) certificates(issuer domain.DepartmentCode, record, i int) []a
 		}
 		c := Certificate(by, ref, pick(g, domain.CertificateValid, domain.CertificateSuspended, domain.CertificateRevoked), 4*i+row)
 		if row > 0 {
-			c.Content.Ref = digest("certificate %d of %d", row, record)[:32]
+			c.Content.Ref = domain.BatchOf(ref) + digest("certificate %d of %d", row, record)[:20]
 		}
 		switch g.IntN(4) {
 		case 0: // waits to be issued
@@ -91,9 +91,10 @@ func written() []domain.RecordKind {
 }
 
 // testCertificates checks that a certificate is told from its batch, changes with
-// what changed it and with nothing else, and follows no forged lead.
+// what changed it and with nothing else, and that no other write tells one.
 func testCertificates(t *testing.T, x index.Index) {
 	var c Chain
+	const id = "aaaaaaaaaaaa"
 	waits := func(tx domain.TxID, ref string) domain.Certificate {
 		w := Certificate(tx, ref, "", 0)
 		w.Changes, w.Seq = []domain.StatusChange{}, 1
@@ -102,14 +103,15 @@ func testCertificates(t *testing.T, x index.Index) {
 	valid := func(tx domain.TxID, ref string) domain.Certificate {
 		return Certificate(tx, ref, domain.CertificateValid, 0)
 	}
-	revoked := Certificate("3", "b", domain.CertificateRevoked, 0)
+	first, second := id+"2", id+"1"
+	revoked := Certificate("3", second, domain.CertificateRevoked, 0)
 	blocks := []domain.Block{
-		c.Add(PutBatch("1", "police", waits("1", "a"), waits("1", "b"))),
-		c.Add(PutBatch("2", "police", valid("2", "a"), valid("2", "b"))),
-		c.Add(PutBatch("3", "police", valid("2", "a"), revoked)),
+		c.Add(PutBatch("1", "police", waits("1", first), waits("1", second))),
+		c.Add(PutBatch("2", "police", valid("2", first), valid("2", second))),
+		c.Add(PutBatch("3", "police", valid("2", first), revoked)),
 		c.Add(
-			Put("cert~b", domain.BatchRow{Batch: "a"}, "cert~c", domain.BatchRow{Batch: "a", Row: 1}, "cert~a", nil),
-			Put("cert~d", valid("4", "d")), Put("certs~a", []byte(`{}`)), Put("certs~z", []byte(`x`)),
+			Put("cert~"+second, valid("4", second), "cert~"+id+"3", valid("4", id+"3"), "cert~"+first, nil),
+			Put("certs~"+id, []byte(`{}`)), Put("certs~z", []byte(`x`)), Put("certb~"+id, []byte(`x`)),
 		),
 	}
 	apply(t, x, blocks...)
@@ -117,7 +119,7 @@ func testCertificates(t *testing.T, x index.Index) {
 		ref    string
 		status domain.CertificateStatus
 		blocks []uint64
-	}{{"a", domain.CertificateValid, []uint64{0, 1}}, {"b", domain.CertificateRevoked, []uint64{0, 1, 2}}} {
+	}{{first, domain.CertificateValid, []uint64{0, 1}}, {second, domain.CertificateRevoked, []uint64{0, 1, 2}}} {
 		got, err := x.Get(t.Context(), domain.KindCertificate, test.ref)
 		var now domain.Certificate
 		if err == nil {
@@ -137,11 +139,16 @@ func testCertificates(t *testing.T, x index.Index) {
 			}
 		}
 	}
-	for _, ref := range []string{"c", "d", "z"} {
+	for _, ref := range []string{id + "3", id, "z", ""} {
 		_, err := x.Get(t.Context(), domain.KindCertificate, ref)
 		wantKind(t, "Get of a certificate that no batch has", err, domain.NotFound)
 	}
-	if got := ids(list(t, x, domain.KindCertificate, index.Filter{Department: "police"}, 200)); got != "a b" {
-		t.Errorf("List = %q, want a and b", got)
+	for _, limit := range []int{1, 200} {
+		if got := ids(list(t, x, domain.KindCertificate, index.Filter{Department: "police"}, limit)); got != second+" "+first {
+			t.Errorf("List = %q, want both in order of reference", got)
+		}
 	}
+	apply(t, x, c.Add(Put("certs~"+id, nil)))
+	_, err := x.Get(t.Context(), domain.KindCertificate, first)
+	wantKind(t, "Get of a certificate whose status was deleted", err, domain.NotFound)
 }

@@ -154,8 +154,8 @@ func (g generator) writes(i int) []any {
 		typeCode := fmt.Sprintf("type-%d", g.IntN(9))
 		return append(
 			g.certificates(provider, record, i),
-			"cert~"+ref, domain.BatchRow{Batch: ref, Row: g.IntN(3)},
-			fmt.Sprintf("certid~1.2.156.3005.2.%d", i), domain.BatchRow{Batch: ref},
+			"cert~"+ref, domain.Certificate{Content: domain.CertificateContent{Ref: ref}},
+			"certid~"+domain.IssuedIDKey(fmt.Sprintf("1.2.156.3005.2.%d", i)), ref,
 			"certbit~"+domain.StatusPlacesID(provider, i), domain.StatusPlaces{Issuer: provider, Number: i / domain.StatusPlacesLength},
 			"issuer~"+domain.AuthorisationID(provider, typeCode), domain.Authorisation{Issuer: provider, TypeCode: typeCode, State: pick(g, domain.AuthorisationActive, domain.AuthorisationEnded)},
 		)

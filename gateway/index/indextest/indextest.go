@@ -257,7 +257,7 @@ func testFilters(t *testing.T, x index.Index) {
 		"log~civil", domain.LogRegistration{Owner: "civil"},
 		"alarm~f", domain.Alarm{About: "civil", State: domain.AlarmOpen},
 		"alarm~g", domain.Alarm{About: "civil", State: domain.AlarmClosed},
-	), PutBatch("1", "police", Certificate("1", "x", domain.CertificateValid, 0), Certificate("1", "y", domain.CertificateRevoked, 1))))
+	), PutBatch("1", "police", Certificate("1", "aaaaaaaaaaaax", domain.CertificateValid, 0), Certificate("1", "aaaaaaaaaaaay", domain.CertificateRevoked, 1))))
 	for _, test := range []struct {
 		name   string
 		kind   domain.RecordKind
@@ -281,8 +281,8 @@ func testFilters(t *testing.T, x index.Index) {
 		{"request: grant", domain.KindRequest, index.Filter{GrantID: "1"}, "1"},
 		{"grant: grant", domain.KindGrant, index.Filter{GrantID: "1"}, "1"},
 		{"grant: consumer", domain.KindGrant, index.Filter{Department: "police", State: "active"}, "1"},
-		{"certificate: issuer", domain.KindCertificate, index.Filter{Department: "police"}, "x y"},
-		{"certificate: state", domain.KindCertificate, index.Filter{State: "revoked"}, "y"},
+		{"certificate: issuer", domain.KindCertificate, index.Filter{Department: "police"}, "aaaaaaaaaaaax aaaaaaaaaaaay"},
+		{"certificate: state", domain.KindCertificate, index.Filter{State: "revoked"}, "aaaaaaaaaaaay"},
 		{"authorisation: issuer", domain.KindIssuer, index.Filter{Department: "police"}, "police~t1 police~t2"},
 		{"authorisation: issuer and state", domain.KindIssuer, index.Filter{Department: "police", State: "ended"}, "police~t2"},
 		{"anchor: owner", domain.KindAnchor, index.Filter{Department: "police"}, "police~5"},
@@ -308,17 +308,17 @@ func testStatusIndexes(t *testing.T, x index.Index) {
 	var c Chain
 	apply(t, x, c.Add(
 		PutBatch("1", "police",
-			Certificate("1", "a", domain.CertificateValid, 5),
-			Certificate("1", "b", domain.CertificateRevoked, 131072),
-			Certificate("1", "c", domain.CertificateSuspended, 7)),
+			Certificate("1", "aaaaaaaaaaaaa", domain.CertificateValid, 5),
+			Certificate("1", "aaaaaaaaaaaab", domain.CertificateRevoked, 131072),
+			Certificate("1", "aaaaaaaaaaaac", domain.CertificateSuspended, 7)),
 		PutBatch("2", "police", Certificate("2", "d", domain.CertificateRevoked, 0)),
 		PutBatch("3", "civil", Certificate("3", "e", domain.CertificateRevoked, 9)),
 		PutBatch("4", "police", Certificate("4", "f", domain.CertificateWithdrawn, 131071)),
 	), c.Add(
 		PutBatch("5", "police",
-			Certificate("5", "a", domain.CertificateSuspended, 5),
-			Certificate("1", "b", domain.CertificateRevoked, 131072),
-			Certificate("5", "c", domain.CertificateValid, 7)),
+			Certificate("5", "aaaaaaaaaaaaa", domain.CertificateSuspended, 5),
+			Certificate("1", "aaaaaaaaaaaab", domain.CertificateRevoked, 131072),
+			Certificate("5", "aaaaaaaaaaaac", domain.CertificateValid, 7)),
 	))
 	ended := []domain.CertificateStatus{domain.CertificateRevoked, domain.CertificateWithdrawn}
 	for _, test := range []struct {

@@ -19,6 +19,7 @@ import (
 type model struct {
 	blocks  uint64
 	records map[domain.RecordKind]map[string]*modelRecord
+	lives   map[string]map[domain.TxID]*modelRecord // by batch, a certificate of each life
 }
 
 type modelRecord struct {
@@ -28,7 +29,7 @@ type modelRecord struct {
 }
 
 func newModel(blocks []domain.Block) *model {
-	m := &model{uint64(len(blocks)), map[domain.RecordKind]map[string]*modelRecord{}}
+	m := &model{uint64(len(blocks)), map[domain.RecordKind]map[string]*modelRecord{}, map[string]map[domain.TxID]*modelRecord{}}
 	n := 0
 	for _, b := range blocks {
 		for _, t := range b.Transactions {
@@ -39,7 +40,7 @@ func newModel(blocks []domain.Block) *model {
 					continue
 				}
 				m.write(kind, id, w, t, b.Number, n)
-				if kind == domain.KindBatchStatus && !w.Delete {
+				if kind == domain.KindBatchStatus {
 					m.tell(id, w, t, b.Number, n)
 				}
 			}
@@ -53,21 +54,26 @@ func isTold(kind domain.RecordKind) bool {
 	return kind == domain.KindCertificate || kind == domain.KindCertificateID
 }
 
-// tell records the certificates that the status of a batch changes.
+// tell records the certificates of a batch as its status tells them. Those that the
+// status did not change keep their position: it is that of the transaction which they
+// name.
 func (m *model) tell(id string, w domain.Write, t domain.Transaction, block uint64, n int) {
-	issued := m.records[domain.KindIssuingBatch][id]
-	if issued == nil {
-		return
-	}
-	b := domain.Batch{Issued: parse[domain.IssuingBatch](issued.Value), Status: parse[domain.BatchStatus](w.Value)}
-	if b.Check(id) != nil {
-		return
-	}
-	for _, row := range b.Status.Changed(b.Size()) {
-		c, err := b.Certificate(row, "")
-		if err == nil {
-			c, err = c.Sealed()
+	var b domain.Batch
+	if !w.Delete {
+		issued := m.records[domain.KindIssuingBatch][id]
+		if issued == nil {
+			return
 		}
+		b = domain.Batch{Issued: parse[domain.IssuingBatch](issued.Value), Status: parse[domain.BatchStatus](w.Value)}
+		if b.Check(id) != nil {
+			return
+		}
+	}
+	certificates := m.records[domain.KindCertificate]
+	maps.DeleteFunc(certificates, func(ref string, _ *modelRecord) bool { return domain.BatchOf(ref) == id })
+	lives := map[domain.TxID]*modelRecord{}
+	for row := range b.Size() {
+		c, err := b.Certificate(row).Sealed()
 		if err != nil {
 			panic(err) // of a batch that holds
 		}
@@ -76,7 +82,13 @@ func (m *model) tell(id string, w domain.Write, t domain.Transaction, block uint
 			panic(err)
 		}
 		m.write(domain.KindCertificate, c.Content.Ref, domain.Write{Value: value}, t, block, n)
+		told := m.records[domain.KindCertificate][c.Content.Ref]
+		if old := m.lives[id][c.TxID]; old != nil && !b.Status.Changes(row) {
+			told.Position, told.changed = old.Position, old.changed
+		}
+		lives[c.TxID] = told
 	}
+	m.lives[id] = lives
 }
 
 func (m *model) write(kind domain.RecordKind, id string, w domain.Write, t domain.Transaction, block uint64, n int) {

@@ -2,6 +2,7 @@ package indextest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -49,35 +50,48 @@ func quantile(latency []time.Duration, q float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
-// MeasureSearch searches a catalog that [FillCatalog] made for common and rare
+// MeasureSearch searches catalogs that [FillCatalog] made for common and rare
 // words, Chinese and English, with and without filters, first and deep pages of
-// 50, each as often as said. All searches take turns, so that each finds the
-// others' pages in memory and not only its own.
-func MeasureSearch(ctx context.Context, x index.Index, times int) ([]Search, error) {
-	searches := searches()
-	from := make([]index.Page, len(searches))
-	for i := range searches {
-		page, err := start(ctx, x, &searches[i])
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", searches[i].Name, err)
-		}
-		from[i] = page
-	}
-	for range times {
-		for i := range searches {
-			s := &searches[i]
-			started := time.Now()
-			got, err := x.List(ctx, domain.KindCatalogEntry, s.Filter, from[i])
-			s.Latency = append(s.Latency, time.Since(started))
+// 50, each as often as said, and answers the searches of each catalog. All searches
+// take turns, so that each finds the others' pages in memory and not only its own;
+// so do the catalogs at every search, in order and back, so that what else the
+// machine does falls on all of them.
+func MeasureSearch(ctx context.Context, times int, catalogs ...index.Index) ([][]Search, error) {
+	measured := make([][]Search, len(catalogs))
+	from := make([][]index.Page, len(catalogs))
+	for c, x := range catalogs {
+		measured[c] = searches()
+		for i := range measured[c] {
+			page, err := start(ctx, x, &measured[c][i])
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", s.Name, err)
+				return nil, fmt.Errorf("%s: %w", measured[c][i].Name, err)
 			}
-			if len(got.Items) == 0 && s.Found > 0 {
-				return nil, fmt.Errorf("%s: found nothing", s.Name)
+			from[c] = append(from[c], page)
+		}
+	}
+	for round := range times {
+		for i := range measured[0] {
+			for c := range catalogs {
+				if round%2 == 1 {
+					c = len(catalogs) - 1 - c
+				}
+				if err := measured[c][i].measure(ctx, catalogs[c], from[c][i]); err != nil {
+					return nil, fmt.Errorf("%s: %w", measured[c][i].Name, err)
+				}
 			}
 		}
 	}
-	return searches, nil
+	return measured, nil
+}
+
+func (s *Search) measure(ctx context.Context, x index.Index, page index.Page) error {
+	started := time.Now()
+	got, err := x.List(ctx, domain.KindCatalogEntry, s.Filter, page)
+	s.Latency = append(s.Latency, time.Since(started))
+	if err == nil && len(got.Items) == 0 && s.Found > 0 {
+		err = errors.New("found nothing")
+	}
+	return err
 }
 
 // start counts what a search finds and answers the page to measure.

@@ -72,7 +72,7 @@ export const kinds: ReadonlyMap<string, Kind> = new Map(
     issuer: kind("authorisation/1", shapes.Authorisation, (r) => join(r.issuer, r.typeCode), authorisationStatus),
     certificate: kind("certificate/1", shapes.Certificate, (r) => r.content.ref, certificateStatus),
     certificate_id: kind("certificate-id/1", shapes.IssuedID, (r) => r.certId),
-    issuing_batch: kind("issuing-batch/1", shapes.IssuingBatch, (r) => r.content.certificates[0]?.ref ?? ""),
+    issuing_batch: kind("issuing-batch/1", shapes.IssuingBatch, (r) => r.content.id),
     batch_status: kind("batch-status/1", shapes.BatchStatus, (r) => r.batch),
     status_places: kind("status-places/1", shapes.StatusPlaces, (r) => join(r.issuer, r.number)),
   }),

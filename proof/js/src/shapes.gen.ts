@@ -522,6 +522,7 @@ export const CertificateRow = object({
 });
 
 export const BatchContent = object({
+  id: text,
   typeCode: text,
   typeNameZh: text,
   typeNameEn: text,
