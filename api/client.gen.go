@@ -287,7 +287,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/calendars (the `SetCalendar` operationId).
 	SetCalendar(ctx context.Context, params *SetCalendarParams, body SetCalendarJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PublishCatalogBatchWithBody Submit up to 200 catalog entries for publication in one transaction
+	// PublishCatalogBatchWithBody Submit up to 1000 catalog entries for publication in one transaction
 	//
 	// Duty of the provider's operator. All are submitted or none.
 	//
@@ -296,7 +296,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/catalog/batches/publish (the `PublishCatalogBatch` operationId).
 	PublishCatalogBatchWithBody(ctx context.Context, params *PublishCatalogBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PublishCatalogBatch Submit up to 200 catalog entries for publication in one transaction
+	// PublishCatalogBatch Submit up to 1000 catalog entries for publication in one transaction
 	//
 	// Duty of the provider's operator. All are submitted or none.
 	//
@@ -305,7 +305,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/catalog/batches/publish (the `PublishCatalogBatch` operationId).
 	PublishCatalogBatch(ctx context.Context, params *PublishCatalogBatchParams, body PublishCatalogBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RegisterCatalogBatchWithBody Register up to 200 catalog entries in one transaction
+	// RegisterCatalogBatchWithBody Register up to 1000 catalog entries in one transaction
 	//
 	// Duty of the provider's operator. All are recorded or none; a finding names its entry, as in /contents/3/shareCondition. The body may be 8 MiB.
 	//
@@ -314,7 +314,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/catalog/batches/register (the `RegisterCatalogBatch` operationId).
 	RegisterCatalogBatchWithBody(ctx context.Context, params *RegisterCatalogBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RegisterCatalogBatch Register up to 200 catalog entries in one transaction
+	// RegisterCatalogBatch Register up to 1000 catalog entries in one transaction
 	//
 	// Duty of the provider's operator. All are recorded or none; a finding names its entry, as in /contents/3/shareCondition. The body may be 8 MiB.
 	//
@@ -323,7 +323,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/catalog/batches/register (the `RegisterCatalogBatch` operationId).
 	RegisterCatalogBatch(ctx context.Context, params *RegisterCatalogBatchParams, body RegisterCatalogBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ReviewCatalogBatchWithBody Decide on up to 200 catalog entries in one transaction
+	// ReviewCatalogBatchWithBody Decide on up to 1000 catalog entries in one transaction
 	//
 	// Duty of the reviewers, as for one entry. All are decided or none.
 	//
@@ -332,7 +332,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/catalog/batches/review (the `ReviewCatalogBatch` operationId).
 	ReviewCatalogBatchWithBody(ctx context.Context, params *ReviewCatalogBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ReviewCatalogBatch Decide on up to 200 catalog entries in one transaction
+	// ReviewCatalogBatch Decide on up to 1000 catalog entries in one transaction
 	//
 	// Duty of the reviewers, as for one entry. All are decided or none.
 	//
@@ -528,7 +528,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/certificates (the `IssueCertificate` operationId).
 	IssueCertificate(ctx context.Context, params *IssueCertificateParams, body IssueCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// IssueCertificateBatchWithBody Propose up to 200 certificates in one transaction
+	// IssueCertificateBatchWithBody Propose up to 1,000 certificates in one transaction
 	//
 	// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
 	//
@@ -537,7 +537,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
 	IssueCertificateBatchWithBody(ctx context.Context, params *IssueCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// IssueCertificateBatch Propose up to 200 certificates in one transaction
+	// IssueCertificateBatch Propose up to 1,000 certificates in one transaction
 	//
 	// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
 	//
@@ -546,7 +546,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
 	IssueCertificateBatch(ctx context.Context, params *IssueCertificateBatchParams, body IssueCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DecideCertificateBatchWithBody Decide on up to 200 certificates in one transaction
+	// DecideCertificateBatchWithBody Decide on up to 1,000 certificates in one transaction
 	//
 	// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
 	//
@@ -555,7 +555,7 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
 	DecideCertificateBatchWithBody(ctx context.Context, params *DecideCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DecideCertificateBatch Decide on up to 200 certificates in one transaction
+	// DecideCertificateBatch Decide on up to 1,000 certificates in one transaction
 	//
 	// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
 	//
@@ -849,6 +849,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/operations/{id} (the `GetOperation` operationId).
 	GetOperation(ctx context.Context, id PathOperation, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignOperationWithBody Sign a write with a key of one's own
+	//
+	// For a write that was sent with `Prefer: sign-offline` and an Idempotency-Key, and answered with 202 and `signing`; the gateway never signs such a write. `sign-offline=` and the SHA-256 of a certificate as DER, in hexadecimal, names the signer's certificate; without that it is the one of the connection, or the only one of the role that the gateway knows. The `message` is signed twice: first the step `proposal`, a Fabric `peer.Proposal`, then the step `transaction`, a `common.Payload` with what departments answered to the proposal. Only then anything is handed to the ledger, and the answer is the outcome. Whoever signs reads the message first: that channel, chaincode, certificate, transaction, argument and operation are those that were meant. The extension `x-transaction` of every write says which transaction it is: the argument's fields are those of the path and the body, under the names in `renamed`; with `body` the body stands under that name; those in `chosen` are the gateway's to choose, those in `withheld` are not in it. The same signature sent again changes nothing. 404 means that no signature is waited for, after ten minutes or a restart: send the write again under the same key.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/operations/{id}/signature (the `SignOperation` operationId).
+	SignOperationWithBody(ctx context.Context, id PathOperation, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignOperation Sign a write with a key of one's own
+	//
+	// For a write that was sent with `Prefer: sign-offline` and an Idempotency-Key, and answered with 202 and `signing`; the gateway never signs such a write. `sign-offline=` and the SHA-256 of a certificate as DER, in hexadecimal, names the signer's certificate; without that it is the one of the connection, or the only one of the role that the gateway knows. The `message` is signed twice: first the step `proposal`, a Fabric `peer.Proposal`, then the step `transaction`, a `common.Payload` with what departments answered to the proposal. Only then anything is handed to the ledger, and the answer is the outcome. Whoever signs reads the message first: that channel, chaincode, certificate, transaction, argument and operation are those that were meant. The extension `x-transaction` of every write says which transaction it is: the argument's fields are those of the path and the body, under the names in `renamed`; with `body` the body stands under that name; those in `chosen` are the gateway's to choose, those in `withheld` are not in it. The same signature sent again changes nothing. 404 means that no signature is waited for, after ten minutes or a restart: send the write again under the same key.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/operations/{id}/signature (the `SignOperation` operationId).
+	SignOperation(ctx context.Context, id PathOperation, body SignOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetProof Get the proof bundle of any ledger record
 	//
@@ -1674,7 +1692,7 @@ func (c *Client) SetCalendar(ctx context.Context, params *SetCalendarParams, bod
 	return c.Client.Do(req)
 }
 
-// PublishCatalogBatchWithBody Submit up to 200 catalog entries for publication in one transaction
+// PublishCatalogBatchWithBody Submit up to 1000 catalog entries for publication in one transaction
 //
 // Duty of the provider's operator. All are submitted or none.
 //
@@ -1693,7 +1711,7 @@ func (c *Client) PublishCatalogBatchWithBody(ctx context.Context, params *Publis
 	return c.Client.Do(req)
 }
 
-// PublishCatalogBatch Submit up to 200 catalog entries for publication in one transaction
+// PublishCatalogBatch Submit up to 1000 catalog entries for publication in one transaction
 //
 // Duty of the provider's operator. All are submitted or none.
 //
@@ -1712,7 +1730,7 @@ func (c *Client) PublishCatalogBatch(ctx context.Context, params *PublishCatalog
 	return c.Client.Do(req)
 }
 
-// RegisterCatalogBatchWithBody Register up to 200 catalog entries in one transaction
+// RegisterCatalogBatchWithBody Register up to 1000 catalog entries in one transaction
 //
 // Duty of the provider's operator. All are recorded or none; a finding names its entry, as in /contents/3/shareCondition. The body may be 8 MiB.
 //
@@ -1731,7 +1749,7 @@ func (c *Client) RegisterCatalogBatchWithBody(ctx context.Context, params *Regis
 	return c.Client.Do(req)
 }
 
-// RegisterCatalogBatch Register up to 200 catalog entries in one transaction
+// RegisterCatalogBatch Register up to 1000 catalog entries in one transaction
 //
 // Duty of the provider's operator. All are recorded or none; a finding names its entry, as in /contents/3/shareCondition. The body may be 8 MiB.
 //
@@ -1750,7 +1768,7 @@ func (c *Client) RegisterCatalogBatch(ctx context.Context, params *RegisterCatal
 	return c.Client.Do(req)
 }
 
-// ReviewCatalogBatchWithBody Decide on up to 200 catalog entries in one transaction
+// ReviewCatalogBatchWithBody Decide on up to 1000 catalog entries in one transaction
 //
 // Duty of the reviewers, as for one entry. All are decided or none.
 //
@@ -1769,7 +1787,7 @@ func (c *Client) ReviewCatalogBatchWithBody(ctx context.Context, params *ReviewC
 	return c.Client.Do(req)
 }
 
-// ReviewCatalogBatch Decide on up to 200 catalog entries in one transaction
+// ReviewCatalogBatch Decide on up to 1000 catalog entries in one transaction
 //
 // Duty of the reviewers, as for one entry. All are decided or none.
 //
@@ -2205,7 +2223,7 @@ func (c *Client) IssueCertificate(ctx context.Context, params *IssueCertificateP
 	return c.Client.Do(req)
 }
 
-// IssueCertificateBatchWithBody Propose up to 200 certificates in one transaction
+// IssueCertificateBatchWithBody Propose up to 1,000 certificates in one transaction
 //
 // As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
 //
@@ -2224,7 +2242,7 @@ func (c *Client) IssueCertificateBatchWithBody(ctx context.Context, params *Issu
 	return c.Client.Do(req)
 }
 
-// IssueCertificateBatch Propose up to 200 certificates in one transaction
+// IssueCertificateBatch Propose up to 1,000 certificates in one transaction
 //
 // As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
 //
@@ -2243,7 +2261,7 @@ func (c *Client) IssueCertificateBatch(ctx context.Context, params *IssueCertifi
 	return c.Client.Do(req)
 }
 
-// DecideCertificateBatchWithBody Decide on up to 200 certificates in one transaction
+// DecideCertificateBatchWithBody Decide on up to 1,000 certificates in one transaction
 //
 // Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
 //
@@ -2262,7 +2280,7 @@ func (c *Client) DecideCertificateBatchWithBody(ctx context.Context, params *Dec
 	return c.Client.Do(req)
 }
 
-// DecideCertificateBatch Decide on up to 200 certificates in one transaction
+// DecideCertificateBatch Decide on up to 1,000 certificates in one transaction
 //
 // Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
 //
@@ -2937,6 +2955,44 @@ func (c *Client) GetLogTile(ctx context.Context, department PathDepartment, leve
 // Corresponds with GET /v1/operations/{id} (the `GetOperation` operationId).
 func (c *Client) GetOperation(ctx context.Context, id PathOperation, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetOperationRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignOperationWithBody Sign a write with a key of one's own
+//
+// For a write that was sent with `Prefer: sign-offline` and an Idempotency-Key, and answered with 202 and `signing`; the gateway never signs such a write. `sign-offline=` and the SHA-256 of a certificate as DER, in hexadecimal, names the signer's certificate; without that it is the one of the connection, or the only one of the role that the gateway knows. The `message` is signed twice: first the step `proposal`, a Fabric `peer.Proposal`, then the step `transaction`, a `common.Payload` with what departments answered to the proposal. Only then anything is handed to the ledger, and the answer is the outcome. Whoever signs reads the message first: that channel, chaincode, certificate, transaction, argument and operation are those that were meant. The extension `x-transaction` of every write says which transaction it is: the argument's fields are those of the path and the body, under the names in `renamed`; with `body` the body stands under that name; those in `chosen` are the gateway's to choose, those in `withheld` are not in it. The same signature sent again changes nothing. 404 means that no signature is waited for, after ten minutes or a restart: send the write again under the same key.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/operations/{id}/signature (the `SignOperation` operationId).
+func (c *Client) SignOperationWithBody(ctx context.Context, id PathOperation, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignOperationRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignOperation Sign a write with a key of one's own
+//
+// For a write that was sent with `Prefer: sign-offline` and an Idempotency-Key, and answered with 202 and `signing`; the gateway never signs such a write. `sign-offline=` and the SHA-256 of a certificate as DER, in hexadecimal, names the signer's certificate; without that it is the one of the connection, or the only one of the role that the gateway knows. The `message` is signed twice: first the step `proposal`, a Fabric `peer.Proposal`, then the step `transaction`, a `common.Payload` with what departments answered to the proposal. Only then anything is handed to the ledger, and the answer is the outcome. Whoever signs reads the message first: that channel, chaincode, certificate, transaction, argument and operation are those that were meant. The extension `x-transaction` of every write says which transaction it is: the argument's fields are those of the path and the body, under the names in `renamed`; with `body` the body stands under that name; those in `chosen` are the gateway's to choose, those in `withheld` are not in it. The same signature sent again changes nothing. 404 means that no signature is waited for, after ten minutes or a restart: send the write again under the same key.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/operations/{id}/signature (the `SignOperation` operationId).
+func (c *Client) SignOperation(ctx context.Context, id PathOperation, body SignOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignOperationRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -8741,6 +8797,53 @@ func NewGetOperationRequest(server string, id PathOperation) (*http.Request, err
 	return req, nil
 }
 
+// NewSignOperationRequest calls the generic SignOperation builder with application/json body
+func NewSignOperationRequest(server string, id PathOperation, body SignOperationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSignOperationRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewSignOperationRequestWithBody constructs an http.Request for the SignOperation method, with any body, and a specified content type
+func NewSignOperationRequestWithBody(server string, id PathOperation, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operations/%s/signature", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewGetProofRequest constructs an http.Request for the GetProof method
 func NewGetProofRequest(server string, kind PathKind, id PathRecordID) (*http.Request, error) {
 	var err error
@@ -10963,7 +11066,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/calendars (the `SetCalendar` operationId).
 	SetCalendarWithResponse(ctx context.Context, params *SetCalendarParams, body SetCalendarJSONRequestBody, reqEditors ...RequestEditorFn) (*SetCalendarResponse, error)
 
-	// PublishCatalogBatchWithBodyWithResponse Submit up to 200 catalog entries for publication in one transaction
+	// PublishCatalogBatchWithBodyWithResponse Submit up to 1000 catalog entries for publication in one transaction
 	//
 	// Duty of the provider's operator. All are submitted or none.
 	//
@@ -10972,7 +11075,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/catalog/batches/publish (the `PublishCatalogBatch` operationId).
 	PublishCatalogBatchWithBodyWithResponse(ctx context.Context, params *PublishCatalogBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishCatalogBatchResponse, error)
 
-	// PublishCatalogBatchWithResponse Submit up to 200 catalog entries for publication in one transaction
+	// PublishCatalogBatchWithResponse Submit up to 1000 catalog entries for publication in one transaction
 	//
 	// Duty of the provider's operator. All are submitted or none.
 	//
@@ -10981,7 +11084,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/catalog/batches/publish (the `PublishCatalogBatch` operationId).
 	PublishCatalogBatchWithResponse(ctx context.Context, params *PublishCatalogBatchParams, body PublishCatalogBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishCatalogBatchResponse, error)
 
-	// RegisterCatalogBatchWithBodyWithResponse Register up to 200 catalog entries in one transaction
+	// RegisterCatalogBatchWithBodyWithResponse Register up to 1000 catalog entries in one transaction
 	//
 	// Duty of the provider's operator. All are recorded or none; a finding names its entry, as in /contents/3/shareCondition. The body may be 8 MiB.
 	//
@@ -10990,7 +11093,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/catalog/batches/register (the `RegisterCatalogBatch` operationId).
 	RegisterCatalogBatchWithBodyWithResponse(ctx context.Context, params *RegisterCatalogBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegisterCatalogBatchResponse, error)
 
-	// RegisterCatalogBatchWithResponse Register up to 200 catalog entries in one transaction
+	// RegisterCatalogBatchWithResponse Register up to 1000 catalog entries in one transaction
 	//
 	// Duty of the provider's operator. All are recorded or none; a finding names its entry, as in /contents/3/shareCondition. The body may be 8 MiB.
 	//
@@ -10999,7 +11102,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/catalog/batches/register (the `RegisterCatalogBatch` operationId).
 	RegisterCatalogBatchWithResponse(ctx context.Context, params *RegisterCatalogBatchParams, body RegisterCatalogBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*RegisterCatalogBatchResponse, error)
 
-	// ReviewCatalogBatchWithBodyWithResponse Decide on up to 200 catalog entries in one transaction
+	// ReviewCatalogBatchWithBodyWithResponse Decide on up to 1000 catalog entries in one transaction
 	//
 	// Duty of the reviewers, as for one entry. All are decided or none.
 	//
@@ -11008,7 +11111,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/catalog/batches/review (the `ReviewCatalogBatch` operationId).
 	ReviewCatalogBatchWithBodyWithResponse(ctx context.Context, params *ReviewCatalogBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReviewCatalogBatchResponse, error)
 
-	// ReviewCatalogBatchWithResponse Decide on up to 200 catalog entries in one transaction
+	// ReviewCatalogBatchWithResponse Decide on up to 1000 catalog entries in one transaction
 	//
 	// Duty of the reviewers, as for one entry. All are decided or none.
 	//
@@ -11222,7 +11325,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/certificates (the `IssueCertificate` operationId).
 	IssueCertificateWithResponse(ctx context.Context, params *IssueCertificateParams, body IssueCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*IssueCertificateResponse, error)
 
-	// IssueCertificateBatchWithBodyWithResponse Propose up to 200 certificates in one transaction
+	// IssueCertificateBatchWithBodyWithResponse Propose up to 1,000 certificates in one transaction
 	//
 	// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
 	//
@@ -11231,7 +11334,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
 	IssueCertificateBatchWithBodyWithResponse(ctx context.Context, params *IssueCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*IssueCertificateBatchResponse, error)
 
-	// IssueCertificateBatchWithResponse Propose up to 200 certificates in one transaction
+	// IssueCertificateBatchWithResponse Propose up to 1,000 certificates in one transaction
 	//
 	// As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
 	//
@@ -11240,7 +11343,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/certificates/batch (the `IssueCertificateBatch` operationId).
 	IssueCertificateBatchWithResponse(ctx context.Context, params *IssueCertificateBatchParams, body IssueCertificateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*IssueCertificateBatchResponse, error)
 
-	// DecideCertificateBatchWithBodyWithResponse Decide on up to 200 certificates in one transaction
+	// DecideCertificateBatchWithBodyWithResponse Decide on up to 1,000 certificates in one transaction
 	//
 	// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
 	//
@@ -11249,7 +11352,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/certificates/decisions (the `DecideCertificateBatch` operationId).
 	DecideCertificateBatchWithBodyWithResponse(ctx context.Context, params *DecideCertificateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DecideCertificateBatchResponse, error)
 
-	// DecideCertificateBatchWithResponse Decide on up to 200 certificates in one transaction
+	// DecideCertificateBatchWithResponse Decide on up to 1,000 certificates in one transaction
 	//
 	// Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
 	//
@@ -11583,6 +11686,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/operations/{id} (the `GetOperation` operationId).
 	GetOperationWithResponse(ctx context.Context, id PathOperation, reqEditors ...RequestEditorFn) (*GetOperationResponse, error)
+
+	// SignOperationWithBodyWithResponse Sign a write with a key of one's own
+	//
+	// For a write that was sent with `Prefer: sign-offline` and an Idempotency-Key, and answered with 202 and `signing`; the gateway never signs such a write. `sign-offline=` and the SHA-256 of a certificate as DER, in hexadecimal, names the signer's certificate; without that it is the one of the connection, or the only one of the role that the gateway knows. The `message` is signed twice: first the step `proposal`, a Fabric `peer.Proposal`, then the step `transaction`, a `common.Payload` with what departments answered to the proposal. Only then anything is handed to the ledger, and the answer is the outcome. Whoever signs reads the message first: that channel, chaincode, certificate, transaction, argument and operation are those that were meant. The extension `x-transaction` of every write says which transaction it is: the argument's fields are those of the path and the body, under the names in `renamed`; with `body` the body stands under that name; those in `chosen` are the gateway's to choose, those in `withheld` are not in it. The same signature sent again changes nothing. 404 means that no signature is waited for, after ten minutes or a restart: send the write again under the same key.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/operations/{id}/signature (the `SignOperation` operationId).
+	SignOperationWithBodyWithResponse(ctx context.Context, id PathOperation, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignOperationResponse, error)
+
+	// SignOperationWithResponse Sign a write with a key of one's own
+	//
+	// For a write that was sent with `Prefer: sign-offline` and an Idempotency-Key, and answered with 202 and `signing`; the gateway never signs such a write. `sign-offline=` and the SHA-256 of a certificate as DER, in hexadecimal, names the signer's certificate; without that it is the one of the connection, or the only one of the role that the gateway knows. The `message` is signed twice: first the step `proposal`, a Fabric `peer.Proposal`, then the step `transaction`, a `common.Payload` with what departments answered to the proposal. Only then anything is handed to the ledger, and the answer is the outcome. Whoever signs reads the message first: that channel, chaincode, certificate, transaction, argument and operation are those that were meant. The extension `x-transaction` of every write says which transaction it is: the argument's fields are those of the path and the body, under the names in `renamed`; with `body` the body stands under that name; those in `chosen` are the gateway's to choose, those in `withheld` are not in it. The same signature sent again changes nothing. 404 means that no signature is waited for, after ten minutes or a restart: send the write again under the same key.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/operations/{id}/signature (the `SignOperation` operationId).
+	SignOperationWithResponse(ctx context.Context, id PathOperation, body SignOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*SignOperationResponse, error)
 
 	// GetProofWithResponse Get the proof bundle of any ledger record
 	//
@@ -20300,6 +20421,138 @@ func (r GetOperationResponse) ContentType() string {
 	return ""
 }
 
+// SignOperationResponse401Headers the declared response headers of an HTTP 401 response for SignOperation
+type SignOperationResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// SignOperationResponse429Headers the declared response headers of an HTTP 429 response for SignOperation
+type SignOperationResponse429Headers struct {
+	RetryAfter int
+}
+
+// SignOperationResponse503Headers the declared response headers of an HTTP 503 response for SignOperation
+type SignOperationResponse503Headers struct {
+	RetryAfter int
+}
+
+type SignOperationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Operation
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Invalid
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthenticated
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *TooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *RateLimited
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Internal
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *SignOperationResponse401Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *SignOperationResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SignOperationResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SignOperationResponse) GetJSON200() *Operation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON400() *Invalid {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON401() *Unauthenticated {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON404() *NotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON413() *TooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON429() *RateLimited {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON500() *Internal {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SignOperationResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SignOperationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SignOperationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignOperationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SignOperationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetProofResponse401Headers the declared response headers of an HTTP 401 response for GetProof
 type GetProofResponse401Headers struct {
 	WWWAuthenticate string
@@ -24051,7 +24304,7 @@ func (c *ClientWithResponses) SetCalendarWithResponse(ctx context.Context, param
 	return ParseSetCalendarResponse(rsp)
 }
 
-// PublishCatalogBatchWithBodyWithResponse Submit up to 200 catalog entries for publication in one transaction
+// PublishCatalogBatchWithBodyWithResponse Submit up to 1000 catalog entries for publication in one transaction
 //
 // Duty of the provider's operator. All are submitted or none.
 //
@@ -24066,7 +24319,7 @@ func (c *ClientWithResponses) PublishCatalogBatchWithBodyWithResponse(ctx contex
 	return ParsePublishCatalogBatchResponse(rsp)
 }
 
-// PublishCatalogBatchWithResponse Submit up to 200 catalog entries for publication in one transaction
+// PublishCatalogBatchWithResponse Submit up to 1000 catalog entries for publication in one transaction
 //
 // Duty of the provider's operator. All are submitted or none.
 //
@@ -24081,7 +24334,7 @@ func (c *ClientWithResponses) PublishCatalogBatchWithResponse(ctx context.Contex
 	return ParsePublishCatalogBatchResponse(rsp)
 }
 
-// RegisterCatalogBatchWithBodyWithResponse Register up to 200 catalog entries in one transaction
+// RegisterCatalogBatchWithBodyWithResponse Register up to 1000 catalog entries in one transaction
 //
 // Duty of the provider's operator. All are recorded or none; a finding names its entry, as in /contents/3/shareCondition. The body may be 8 MiB.
 //
@@ -24096,7 +24349,7 @@ func (c *ClientWithResponses) RegisterCatalogBatchWithBodyWithResponse(ctx conte
 	return ParseRegisterCatalogBatchResponse(rsp)
 }
 
-// RegisterCatalogBatchWithResponse Register up to 200 catalog entries in one transaction
+// RegisterCatalogBatchWithResponse Register up to 1000 catalog entries in one transaction
 //
 // Duty of the provider's operator. All are recorded or none; a finding names its entry, as in /contents/3/shareCondition. The body may be 8 MiB.
 //
@@ -24111,7 +24364,7 @@ func (c *ClientWithResponses) RegisterCatalogBatchWithResponse(ctx context.Conte
 	return ParseRegisterCatalogBatchResponse(rsp)
 }
 
-// ReviewCatalogBatchWithBodyWithResponse Decide on up to 200 catalog entries in one transaction
+// ReviewCatalogBatchWithBodyWithResponse Decide on up to 1000 catalog entries in one transaction
 //
 // Duty of the reviewers, as for one entry. All are decided or none.
 //
@@ -24126,7 +24379,7 @@ func (c *ClientWithResponses) ReviewCatalogBatchWithBodyWithResponse(ctx context
 	return ParseReviewCatalogBatchResponse(rsp)
 }
 
-// ReviewCatalogBatchWithResponse Decide on up to 200 catalog entries in one transaction
+// ReviewCatalogBatchWithResponse Decide on up to 1000 catalog entries in one transaction
 //
 // Duty of the reviewers, as for one entry. All are decided or none.
 //
@@ -24484,7 +24737,7 @@ func (c *ClientWithResponses) IssueCertificateWithResponse(ctx context.Context, 
 	return ParseIssueCertificateResponse(rsp)
 }
 
-// IssueCertificateBatchWithBodyWithResponse Propose up to 200 certificates in one transaction
+// IssueCertificateBatchWithBodyWithResponse Propose up to 1,000 certificates in one transaction
 //
 // As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
 //
@@ -24499,7 +24752,7 @@ func (c *ClientWithResponses) IssueCertificateBatchWithBodyWithResponse(ctx cont
 	return ParseIssueCertificateBatchResponse(rsp)
 }
 
-// IssueCertificateBatchWithResponse Propose up to 200 certificates in one transaction
+// IssueCertificateBatchWithResponse Propose up to 1,000 certificates in one transaction
 //
 // As for one. All are recorded or none; a finding names its certificate, as in /certificates/3/serial. The body may be 8 MiB.
 //
@@ -24514,7 +24767,7 @@ func (c *ClientWithResponses) IssueCertificateBatchWithResponse(ctx context.Cont
 	return ParseIssueCertificateBatchResponse(rsp)
 }
 
-// DecideCertificateBatchWithBodyWithResponse Decide on up to 200 certificates in one transaction
+// DecideCertificateBatchWithBodyWithResponse Decide on up to 1,000 certificates in one transaction
 //
 // Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
 //
@@ -24529,7 +24782,7 @@ func (c *ClientWithResponses) DecideCertificateBatchWithBodyWithResponse(ctx con
 	return ParseDecideCertificateBatchResponse(rsp)
 }
 
-// DecideCertificateBatchWithResponse Decide on up to 200 certificates in one transaction
+// DecideCertificateBatchWithResponse Decide on up to 1,000 certificates in one transaction
 //
 // Duty of the issuer's reviewer. Each is decided as by actions/decide; all are decided or none.
 //
@@ -25096,6 +25349,36 @@ func (c *ClientWithResponses) GetOperationWithResponse(ctx context.Context, id P
 		return nil, err
 	}
 	return ParseGetOperationResponse(rsp)
+}
+
+// SignOperationWithBodyWithResponse Sign a write with a key of one's own
+//
+// For a write that was sent with `Prefer: sign-offline` and an Idempotency-Key, and answered with 202 and `signing`; the gateway never signs such a write. `sign-offline=` and the SHA-256 of a certificate as DER, in hexadecimal, names the signer's certificate; without that it is the one of the connection, or the only one of the role that the gateway knows. The `message` is signed twice: first the step `proposal`, a Fabric `peer.Proposal`, then the step `transaction`, a `common.Payload` with what departments answered to the proposal. Only then anything is handed to the ledger, and the answer is the outcome. Whoever signs reads the message first: that channel, chaincode, certificate, transaction, argument and operation are those that were meant. The extension `x-transaction` of every write says which transaction it is: the argument's fields are those of the path and the body, under the names in `renamed`; with `body` the body stands under that name; those in `chosen` are the gateway's to choose, those in `withheld` are not in it. The same signature sent again changes nothing. 404 means that no signature is waited for, after ten minutes or a restart: send the write again under the same key.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/operations/{id}/signature (the `SignOperation` operationId).
+func (c *ClientWithResponses) SignOperationWithBodyWithResponse(ctx context.Context, id PathOperation, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignOperationResponse, error) {
+	rsp, err := c.SignOperationWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignOperationResponse(rsp)
+}
+
+// SignOperationWithResponse Sign a write with a key of one's own
+//
+// For a write that was sent with `Prefer: sign-offline` and an Idempotency-Key, and answered with 202 and `signing`; the gateway never signs such a write. `sign-offline=` and the SHA-256 of a certificate as DER, in hexadecimal, names the signer's certificate; without that it is the one of the connection, or the only one of the role that the gateway knows. The `message` is signed twice: first the step `proposal`, a Fabric `peer.Proposal`, then the step `transaction`, a `common.Payload` with what departments answered to the proposal. Only then anything is handed to the ledger, and the answer is the outcome. Whoever signs reads the message first: that channel, chaincode, certificate, transaction, argument and operation are those that were meant. The extension `x-transaction` of every write says which transaction it is: the argument's fields are those of the path and the body, under the names in `renamed`; with `body` the body stands under that name; those in `chosen` are the gateway's to choose, those in `withheld` are not in it. The same signature sent again changes nothing. 404 means that no signature is waited for, after ten minutes or a restart: send the write again under the same key.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/operations/{id}/signature (the `SignOperation` operationId).
+func (c *ClientWithResponses) SignOperationWithResponse(ctx context.Context, id PathOperation, body SignOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*SignOperationResponse, error) {
+	rsp, err := c.SignOperation(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignOperationResponse(rsp)
 }
 
 // GetProofWithResponse Get the proof bundle of any ledger record
@@ -33986,6 +34269,135 @@ func ParseGetOperationResponse(rsp *http.Response) (*GetOperationResponse, error
 		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers GetOperationResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSignOperationResponse parses an HTTP response from a SignOperationWithResponse call
+func ParseSignOperationResponse(rsp *http.Response) (*SignOperationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignOperationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Operation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers SignOperationResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 429:
+		var headers SignOperationResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers SignOperationResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -579,6 +579,7 @@ const (
 	OperationStateCommitted OperationState = "committed"
 	OperationStatePending   OperationState = "pending"
 	OperationStateRejected  OperationState = "rejected"
+	OperationStateUnsigned  OperationState = "unsigned"
 )
 
 // Valid indicates whether the value is a known member of the OperationState enum.
@@ -589,6 +590,8 @@ func (e OperationState) Valid() bool {
 	case OperationStatePending:
 		return true
 	case OperationStateRejected:
+		return true
+	case OperationStateUnsigned:
 		return true
 	default:
 		return false
@@ -880,6 +883,24 @@ func (e Side) Valid() bool {
 	case SideLead:
 		return true
 	case SidePeer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SigningStep.
+const (
+	SigningStepProposal    SigningStep = "proposal"
+	SigningStepTransaction SigningStep = "transaction"
+)
+
+// Valid indicates whether the value is a known member of the SigningStep enum.
+func (e SigningStep) Valid() bool {
+	switch e {
+	case SigningStepProposal:
+		return true
+	case SigningStepTransaction:
 		return true
 	default:
 		return false
@@ -1775,8 +1796,8 @@ type Certificate struct {
 
 // CertificateBatchResult defines model for CertificateBatchResult.
 type CertificateBatchResult struct {
-	// Batches The issuing batches 发证批次 that were changed, each by the reference of its first certificate.
-	Batches []ID `json:"batches"`
+	// Batches The issuing batches 发证批次 that were changed, each by the first 12 digits of its certificates' references.
+	Batches []string `json:"batches"`
 
 	// Count Certificates decided on.
 	Count int `json:"count"`
@@ -2544,8 +2565,13 @@ type Operation struct {
 	Record json.RawMessage `json:"record,omitempty"`
 
 	// SettledAt When the outcome was learned; absent before.
-	SettledAt *time.Time     `json:"settledAt,omitempty"`
-	State     OperationState `json:"state"`
+	SettledAt *time.Time `json:"settledAt,omitempty"`
+
+	// Signing Of an unsigned one, for callers of its role, what is to be signed.
+	Signing *Signing `json:"signing,omitempty"`
+
+	// State An unsigned one waits for its caller's signature and may be forgotten; a pending one is brought to an end by the gateway.
+	State OperationState `json:"state"`
 
 	// Transaction For example "catalog:Register".
 	Transaction string `json:"transaction"`
@@ -2554,7 +2580,7 @@ type Operation struct {
 	TransactionID string `json:"transactionId,omitempty"`
 }
 
-// OperationState defines model for Operation.State.
+// OperationState An unsigned one waits for its caller's signature and may be forgotten; a pending one is brought to an end by the gateway.
 type OperationState string
 
 // OutcomeUnknown defines model for OutcomeUnknown.
@@ -2576,6 +2602,9 @@ type OutcomeUnknown struct {
 
 	// Ref Of the certificate to be issued.
 	Ref string `json:"ref,omitempty"`
+
+	// Signing With `Prefer` sign-offline, what the caller has to sign before anything happens.
+	Signing *Signing `json:"signing,omitempty"`
 
 	// TransactionID Absent while no transaction is signed, and not for good when the write loses a race and is proposed anew.
 	TransactionID string `json:"transactionId,omitempty"`
@@ -3000,6 +3029,35 @@ type ShareType int
 
 // Side Whose reviewers decide: the lead's, or those of any other department that is no party.
 type Side string
+
+// SignOperation defines model for SignOperation.
+type SignOperation struct {
+	// Signature ECDSA P-256 over the SHA-256 of the message, in ASN.1 DER, with the lower S of the two.
+	Signature []byte      `json:"signature"`
+	Step      SigningStep `json:"step"`
+}
+
+// Signing defines model for Signing.
+type Signing struct {
+	// Certificate SHA-256 of the signer's certificate as DER.
+	Certificate string `json:"certificate"`
+
+	// Digest SHA-256 of the message.
+	Digest string `json:"digest"`
+
+	// ExpiresAt When the operation is forgotten unless it was signed.
+	ExpiresAt time.Time `json:"expiresAt"`
+
+	// Message A `peer.Proposal`, then the `common.Payload` of the transaction.
+	Message []byte `json:"message"`
+
+	// Proposal In step transaction the proposal that led to it, to be checked with it.
+	Proposal []byte      `json:"proposal,omitempty"`
+	Step     SigningStep `json:"step"`
+}
+
+// SigningStep defines model for SigningStep.
+type SigningStep string
 
 // Statement defines model for Statement.
 type Statement struct {
@@ -3698,7 +3756,7 @@ type RaiseAlarmParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -3707,7 +3765,7 @@ type CloseAlarmParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -3849,7 +3907,7 @@ type SetCalendarParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -3858,7 +3916,7 @@ type PublishCatalogBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -3867,7 +3925,7 @@ type RegisterCatalogBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -3876,7 +3934,7 @@ type ReviewCatalogBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -3915,7 +3973,7 @@ type RegisterCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -3924,7 +3982,7 @@ type ChangeCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -3936,7 +3994,7 @@ type MarkCatalogOverdueParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -3948,7 +4006,7 @@ type PublishCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -3960,7 +4018,7 @@ type RequireCatalogUpdateParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -3972,7 +4030,7 @@ type RetireCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -3984,7 +4042,7 @@ type ReviewCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -3996,7 +4054,7 @@ type SubmitCatalogEntryParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4055,7 +4113,7 @@ type IssueCertificateParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -4064,7 +4122,7 @@ type IssueCertificateBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -4073,7 +4131,7 @@ type DecideCertificateBatchParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -4082,7 +4140,7 @@ type DecideCertificateParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4094,7 +4152,7 @@ type ProposeCertificateChangeParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4130,7 +4188,7 @@ type RegisterDepartmentParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -4163,7 +4221,7 @@ type ResumeGrantParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4175,7 +4233,7 @@ type RevokeGrantParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4187,7 +4245,7 @@ type SuspendGrantParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4237,7 +4295,7 @@ type AuthoriseIssuerParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -4246,7 +4304,7 @@ type EndIssuerAuthorisationParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -4264,7 +4322,7 @@ type RegisterLogParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -4300,7 +4358,7 @@ type RequestShareParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -4309,7 +4367,7 @@ type AcceptRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4321,7 +4379,7 @@ type AnswerRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4333,7 +4391,7 @@ type CloseRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4345,7 +4403,7 @@ type ConfirmRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4357,7 +4415,7 @@ type DecideExtensionParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4369,7 +4427,7 @@ type DeliverRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4381,7 +4439,7 @@ type DisputeRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4393,7 +4451,7 @@ type ExtendRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4405,7 +4463,7 @@ type MarkRequestOverdueParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4417,7 +4475,7 @@ type MediateRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4429,7 +4487,7 @@ type SupplementRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4441,7 +4499,7 @@ type WithdrawRequestParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 
 	// IfMatch The ETag of the record that the change was decided by: its `txId` in double quotes. When another transaction has written the record since, the ledger refuses the change (412).
@@ -4471,7 +4529,7 @@ type SetRuleParams struct {
 	// IdempotencyKey Names what is to be done, in 1 to 128 visible ASCII characters. Sent again by the same department and role, the same transaction is not run again: the answer is the first one's. The key used for another one is refused.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds. Other preferences are ignored.
+	// Prefer RFC 7240, together with an Idempotency-Key; respond-async: answer 202 as soon as the write is stored; wait=10: answer 202 when the outcome is not known after 10 seconds; sign-offline: the caller signs with a key of its own, see signOperation. Other preferences are ignored.
 	Prefer *PreferAsync `json:"Prefer,omitempty"`
 }
 
@@ -4584,6 +4642,9 @@ type EndIssuerAuthorisationJSONRequestBody = Reason
 
 // RegisterLogJSONRequestBody defines body for RegisterLog for application/json ContentType.
 type RegisterLogJSONRequestBody = RegisterLog
+
+// SignOperationJSONRequestBody defines body for SignOperation for application/json ContentType.
+type SignOperationJSONRequestBody = SignOperation
 
 // RequestShareJSONRequestBody defines body for RequestShare for application/json ContentType.
 type RequestShareJSONRequestBody = ShareRequestContent
@@ -4704,13 +4765,13 @@ type ServerInterface interface {
 	// SetCalendar Set the working days of a year
 	// (POST /v1/calendars)
 	SetCalendar(c *gin.Context, params SetCalendarParams)
-	// PublishCatalogBatch Submit up to 200 catalog entries for publication in one transaction
+	// PublishCatalogBatch Submit up to 1000 catalog entries for publication in one transaction
 	// (POST /v1/catalog/batches/publish)
 	PublishCatalogBatch(c *gin.Context, params PublishCatalogBatchParams)
-	// RegisterCatalogBatch Register up to 200 catalog entries in one transaction
+	// RegisterCatalogBatch Register up to 1000 catalog entries in one transaction
 	// (POST /v1/catalog/batches/register)
 	RegisterCatalogBatch(c *gin.Context, params RegisterCatalogBatchParams)
-	// ReviewCatalogBatch Decide on up to 200 catalog entries in one transaction
+	// ReviewCatalogBatch Decide on up to 1000 catalog entries in one transaction
 	// (POST /v1/catalog/batches/review)
 	ReviewCatalogBatch(c *gin.Context, params ReviewCatalogBatchParams)
 	// ListCatalogEntries List and search catalog entries
@@ -4761,10 +4822,10 @@ type ServerInterface interface {
 	// IssueCertificate Propose a certificate for issue
 	// (POST /v1/certificates)
 	IssueCertificate(c *gin.Context, params IssueCertificateParams)
-	// IssueCertificateBatch Propose up to 200 certificates in one transaction
+	// IssueCertificateBatch Propose up to 1,000 certificates in one transaction
 	// (POST /v1/certificates/batch)
 	IssueCertificateBatch(c *gin.Context, params IssueCertificateBatchParams)
-	// DecideCertificateBatch Decide on up to 200 certificates in one transaction
+	// DecideCertificateBatch Decide on up to 1,000 certificates in one transaction
 	// (POST /v1/certificates/decisions)
 	DecideCertificateBatch(c *gin.Context, params DecideCertificateBatchParams)
 	// GetCertificate Get a certificate record
@@ -4854,6 +4915,9 @@ type ServerInterface interface {
 	// GetOperation Get what became of a write
 	// (GET /v1/operations/{id})
 	GetOperation(c *gin.Context, id PathOperation)
+	// SignOperation Sign a write with a key of one's own
+	// (POST /v1/operations/{id}/signature)
+	SignOperation(c *gin.Context, id PathOperation)
 	// GetProof Get the proof bundle of any ledger record
 	// (GET /v1/proofs/{kind}/{id})
 	GetProof(c *gin.Context, kind PathKind, id PathRecordID)
@@ -8760,6 +8824,31 @@ func (siw *ServerInterfaceWrapper) GetOperation(c *gin.Context) {
 	siw.Handler.GetOperation(c, id)
 }
 
+// SignOperation operation middleware
+func (siw *ServerInterfaceWrapper) SignOperation(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id PathOperation
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.SignOperation(c, id)
+}
+
 // GetProof operation middleware
 func (siw *ServerInterfaceWrapper) GetProof(c *gin.Context) {
 
@@ -10538,6 +10627,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/v1/chain/blocks/:number", wrapper.GetBlock)
 	router.GET(options.BaseURL+"/v1/chain/transactions/:id", wrapper.GetTransaction)
 	router.GET(options.BaseURL+"/v1/operations/:id", wrapper.GetOperation)
+	router.POST(options.BaseURL+"/v1/operations/:id/signature", wrapper.SignOperation)
 	router.GET(options.BaseURL+"/livez", wrapper.GetLiveness)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness)
 	router.GET(options.BaseURL+"/metrics", wrapper.GetMetrics)
@@ -21235,6 +21325,192 @@ func (response GetOperation503ApplicationProblemPlusJSONResponse) VisitGetOperat
 	return err
 }
 
+type SignOperationRequestObject struct {
+	ID   PathOperation `json:"id"`
+	Body *SignOperationJSONRequestBody
+}
+
+type SignOperationResponseObject interface {
+	VisitSignOperationResponse(w http.ResponseWriter) error
+}
+
+type SignOperation200JSONResponse Operation
+
+func (response SignOperation200JSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation400ApplicationProblemPlusJSONResponse struct {
+	InvalidApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation400ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation401ApplicationProblemPlusJSONResponse struct {
+	UnauthenticatedApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation401ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation403ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation404ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation409ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation413ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation415ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation429ApplicationProblemPlusJSONResponse struct {
+	RateLimitedApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation429ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation500ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SignOperation503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SignOperation503ApplicationProblemPlusJSONResponse) VisitSignOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetProofRequestObject struct {
 	Kind PathKind     `json:"kind"`
 	ID   PathRecordID `json:"id"`
@@ -25730,13 +26006,13 @@ type StrictServerInterface interface {
 	// SetCalendar Set the working days of a year
 	// (POST /v1/calendars)
 	SetCalendar(ctx context.Context, request SetCalendarRequestObject) (SetCalendarResponseObject, error)
-	// PublishCatalogBatch Submit up to 200 catalog entries for publication in one transaction
+	// PublishCatalogBatch Submit up to 1000 catalog entries for publication in one transaction
 	// (POST /v1/catalog/batches/publish)
 	PublishCatalogBatch(ctx context.Context, request PublishCatalogBatchRequestObject) (PublishCatalogBatchResponseObject, error)
-	// RegisterCatalogBatch Register up to 200 catalog entries in one transaction
+	// RegisterCatalogBatch Register up to 1000 catalog entries in one transaction
 	// (POST /v1/catalog/batches/register)
 	RegisterCatalogBatch(ctx context.Context, request RegisterCatalogBatchRequestObject) (RegisterCatalogBatchResponseObject, error)
-	// ReviewCatalogBatch Decide on up to 200 catalog entries in one transaction
+	// ReviewCatalogBatch Decide on up to 1000 catalog entries in one transaction
 	// (POST /v1/catalog/batches/review)
 	ReviewCatalogBatch(ctx context.Context, request ReviewCatalogBatchRequestObject) (ReviewCatalogBatchResponseObject, error)
 	// ListCatalogEntries List and search catalog entries
@@ -25787,10 +26063,10 @@ type StrictServerInterface interface {
 	// IssueCertificate Propose a certificate for issue
 	// (POST /v1/certificates)
 	IssueCertificate(ctx context.Context, request IssueCertificateRequestObject) (IssueCertificateResponseObject, error)
-	// IssueCertificateBatch Propose up to 200 certificates in one transaction
+	// IssueCertificateBatch Propose up to 1,000 certificates in one transaction
 	// (POST /v1/certificates/batch)
 	IssueCertificateBatch(ctx context.Context, request IssueCertificateBatchRequestObject) (IssueCertificateBatchResponseObject, error)
-	// DecideCertificateBatch Decide on up to 200 certificates in one transaction
+	// DecideCertificateBatch Decide on up to 1,000 certificates in one transaction
 	// (POST /v1/certificates/decisions)
 	DecideCertificateBatch(ctx context.Context, request DecideCertificateBatchRequestObject) (DecideCertificateBatchResponseObject, error)
 	// GetCertificate Get a certificate record
@@ -25880,6 +26156,9 @@ type StrictServerInterface interface {
 	// GetOperation Get what became of a write
 	// (GET /v1/operations/{id})
 	GetOperation(ctx context.Context, request GetOperationRequestObject) (GetOperationResponseObject, error)
+	// SignOperation Sign a write with a key of one's own
+	// (POST /v1/operations/{id}/signature)
+	SignOperation(ctx context.Context, request SignOperationRequestObject) (SignOperationResponseObject, error)
 	// GetProof Get the proof bundle of any ledger record
 	// (GET /v1/proofs/{kind}/{id})
 	GetProof(ctx context.Context, request GetProofRequestObject) (GetProofResponseObject, error)
@@ -28427,6 +28706,50 @@ func (sh *strictHandler) GetOperation(ctx *gin.Context, id PathOperation) {
 	}
 }
 
+// SignOperation operation middleware
+func (sh *strictHandler) SignOperation(ctx *gin.Context, id PathOperation) {
+	var request SignOperationRequestObject
+
+	request.ID = id
+
+	var body SignOperationJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SignOperation(ctx, request.(SignOperationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SignOperation")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(SignOperationResponseObject); ok {
+		if err := validResponse.VisitSignOperationResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetProof operation middleware
 func (sh *strictHandler) GetProof(ctx *gin.Context, kind PathKind, id PathRecordID) {
 	var request GetProofRequestObject
@@ -29439,506 +29762,534 @@ func (sh *strictHandler) GetVerifierModule(ctx *gin.Context) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37lxzFlS+K/yvxrXPOEpzJfuoBtNZ33du0kK2xXlbL5oxBV0RnRlWlOyujnBHVpYKls8AYDBhZeAbM",
-	"DG/ZMObYWAbDgJB4/C/ndlVLP51/4a7YOyIzsiqyKrP6gcQ0y8vqqspHxI4dO/bzs5+q+bzV5jGLpagt",
-	"PVVr04S2mGQJfFqOe8tS/REw4SdhW4Y8ri3VlgWp84TMbSzMbbAkrPfmnkpY/fJRIpuMtGmDEUF7gghO",
-	"uk0Wk1CSUJCYx2y25tVC9YRfdFjSq3m1mLZYbalGZc2rCb/JWlS9Tfba6lshkzBu1C57tUszDT6jvp0R",
-	"62F7hsNAaDTT5mEsWVJbqtNIsMtezTla0qZCkhZvsVgSyYloM7pO6BrvSLLGRBgwsUQW5xePzMwvzBxc",
-	"OD//4NL8/NL8/M88whNCSUB7hAoSxtZFHuk2Q79JWozGgoRSEBYH6pKHWfjzMG4QGbbKTrdFL51kcUM2",
-	"a0uH5r1aK4zNxwVvG7RY6SSCJ6P0eCJml+QThNez5VpjdZ4UDtfHBxUM+fDC4s6N+VhC644l/BFjbcVG",
-	"VKjlUNeQ21de3Prw26IhwzW5EQesTjuR1K9Kx7jGecRoXGmQj1xq80Qe50mLwlhdA6jjr14tYb/ohAkL",
-	"aksy6TB7RCzutGpLj9UCn8oZ2q55NV9s1C6MkO+yVzseRpIlKzSKit7n0yg6ERSt0ZFDO7dEZiyCFY9F",
-	"sHOsXjSYxfn5nR+NpBFvrPBgzKCyS/aOSk0aN1iwGsY+G+XqM3HUI90mlaRLBekmoZQsJlSC1KlLlhDZ",
-	"DMVYSeLbL7CnpflvqRZQyWbUI2o7MB0ei06LOWTK+SYjAWvTRKKQVZOiYh3PCSVmAipp4STMY+0J/NeE",
-	"1WtLtf8yl51Pc/irmDuWvgmWs/pEsgcUsUs2mb0b1fGEt0ZJq3a9IC0asGqsUVdP23WWUGM+Rnujwz4e",
-	"JkKqo9NTp+KyCOncqmLWJg3HjVg9q3DQI+O1hrudSfwgocWc0FA/DonWcWxw4tgUIzjTZgmVrtP6rGCd",
-	"gMe9ljmwub60iIrm9z0Uv2eSwCUUHu4Bg5qBqyPqKIlZlwmJiiFdEyyWhROBp7pOTHxGzavxKFB/XBjD",
-	"FzP6aTjGKea2wZKg45De6jhfIjyV4RQnG4WtUJImFUrrFCwACbjWIzHvFk5Uv8KhAk+jnuC4zyZ8IwzK",
-	"yuo2Xi0myuq2eeyeScWznaTNi5WNtv65mNt3nN3PMQGapHtACf66ZzrGKks2Qp+dkKxVNCRhXbJ3UmGV",
-	"SRkpxXfUIOMxm1F2VwBCIT3c0jNNHXMRVcdcKEiXhjKMGx6JuSStUIgwbhy1BYin7IKIxw1CG1z9rZi4",
-	"QSXr0p56gM/jetjoJCxQ1p96XBF3Cz3kXT82V5s0YefhIQVLll5QdqNlj5xiOFKdriMLtSq5IppQv6ol",
-	"UX90RCHxJB7Ru27Y6jF31n7O/MJtKPDnvbVDzrNLDuv1LE2kOQTV6ECJWxMyoX4hJ0r1pD0cOB+reKJ/",
-	"YLLOKfnub53z3KlvnqRV1U3JvxNl89EklCWO5TAm3SYXjES8AZyTMJ8nAQkL918XH7wHB/OJgLXaXLLY",
-	"7/2IOdbiNG0xgVqRYhhO1hgJeMxgbRbUFwuLD5KNUIRrESPLqysnThC/SdV+YImYJauKALRBw1hpTmry",
-	"Qm0bizo0DkjCI+Zlv8qExoL6agjobpQk6cT4mCW4jMaii0eK+lQHA4XH7ICYJYr466xHOkZjozGXTZao",
-	"39UNCaurn1LSNxlFJUjT3qLIjCJJwc5dWHxweOe2qZQsUc/8fx77/838zwv/8F+3tUdO1E9R6Tfd7PXI",
-	"edowgkizE2h/oJ2DJwE8EQHz4Wxe6y2BZ/MJeelE8IRau4B31Ir9osMlE7PkUTiDNaVs+jctf4b1MhHG",
-	"vl6yiAUNlmi6CnsE9x1aWLy/mND1GZzgONm4DfLFa/zSOR5N8NYoqqBnQ/EGjwoFovqt9I6E91YZ7Uka",
-	"Nzq04Rjsk011yLD4KFn2fdaWM+ZSvbiCwKJ1Q1E49IiCzNsJr/xJZRM5RDasme2IPkoOz5cxDcHIcrt3",
-	"D6uzkV4KW8pUNCclfsrOSTW+RkVz8BQPOi6+eDQMcBKUtOAStVHa4SUWiaPkwTKzwdvc03nQms3BxR2b",
-	"zGnu9EgeXCQR77JkxqeCkSa7RBW7tGhEgrARSuGRIKFd8FEmNA54y8hnKtZZoUci5sPeyR30n5ylsrkc",
-	"0aRVfTbpeNtUNrPhhsFYt/2ksZsxxT2le45qVSyRYT30lUqdsDpLWOyzgpEkoLwWD8WWe4ePTNAJ9biM",
-	"j3xY1wPvOPF5wI6C0BcRFU119Ak4bwX5b4vHC4bpo0+91Dgn2r96mA4Pbf6lOQftdKs1rAHpV584VvDK",
-	"nWGME3HALrmEIa2TUP2m5AcckbxRxKHwiHFjSTXZMJZHDtUsuTE/Kjf0wH4UxkHBzNfVT9PO/Rwc/vB0",
-	"86qTbINFLhpssMicBzJU6t08nLORIk6TiiYr2rQRPHECEyIFHihFjZOhcBxZaAHDEpI5snBwYf6BxYIB",
-	"hUKWG8/CYrkRne601pxu1oj76ySGXwuogz/uOMeg1xpGUf0kgVju4vwimMSCWE6Z3dh1w17E/DsyJ+J0",
-	"L1oFtjDvMO9ExkdxMqqMo1dFGR0Y0AGdEmySx2v/8/GaB4zPLtFWO2KkzaPQZ/9z4QFtnBAa+02eHCW0",
-	"iqCeQMpKLoZ0jrt8xpVc3/OhSzfDjWoJFEWflcXVs0RGvDGjvkFDBRgwT/JL8/MLc5cWDx6amz/yAGSC",
-	"zB95YLY99yDqeuroCGmkDMRZcsIcmEwQmrB0KWRTLW9SNHf9qdSKHJrP2Yr3XXpsfuahC08dvDx3/1Pz",
-	"3qHL5uN9j81eaM/d99jCzEMX8Lt5b/Hy/ff/Xw670tDu0m4cefDU9BW9NnNrHrf/9szWc3/a+uRW/53f",
-	"bN7649Z7z7hpJc0Txo3HNqbnZx5anvnZhacWvCOHLhdP/qcsEU4JhuLWMM8GXuaResJbZKFgQfVVJeX+",
-	"PPw3XqdXo4QtNDrAc8dXyAOLh+aPamHAgiXj4kCjw0gJ4nM1MMsSF7PkDBjt7XR7IuOGjVg9qND81mPZ",
-	"HeMbH74serFfPFuPSN5gMPhuKJtqlkPOl6MkYaLN42CGqkelRFFnDRVEcB6bIAFsfZCd4Ok+Cqb9/39h",
-	"PncPEBMirx3p8xYz3qX1mCtTCIT3wjwRzOfxXUrZ1fBJx9aLaNJgqF/BX+pJhc599YSd8AZcVntDLY9g",
-	"kGK4wuN6FKIf3+ex1Bo/bbcjdYCEPJ5rJ3wtYq1/+LnAfVpO/pzFu2qX1SuHjgXwS9IoYTTo6S3BAnLf",
-	"E+xSKKR44n7P6dXqKsaJA0JJzLpEiZpWW5IW7RHR8X3GAjglsl12QJAn4JR/ggScIdPQKOJdEkpy3xO+",
-	"nvkT988q+h3nyVoYBCzeS0qc13F5lhwQtn+VJ+DWgsmpYQccfV33PVE3w9TDPqEWN6bRXo/axPfqNIxg",
-	"7UI9kCfuR3euTzsC9moYg26lzNtOHDBcIZlQn5Ew0HPYoFEY7PUU1BnBhCQ+jUnMNlhi+AiyTaXSEONA",
-	"wNRgfJrip7k8zjvxng9XNsO4Adp6kPEz7Bhy3xMxlxfralR6kGdQVv4kBik5ZqjVhjj02IKRDol1ol3c",
-	"mmVM6u6aklxAaMnVMcLigKz1FK+wqH4UXb3gHu+GUUTWhuR+j8lZcpZHkZWUE/JYyU8U7SDdTnK/wEBS",
-	"ukc+pUeJGMmVqh/NjhO1l73aOSaT3sxy3RlIWsWDyMS6TfBOPTeMG85HZ+qGVjjUE0L1vOOwvfZ+Z+hY",
-	"F8pMaatguCYmDqCtx/ueaFuDvohCQUkCI4BDTNJuJwx0cwhGqYfiWmFkxBii2WX6lcDR56hk4MjeY3Jw",
-	"Tlo07hlpoeaaUMkuRjiWJ+4fYrkqvFGCGc5zflJpB3vNAms8gOQNUE2UzFbqrDo8QdhLzi/CL1rc/CSm",
-	"HdlksQSjc08X6DQnkq+zGA5/HjMTUgtFekal0lKJDnLfE538aEeW8NFHH51Ztq7Ij3NYHFzG+W/QMKJr",
-	"0Z4vlI7k+TRWM1xTm5f6TRaALsQ5qbOupVkIrVl7oEkpJUsdKlb+81HIjvB9JoQxVqxnG0sHfKRhi+Fj",
-	"IGmNSRpGWHiC8l1p3UEnUTRBmhsK7faW+UksOu02TyQLTrEgpCbP57vYPqC8MT+iCaoVw0cvUCYd7sWW",
-	"Gu9FNSvYWJfNXLEaCEKJ51AOwSwClLc0OpuoM0yGSqfXBRZt6ytFUz9029n9q69vvfI8LHlbeuTO00/3",
-	"33zn9rUPBn/9I0mY7CRwpprUT7wMDGz1U6nUz5Um89ePmQGAAUKFayjntNGOJh++AU22nCPGYYtdti3+",
-	"x7LZZsPjmK102QMyCvFILJNeRSKGJnRQyVnr1SJG6z+kopm7da0nnek4uOkmsR9OAj2cI9M38Yn0velT",
-	"i+lxIm53JjPVcEieEaXk8zqBfLkAUlfJ7evf3nn9+tZr/7b1+muz5ITUB3vMSZslAnW0PGGpw9X/qDH7",
-	"IUXRp8rwh1vLZTXpgpxRcYIDXeuRNS6bBKrPYECW62p55md05sn5mYdmLjy1cKTAf+WldTajW+qldzZv",
-	"fb711e/7V79AP3vbZJEPMbPbr+Dny2mqpa/qmy2/2viYtd+kceyKBv2Qd9N0ZNLV8fNUDrRDRRI48Lxa",
-	"PYxYSVGAL1PvtYpZquVJBWHCfKPVj701vfCyl9YRlAp/h5K1cMubP+yKuxL5fy166QTemmZA68/Z1TRJ",
-	"aA/lQ4NGD1MRitFV2Pzm7cGV68ZS6WC+yCRx6GVVCMUFDaVY0TzH5ORMvKFt5b1XW9Z2FiIaSSAvkJIr",
-	"vBM7RMcxxbFGebGPkYpyW6v8x8KGPnCHdqJjVOD4ZMFykUALsdgMlTAWHCWJdeZBiqdS4EQnAhcZXy8p",
-	"8Eq4/2TSYZbzr9KkdLp9fj6P1/j64zUs0YU8MhqpD8r26yQMUhmGWKyE9BL5bPqJ7GalGY+KehpJFmQR",
-	"MM+Og5biftETeiDDcS1cE2UO4zVodYArb1hhWSijsKSSystKSbPKp3zx5JCEN9LKs4tDrJq+LLhqyRlv",
-	"uCgBZ+rZ5Uu5vZ/fcsN7Y4SvsnPFq+k6XOCiYgXkHPNZ2K6q1xqDxO1hV98a0aljMbhOwwGZoyTuRBHq",
-	"nbEyIsEiosrAJ3Ws9SqWHQteTd2Nxh+Gm4ZkSYVQQaa3jHBjWDFzZRta6mjs58hDRxazPBAPnaM0Ccga",
-	"FezIodz73KrtEMunbO7QVnOrOpFlREWeaSe8FQoHu5zmkhERNmJUEDUpDwjIElAsQ5Qqmui3LpEnmyxu",
-	"RCGN59BgntE/zS161s08CRthjJYyBLip3zQPIZREYQw8GkqhV1FdmFJ6tsBGSCc+LJnQo5kEWezUxBxr",
-	"ll5TyraA/Xh5WF8ZWsd0LF5K2LErpo2bCmbGMlJDzybzZRwQxlGhGd5lVFS1FsZp+ZMU9RK6eAX9m7ZD",
-	"j4CGDcdqiFnOo+/47vTokbHAb6vsF65SJqhhwiWEy7LU94g30px3tA5HqTSqkI+8fLxWPXJ5xBsNo6iV",
-	"YxJbp56oKO+OYjxJDx4R+SWU2klabDnijOqVYxTJUUWrOK49pBFO0ADHqHDjjyM9Am+SKpay+F5oZRaS",
-	"x2T9LFdxt21lLeUAL6uoTbeMU8CbJHAaRWfqtaXHxrP5KSZp7bL31LDQXuPohqq2RZiisE6pH2EBLD4V",
-	"Bb/FgfrTUVYgm9qRrW02P+JCWWys1ZY99VMEkcPYKZXDko6GdZ30O/Y8VpTF/F3kJha7Uxr9Jg1jZXcR",
-	"gIUKmVVfZChEfB7LhAahD7EArRZbc7BK3rXikBO7kzONFQM6xHHSKRCMAs+LUUklTFXsROJg/WwmDCZv",
-	"d0is02nVyHPZzXqsGeNklLA4LV0KL6u8BbFgWGp0k1zwRlwCAFxg4lQ6tbQThFKd+LwTBx7pxDKMiMY0",
-	"WGMsJgGjkYTsq9l045nk8SEHbV0pmLyxRPovPN+/+qLSP9c90n/zncGtN0jCo2iN+useGbz28eDK9f7b",
-	"r299dbP//iemyvsi5oDfvv5x/+vXbv/hL4NXv9RVYsFFFsuk55E7r77Rv/7G1p/+1v/tb1Ieu6ieqnQy",
-	"cqauyxCl0UKXSP/Ka7e/+RIfSnjMLkIlukf6V18e/P7LzRtXNm88ffvXn1mMCol/tz9+duvVD/tf/bJ/",
-	"4wbpxB3RodFF7Q8zXkk1PbVaemJg8mQz0XIuHb21mmbESqqaEaG8zoZQ82rWax1AUXopTOZ6lcDCiHYz",
-	"juUfxUgdClzHTot1FfS4Z5xW14xsCn1iwQMKZXxBsfrgrT/33//V1tfXQSh6pP/F3/VnFJz2OqkrFHnh",
-	"BzclQSxt+zjxm8xfBxu7IAkcjb2YS+ZZicnZbQUqdyd2GV/ntMuR19HIQz0Xqi6xxC5hGyHvCEvollpw",
-	"wMfBs9yx3GhfupXSbjyVwqnHaZwqVd2mnEunBTDsMBg9CqZ54RAT45xTsngmdRJGNTQ3z2aQdF1LCO5l",
-	"kt2I+ehYJm6KeXkseCLDTkvHVRkmuiFX75mAwD20txICHNvHiqPNr7w8+NVVQhsJYx658+yH6mDC7xQX",
-	"Rj2PbN64or/B6uRc2EndB9E6dS0czPVCYQxD2X64fKz2kZ+ubagOwXGBm9wULcA0MNEzjno5ObDNOFOV",
-	"0FIabpfcIrVrJKVQfLKhLLhG0mZJyIPyEv0sXj+69yaRsrSr9RcdLmn5Af0YLt/F8UxMi8it046mRCiV",
-	"8yRvVHTMPTqSabUe865AgZjz07kddGN994/EMgkBmsC4iaiQxovPYxvFAN35U7i8QdVmFZhyGW9QpHIc",
-	"ClBlbgXy1JlgoDAYDYj6oRJHBLkq3GqHuDZDyp8aJ3njuDZdHEdGiyfsuPXIEV0qYZDx1UKgGgoLJJjb",
-	"sOxS6Ter0P1RvGEs3YePYVcCILzYI6LjNzHJWxDejSusyciusqqgc/xsLcAQ8cZtQLGrekG6zR3rK3ze",
-	"ZqUesApXjvrPOIBl4UAK57hqXjPk646iJbNlUH5EkZ21eFQt0xIuqkuwpPpBFNVA7XVrBGoE57mkUVU6",
-	"r/XOFUTBlzE/CXguyygi6CojqFESriyAMEarIHUwltb/8d0wcNfSBVTSc5mrZkwuhJGlPZKwiFFRkBXh",
-	"choXPH45lyla6mmj8SPtWrHn4WUkL+QllAfVjqxHNljSI2D+k04b0MjDJzHcCyKaxkHmPAPsIiGt8LEY",
-	"PcUEc7nj0uw1JZDU0+H0UtcqPoDwXPlctp0wi0wBmRqtm6KyyZNQpOUS27K71wrDLqEQnals0lR9LKM0",
-	"FitTZ+oGLd5tgU50RmaZsDLcYCB7ggInhrSqbp0/nqYt9kg89uefNUs4M5Gmnl2ka92fe5en1yalaOa+",
-	"1CRDIpQwgk8yKXKKHoGBYBJ+rw3hPt8qRcdS4zt/eKZ/9XeD374wePvZ2RHO2zPbOMfue2si61ezE+lW",
-	"qHISuW05qASgXcITEnC/kyHLNsINAytrY86qc7Qje6NZUJPtvL3awfbuqZZElt9aFZEb8xuvKibDjm1L",
-	"F+c8rLTXTBGpwDU+D5hwNhJR/JHXRCYG1oM0xDvk4fvh8szi4SMmys/QgDtA8HrhkZ/zUKfWxKwbhTFm",
-	"Xo/KYLeD+QxqhfqxJg4X1lGhCcJ6nSWzk9OOgBKZ0NOTcZI74v56VccRldQkUY1MrOnMrhoiG9bFjOQq",
-	"jjwsTuFoxm0nmINGrrE8u4VDBId44mCVU6tnyYljQoNiggLDEqEd6NX4x6rpLi+3z2c3TUxJSuF2mphO",
-	"lpu1l61RNt2hQRVyww8RNWCfJ3aWJ7a9foULtuv6BAqJPVUg7PWraBXkMXTxBvNEe4dV1EmMoKzAdTL/",
-	"ttJbf4hY+Or841w0W6ERiwO6/YhiQHviTL3uMrR7AoLyvCNJF+LsVPgMnD7V5CMkDAkgvSPM+sYv+9ff",
-	"WCKCyQwWmpGYy9BHO7bdWYtC0WSB2/cmeCdxYU+eT5/iFC0bZeuJ1NQVkVz5+LKTqJ/Ayl7txPA39qpJ",
-	"GNAMK0vZJY1Fe/vjZze/+t3UhOwxmjirRPM8BJd5FniQWWNrMind8stTJseDJ+th3CAw2f4XH2x+/dbg",
-	"9Q/QW6nePGuz516ZP+l22FPBZd6qc/UqTHJjXAbtdMvsHmCa0Sem1bDHkQ0f7FZJx44nK1yuHJ1hprlI",
-	"YgqRdYAmYcjSswSjmII06QYjDDxk9ZBFwSzRCUoJa4RCaoyMVkdIvDRU5n/SiawWMwhjqmvL8Wtw2aYD",
-	"84jges9HETE+cgLATgZZyhEq0nD9w3je847IlzrjeCsEdKCeVVgRUSHQFeGMTG9+e23wzN9u/8evBjdf",
-	"6b/w/NYntzxSTxgjkl0COoJvbkJdT9G7ndBr9htT6LWx1VgFj1eWvLMC6vYzL9/+7I9zg7efvf3ZHzdv",
-	"/ubOtS+nnkM97beXf0c9jBgR7YTRQDQZk1AvukYFI2ELWlHKhNEWESyqX8Q715Q4xALSaWaLAzFF/UOn",
-	"43tf9b+6imh2cBjrihhY/Dy+oC82jgK+0hpDU3J2yvFUE8B6S0OC76T4fcELS8X0oZQpRWTB0jy1JbFQ",
-	"e3ygv1Jov3CQTohZnWn4wvNbN/9EFv730/9yCPvKAFipRhmJe0Q97oDQK4LKxkMPTdRsHcPAuuOxe/2V",
-	"K1t/+njqbcHbLF4xZJ60HupixfzYFMcsjXFl5CDhp5Ry6g3urdH/6unBq9/g1lgiC2Tw+nuDt69t3voc",
-	"f/DIIhm89WL+q4Nk88aVzZsv4OcdWA4EAKDRMSqpgzk+f7F/9aXNG3/evHkTl2gJq/EaLGYJjYhgsQi1",
-	"2z3HtSWpY07CM/V66NKBB1df2fzmzcHvv+w//9ydZz9U/3v9w7FSogKnmJf/RPj+mFfjSeCRrVvvbt54",
-	"euv9bza/emPz22tbr37oOiMWSr9eneE8LgABvfby4NVv+y/f7L/wzx75wcNz58ni4pF5jxzRcMFTisaE",
-	"RVSyYMXtfew/9+ntZ161zz9PaQwpHqD29BXJKmex8jTyFERi6T28SxsXBnHKuTrtiEp16F3EYrD0I5y8",
-	"6SfaDkmLhhFpsSDstKZcMWE3xhperk82b/7FJUDgh7wA0V+lAgQ+74AAwToYp7KDEmPr01tbt9710rr6",
-	"6fdrpx1QyVZ6vgvZOEwS1uhENCEJoxH0TAtoGPVIl7H1qEdaPJbNqEd+0aGJZEnUI00a1S8qGyTqEf0P",
-	"8M1UC3W52FjIgG22lTidmRwltBljoGA5ovozKwMbX1gIV0EBDyvK0YbIOfy+pHtPi85aK5TG0UFoGyox",
-	"NNKD6WPD63UorU2YDBNm+OEiripp0WT9om786PR3qLcWYhOrYTXDRpMJacHisYTp9lCjNipvh3Hho2CG",
-	"CdsIWReAQLs8CdIAh3by4M/OobZZQQ3TeQu1D6E38Sm6eIkaUoWC6GccJfN5aTY6k+nrGItC8o82lcJH",
-	"GlxZpglAzaSrpz5T9KtB6xOnyC2oimTB2AXUlBE6DwQMVaVsgGlrcma0ZRsmJk/MlRujaFp+x62gx/iC",
-	"G3gRmUAcsLuZmuXSq5ctlxrQMPRAhXRTfNdEcP0Ql0+46nrzKN3ZVnWTqlRFl5YpaU0X7tidoa9h3gPC",
-	"pi9iSNNMcpCgI7XmMTV5N4p470zd1AhI3WiuzhP0uk5AIredRlZVabqQtg/TxDeNIB+WzKZaDQVvXt6N",
-	"bqBMyGSizEoY0VsgXasSblHT8QZTsbbevN7/+rXB29e23rw+O3yY7Z1T1DpA99gxCm/+YSgkr45KN43/",
-	"YVWy9ncyR1PHXcGRaaPtqNcQ1PTuXPty1FFY2u2wc66F4YqNcnp2asmONpuurpovGywb9OgeEEc1oHXE",
-	"uTB+FcTO3OakpfP9K+Q0+SdyjJwnJ8kp8gPyMDlBji+R/l9f3/ro38ngtY/7T39Fbn/2p/6NZ8jg9Q8G",
-	"b72r/xm8/vmd1z8jd56+dfub35H++78efPohufP0G1uvfkj6V1/e+vs3/ZvqAZ/13/kNGfzH9a1ffjmV",
-	"6T9GXy4oZ7x95cWtD79FhdMj/W+eG3z6Yf/5l/vXrw3eu0ES1rioJSJUOuKP2k/OEhYYIM3Nb68PXv0S",
-	"rk+YejNUun7zXP/q7/o3ntVPa3fWrKdZv+Az4Hfr7i/+jtdkkT51178O3vxMPw/PseyRmzd+s3XzW/2j",
-	"1qxyw8cLzE84o39+/86rT2vtOVe8CSQBoZ/SAD/pqeufzIAB62DNutKeDX7ESaTluda1Q4PNvkEEUhA+",
-	"rsxLW8pVjOPAEFy5UlYysFGqUTf3MJ4iJGtjZAP7aWfo1SXTvI+HLApW4P0u0cyMYVf5KBsS1ab42Ux1",
-	"jLS2FOh7ypyc3kgpGecu1sYyFaxI9SpTXxqTsNXqoMPHcBtwmW/rTQeEUSNnyaNgJIRSt1wAnVJ/bFsN",
-	"sOG+JQJ5Ex6Rl05gzjumwUEcPr3qgEBVLEvh3YF67ILdhXn5BgUI27x5hEeBGhW05Sq9jbAZWPE+KsuL",
-	"2bQtfpw2+ZW3WXwGVrvSdspuGVduljkfwF1eqcRsrGMi80l4ORPPFBNOckeUm6Tu3pbwNhc0csz0NIJo",
-	"A2v0mKw0v7EJ/R1RgQtwmNmtyxiOrjLHZedmf5g1Q42ibhof4BuO6sa1pukcMJ8H9QsGcBP74SSsHVEf",
-	"yk6rEQdesxpq5JyS1SgdqPlxYcueM1CbilsA+EOPzPQXLJkwnUlOvUr5oWZHl22NlqxayDDzDwjLyUNj",
-	"wiLmy4THoZ8rW9h69T/6f30FixeGBeL0GdlrUNFYkMmvCBHGDaIvUjrh7b89M3jxy8FH13RPFLXfNZqJ",
-	"h3VlGrEwsdcga2pozai0JEWIolH56QTdtagiJsK5ZZvPmeONDhndJ8jk9WXISyjwyud8G1qbsafvd2o+",
-	"o3J/yrwbZGfS7kAFoF2wjCe5tSLYMcliOuyCo+SAzio0T1MbvqnORUeWjHqAC/Pc5uDBe7++/bfnnagm",
-	"Teavq/OqMBF4RBkbm7SMA57RECtGT3G9GefzoxJQWD/MrkzvG4f96/NWK4SD2CN6eG64LjVWJ2qzLlcC",
-	"a7V0wR5O3R3o1Q986+bgnV+lEV2HB7tebncaATtBGMsh/pIpKhPeXlAMNwF6L+vG60AilYKshdJg0iJJ",
-	"Dgh9tJEoFFIswT/E1dXXg5vtX/6b/iXnxVg48sADDywuHJ5U6S+rNcDc0Wo9rwbtw0LZK1v8NFIiW1ey",
-	"C3d3yXIiiwVzG8zeNRbfW2McASEc8hvn5USeCyYIVBsXJuskANE7MOjhFqc9nz1jCgfi1nN/uvP2H1Kv",
-	"4YjcdHjyFkpUim3QqOO4r2KVGLzcPGwC/fbME26ZfHvrJB5Rt0fTEL55zrjNwGJQ+g8mGaBkJZmnbPDW",
-	"i4PXXiDA2R4ZvPHLwYt/JKIj2lCy65Hbf/jL4M1vN2+pL9ssEQy+TT1fG3wdXGuvvKQ+pyFIjww+/VB9",
-	"49PYZ1HEAuw5rFuYDt76c/+Fj7defXfw2guD1z8gMZcXe0xehFHA8d1//xM1LHapDVkldQ49KaGxLfZJ",
-	"buUwj8w00x0Cf2LHRKWN6+nA32YWGJNR4695tXTkgCiqx6xWwR6ZeiEOyL0BmzSMT8R1PoU7TaMbjzzT",
-	"wncozaCZZf1DFjaaTkC0Jv4yJlYJ3g/hAAppahyAaeDTqZBZxWApo9AuKSu0760iD9TkYfDK1jcDnQ66",
-	"JIN81fTKL4hzdyrJz4Ljutd3JTZg/nqBvq/2Ma+nANel2OCsugWG42KAAgyu85jM7icsYDGANQWhAAzC",
-	"8tjowweRSzryCskAPwWsCZ2TXgAQ6kBYinm3UKtDToGkbEbXBQF40x0BojoTsxSu/pG4EYUF8PSFBYPH",
-	"rD50WDSoLqWykzABVk3pdRj1sI0A2kgqmYFOKu+kwVsKV4L1rPLGKrkAge6xPBK4G7YFsVHAGgMcmSV1",
-	"tA1eeGXrL78hazS4CFvFwz2zAT3SMv8FNkxeD+MgTaG0jxFs4ncRdiKUm+unWdH+gmNl8kmSO3jMMTJ6",
-	"wKRNakv1ilJi5qeacJfx3U0WBe5GVS2TNQ4NZVsgyjeYIePsZBgas0Qp9zsFYKmK8GGAICvTBDZo0okF",
-	"dKtMaAz+VI/wOM04miWPNrG/usb8bVMhGDRjZUpJpNJkoqJz35wCQwJXl1oVicGgw5Y1rDVvtTvwTAAU",
-	"LisHrVIuF0SAerzbt4WHWItnEBWhgEaVkXZNlTOx04TB8VKCBkpgPbKh3ffskmRxcIo67NVcnZ4O4/WI",
-	"kLr5MA2CXEWldfLjQx8NZXPSeB5RVwpIw46FHtKkNgWKb8aP1iPMPFeQMPajTuFQdcbjpPZUaQq2zHil",
-	"SQPNioWLVNAFp3yPqvQA6sDWLy75E5ImslqDAiF5u+328ZzG3j86fqa25+5PsSNYMIEJ1SWk0zYaYDrn",
-	"EtLMZHXZhBzqNJBJCMNk9vbIcbVNbz1ys8VtutrsVSA9BcvaBJTXHotB+sEVTgVipWMgUwfARuAxq9jk",
-	"xRDuXi0tZiiqSaiC2DqhMeAKj+th0trplq9b167fvv4+8fHpyk7+8+DVz/svfDx44febN65sffTv2ohe",
-	"IgGLQgjNAmAQIzTGJORUq8BnjPHeuLpA4k3TtIRF+3en8U/z54SbzWALCELt43zw+ud3/u2VvJYF4fmL",
-	"aUak+UJnRqa9OFJFzHzGloDWF4b09j0WtfVFoVCnt6IHC0I6hH+QcZ2Z4TndhWFbUfw9OHt5zLJTDU5i",
-	"GgRHyfxSGuHe3XPY1YTTWSYw+Xh2D3a6PBMj17Mkk4mi25pXKWBzO+8c4k5SEHgGAYSqWeQmPwzYcGLI",
-	"zsNru1zH+ZyFSbWr1aTA0KwgunvXTg2CROU9ZxguKn/6jMYgAKNzMgHTzbVzLcoBDr5/6/PBW+9iUwUL",
-	"JV5/HbC4ZwtiuAwGHPdKHUrpsKsfSwGLw904lED+T3v44+FRLXFuZHi5h7gHaSNUbzNHMGDV3T4Ro4Ej",
-	"h1qxumgXtKmLiwN5cXEQr6PDuZPx5Wrm5enz0nfqx+hxOwRyjqYmYmk3J6czT154DNuTX3hqwVt4yNGc",
-	"PA/zZGsBQ97zqkw1PRx5kVN+KIstj+7cZiwhQYhgIqggVfXM7wCy93i+36uYnLXT9jQkNyHbwyNHDiF6",
-	"w4xPBbMh6nTt+HB3/fmZh+hM/cJTzrb6hZxr96oc1s5DH2G3jUscKiVIN+GSWQ1Ql0haY5/WgXnkzltP",
-	"Dz75pfrONOcbir2N9O5zqteh8BPWprHfq+wezPDDldKL84ijnoYQB0chj3UrOogPdrkGGc/yn0acf4Xd",
-	"TKfuFmrurFhffD6hPjvHu6Brlm98QHsF7fpYFBT5NLNuXZ5OhgsTouSuyUExvZ4fryWszahkweM1lDwU",
-	"6a5R2xHKKIoQANzDYlMNTqJLBdOG53XTRMBA0VfEeZuuI6i+c0/WYgT52rz9omJTa2dYn03XtJwPZYxD",
-	"gEaRrvcs6hLt7qIZAKqDqXXU3OGWYukG3XWBbQuDPRXVoMIGUyqMTsi+vJuZStLiQmJmL2yoTsQIjSLe",
-	"zWP1LB6e9ybABGaadVWdGeH4xkRppjZAJpKgqADcTGXHRm78Eo7DjgvsL6a0JhpbTpKYMezAYPYpqJhe",
-	"Leaxu0HWcervQDbVSACTSE7WdMKfIzK11nPn4ekAKwSFmU5eNmmzUCPmkzZtMNJtcoztgZRuMn+dQMvT",
-	"wbsf3Pnzy1vvPbNEWlRA5g4VpP/Ve/8d/MIL/33ov/8BJ6t6SLfJI0YgAWuWnGR1SXhHejrYywAVs6k4",
-	"AIZkExjfU/Nq8AQnje/u1DK74qyq2oLKB+SXrjHZZUp/7/IMVYHX7ZzfITi/umSO8oF/XD1z2uhwMOhc",
-	"yjeGO5UlgNUuNO5BtyFnCgLGTKZ4RZda73A+Gk4Zd4c3gy33eFas+3hNsdnjKLwf69/8l/4rVy7MQpny",
-	"47XJqev4snQ+niZd4WIez0IlFSRfUUNhkO9hPDbZo4AcQGitS5AwBoANRtZ40POQIL/osKQH6tnjNY88",
-	"rkyEpv6IFyDotf7KDfPRcUHzrGLVHCh+eqVhHibWvJbw9YKuzU82x9NhpRnGTOh0fWAfIrDvha63Nnpl",
-	"+YXVrYafbIJccS4stP/cvnvF6lbutAxGKj5HT7oU+0ocK98DoHdAaIssvZ1o/cGkOu6gmQJ+v2qR4bK9",
-	"uke1wMkqfsWeF9swCXQ/edeo0kaHJdobju2ckxYAYnqQADzXhIlOCy6CnBa2wTGdLQ9gVIDTA6rqiZIL",
-	"UFzLN6lQwQZXK+43MbEHb9ZnHIPeD/ecGlqWY2woAsDWMt87HhsIlaiKC2o2pbzcTh7Zt15qJrgtJsMn",
-	"w1n+GYmszkDIOI59b++z4f7nWRuhlEhlAk/YFedJhPnA9kBKk+wIpo5VX+rsLl4HN4kpg05r7I2cXDHV",
-	"acPOZf11iWZnMDWn/2RoZcyFpq6sUHinceWdCbuOcLA14jIVQwXmSrrBxltu290uZWmaxycabVJVibsQ",
-	"nQFMFXjDbH5t9sqJa3HDnnoG4L17OsnvYH4FSC6bX3+79eqHmzf+qiUuVIL0n3nLrgQZvPp5/813jKg+",
-	"amVaUuzdujRS15Hhp7zw8eCtd005R64bpWkR586mzUBNxlVe/JDRSFaNQmf1tWnL/XXH04d7BBZXxf4w",
-	"V6I5VEH36z9v/erzzZs3CcL7emTw6WvqI08aNNY91nJedbgMerRnFzgnf+LY6OsWFh8kCY0D3iJroRQe",
-	"Obg4XQDi4GKFAMSJeI1fKuUt2X5vlNDtu18vUSCL/TNNgazOx3PHR1M5PqrFUjFxyECP8+pCdUMoo4JH",
-	"XZp8LJ2/pA6mIV5cx2JFUH7w8dkZAOPLZudlXWDU21zsm67ersvAjE/2VABmyzFFsXoKdtmlABjAk1ny",
-	"SAhBj1x7R2h0DoESZfDSlsu9l48Ru5yXANIKzpyc7wWffMBdiVyQs4yJu7rnjp2Zt/v5u9DvnU2ocUl7",
-	"28QcYtkibQFe3oRMeDRR2zqnroHCG5dnNWIUDBE1giGS29F2J+GH2jSNukag2ScnSSfOt1dAF1gYN5aw",
-	"u0gZZ5f9Mj1xL99iGyaYEd8whntHBKFPJU+maORSUK5YD+MUItzxc8xbYWzeWMLOmC4NJVaGXIW3gJ/N",
-	"XTSj1o3p+g+1I6EEVUNUWB2dC+B1Hbx/lspm6nOze06HUrfCdj6vE2MOpdEPoNFMvvvSsIHlcJU7c/rz",
-	"2Ejox5ccB2OwhDJBwTtr0Rgpkfalm7LiEq1rR0pQHMrUT2+vcJ6rcixoFjZbjbGboGo7IyrO1Mt70EpX",
-	"3Kb1JVRp1lNU2VY9jI0MmNRy0BywMO90Qk6SCtHZRupreQwVAxAsTZGDRlJhkWBdOEfIecCsTtA1UinP",
-	"ZtuoKwiw4sRemZQQtJQHBOHdmAiEa8mwi3S8AN/lae86JU0qmhqtKYQiXtkjuCsJjXisPfNahDWwP3WG",
-	"AaOeirpBFToVVBMbGOesmtgEGPQ64RKd1R1PoC0SXoKgPkOFvdli5jikPHikCebmknyPTKow2Q58TIqY",
-	"noJ8IQrp//v0M/1bn2/d+utRqMXsCEnWGKIwVDLF0LEbOrsg/sczg48/61/9wiOdOPxFh6XkRLY6irnr",
-	"6cAwvapuMNYChghmWGur27tEOvLr6AM1IVo75H4e7hk9ti/8JDAajywuEL9JE+pL7FS7nV7YTthgavdC",
-	"B71eZGDB07fO3t13bRNSpxSGjgM2JxN71hDKHBPT1BJYO67CmTd8Pm0n6z83gsJpBtMfh9O4R1IAIofC",
-	"waUGYskjrrmDjKnodpzDx2b+8dHz5L5zx1fIQw/NL9yfoppBFKKuU0eQKVKcRmOKpuexo14oXi/MfTHP",
-	"OyDIj89hVotPE+iBBOca4LhiBuLjtf/yeC2LOwt9ulGiZFHBfFFRrFCYsi0Hjn7bkHNGU8BexFJsNc32",
-	"mcr15j7sTyAzQYtrx3kosgxTCNOVR1iEeRa5i6amvdFmJ/vFsvdXF01FKcb29pyw6Qr3x7SAeOOR00rx",
-	"3knemC6LBpANVhkm05QznNadDvVlRPFQem5EkxYkzBh8jy5PgsKGRdVeDrqRi9cDdimXwKHeL8InU01Q",
-	"JoxNYbtJ7f0c7wTSjl8cnL7Js2hrzbRg9fYqznWSN/bWyXuSN85ZnXi3HVDmSdgI3Q4o3o2navHEucOo",
-	"PUmFJDT2m3Awq2vAkPOUJRQHNAnIGhXsyKGhllcZ5BXeW4A19CSb9EbFr8DAUzDtBgA0seRHrETwGqnm",
-	"GcLm79Zj1URyl36dgiJutuMF/7c+G7z8DOm0lX7hkTu/vjL4/cdbf321//4VkrAWjXNhS7wMPEvqp1IZ",
-	"/KdM9bm7enLausix2dLA1aN2eZvFQnexzvkylyB1GKuCQumBc9BTB7curcmcz5OiGtX2RFAuVQ4HeUAQ",
-	"n8Y8Dn0akbWeUi3AkgXbFnIGszako2dklVABfB6fxvpkk8WNKKTxnE63mYHjYG7BHSoora2oa8+Hrsa8",
-	"K00uWGygrP0oxCz3ABO9WWB+gWBKWbCg4Sg3znwosqCjDVpJ1eNLF8/Ffqe1nB+aQScRPNURlSiHtPW0",
-	"b12cJtHNlo495xoHjOZhAwIE6X/1y9vXryPa23BCvnZMQf9nJmXEgllyQmr8cGVDYLBPQ/PGPCEaDsuR",
-	"uu3Lcg0YlpFKBkqofELm0HJRDcqVPsa1FmrTI57ONEDdeMhAppFpjQ/yVxMLzb0G506crRJZs8C7pfvs",
-	"TZ/7ihAgvPSbps827cRWG1xXesFIGddQkqKdkWjlKWpKWVMZflfB6lsaUYUgh++zdsVk4dSodABZoqdZ",
-	"gvNhgq7hzKwrm4jcTvhapE22UvrfWX3DaGLcGWR3hNVRw1bnYu9oGisDhDhsM1ARQtL4GtzrgXG1STT0",
-	"sNQslEJXf5Mu70QB1v801WFIBXkC3/VEWs+TQD8G3MkA/W9JWs00eUn7c8Hj2XO0e4oJQRu62SWIyUKg",
-	"NPAGdKTPWwxoFDGaxCxIPUFZ0nMJttpWMWaaRJZSzgYKvlA1pp8vY9H7dumc7u5VUIhhPdHVfyCt8Q8j",
-	"SIWwLs/iJdXCMq4c6TQ9KJdGYG1yp+zARfxJvB7zbjwNrK3bE7ksSBTG65Udj+PuK3BO6VugRQ90ArHP",
-	"/vwu2AGnlNuDecYRI7LKAI/C8UnC+nBTD8gGEmor6evTMNGoSWpLeUfegeSkzaNodkw7hUpj3jVOx6iT",
-	"UsaMXpHBX3STUDICmMRKMFOfwcWhSNHOUwi2qTdLRkjXhjhLw+QYrQpjsEKjCJLzZZdbWUUCkU0D2nMU",
-	"gnLpiBOdxBL8tR5Rv2ugAxqF6+4D1VmjtE2EgzNx1CuZXJMvdS93TxG2wfbhACoMvEtD6YRUPBOzGUV0",
-	"zaVwzqFxEAZMw6E2qUhLtya+q7hT3kgdP3DE0HSGlmWY5NlMnLycll9VYOUf0qhOeJvFS5gQ9b9ffJ9I",
-	"8nhnfv6gTyQfZWR1VXkFUvIpDSF4DdzvnKqlE5afK4S3Dh1+gGiVkgRM0jASDkOnBDqTHkPq+IBnFUS7",
-	"QkG6CY8bGDkJBYFkEcVyeXSBUBRXnQo3RDmkIapzUMN4VmvAaXz/RZDijvmEskme8Hlcj0JfPuFl0jz1",
-	"6cCdJOAMjXCATAAnFEwY7m+ri7Wdc7FOw4gFTxxNE0aku4Auy/NPsRcO5xr7Hpp3u+JNwvZoQqegLYuE",
-	"atmLDkKfuY7A0xDThyU1ZrQOjulMlwPCQKUU5L4WFPSOjCndQ50knJxbqn7Np5J3ENAOmNQz2XlmXmP2",
-	"mFH4jAoexgbgvBPTjmwq1U5pEwGOcS0MAohbZPDnyr6VTR5cVF8BM2jk9FBIzHZEXoJdOMIWIAT4xYgm",
-	"DQYvFZ12myeSBRfBbL6o55pQyS5COjTcA5aEMqFhnBs0xBRHl4UA7RUe7sSBi0nOpu0aMgfhDEDJzy14",
-	"AJgAH2bW4P5Z3FyzYGMRaAoFXk2oBzaeztnakKjDlQXvb+FSmAYQ1VR2bbSNTqtNhfCIojAYkm5UAN3X",
-	"zsm8wOtF2cFlMULSh3jpSMf6wLFrpp3vURLOYXtevVIIsHiHrnYrADKlvtss+7EpWa5wmD2s9haE4n2l",
-	"jY6eYW1mNNuKQaA2S06Fcccl/O/84XeDj65l2Dj4jmmio1yiPVjpvmEpBw/xzEztkbuofI6G0yFyg5e5",
-	"uqLKlF4X+0Unj+4UqHY1OD6OovVa58k6FFLzKFqj/jqhURfwiHgddVOdBTMCwPnQEafm0OgkroTHFExc",
-	"MBZnmoj6hl1qgzvlKBZyWBmdQ+88XCJzrUwZF6yJSbi10u1LqTFYA6Y7M2SpX4fnHemfnSI1IIPMUARA",
-	"zIyjcIxDbsJwZj0uxMgKTE6d7CAzOlcDonPqXBaAiLcEr/ZMiCMOiL6btOg6hoshX+KAIGFQOaXQnYaA",
-	"jJ6NMwXsMGzk3FapsK+wpaYOlo45HRQnxH4YhdN4x6vlRBi3wZ4mRCCnL0M/4srkrrap8CUn4nZH5rdV",
-	"CstUGki5uFzDqt609MtcnLLFWmuYB2waOFh/XsxwwTWbqn+sb7U/18KlH/ntojmazWeNIqWVeQt73lxo",
-	"oJbh3/TbzMvk1fCVmI+h/oATR/+b3pB1f7YyEHOfLoKSrZsjXwSnJnQykn7z4lCj6Is6rd2l3Wbyce/g",
-	"b0PTJHU7p3uOEcLChpvGWb+CCzhV5jHWILjLHgzyl9SyGbyZyuqr0D1II5ikffWrdMUIElp3nBg/Yqyt",
-	"DoEWoYLANbbrwEQmvdqlGa5MIqXfFxZq6dmPo+4Q8nX1AsPpcK6H6iBe/bb/0rXBax8PrlzvP/fJ5s2/",
-	"bN64tXX92p1nP7zz+oejs7dhsavVEWTFihUT9bNSxoo3dpztk7duvbt54+mt97/Z/OqNzW+vbb36Ydq0",
-	"18bKezD/+Ae9HYHtHscPJ3nVfNEs/W7Il764etbSggleN6zQHD48uUYin7s25FUBbXsm5pIRcyFZZz0i",
-	"2aXhgozDC4vVtCdnApybenCW7AxADsaIWXCiIBHD/H4yD3xgbQ6/WgNP7AfngJtJ+9fD4TbrKCktHfH1",
-	"rSb05boYNmliMghTCTs6RKG0ZxNqT4jotNsRND9E98bU47WzEB1F0sNtCYobu43+ksN1LUWLDAp2dxep",
-	"GDJquLFM+cJ/nuU0lZqrzoFytK7EBMJcntO2ZjsGQWo6RLcdAJzSDO9GkbbR09ywUr6ulEjhpTT1s/1n",
-	"859nZ6haUmdIxAx1XMugrSY21hgLYIVgiqbUhDyqC+zT6ALm60DDSEwVHZKze5Ufn5Pte2wXWsww2k7m",
-	"i78Prr6yefP9TAJ65M7TT/fffOf2tQ8Gf/0jSZjsJBCp73/x9/7V17deeZ6YPBKP6I4z2GUJO4S/PPjV",
-	"VUIbCYNHPfth/4Xn9ZdKj4t6F81vadsaRJCHr26+ePv6dZPHqR535ertj58lmAKnB4GtC0w7NrhtBNaq",
-	"/9I7W7f+hUBHY+xj3n/znaxvuZ3inU4cWB4na+XKpD2k8FsYu4bdSOcCd9ZNM0A9+DRzj1lsrh+tsbBw",
-	"eLlmsm4jTXQied44RSvBeEt6LrPuy0Tk7eYS45HdzYV5t1yJd2BSWgmQ8PQV6T3Zq7zc5NycL8OEafsq",
-	"aw+wG24or9alDr1y88Zvtm5+S3i9HoUxs9rpq4HZPKivQA4ME1aqzgDn13KFFLq0Nz5Wcg568m3LKtat",
-	"H8fqhHDRkCI0/uRSwypoAja+GyJu3CkaT+FMJrTzytFrGl66mylQYubHCutp7jz9xu1vf01oG9pwm8ND",
-	"DyeHAIhXpFLWLeq4ywk/+Jcrm1+/RdCNxhOP9K9fG7x3g2BnSYZf3L5+jdBOEMIFW9evwUEVtMIYMwtM",
-	"03hTrqyBCkgoBYvquYGqm1KvHcc+lPgiJbzxFUqHwSe659GJ2J7pFp2I7a1OscqkaXo9RV+JM3VHAuIx",
-	"2hNpzXiXJ+uECvJP//RP/zRz6tTMsWMeocLH9N6jpMvYOosDbJFpECtCoa01Vy/ahfmx3WcPHjlS0JJG",
-	"pFn9Qx4DJu3SvJhLxUtdKrA/g2jmAuNjHW5eTfBOUhQIxCcPbeqFgjPIYESNDpfKTgLkUlthtRNn3UWh",
-	"PRRPdJMITeOdpGOPIZekWTkPPZRLy1l4aH6yuxce4qXsk8PD0uQrYNS0y2uFFgDb7+la0P5lfrd7tU5u",
-	"lJl2aS3foaYgX2F77Va9mu2c2TF/l6tKwUZrd3TO2xVMxLz/bUyLX8irRGODWmhPQ4OdyoG3C/VYO+MT",
-	"PK/7HejeuhkYEWSMpyl+2/ETTp/3LMuk87j8it6YqmOALNG5vAeEo7h7ZKnHOQrHFs+mbcrBnb158/3N",
-	"W/86uPFc/8prJboQaONVuEESeV1mOWDGzh3TgHoHHZRinQWgu5l6gR7LpaDthLsy/8pHgFadOGJCaH8G",
-	"IIeC4a+/cKNPjOmerWvMoGFeNezTqgWNGhF47ErmGrgjGCGWlirlSz/AvbzTJ+iXaamB5aegnkAnL5Lv",
-	"cz4C0l+EtJh/oHsmU3hUvcxnVKVccqRQdIjFo0gjKtGM2RPdwTMgubujnkO7LAjduvpiTF1yOtzgwiZE",
-	"5jme4B2Ga8e5ilPPczmfsSW2LL4v4Uletb3HBIPGW69+evtvX8wOKygrVuhpirLqAOAjbABpbLaKwWm1",
-	"4og1XVRUbfKsqwWqK3fzcaWv8zoJY+RwKN0yeF4u+6BMzl8uvWFSfkPEpGRJyZOPtttRiA13CN5IcDX7",
-	"v/5689bnDjDD0cKjqk2KslZDrk4L/bduDv7tb95IquRIQt68t91WRYL5nSSUvVOMCndSZ//6i/3nPhz8",
-	"9s+D339dwkk0guU4NMGbv7lz7cutr34/knDgBnrM9R2atAwdwQoOUO3q/+btwZXr1T1d4WjPoLRFUNoM",
-	"KH15pb5AOU51LMckC2ivvEU5q2tvvUamD6BjIyM+OqFSJuEaQHigMAb0zyWyQAavvzd4+9rmrc/xB48s",
-	"ksFbL+a/Okg2b1zZvPkCfrZcegveonfwgrMfurpiZoMmkLSlpvGTofNuJffpNJcwjaB2Qc0odHfv5IKl",
-	"vkmhtdQlDcFIgwNCl+erywDAt6frCq3jIcMpAY2z52hm2mYFHbhBTZkiG6sa0LXfpHHM3NB1WNrjtEp3",
-	"rKFHzHX2/BhwxyE0NzmKKEQFJPnkegFgOXIndqv3GVrQmBI0N0brT2IZRlOWPKZQPYbuXq4vCFLDUN4q",
-	"6tIo3tb7UwI5N2la2lJN01EGLjjONSTbBjR1I2usGcYBoSYQz+saWceBK8X9jmLa09xxdD3/af/6G4Pf",
-	"/3rzy3/vX/2iOkQuq9cZRF2drTO4gRIdqsgvi6o00Qs3YXSo706j4w1HcjIaDinP1ivy1Chmgqma4Z6J",
-	"mcFOQvdyDlNA2ZiNcIPFhWBKJfO6sgKsUVcB4g6grwDxCzyATTF96ikwpMbDbmnDsCKaywQ4FGP05Izq",
-	"8twkQmdhUPp4tbMkXWeC4EoezRq/xOpHL1esZ3lJSr4+FWMlwXFxOdAw9hFOfAKIOpQTpZDkoZzcECVL",
-	"ag9R0k2AwbIr7kYDim/8cvDiH03XM4/0r/7u9rf/ShIGgMlWoH6DrzOP9F95SX00WRoeGXz6ofrCp7HP",
-	"olmNN7b1b7duX/+Y4BCAy/B7nYuCMDpGEMZcb5MlbK7N27rQCnJCEGvAQJ3hTjLpo1gvKnkUEF7PJ7LA",
-	"bDBZQmKLZJyBlWEC+q8atTKVTR0PDq1Ql+gIpZyu5JBaKvXHfjiU+ETX02bJsiDQIjnraq3L32CnCoQF",
-	"oQia7vM41lQJJfFpi5E1B6DG/w3OD9Rky/vYMjCa1awWa7IcUvMxNxRrOLqmo3gcVUYKx/lxDbYwehK3",
-	"eKZEQq9pJf9Em9F1rBgrLwu2rbekK2EamGFBdlrhks1kSEkZXYzibW6vQNV23z4PWGCsrzwpO9D5PtaQ",
-	"rJ0kwqTDH/zsxFnjc1g4uDD/wKLuvpcllq6FSHiog1XcDJIylrPFTZcLxPDZzMMwmRPNxRZPlTCI9ZLk",
-	"3+flSFNMeqy6nkIoDGuEpsJSt13ToBFoRG0fe7F6lTa+kYtqTl5zz8O9cuijY2rBcw/LjWbMamTcknaQ",
-	"SrtQp903RVGPyfOJhsHeNS8EvOEc727P9aCsMN6euCmWO0EoV+HKUXOKt233T6HXAgZ8MozXRUUOP0tl",
-	"E2Gg7NY2o4yMlYAFNSnYHsr4N+HSfOdsq+64IEYCCBQFlTUy4g3Eq8hD7+bfEXP9auLzDaWAhHJCU4VJ",
-	"Vbq6HQIOLa2GLCS/4peKrgyNd73qhMRe1QDuSlvGiYHs0bOzyRBj6zQnpcciWhYkEtiup9JFJHtdagkV",
-	"dvUfUtHM3brWk6yoj0e5fY/bqHT7DawzRq9PmQJQa9xengO8jOdwtAWsZmNBVuG2pAFmd8WqFr9Jw7iw",
-	"xyKCe/myqHWECQY7wCN0UC45IMip1bPkxDHndmVxwBPBkoqjLtBWMCnZdb8T3fp8iml9QJTXRt2gSI+n",
-	"U3m85pHHATIobDxeMyCocRoQNp0jmowGLCHqcbOFWi+cmW5Ey8drP10+eeIYvu7UT1dWLp57ZPnYxZUz",
-	"p4+fPLFyXn3/v5/+d9eTAdSwmtOeTe7YZ2lxhjM04W0us3hKr5dnsW46NpszRkjh3jgdUdlfqO7R0ldY",
-	"4ElSfY+o6sP4omM3yxhntAXBWEFN6QjJAquw2bETDM8+5YzdJZ3W5HouDTlQaQteLgCIyhzD9pKnb0gH",
-	"ladI4YLmZl+xOICe49xVMX/2kVMetMmznYKMDgGyThacU5WN+0nkGNKK3booNZhXlk0DfI+cfeQU+R+H",
-	"5x8iK+dOwmBTZGNlphhtoPzoI95wd9CAn84UNyJJy9XHVKRXaZ9rqsp3ohzcSxfdnkU6WSeXXXK1tJ/U",
-	"MbMS3GtRF4GfWh3zKvA1YttltpVS7S5MzMPBu1wU+Cl2FnD4J19/b/Dpa4P3btz588vEp3HM5UXIzvEg",
-	"6vnaC4gN7JG8I9MUyNneS124l/dgxnid7cWM9JW3//CXwZvfbt5SD22zRDDz1P77n6gXs0vtEIruBm/9",
-	"uf/Cx1uvvjt47YXB6x8QNcYekxfNyN768+DFb/ovfExSrD/bWWlPypwyqX0a6JI6GH+uPM54LxH6Lxsh",
-	"JB3BwDS4YDqSHNigy+b9KfhV/alA83XAdIwDzmR2ovdNVHW/rVVLuM11cHMB3A+BPB8QmB8HJ3+lMIg/",
-	"1Oaw1PCQ1PkeiY4abSOEdcuaJo8CTEOSxk6LfZbEgtDUKZ61HdQBXEDsDwUBKPNKM9u7Bs5FqZAa5FMJ",
-	"Xt281d4tgP81Dtl7cr6XbLK4+qqd4i03fkKKFgfcBdi1xvsJuwDzGYHzh9cphphgpfWp0ltnIxOwE2YI",
-	"l41Ibv29p5vnTe6I7eLwHewmCD1qHKnKkO+t43zaneoRHgVMSHRIl4YjyoV+narXUM/uHeuljUjzVXyt",
-	"WUSlolcE7jtdrDNlFxRoTnjBT9z6EwIm5BoVlUStSG9xgR6Y5kYI+efsQh1K0/QZcMmtHkf5fZd3ZZET",
-	"UrdONU2Q1MOtrkcVYuPTd9AOs3jwGHjn5Z3KEjjfzCWoDNefdKrJJLzlhPG2jRf7ePGqifGXjMmXDKw7",
-	"aTs+0J5vwj2ha/aERtc73Zs6bVdaqkl1GlS09ufQbh7a/UONrVMZZA08v2CZFB6WhXkuGHc46IO0IqJv",
-	"L0OD14qRoD21hbtHddpHmjRoToKISpZAhWwCaOFr1F93RCBktaS/Bqu6Bc1x4tiFVJImDVALlXSdxWlK",
-	"S657EPabVqtTaV9u8/wHt4p5hmtFH6XSb7KgDN6ZqwIuYoJ02kRybCnbVVK5zuCRmPuQQMKDCIU0LbWt",
-	"QJAL1TnrfOBQ0aDFaNqfuUt7yDz5zEdQnANeJIXdmUlnTAUfvH4XWj3pMM52ECN1x1FDIudygre1KrBD",
-	"xIoqMNcL3DwbNOoU+MR1n0vM1R7pCpujrDseM4zdC91W8YWeGWzR3CWLp0HAnqa5eMkIEIxm51uvjyNA",
-	"Go+9OyiAw9lbEnRkkyehmMYlsouUyI1qTwmyVx33yxECRoOYUHtLhikxP3aPEumA9pgMU6MA7SYprEF9",
-	"F+SwYAbuJoKYYe0tSab2/uwiPWyf63dEjLtLjg4P7LsQqVOHWHePLEMx7z0jxQ8AOv9uoQKOZu8JkKE/",
-	"3zVUyEBL94wU1QHEd48GJ3kDcc2T70DzHMEEvxsoMgJmu3fkqA7mtZuCEhHAUvy9PSPDCHLW3UCOkcLy",
-	"3SaHBXqwqp6HE5R8nTliqssxgGwJQeCCNC87S4WCOIh2kdV5AmlKCY/A4QjjBecOowl4mPVYmlK2a5cv",
-	"Q6ptnbt7cGavOCBIwHliML4CKumM0KXv6NOdJeCDSnu8Z2Wp2NJ8lmCsjyUJT0goCM3aleraT3Kf6WR6",
-	"P3oMqZqVCSjPEq0Y64YlPo8lDWN1UURF0yPdZug3oUEzhm7Jf1s8TuCCNpVN8/42dJnOAHqoJitWJarx",
-	"6hTLU2E8A+zkDadiYhg9S7kyAJ2tjpDY1V67fkNJqC+xUE7fhLnbjCZRqIgEtPIQSs3OtidQAwopn0c1",
-	"KQ+TDGYyzCVohIIcnj84CynCPouxiEJD7S63qd9kM4uz8zWv1kkivfJiaW6u2+3OUvh5lieNOX2vmDt5",
-	"YuWR06uPwD1Zl9Haz0ymoxljlqJXW6otzM7j5bzNYtoOa0u1g7Pzswcx56kJDD4HCKTqrwaTBUhjtMF0",
-	"2kTMgc2OAhXFusjTJ/Uo69Uza6FBTqFW10SN0iZGalvXVpu8C+UViIVNW0xCJnFBPCC7ZO4kjRsdqsMB",
-	"CRNtruilJrI4P2813IHNzC7JuaZsQWJnYeH95cteAREAxufQ4kNFcih9/dw5KtlJ3R/0slc7jEMZf88J",
-	"00XUFkW1pccueDXRabVo0tOEQue4WhSoSkbiCiVFaANAJwA01K9dUA/C9cX/n/WxmZde6fwS/IBJLHCR",
-	"PexvVYKW+nkVSVkPo7uBlD9gyJ1CTThFDZyGrD8vQVWgQUmy/pxuUCTa94C6MLzK5A24L+ZAZBUQVm2E",
-	"NFRd+0+09UHLSIeojlQKI5xEyUmbPyXmvgAoImUUbrAnx9HwZLjBYibEZOpZ4GJzP9dpexkVx6Y5MRrJ",
-	"pou0JyRJOrGYHc9FtJcdzO2EgxKrbrMmnc5L6Im3mExCfyz7nNKXlOObdkTDeArO0QOZnbiu+kITnT6b",
-	"8BaTTdZBfB6SVjkUTlmrTLNmcYrmfUarVttc8WFjZGT26j3LZ0+o/f6Pq2dO3zXbJy+OxlE0YTToPTle",
-	"BNEg/E73T4gJuNjZ5/D8wcmk+onV8H3Svus2GdSL2fYJmgsGuJn4nQT6P6L9No6cG3NPJax+eazmHoXx",
-	"OlpbPz4HFhoghgnSZAnD9kaQqGcSmwkUoEj9QRltNAwIj1PBeFTLSyiwh3whZfRw7lboV3LdRqup9Wep",
-	"bC7HPWy1XMEImHwtVHCWuG457i3L3bYq7Ny6UBhS4+IfzTQmILXhHsQ1gYQylAI7OiJgGYCvU8ZeYpQC",
-	"D3mDtKmQJKC94cEJrsdyaCfHYmfsx5yIjt+0SVY0iN0Xi6lw2IGZntZZUj6NyRrDPQeZVKOT82roBwFO",
-	"PMdk0puBXnvON2aZS5fLWZSg6uAbwaOS7xbs1Ig2FubQDzZj9Wxqcxf6ybGO7Bkly/RCmSXLUaSr4xGI",
-	"CEGDA417gujcMeyNiDcaAFyMCNpRBNfToBUKEa5FbJacz3lfABgsTVDuwdVBJwHXFWgFOXfdAXiBro94",
-	"vHYWGH+JmLLvx2vY9kWZLgmLGBUayhYQlnmdNBIaMHIQ8+zWoHUNvDrDBMjtbQscoDVLljUJtJOsQcOY",
-	"NJgUkIGNlEiYz8K2nCXnOSctGvdSqnVpKAHsMmHk0OJDHqGQmBnxhhoX2wgDSObV/igg0hoPeqbTyYPk",
-	"VPjwqPzO9f+uLLyBelp2ggf3YR70Spzg7BJttdEnn/LTY5hSWlucXzwyM39wZn7h/PyDS/PzS/PzP8MG",
-	"3RGMWP0xM5//bwEuEAw6UteGwFqXagfnH5ifPzgHVz4wCmy9tGBVAtdQyct6AdT8cAOQhaweZzb8dYoE",
-	"X6uzwF+jDz34wJHDhw4uLszPLywePHT4yAMPPkTX/ABKQXQxxWO1wQtf9K9+UbuQxwCs9f/XG/0/3UJI",
-	"sMHb1za/+Y3dUWipxtszC9Y32Peo5kcsWbdBuZdqbR6FYC+nUMP5Z0ONYApwsMI7arEW0nU0hRo1M/bh",
-	"uZT9nGp4GvvOtbyzC4uwxEYA7/DLoWlcja8PAfMu1RYWDh5UPDHTokkSoj0oEA4qZSTRE3hxes3lCzk0",
-	"z8nIo3pzXc4HLGTSwdqHnM6xsGPqb4qCocSJcJ1Hx1BIDp02Z1NVYGZZvZw5EFGNtMwDBrbhzgSqRoak",
-	"PcBhgShkAVnrZdIyjZK4j9BM65l0YGPRJly/UEqZ76gxSTj09H0ljIDjPFkLg4DFlg40/o7TXB6HGlK4",
-	"oYS+ssLjehRi3O7QQokxnef8JE2w7OrQwuEykxeddpsnkgWnWBBSwFbeY3Wqoq2VKjEneUMH5Jiwc/wD",
-	"KikadXBmB5Yeg5cX6TFzT2W6weW5pwAR5vJYL6+NLjONtZNLlCl1B5aGlLBQtistdBqgW0lHgtmWyPdi",
-	"T94DTP8DJgF5FlTH0Qj0AWFi1BFvbI/x51LUL6erYZkMw3+BDiuk3XsKjwar+76l92bw5NaVPSYxJO1r",
-	"0Teqpab77qyG/rqrtt22PJ1Ax+/drqp80t0j2xDqyWI/6gBMcwqBR9M0kTQLpXAXRjRpibHePAvPvx5G",
-	"Es3cbpO34D3qftgvBhIiv1VOhkIu4zuqbpPj8LJqGwXvMR2OJjvwoPlfiQtXOongyS4feopMgFPq8sPH",
-	"dkBwr7bmvaCChUrMGw4bYXOvhFso7bdL0aeCLnLh8E7QUDCs5qrKzCcC1mpzyWK/9yPWKyXzwX5ZFr3Y",
-	"355LA3am5Tgwvhm0KOthAxvt1LAj/eD3Xw7eevH29Y/7X7/2f756GRs8DX7/5Z2nv9m88fTg9Q8Gr7+H",
-	"v5reDUs1HrOLIjR4N5kDxQZ9zFwAGs7xMEwKUiFzDxAGAbnAtVLe3M1Wa4+N3VwVomMzr0AWHHQdvOzV",
-	"FucXJ2+AMx3p8xb7SQxBktq+JbpviebEIDB7eiBPPPDnngqD8XblVFIOwmfI9bt5Uk7aX+CRVz/usSL7",
-	"fTX2KnHVHILPijnoATE5MENTfPS02SWjwVEb6NTSQLtp95Cc4pneN3por6hhbJudvd0+4Uu8oH4KKs+2",
-	"pQzUQ2iNro77924M3v2g/8k7W5/e2rr17p1fX+m/f2XzxkuDlz74P1+93P/i77evfXD7+sflz1uL0KXO",
-	"2/n98/beOW9LkOysUv10m7njNIz0dPaP6iGRCvuklFBFgJRi/1ca5EV/VeriQrEa8UaWcufzWPBEhh3T",
-	"pp0FBca6fuleWOt3l/kNE9+3v6exvy04H+C91P8rxrE3pLLDRUUc7rDS0X3bCIWE6J1iciuDSQ2mO5pf",
-	"VndWfwC7q6eexIHuHmulL3Fw1nIUAaXudqfrPcCLq7RHmrxL6jQBiGvgji4VBmAV8ai6BujTdJkcz6Bw",
-	"qvlhFKZAMmVZ9WjWg1PprTo2aDIwE0iJjLnumoos4MqHUS9nU6bEoFQ+axIxSntQV0y+Sek7jie8dYz2",
-	"yt9wnle6fBUhIO+5Y+Vcnn3umqNlP5YJuhjvaIBrn0YRHF4gONo0BHPU6jEAsiOgPbKmMQzXuAQJAynJ",
-	"FcXIHLxuj4WJOu+OhcJPWJvGfsj2xcm9J06y9evdXarqvjzJacMoTsD84jEjIgwYQJ6bfGLMzMUydShu",
-	"CAMmSBDW67nyC7cskVzSPZce59VLt6WGrFhZsKU3qoGw2cVwcdZvsrTwyPI2y8tAWukVaSfW0o+PovJX",
-	"Az5DBXF8xuT8lr4jxaGqIPCrSPtddgaobXMet1lBgAE34b6Q/a6Uti42ZpcJ9U39xWRvgzStQcu7Gx4t",
-	"EJdU2+3kPujCqT7fP4TEwetwlaVEQo6BMk+xz0SIwhaSko2NehSlcDcUzDyad+P73Zl2vBurJ3gkZt20",
-	"TYKXYoNgKY/ZO9ggJfHSOhiPYD46qLY8CbBF7ZDYVxTbF/v7Yv9uEfulx56UNFHuKv0eexffw1r9PXB+",
-	"AI1Jt8lJR7BAK+EBlRQLSNT/90AkduKAJfp3qKsac774GsW3GK1A2QYr6VWVAYfuJi4109iPlmzDPkRG",
-	"UOd6lyfr0LAASttjUueJb9e+NviGGkDss5IZjRGjwQEBVarxLFllEks1SY8p1QMKPVuAcUaV4kA0dNdR",
-	"IsMWI5Eij7Zdk05M1hlra2Ul6DC4xmEerrKUue+l5EhF8jP1uqIylgIuzED5ZvphsXZBVzIKwCZMEQkF",
-	"7ySQRNl/8+v+S9fu/Nsf+i+903/uo/5vn+s/9+nmzd+qR/S//OzOsx/2X3j+9ku/7D/z68HrH/Svvzj4",
-	"7T9vvfGrO0+/sfXuBzWvplZfDSM3hkPqtWq5akvqu9JJGPYyfDdZj/nX7ydi7Cc+7m7MT5dB5GQo5D/A",
-	"7ikQoumhDabJ3Bp0wBFzADKADeMnC1lT3qzMsBywgLLmTPfygFjddfMS8yy+TJtHiCp+D0lOQN5UhB0u",
-	"Z7c/P1grX55s2YniO8ogw0XYF1z7gmsPBBdICN05a3F+nmhhRFgsk5AhfC+ingBHK8WQx4zIhMYCc2wt",
-	"6aZvLhZtJmdmB2Qblnhkou0ooUTnlWoIH6U/qmn0wN8VxmRO71Ixd3BONGnCVkymYAVoEJzAvSsvkQII",
-	"LbImZEKhyqV/48bm11c3b97sX/0jomFsfntt8Mzfal7Nj6gQVlvnGl5VM73jR0Rv0JE9xIoYvPDF1idX",
-	"tq5f23rlebvdFsKJ4MfzWBAKY82wQJ6qRWyDRbWlRc8AB2t0EK8mWCxCGW6wTAtWi4kPWkzxpFeAsPox",
-	"B9PHbH59tf/20/nHKMFe/JQhPJLHaoN3X+nf+KXSsp/7ZPDax4Mr1/vPfbJ58y8ITrL10Uf9K88M3r6G",
-	"QCZDr0eSpMTlbRanXIi1UOorHMVBr9ZmiVAK/zEqaW2p1mAxS2hkwZqcqddDMAAGf7/Vv/4i0nrrT7+z",
-	"LsHeqrWFhUMHsXzpyMLi4uKhQych26wR8thAwhyeV6eD+jZSYnxFH64XNG3sgfZfemfrlecHb31059kP",
-	"77z+4ebN39y59uXg9c9r+tpT+Mh2RKVa54u45HkSI44IsgoyFdIFc8FrXq3TDqhkKz0f6rMCGkY97HyY",
-	"0Lq0WtqVzIFxbN3vxjrZP+H3T/g9q8nSbD/mjN/umb4Rsm65E90U2egQlG4NAId0drKblquFNss5eMr3",
-	"3WRRssEPNZo9bStpzoAUYazPigqib4Rg+6bNvuD7fgu+YyBGCI93XPLpu6vjVdhGzSxZjlHyQZB+gyVB",
-	"B+JBgpGkE8fKjsk84dCEvk2FKKqYsZoWTp9TOVUAu3Ie5mqqBO48loaOuiI1KwSwoat2gH3JyweC2aV7",
-	"r8LI7m65HzmbCucjDohgNPGbw/LEKTy8qT0dglACpo6GPV5nbZlm1aAqRTqxDCP9e+runei3QFCzqkLi",
-	"GJhdu1+FvD2ckX2fxr5P417zaVSOTuB2+K5iq3Z/5H1dfl+X3zsnBs0dudiVjvg8SZgPYc6YVVDg555S",
-	"0n4sAs22zsuzVDYx4XQPcGgm7UrouKAbbKDDZR+WZkcwSHMMWZ37MqQasEG2ERlTK6yTqNL8LSIk9k/Q",
-	"iiJkfcGLAK4BvUpBFv46ILBVijFWqWwecORZob20Q5vj+4Jqs6967que+6rnd3rI7aue+xhLd11yTcy6",
-	"RG8CbP9JdIYfC3ZMeWjRZH1GO5FLoN3FqdpAoKlPBn1H457lu8bGP4Bck3Y6HtUGTtFkXe9M43n9HmkD",
-	"+xLtP61Euycs46yJQBZhV7tafcITX3c0yxnOWcxpG1Jn25nKE9KRv3eWxb4s2Zcld72+Qm1ou7zUGMoG",
-	"3obo0KbDDEqoqSWIBxWUCVMaoiChhFad+fozo93gpfUwDoQTiO8cjkhvop/guPa9Ggmj8GVt8NbNwTu/",
-	"Grz65Z23/9f/+erl28+8fPuzP/Zf+OfbX39UJRMJnrZvPe7Lx33rcYI0ljRBnc5KAwL7MTZ6Ha3rmAh6",
-	"dHmdBB1ZlIdQVi7LMNmOF/oHPIwbhNfrURgzsnnjN1s3v8UudCCGg6OImaIbXtmWMHQA7oayGSS0G5PB",
-	"P79/59WnYcZswwUKcg6Guu+EdotrlM+3P3528NpnNa/WpYqn9LJUkdcjNN6X3fuye192TwD3oOtsNFat",
-	"ZSJPUilHQrktWV0+835IGT462vSCxj0y0ulCSd+u8S2oZ5BQChbVjewXs+RRLc6NgPe0H0KZECitPdtm",
-	"8NLTKiEN+6zwSJ1HEe8KUk94Cx4CdDsgiJBUTqoD2D8ANJZEVjSQMNlJ4lzNwO2/fXH72gf9557LQmy3",
-	"Pp+ykGD/ONg/DvaPgzLHwTLmWbiyl3CPbu8cwLzfbejsYGqIfIXWAcvscADtwCv33bT7smvfTfuduWmx",
-	"NqCeRnCnECHNUEie9MZ0txYSgLeoJC0aKBFmUswE7Qlty0ut0wXOLtWa33+oX7WbcuJurLQx87574BS/",
-	"z5Dnil2FI+DpER4FKTjtFDtFs72Ye0r/dblw0/xUXwrVzGGr1ZFqxOP2hr5jV/eGuta8Zw+PufSV7pRk",
-	"Tcz9HbAzychGOI9uAMjsxdUtw/yXlKpdyOGrMmG0JcAx29PKbJqCgPWugkSMbrAlQgU5trJ8fmb5LDlI",
-	"wpj84+qZ0zMnj0GkjgqysvpTcIfArTHwG42Iz6NOK0YgH6iU1XjW8JK1hNF1tcnrJBQkjBWlIubyEDwC",
-	"09CcWHl34d3HMc12vyC2bEFsNdkSBf8wKl50tjDXONSXvZpkl+ScLzac1wmZhHGjsOoBl19xR5PRgCE6",
-	"rk5knTkWijYXoWmrlb/9NABJaaYG/hrz7v1a2ZxAwt2jcWbNBpwoeIA0YzMClhFlX8kOk6cQxg3S5Z0o",
-	"QNB5wLvXWGCCQPMTn2EqI4DPQ+ipGcaNWXJcR5d6JOGuI/qnejhD2c/7VQL7VQL7VQJ3XZUA7NZQOm2t",
-	"07jllcbQTbgSGEpShJLEvHvX90/ZLyDdbreWJvPX0yz8DEPB5wkgRk7wv7JEojCeFvUlFKLjymEA6Bb7",
-	"6XsH3FJahby7nCoZsfbRS6Zxkvh5bkt5Pvu6JGYJsrQVRziaCyCYywRt5fYF3CaU4L3PxC8Q8O1+rELF",
-	"x5JWR0iyxogiNE9CwQJwdEI6VK/NZsk5VmcJA8UuDNRS1EOWeNh/HGtYlb4HIY+I+kxZnugforIjoEcz",
-	"+mfAq9lkCZslj+KJwFrCU9ZzwuC5NCL3rR6b+cdHz98PICthI2YB3AFv0Fx9LGwwAXHwUAoSwKdZcjKM",
-	"10fGZD0YHEQxtlTSFi6Po55HBEdTl5KEtZkEBUB3AuExI1Y8ZOZHrIfh9zo0EqGCsEuhkKDewowSBhRA",
-	"QWSts5FNMbskbcdB2i8QgG46ShtiAS5Zt8liDTYD6+Rw+J5Q31u79B5Ex8W1rC3VHnyIrvkBq88vLB48",
-	"dPjIA1U/K4uTRwFLfhTGijaoWKbfrtJIsgBVsR14lWBJSKPaEvRvAJ1zAb9N+0UpffQg6KMzCRNq22CH",
-	"j16baW10YWFh3vy3cPDgwQcfnV9Y0JcoY/iRGPIu9L2kzZIWHp369581lZr6yXObX1+9/bdnal5tw6hk",
-	"S0/V6glv6eHNzB+cmV84Pz+/BP/7mXoEx98eGPntcmn1c4T59hghBd4fjAxgP763j4+yqyf72YS3uYAE",
-	"A0u+qwMTxHThOe/QbxHXdYz7JcVtrYrFbr0lQ2S333xwDkVYaTT24e1+72HB5gyLx57ay+Mi8/poL0n/",
-	"T//Sf+UKyuwOfPHVe5s3XgSCmEtAsvff+hi9OeZC9M2o/3/55uDdV25/8beF/tUvgDTf40PpwtTH0neC",
-	"PT5yNu2D8e4fUHt9QFlQvJbom4DDO/HIMjmvolwOXGq5Glt1ljxC/SaBvraIPU4FWeuRvIF6FOIKpRDK",
-	"EXv4Xj6ZJmGPq0fXYXnqLPDX6EMPPnDk8KGDiwvzw0dOheZLBWT7jlKM9yXlvqS8S2DLd1BWPpWw+njI",
-	"w234bs5S2VQK6p7kF423ss83jV2yn1u0Q0CHlmmJlK3OeHP5I3Xq83qZJOznDJ5FYsYCgZhGcDyVOI6n",
-	"Z+zvYZnQ9nqLjNL2Oz+u90/q/YKge+WQT+WbTtm0fWTgZjNVO8p8CqxK/1AKHczahhTWz60ohk3Ab4kM",
-	"3vjl4MU/EtERbRYHHulf/d3tb/+VJExInjDP1PAnbIOvM3JfKIlo8k4UQO1/k24wssZYrGNJ93uk/8pL",
-	"6vq0PPY+StosppHs3e+Rwacfqh99GvssmiUnsClKzAmr15kvyRqr84SVCkLi6SNmyZk4xcPtUkVSiLnJ",
-	"sOVqlYvEsgQNZknuHyaQzvZULeB+R5H3NK8t1frPfdR//tP+X19fnF88svXRRwuYR4ZrFW6wZTnkdXsw",
-	"87rZmV+Z427wxi9vX3s5zfdaeHDw9jWwQ6lIs6mQky6G8UWWJDxRW5VtwCRqyITlD7bC5d4/3/bPt/3z",
-	"rWw8Kj2wcofbgW0cXu0kjOVsO6gXpmKNPbU8ousUNJ4p5jug4IAchzQLZJYsH/Ky4gSdGaL+/PE5TOeA",
-	"WyNGA6FMdXV+tGmD5TI+wtiPOgELvCwfJeG8DgnlhEpJ/SYL8DTjUSCIST4lAZXUdQiF8XdhomtyZyIr",
-	"zSteC2OK2LVlkvHNGTH7n17e3CN2P7YBaLOEqBUf2chT7N9fJLPtuFG4edOdAG8G4BAShfF6mrWJPQzM",
-	"BvNItxmi814plaB4FtShZkP58bmzp3+wm3rbKR50olKNP8IWbbA5TZBtb6926MtOMmXq4+5zpOIu5ncS",
-	"iL1CivsIrxnROsxohAqCizYFv4mN75rfVn/6g90U1chFYqPxD5da0T4nTeQkXI7xnNSkYTzWUQ4X7Gau",
-	"s3rBibjOCyvb1AX7ac4FpxagRhk1EEhl0Oyx4ivzBxxQahdLbI6Atc3zwtxaxP11UcgSJ0MhH8ZLqu70",
-	"uyrFHuawn1w/TXI9cohHYtZ1Yg0Uc9XcU3GntcaSsaE5WJmpjpHT8PA94JsiUQWz3I/E7UwkLmDqYAuQ",
-	"qJP4ywoUi7mnwqAYt2I5grIDRlLGU1Ztm0cRJv7DT+g0wkMVqmmVJtRBH9JRcmj+kNVpzHo1VuoTahjB",
-	"oS+dz0W0q/P4+Usnju0Bh9vDLGB2a977LL+zLF+Q9pBn/OxkH39aH7Ouu6eP7Gwi++f2tMhBFtOkSiOP",
-	"BU9k2GlZvNbgG+rdsT+uUO48QEYkQhKfRhEonClagRgGUz1KIiqxsgtr0mA4o+CtNGiFcXFvb6sI9J6q",
-	"ucKadR6FkPet5ppiDLREG72e8Oup1bM1rOmHjO+z5pY4zfF+7qP+9Rf7nzxd82qdwgL8CminI4T9bjou",
-	"Dw9gP/Szn4S4V/2WA1uqOGWgPnQbCc2ftxXK4w1qhulbpQRvp1VUMP8DfNPelcpXh3Ra0RPYNUSn6QCa",
-	"gHL3XM0/jHpfsZlGsWmYrWJ2rmhS8PoObdthw3DEOEPOmcYs222jTJ+RmrXdBhlMct8U2xlTrKFZoQxL",
-	"Wb0KlDws0Zp0JHfLPhssfVg3HkhVaZ2DxgJAUMi+xxcLl9qsftgeX3/vusb0r/5u67cf3/78udsvP9t/",
-	"87PNr7/devXDe6S9V6EE2FeQ93Oj7ibdWskdQi2JNaVEhXzGHZSorgYrfH1fRO6LyH0RuS8i91REQr2A",
-	"VjXTFoBVJaQWsLsqIlfxHfsycl9G7svIfRm5l11gQPBUtcdHG764XT3b6dZSTqTdfS7GRzbuugDq97pX",
-	"C1Rm/X/sXV+TG8dx/ypTeKFUwv3hUbSU49PpSMlk8UIVj6VzbKuswe4cdojFDDIzeyDMuirJFcWyQkaK",
-	"yLjKslUWI8dJbEWRyqn4TNrSlzngyKd8Bdd0zy4WwAK3AO+PjjdPLN5id3Zmu3/T3dPdP0fWAjI6lqRl",
-	"RKS5qMlb4+kpQKVJrUPChJEQiimBqQgLBgUjMdWmMAnlMjx46vNTe9d1GR8OJcO3SlNgqpcNa/qA/Cxy",
-	"D2KIpaaOy9vlR4GVCR2ICs7bCuQ/tJOXavyBG7Q0ApKuSLaJkdCzodlKDCPcIMdqzMI6JCYEUoV6jD5k",
-	"Ax2qUGWjjIng9yfs5WpMvnN/ibKyZxQbIIanhu5zgIuVck/V4LyaS7ymUOZrHSgIchUf5V52Y/q255MV",
-	"ZMW1wYZ7PfLOhrw8iPIC3KQd13oBL5lOC/Jay1S3VUtSbg8WGWACF1khm4kCpm1IDsMSWdeLmzaZqzGt",
-	"Uc11mhDRYorLAh1K5YKhIp2kxK/apPr+ShVL+VU+NQwXYaRp59kxTTvPjV7bPsy+oqXDG8Mf7XiSygYg",
-	"xcc7fF7ZURBhp5I/kFgGtfMAxHQqEB60WxZu95+4vXA71fN+OLhUKHgicG+g8Z6SHzhCBm6sxdPRBIS4",
-	"gIRQhKjogxo3S2RlOoMHiiJSuDv8IPOBRI4fv3Pn8f9+1n3vo8d/+fzxT//Q3flJ91cP9375L3tfPOh+",
-	"9fYJCSF7aPXQeuR0iyKEaEJe9DJg3Q9CY1mfXClz1f7gRJfIXJV17zfNGqlNS1dYSGgQMK1JjAKRShX+",
-	"taRjVLS13rD7rgR6PiqCSNqhIEZll43ICWUvV2dg9j3GnU4qXud2RX4cMVGPORXz7qrVwoXM2dliCiit",
-	"7PtN/vELL73MwkX6nRdfWLkuLp7vvHrjyitXl669+sba6tKljXN/t7D28nfPhbXvXVl77WXzkv7+9842",
-	"NjtvTF8GYxf6eFyVbGS/i/pd9GgKX4Zi8RaoMuArwr3cRjroiEDnmJbkYjyb+urS+uvExLI+1//xPFkR",
-	"HSkYRKna1ATYg8zxWI+E6a/K+mp/oKd1Lfbfh4GOuxW7DilTEnI7Cj0hkbI9T8pNg4jNrUphlIz3efJM",
-	"uvvsHKfu0/wmpoZpQ/oCVXDAdGZ6aTY8ZgtMGMWZXrjdoibaLiHW9i6N9JBOi9yRk/1TU7N4i+l5kjcR",
-	"aBJyI9U4Wb+Eb3BUPjQv18orv8/JwDAzp41itHkg/ZjcolcJo0FE6CacvRhNYibqJgIWybYktY5h+pnr",
-	"rXdiSmNqiQhjiF+5z3WAWncbaM23p9S68fvIBRJRHTFNQgmdzAyDPh8uwhXLen1MX7Orsg4acTTKdxXI",
-	"3E+SpuKyVsm5JVRH0Fi/0R3CRkeJlXGrY06UZ9C2TLz3aY5zI2MSNpJQ3cCWOGkPHKsySODLQuwYu7S4",
-	"BF1dee5CvzNO2kaHawKeCHaHhYwQ0masgQB/oa+PodVhjDdTMcL/Cwor6vZfDGBDXgfwAOt5aMrTZFRo",
-	"7Feb731rB4dlE5LoJIhwOstEM9es1vm5hNYpTxmIs47qDdYpRIhr6R9mwoj+3TMGhAY6kwesZVg4qds4",
-	"t2+9L4tVtdJSshazZq5pBS5wxYKAoTyuLKfU8QD/HXJu8aXFxXMLcL74EpI0O6JMGitGQwsprg3y8ouL",
-	"f1OtGG7se1dW8HL2eyu/igYMFriPQ5ExLb28sDAaHXDvqhfcK4IiGROPXYml77t3YdAq/SYLTDps1m8n",
-	"m95y6iaVDyLkPmoxamZC5BMsD8IWAeCosYAO9Ooa3zIJmlLrhdsNLsLtfavBX7e/nkm5gdq05G5+HaR/",
-	"+vrxTB3mYFYvTBdzgrm9Aobc2GZ2cNUL6oH1l4aO6H3jmYrOYG5iTm6xQ29fcN0GdSSNR66nY53q1iNT",
-	"ZC6fvl4l6xFVzMmJP2+a5bxJR0gpnqnaaBJ0mUOmVJNzzA94yhTQOGaKBJGU2mXd8ZBQQxQVoWxWCTTB",
-	"BB4gxVrMrh/m6YH9tplopIcFw4qLetHBFLw6SMKJ6sSGxp1LjhuwXaewklNa8UrvvT92P/hj5c1qJWbG",
-	"oh+vM/vRDoK7fEwm4DT03dVKK1FIflXp/tfH3f94tPeLR4+/+LL36c6T392pVCt/n0gD6t5i6iLtVJbP",
-	"Li7CyGtcJNZMXlq0Axgaw6XFnK+6xqhOlAWXyu7Ovb2H3+z++dPHX9/7/z/f2d25t/vwoauHHMuD3qRK",
-	"cQrMUqANa65HXkzNplTNH9EWhw53LONIyk8AEyhLW+Z5xFp1wnI8x3z5N/Hnff687ygSEnUDoi5D5REj",
-	"9TbpdrSvZ5SK77e4U9Z+anajH/bxLs7BnAsM2DSl5SzLXMUoVvnk1RxV7oXR/gbWu8on3yL9FRGS2L91",
-	"+r2+cy1qCdUN7RJgucb5hCQRWak2jeOOvQJ1nFh7yQsqLFdgJk+rJM8iCS9+4mo/E3aKeoKBRT2elFe/",
-	"d/vmCSdo2weNgR5cNRTL7KBDKqKYSZQgfBakhqOeckidxp4Gic3rijEu6lXSjqTFVKkAluNOlTRpwzms",
-	"2BcnT25bVHiwAi/jwXYEbHFBxzmrfe7ZH7x5QK7miC95ftCVPNt3Jc+DJ5ntAruP3n3yiw+737z7+Lfv",
-	"PHnwpyk2hYGP7zcFvyn4TWGfTQE05umt9SAuTaleEKRc7tvfiYZkEqyfBzp4IwlNty6IRdJ4FPZX7fge",
-	"9YcKyzDmtvfoXu+TX5+QMjIPnx4+Tw58AuwALs2Km1JsctWcGTkLkBCf6LFwxAJO13qmeMPQsnpw9ODo",
-	"wXEfcESVceWPMQcCWqmIph1M1eKatJUUdUwenSX0YLU7ZHPslmECtfxYwsWaSMFGofgivN2l7OU8FmdY",
-	"nPbvnAGJh1fVQ7GHYg/Fk6EYdYZIQaggLAdIU+MtwPjUsd7x5upFfKI3V1OIxH3y4BKHpsDVgS/hYdXD",
-	"qofV/SrnA6nCAQN3BkzlugUHIgcWAriIT/SYOhQO7f3TR3uPPtn78B/37n+1u/PPu19/0rv7xe7O3b3P",
-	"f+ujox4ePTwetNWJONQ/tyHY/VtiMYWrEZ0eMcGADZ8i4QCy/ZKYES7IplQB6/cMb1rXvy1Vg4s6Ce1f",
-	"qQhJO5IawZeJggwvcEZDj7fOhqUdXVk+n3Pun/zq7d6nO93/+VPvX7/s3f2i+8Fn3a//oTzkDi6vR16P",
-	"vB55y6V4N6VixPAmFvAD3OKZOm2wmQKuTaoacw6/S3CMicxKxRyzcRFWbAUgN6G7i6vTH4XZNaoaTgXT",
-	"erxnBms9ep1a9DpJji7FBiRNRmL7NunJCaaRRlSTFtWahTMAi4XYsl7wIR3gkHUeQ9f7gAohDakxkrQi",
-	"Fhekma7h63qTb+RkR7EmFWH+aKf78H73L/ee/PRu7+df7v33/e5v7pY3/YbW2dt+Hj297VfqrIeSNLA4",
-	"NRbbuces6dTnKcrOazLspF0nsqZKGsgDIpnEIamxC2Dy8TBrTkFNdAadbni06y0UyJAh40ARHW36uh6O",
-	"fVW7r2qfvqrd75h+xzzVtMLpBgJehEmU6BfHTb99trmJQkXbB3iit+Ee6Te44QqHnY+77z/ofvDz3v+9",
-	"58/wPDZ6bDxgbEyRJxfm6QdTTNbmtTxKliBjd8pxyujY3aw9IfvxEbI7SS1Pya6SmE0mkboOvzjRLFJ2",
-	"Cr6t36zyFTIaxlxgwoHOMg7G8VJXy4e/HYvUOjOGizpk9m5h92/IbcDu1dg/gRLB2mSLKc2luJAL4Lv2",
-	"2CoRpMFYyz6eq6IYCwNJPkmt/WAxICAND/hRlm2C6SNr9BYkKeD/7DZXWa7Yla0M9kOo9O5/033/gctc",
-	"ePer3Ye/R7987/PPdx/e6d59Z3fnZ71PHtjbQGuXzy6W99jdsh5P77n+0N4C9T3nDtfFhpZgA1i4DzM/",
-	"9oifizlYjgM0ty7ct71w214dT1+wQjbOrZJXuEFeCbIOjyQAzc9tnZ1ffH6ZSMFIjRvIlgCWmRxXZJVY",
-	"Q9dogu9yWYTsVr5VakpXRwIqkHUI49YsjomQEPxGlnU4XLzsDhzt6IptSdRcQsnZYaKC3CtYO7v30W+e",
-	"3H+7Srofvg//9v7wn/Dv43/7fe+X3+w++oxIBXwJgm1Bl2edsLAK7DjpeDrRLaz5cNY7GPC9j3/S+xnc",
-	"bU35DjME6+lCIh07Yc3O3qo0EYwDeztsHQKSOawPjYkb7FaLq07mEzSlqAPL0TxZ0Q2GHA9Q4/cWNiFa",
-	"Jnns2gpeuNk2byEDPBIbn9FEtkXG2IDQrXPzQTYteOYIu6J9hP3cDdYhz1kJeGN17sq19Utzq9fWLz1/",
-	"gUiYiHt2ylRBXlx8sZDXAYUG7J+jIX953QWzy3LFgGU2nf1nV3y6Ds/ZIqwqFlr8taiwXa2MfsfBhw4r",
-	"5JWNdffVOi2CN1RJYDpkKwBJunU+wBOhFu3EEo/mKSka3hWNWkVECZwvy1VjJWhGe/WUMMwg3qGqgWM0",
-	"oF85eNITmtQblWgzsUM9MgVRxdxRn5CCBzS2cNFEnEoRVpMWF+S5QAotleFJc97K7/OFCnsDxj1EfwgH",
-	"GCNcSOQ6Ix3Z4YtLCRY9+G7pPPJRalz5CV8cvlZnfNh7+Eh4k1s3ReNulBIHwT7KQnRfwIfiWUrgGT30",
-	"dlb17ZbTYC1zgbQjCTtgKBnuRG2KRPt4U/5JOAwMjRtTxp+BMtd5y26LbgutKdnW0KguS2QHWNpiKuSB",
-	"HUEW9OGwA7yKnGHlfJinJOU6ukD2Kn4imFyBGmyk/E2bFgdn04RnzYCeoHeraDg6QhDQCalI0N9n91O4",
-	"hduKbU6wgmMwc6DCIW27AF7aMhZmMAU5b/morhQ5Si1MGLZX+2lxqZIK2a6O6gKYjukfuDNss3oMpiHh",
-	"174KaGtTwsmbfQoYi7QmEzuI5iEriES8AXNezTG6z2KWXWebZQysFXO4oTWYjLt13I7iFvIE7ijruUYf",
-	"IHFoTAQD366MbCNT01gJ79vY+gy4BtQkimmoM3K5R5C+aneLvjs3T1CUCKSxboJfOmYvmCcb9gIlQlpV",
-	"SfladSPzVEzEOjA0qkSavoQ6HVAFvJhFzaFfYyYny7NzTJUU6L+VwEfzLHFLnRp64xHGqFk0STMas3BC",
-	"yKS/8ZDn1i/OXdm48TwCeMg1dHl09DGGNTXREQi/JAYK5NqRJBHdcvY87GuQuNf79b8/+d2dvU/fqRIm",
-	"AtVpGWikjryKdmORIfAvMvJDtB6G7rfD6B9WrD0WykC7Gc1ZbZWJmUv0fDNM7UfZYhAaiFjqV9gncEfF",
-	"7P7jQiVQzUc20p8q5jbAiIu6nZUdF8MSLkgQS9nQ/QbEaH7iQ+24Y1V8HVd9ZsU+RnZXQIwqCXgrYsqw",
-	"W+hvG1q3IrhyaX1u6fx35l5bXTuhHk97nLiNaFiV6PQrFmta5v0UHgauR7JtLWYw96Y/EKSintB6qajQ",
-	"Ov8xK81nH5lmPAOdff/M73gtjEi2Xdpw3ZmwzrGjYEkXfatxJ2yvSpV6epo4aCH4A40mLdjmzkS2HucE",
-	"p++aeB2zPo/kM4/zLptJbLi1jRas4s8B4cvAt24p+/6Go4jAipVCiby3+QO8783sV7J2kwUzZp4+rUxe",
-	"gOTyzNXxXuhBeaGA+hYYhxaWUKtrLRT2Cbi4AIhxU0/K+0F7fB0+a6WcqNykWxTlYAaBsbOc//YE3vD1",
-	"MkcZ1hBWVu+ztEP2eZlV5kytyTBx0anTtc4tJeuKDkaYNQo+5GfQdBsoXPbBAW5XjGwwYYeyUKyZ2kqh",
-	"PlFxZbmyABDtHjPBcS0MtAratKubOx61+8LoAqdVMnITSL2IYlomKgDBcc9wPyl4QErwChoOfRlzt6UZ",
-	"T6O3rQCnPIllPavW4YrQJISycne7I54fvftSzAKjpODB8HFC+r4512b09nzchNQ6hIqOFKx/t/tcY1Yr",
-	"olxUScissRfmhgR26NF7vstobL1/EZLchVyDEZhj9pg+uX5l+83tvwYAAP//",
+	"7P37lxzFlS+K/yvxrXPOEpyT/dQDaK3vurdpIaOxXqOWzRmDrhSdGVUV7qyMckZUlwqWzgJjMGA0wjNg",
+	"zfCWDWOOHzIYDwiJx/9yble19NP8C3fF3hH5qIqsyqx+IJhmeVldVZnx3LFjPz/7mZovWm0RsUjJ2tIz",
+	"tTaNaYspFsOn5ai3rPQfAZN+zNuKi6i2VFuWpC5iMrexMLfBYl7vzT0Ts/qVo0Q1GWnTBiOS9iSRgnSb",
+	"LCJcES5JJCI2W/NqXLfwsw6LezWvFtEWqy3VqKp5Nek3WYvq3lSvrb+VKuZRo3bFq12eaYgZ/e2MXOft",
+	"GQEDoeFMW/BIsbi2VKehZFe8mnO0pE2lIi3RYpEiShDZZnSd0DXRUWSNSR4wuUQW5xePzMwvzBxcOD//",
+	"8NL8/NL8/E88ImJCSUB7hErCo8xDHuk2ud8kLUYjSbiShEWBfuRRxn/KowZRvFV2ui16+SSLGqpZWzo0",
+	"79VaPLIfF7xtrMVKJ5YiHl2PSxG7rC4RUU+3a43VRVw4XB8bKhjy4YXFnRvzsZjWHVv4Q8bamoyo1Nuh",
+	"nyF3r7689dE3RUOGZ3IjDliddkJlukrGuCZEyGhUaZCPXW6LWB0XcYvCWF0DqOOvXi1mP+vwmAW1JRV3",
+	"WHZELOq0aktP1gKfqhnarnk1X27ULows3xWvdpyHisUrNAyL+vNpGJ4IivboyKGd2yI7FsmKxyLZOVYv",
+	"Gszi/PzOj0bRUDRWRDBmUOkje7dKTRo1WLDKI5+NUvWZKOyRbpMq0qWSdGOuFIsIVcB16orFRDW5HMtJ",
+	"/GwH2WkZ+luqBVSxGd1EbQemIyLZaTEHTznfZCRgbRorZLJ6UlSu4z2h2UxAFS2chG02O4H/GrN6ban2",
+	"X+bS+2kOf5Vzx5KeYDurTyRtoIhc0sns3aiOx6I1urT61EvSogGrRhp13dquk4Qe8zHaGx32cR5Lpa9O",
+	"T9+Ky5LTuVVNrE3Kx41Yt1U46JHxZoa7nUn8IKbFlNDQPw6x1nFkcOLYFCM402YxVa7b+qxknUBEvZa9",
+	"sIV5tGgV7e97yH7PxIGLKTzaAwK1A9dX1FESsS6TCgVDuiZZpAonAq26bkxso+bVRBjoPy6MoYsZ0xqO",
+	"cYq5bbA46Di4t77Ol4hIeDjFyYa8xRVpUqmlTskC4IBrPRKJbuFETRcOEXga8QTHfTYWGzwoy6vb+LSc",
+	"yKvbttk944pnO3FbFAsbbfNzMbXvOLmfYxIkSfeAYvx1z2SMVRZvcJ+dUKxVNCSZeWTvuMIqUyrUgu+o",
+	"QiYiNqP1rgCYQnK5JXeavuZCqq85LkmXcsWjhkcioUiLS8mjxtEsA/G0XhCKqEFoQ+i/NRE3qGJd2tMN",
+	"+CKq80YnZoHW/nRzRdQtzZB3/dpcbdKYnYdGCrYseaDsQUubnGI4St+uIxu1qoReNKl/1Vui/+jIwsVT",
+	"eEXvumJrxtxZ+ynzC4+hxJ/3Vg85zy47tNezNFb2EtSjAyFuTaqY+oWUqHRLezhwMVbwRPvAZJlTid0/",
+	"OueFU948SauKm0p8K8LmEzFXJa5lHpFuU0hGQtEAyomZL+KA8MLz18WG9+BiPhGwVlsoFvm9HzLHXpym",
+	"LSZRKtIEI8gaI4GIGOzNgv5iYfFhssElXwsZWV5dOXGC+E2qzwOL5SxZ1QtAG5RHWnLSk5f62GRWh0YB",
+	"iUXIvPRXFdNIUl8PAc2NisSdCJtZgsdoJLt4pehPdVBQRMQOyFmiF3+d9UjHSmw0EqrJYv27fiFmdf1T",
+	"svRNRlEIMmufWZEZvSQFJ3dh8eHhk9umSrFYt/n/PPn/m/lfF/7Hf93WGTlRP0WV33ST12PnacMyIkNO",
+	"IP2BdA6WBLBEBMyHu3mttwSWzUvq8ongkt67QHT0jv2sIxSTs+QJuIPNSmXXv5mxZ2Q6kzzyzZaFLGiw",
+	"2KyrzI7ggUMLiw8WL3R9Bic4jjduY/miNXH5nAgnWGv0qqBlQ9OGCAsZov6t9ImEfquM9iSNGh3acAz2",
+	"6aa+ZFh0lCz7PmurGfuo2VxJYNO6XBYOPaTA83bCKn9S60QOlg17ljVEHyWH58uohqBkuc27h/XdSC/z",
+	"llYV7U2Jn9J7Uo+vUVEdPCWCjosunuABToKSFjyiD0qbX2ahPEoeLjMbfM09nYczszm4uGOTOS2cFsmD",
+	"iyQUXRbP+FQy0mSXqSaXFg1JwBtcSY8EMe2CjTKmUSBalj9Tuc4KLRKRGLZO7qD95CxVzeWQxq3qs0nG",
+	"26aqmQ6XB2PN9pPGbscU9bTsOSpVsVjxOve1SB2zOotZ5LOCkcQgvBYPJcv3Dh+ZIBOacVkb+bCsB9Zx",
+	"4ouAHQWmL0Mqm/rqk3DfSvLfFo8XDNNHm3qpcU7Uf80wHRbafKc5A+10uzUsAZmuTxwr6HJnCONEFLDL",
+	"LmZI64Tr3zT/gCtSNIooFJoYN5ZEkuWROnKoluEb86N8wwzshzwKCma+rn+adu7n4PKH1m1XJ9kGC11r",
+	"sMFCex8orsW7ebhnQ704TSqbrOjQhtDiBCLEFXio1Gqc5NJxZaEGDFtI5sjCwYX5hxYLBsSlKjeehcVy",
+	"Izrdaa05zayh8NdJBL8WrA7+uOMUg1ZrGEX1mwR8uYvzi6ASS5IxyuzGqRu2Iub7SI2I03W0CmRh+7B9",
+	"IuEjOxkVxtGqopUOdOiATAk6yVO1//VUzQPCZ5dpqx0y0hYh99n/WnjIKCeERn5TxEcJrcKoJyxlJRND",
+	"MsddvuNK7u957pLN8KBmGIpen5XF1bNEhaIxo79BRQUIML/kl+fnF+YuLx48NDd/5CGIBJk/8tBse+5h",
+	"lPX01cFpqBXEWXLCXphMEhqzZCtUU29vXDR386nUjhyaz+mKD1x+cn7mkQvPHLwy9+Az896hK/bjA0/O",
+	"XmjPPfDkwswjF/C7eW/xyoMP/l8OvdKu3eXduPKg1aSLXpu5JY+7f3lu64Xfb31yp//urzbv/G7r/efc",
+	"a6VsC+PGk1Wm52ceWZ75yYVnFrwjh64UT/7HLJZODobs1hLPBj7mkXosWmShYEPNUyX5/jz8N16m16OE",
+	"IzQ6wHPHV8hDi4fmjxpmwIIla+JApcNyCeILPbCMJi5nyRlQ2tvJ8UTC5Y1IN1Sofpux7I7yjY0vy17k",
+	"F8/WI0o0GAy+y1VTz3LI+HKUxEy2RRTMUN1Usij6rqGSSCEi6ySAow+8EyzdR0G1//8vzOfegcUEz2tH",
+	"+aLFrHVpPRJaFQLmvTBPJPNFFMijRPJGNCPq9ZBHbCnxfLIYfpBm1MD4RR24vuhGHpGMwQPJnXpfbtEq",
+	"f9pxhkMaNxgKavCXbqnQS6Bb2AmzwhV9yPQ+SwaxiisiqoccHQK+iJRRHWi7HeqbiItorh2LtZC1/sdP",
+	"JR74cozsLL5Vu6K7HLpfwMBJw5jRoGfOFgvIA5fYZS6VvPSg5zSPdTUFRgGhJGJdonlWq61Ii/aI7Pg+",
+	"YwFcN+lxPSDJJRAXLpFAMKQ+GoaiS7giD1zyzcwvPTir1++4iNd4ELBoL1fifELmB2TWUCtisI/B5PSw",
+	"A4FGswcu1e0wzbBP6M2NaLjXo7aOwjrlIewdNwO59CDahX3akXDoeQTHVevJnShguEMqpj4jPDBz2KAh",
+	"D/Z6CvqyYVIRn0YkYhua1SAdQdiq0qJmFEiYGozPrPhpoY6LTrTnw1VNHjVA7A9SeoYTQx64FAl1sa5H",
+	"ZQZ5BpnujyJgt2OGWm2IQ80WjHTofiDGVm5IxsYAr2nOBQuthL6PWBSQtZ6mFRbWj6LNGOzsXR6GZG3o",
+	"AukxNUvOijDMRPdo9l/zDGsH7nZS+AWalhZi8rFBmsUooXWGcHYcq73i1c4xFfdmlutOj9Qq3mjWaW69",
+	"gLpdHjWcTadyi5FcdAtct3ccjtfenwzjNEOeqbKyHO6JdSgYNfSBS+3MoC8iU9CcwDJgjtHe7ZiBkA9e",
+	"Ld0o7hW6WKxGmz5mugSKPkcVA4v4Hi+HEKRFo57lFnquMVXsYohjufTgEMlVoY0SxHBeiJNaOthrElgT",
+	"AUSBgGiiebaWi/XlCcxeCXERfjHs5kcR7agmixRor3u6QacFUWKdRXD5i4hZ3xyXyR2VcEvNOsgDlzr5",
+	"0Y5s4RNPPDGznHkiP85hdnAF579BeUjXwj3fKOMS9GmkZ7imDy/1mywAWUgIUmfdjGQhjYjugSSlhSx9",
+	"qWQCqY9CmIXvMymt1pNp26pMYGzlLYbNQPQbU5SHmMGC/F1L3UEn1muCa25XaLePzI8i2Wm3RaxYcIoF",
+	"nNqAoW/j+IDwxvyQxihWDF+9sDLJcC+29Hgv6lnBwbpi54ppReCTPId8CGYRIL+l4dlY32GKa5neZGq0",
+	"M1/pNfW5W2HvX7u+9dqLsOVt5ZF7zz7bf+vduzc+HPz5dyRmqhPDnWpjSPEx0NT1T6ViSFeazF8/ZgcA",
+	"CgiVrqGcM9o/6o7YA6psOYuOQxe7kjUdPJnONh2ewLCnKx4so5SPRSruVVxEbn0Qlay+Xi1ktP44lc3c",
+	"q2s95YzrwUM3ifxwEmgqHZm+dXQk/SatFq/HiajdmUxUw759RrSQL+oEAu8CiIEld29+c+/6za03/nXr",
+	"+huz5IQyF3skSJvFEmW0/MJSh8/gCWs/gFhHn7YY4fBqufAok9kzyk5woGs9siZUk0AaGwwoYwNbnvkJ",
+	"nXl6fuaRmQvPLBwpMIR5ScLO6JF65d3NO59tffmb/rXP0WDftuHoQ8Tstiv4+bycanGw5uWMgW6889tv",
+	"0ihyuZUeF90krpl0jSM+4QNtrpcELjyvVuchK8kKsDPdbyYrplrAVcBj5lupfuyryYNXvCQhoZQfnSvW",
+	"wiNv/8im7pUIJGzRyyfw1SSU2nxOn6ZxTHvIHxo0fJRKLkd3YfPrdwZXb1pNpYOBJ5PYoZemMxRnRpQi",
+	"RduODe6Z+EI7E0BfbVvbqa9pJBK9gEuuiE7kYB3HNMVa4SV7jVTk20bkP8Yb5sIdOomOUYEFlQXLRQyN",
+	"Y9YaCmEsOErizJ0HsaJagJOdEExkYr0kwyth/lNxh2WMf5UmZeL28/N5qibWn6phri8EpNFQf9C6Xydm",
+	"EBMxRGIluJfMh+VPJLdMvPIoq6ehYkHqSvOyDtVS1C970gxk2EGGe6LVYXwGtQ4w5Q0LLAtlBJaEU3lp",
+	"TmqaQpXPwhzi8JZbedksk0xyYOqlzfAZbzi7AWfqZfOgcmc/f+SGz8YIXaX3ilczCb1ARcUCyDnmM96u",
+	"KtdahcRtYdffWtZpnDq4T8OenaMk6oQhyp2RViJBI6JawSd1TBor5h0LXk2/jcof+q2GeEkFV0Eqt4xQ",
+	"I68YArMNKXXUiXTkkSOLaUCJh8ZRGgdkjUp25FCuP7doO0TyCZk7pNXcrk4kGVmRZtqxaHHpIJfTQqE3",
+	"CQVEs5QHJHqdNlhMtCgam16XyNNNFjVCTqM5VJhnzE9zi17mZRHzBo9QUwZPOfWbthFCScgjZl1auIv6",
+	"wWSlZwt0hGTiw5wJLZpxkDphrfOylpFrSukWcB6vDMsrQ/uYjMVLFnbsjhnlpoKasYyrYWaT2jIOSGuo",
+	"MATvUiqqagvjpPxJgnoJWbyC/E3b3CMgYcO1yjFcerSPb0+OHhkL/LbKfubKiYJkKNxCeCyNoQ9FIwme",
+	"R+1wdJVGBfKRzsdL1SOPh6LRsIJaOSLJytQTBeXdEYwnycEjLL+EUDtJii23OKNy5RhBclTQKvZrD0mE",
+	"EyTAMSLc+OvIjMCbJIolJL4XUlkGEmSyfJZL3du2sJZQgJem5iZHxsngbTQ5DcMz9drSk+PJ/BRTtHbF",
+	"e2aYaa8JNENVOyJMr7CJzR8hAcxilQW/RYH+05GfoJrGkG10Nj8UUmtsrNVWPf1TCJ7DyMmVeUlDw7qJ",
+	"Hh57H+uVxUBgpCYWuWMj/Sblkda7COBLcZZJVLIrRHwRqZgG3AdfgBGLM3PI5M4bwSHHdieHLGsCdLDj",
+	"uFPAGCXeF6OcStr02omLg4m4KTOYfNwhQs/EZyPNpS+bsaaEk65EhtKSrfDSFF5gC5akRg/JBW/EJAAI",
+	"CNZPZWJUOwFX+sYXnSjwSCdSPCQGHGGNsYgEjIYKAqJmk4Nno9CHDLR1LWCKxhLpv/Ri/9rLWv5c90j/",
+	"rXcHd94ksQjDNeqve2TwxseDqzf771zf+vJ2/4NPbLr4RQwmv3vz4/5Xb9z97R8Hr39h0s2CiyxScc8j",
+	"915/s3/zza3f/6X/j79KaOyiblXLZORM3eQzKiuFLpH+1Tfufv0FNkpExC5CSrtH+tdeHfzmi81bVzdv",
+	"PXv3l3/LECpEEN79+Pmt1z/qf/nz/q1bpBN1ZIeGF409zFol9fT0bpmJgcqTzsTwuWT0md20I9Zc1Y4I",
+	"+XU6hJpXy3TrQJwyW2FD4Ks4Fkakm3Ek/wR66pDhOk5aZNKpx7VxWj8zcijMjQUNFPL4gqz3wdt/6H/w",
+	"i62vbgJT9Ej/87+az8g4s/ukn9DLCz+4VxLY0ravE7/J/HXQsQuiyVHZi4RiXibCOX2tQOTuRC7l65wx",
+	"OYo6Knko50L6JubqxWyDi47MMN1SGw5AO3iXO7Yb9Uu3UNqNphI4zTitUaWq2VQI5dQAhg0Go1fBNB0O",
+	"ETHOOVkWz4ZOwqiG5uZlCSTZ1xKMe5mkL2JgO+ab26xgEUkRK95pGb8qw0A3pOo9YxB4hvaWQ4Bh+1ix",
+	"t/m1Vwe/uEZoI2bMI/ee/0hfTPidpsKw55HNW1fNN5jmnHM76ffAW6efhYu5XsiMYSjbd5ePlT7y080q",
+	"qkO4XmAmt9kPMA0M9IzCXo4PbNPPVMW1lLjblcgstWskpeCA0qEsuEbSZjEXQXmOfhafHz17k5aytKn1",
+	"Zx2haPkB/T08vovjmRgWkdunHQ2J0CLnSdGoaJh7YiTSaj0SXYkMMWencxvoxtruH4tUzAHjwJqJqFTW",
+	"ii+iLBwCmvOnMHmDqM0qEOUyvqCXynEpQLp6xpGn7wSLqcFoQPQPlSgiyKXzVrvEjRpS/tY4KRrHjeri",
+	"uDJaImbHM02OyFIxg4ivFiLeUNggydyKZZcqv1ll3Z/AF8au+/A17AoAhI49Ijt+E4O8IY2kwp6MnKpM",
+	"OnWOnjMbMLR44w6g3FW5IDnmjv2VvmizUg2swpOj9jMBqFs4kMI5rtpuhmzdYbhkjwzyjzDMRi0e1du0",
+	"hJvqYiyJfBCGNRB73RKBHsF5oWhYdZ3XeucKvODLGJ8ENJdGFBE0lRGUKInQGgCPUCtIDIyl5X/sGwbu",
+	"2rqAKnouNdWMiYWwvLRHYhYyKguiIlxG44Lml3ORoqVaG/UfGdNKdh5euuSFtIT8oNqV9dgGi3sE1H/S",
+	"aQOsOX8a3b3AomkUpMYzAEGSKuM+lqO3mGQuc1wSvaYZkm4dbi/9rKYDcM+Vj2XbCbXIJpDp0bpXVDVF",
+	"zGWSLrEtvXut0O3CpexMpZMm4mMZobFYmDpTt7Dzbg10ojEyjYRVfIMB7wkKjBgqk77r/PE0bbHHorE/",
+	"/6RZwpiJa+pls30z7+f68szeJCuami/NkuEilFCCTzIlc4IegYFgEH6vDe4+P5PTjjnL9377XP/arwf/",
+	"+NLgnednRyhvz3TjHLnvrYpsumYnkqNQ5SZy63KQCUC7RMQkEH4nhaht8A2LT5sFr9X3aEf1RqOgJut5",
+	"e3WCs6enWhBZ/mhVhIDMH7yq4A47dixdlPOoll5TQaQC1fgiYNJZkUTTR14SmehYDxIX75CF7/HlmcXD",
+	"R6yXn6ECd4Dg89IjPxXchNZErBvyCCOvR3mw28B8BqVC06z1w/E6CjQBr9dZPDs57AhWImV6ZjLO5Q6F",
+	"v17VcEQVtUFUIxNrOqOrhpYN82JGYhVHGosSXJtxxwnmYCBwMpbdwiGCQTx2kMqp1bPkxDFp0DVBgGGx",
+	"NAb0avSTyekuz7fPpy9NDElKcHuaGE6Wm7WX7lE63aFBFVLD44gasE8TO0sT296/wg3bdXkCmcSeChDZ",
+	"/auoFeTBePEF22L2hFWUSSyjrEB1Kt9b6aM/tFjYdb4515qt0JBFAd2+RzGgPXmmXncp2j1EKREdRbrg",
+	"Z6fSZ2D0qcYfIWBIwtI73Kxv/rx/880lIplK8aUZiYTiPuqx7c5ayGWTBW7bmxSd2AVieT5pxclaNsrm",
+	"E+mp60VyxeOrTqx/Ai17tRPB31j0JmawZphZyi4bUNu7Hz+/+eWvp17IHqOxM0s0T0PwmJdBIbJ7nJlM",
+	"sm757SkT4yHidR41CEy2//mHm1+9Pbj+IVordc+zWfLcK/UnOQ57yrhsryZWr8IkN8ZF0E63ze4BJhF9",
+	"cloJe9yyYcNukXTseNLE5creGWarlMQ2Edk4aGKGJD1L0IspSZNuMMLAQlbnLAxmiQlQilmDS2UwMlod",
+	"qfBRrtX/uBNmatUgHqrJLcevwWSbDMwjUpgzH4bE2sgJIERZiCqHq8jg/g8Dg887PF/6jhMtDuhAvUxi",
+	"RUilRFOE0zO9+c2NwXN/ufvvvxjcfq3/0otbn9zxSD1mjCh2GdYRbHMT8nqK+nZiuGV7TDDcxmZjFTSv",
+	"NXlnBtTd5169+7ffzQ3eef7u3363eftX9258MfUc6knhvnwfdR4yItsxo4FsMqYgX3SNSkZ4C2paqpjR",
+	"FpEsrF/EN9c0O8QE0mlmiwOxSf1Dt+P7X/a/vIaweHAZm4wY2Pw8UKEvN44CvtIaQ1VydsrxVGPA5khD",
+	"gO8k/31Bh6V8+pDKlCCyYGqePpKYqD3e0V/JtV84SCdWrYk0fOnFrdu/Jwv/59l/PoQFagD11KCMRD2i",
+	"mzsgzY6gsPHIIxMlW8cwMO947Fl/7erW7z+e+liINotW7DJP2g/9sCZ+rK5jt8aaMnLY8lNyOd2D+2j0",
+	"v3x28PrXeDSWyAIZXH9/8M6NzTuf4Q8eWSSDt1/Of3WQbN66unn7Jfy8A9uBAAA0PEYVdRDHZy/3r72y",
+	"eesPm7dv4xYtYTZeg0UspiGRLJLcmN1zVFtydexNeKZe5y4ZeHDttc2v3xr85ov+iy/ce/4j/b/rH43l",
+	"EhUoxXb+I+n7Y7rGm8AjW3fe27z17NYHX29++ebmNze2Xv/IdUcslO5e3+EiKkATvfHq4PVv+q/e7r/0",
+	"Tx75waNz58ni4pF5jxwxuMNTssaYhVSxYMVtfey/8Ond517P3n+elhgSPEBj6SviVc5k5Wn4KbDE0md4",
+	"lw4uDOKUc3faIVX60ruIyWDJR7h5k0+0zUmL8pC0WMA7rSl3TGYrbA1v1yebt//oYiDwQ56BmK8SBgKf",
+	"d4CBYB6MU9hBjrH16Z2tO+95SV799Oe10w6oYis93wWRzOOYNTohjUnMaAjF1wLKwx7pMrYe9khLRKoZ",
+	"9sjPOjRWLA57pEnD+kWtg4Q9Yv4Buplqo64UKwspsM22AqdTlaOENGMVFExH1H+maWDjEwvhKUjgYUUx",
+	"2uA5h9+XTBFr2VlrcWUNHYS2IRPDID3YgjgGSlZ/y2Nm6eEi7ipp0Xj9oqkg6bR36F4LQY71sJq80WRS",
+	"ZWDxWMxMnalRHVW0eVTYFMwwZhucdQEItCviIHFwGCMP/uwcapsV5DCdz6D2IfQmtmKSl6hdKi6JaeMo",
+	"mc9zs9GZTJ/HWOSSf6KpBT7SEFozjQFqJtk9/ZmiXQ1qqDhZbkFWJAvGbqBZGWniQEBR1cIGqLY2ZsZo",
+	"tjy2cWKu2Bi9puVP3ApajC+4gReRCOSBbFlUu11m99Lt0gMahh6oEG6KfU1E6ee4fdKV15uH+06Pqnup",
+	"SmV0GZ6S5HThid2Z9bXEe0Bm1xfBqGnKOUjQUUbymHp5N4po70zd5ggoU7GuLmK0uk6ANM8ajTJZpclG",
+	"Zm2Y1r9pGfkwZ7bZash48/xu9AClTCZlZZmAEXMEkr0qYRa1pXMwFGvrrZv9r94YvHNj662bs8OX2d4Z",
+	"RTMX6B4bRqHnx7lUojoq3TT2h1XF2t/KHG0edwVDZhZtR3dDUNK7d+OLUUNhabPDzpkWhjM2ysnZiSY7",
+	"WrW6umi+bLFs0KJ7QB41gNahENLaVRA7c5uTVs7+V8hp8g/kGDlPTpJT5AfkUXKCHF8i/T9f3/rTv5HB",
+	"Gx/3n/2S3P3b7/u3niOD6x8O3n7P/DO4/tm9638j9569c/frX5P+B78cfPoRuffsm1uvf0T6117d+uvX",
+	"/du6gb/13/0VGfz7za2ffzGV6j9GXi5IZ7x79eWtj75BgdMj/a9fGHz6Uf/FV/s3bwzev0Vi1rhoOCJk",
+	"OuKPxk7OYhZYIM3Nb24OXv8Cno+Z7hkyXb9+oX/t1/1bz5vW2p21TGuZX7AN+D3z9ud/xWdST59+618G",
+	"b/3NtIf3WNrk5q1fbd3+xvxoJKvc8PEB+xPO6J8+uPf6s0Z6ziVvwpIA00/WAD+ZqZuf7IAB62At82R2",
+	"NvgRJ5Gk52aeHRps+g0ikALzcUVeZrlcRT8ODMEVK5UJBrZCNcrmHvpTpGJt9GxgYe4UvbpkmPdxzsJg",
+	"Bfp3sWZmFbvKV9kQq7bJz3aqY7h1RoD+TqmT0yspJf3cxdJYKoIViV5l8ksjwlutDhp8LLUBlflZuemA",
+	"tGLkLHkClASuTMkFkCnNx3amkja8t0QgbsIj6vIJjHnHMDjwwydPHZAoiqUhvDuQj11wujAu36IAYb04",
+	"j4gw0KOC+l6ljxFWFSs+R2VpMZ12hh6nDX4VbRadgd2udJzSV8alm6XGBzCXV0oxG2uYSG0SXk7Fs8mE",
+	"k8wR5SZpysDFoi0kDR0zPY0g2kAaPaYqzW9sQH9HVqACHGb66jK6o6vMcdl52B9lTW5Q1G3hA+zhqKmA",
+	"a6vXAfF5kL9gATexHk7M2iH1Ie202uJAN6vcIOeUzEbpQM6PC1v2nIXa1NQCwB9mZLZQYcmA6ZRzml3K",
+	"DzW9urLaaMmshRQz/4DMGHloRFjIfBWLiPu5tIWt1/+9/+fXMHlhmCFOH5G9BhmNBZH8eiF41CDmIS0T",
+	"3v3Lc4OXvxj86YapiaLPu0Ez8TCvzCAWYjHEhUXjubHQgpkZyQMpJmreuzJUCI7O1C88s7DoRr8eZatO",
+	"LN7MYsmJKG/pmXSGfqOdxpQPsuF+KSAT8sHyoeB2C+zYk/6dAtHodTBlOA5SOWl3IDEwm8eMF3zakSmk",
+	"lKFFLI6j2YMJNrStaT7Q1NelI3hGN+CCQs8S9uD9X979y4tOsJMm89f1NVYYHzwio42NZcYBzxjkFSu+",
+	"uHrG+fywBELW4+mTyXvjIIF90WpxuJ89YobnRvHSY3WCOZssJlBiS+fx4dTd/l/T4Nu3B+/+InH0Ogzb",
+	"9XK4YpbvTuDRaoi+VALWhK8X5MhNQORLq/06AEqVJGtcWahaXJID0tx4JORSySX4h7iqBnvwcvaX/2Z+",
+	"yRk3Fo489NBDiwuHJwEAqGoFNnc0ic+rQVUxrnplc6JGMmfrmnfh6S6ZZZQhwdwBy56aDN1nxjiCTThk",
+	"Ts7ziTwVTGCoWbiYtMAAOPVAz4dXnGp+2sYUdsWtF35/753fJsbEEb7pMPAtlEgg26Bhx/FexeQx6Nw2",
+	"NmH99sxAntEE99Z2PCKFj0YnfP2CtaaBIqHFIow9QM5KUgPa4O2XB2+8RICyPTJ48+eDl39HZEe2IZPX",
+	"I3d/+8fBW99s3tFftlksGXybGMQ2xDpY3F57RX9OPJMeGXz6kf7Gp5HPwpAFWNPYlEgdvP2H/ksfb73+",
+	"3uCNlwbXPySRUBd7TF2EUcD13f/gEz0sdrkNwSZ1AaUqoXAu1mFu5aCQ7DSTEwJ/YiFFLaSb6cDfdhbo",
+	"qtHjr3m1ZOQANGrGrHchOzLdIQ7IfQCblEcnorqYwspmQI9H2szAPpQm0FThfpzxRtOJk9bEX8a4MMEo",
+	"Ih34IU0DDzANqjqVKk0kLKUrZjPNCtX+TO4HSvwweMLTgU6HaJIiwZr1ym+I83Rqzs+C46aWeCUyYP56",
+	"gbyvz7GoJ7jXpcjgrH4FhuMigAJorvMY4+7HLGARYDgFXAI0YXnI9OGLyMUdRYUYgR8DBIUJVS/ADXUA",
+	"L0WiWyjVIaVArDaj65IA6umO4FOdiViCYv9Y1Ah5AWp9YR7hsUx5Oswl1I9S1YmZBK2m9D6MGt5GcG4U",
+	"VcwiKpW33eArhTvBepmsxyohAoEpvTzizxvWBbF+wBoDeJklfbUNXnpt64+/Ims0uAhHxcMzswGl01Kz",
+	"BtZRXudRkERWZq8RrO13EU4iZKGb1jJBAAXXyuSbJHfx2Gtk9IJJateWKiGl2cyPzcJdwb6bLAzc9ata",
+	"Npgc6sy2gJVvMLuMs5PRaewWJdTvZIClEsWHcYMyAShwQONOJKGIZUwjMLN6RERJINIseaKJ9dsNFHCb",
+	"SsmgRivTQiJVNkAVbf72FhhiuCYDq4gNBh22bNCuRavdgTYBZ7gsH8xkeLmQA3TzbpMXXmItkSJXcAn1",
+	"K0OqWHmonCSOcDyXoIFmWI9tGKs+u6xYFJyiDn01l75nvHs9IpWpSUyDIJdombn5sdEnuGpOGs9j+kkJ",
+	"0dmRNEOaVL1A08340XqE2XYl4ZEfdgqHagIhJ1WtSiKzVUorTRoYUizcpILiOOVLVyUXUAeOfnEmoFQ0",
+	"VtXqFkgl2m23jec0lgQybjV9PHd/ih3JgglEqB8hnbaVAJM5l+BmNtgru5BDBQhSDmGJLHs8clSdXW8z",
+	"cnvEs+uaJa8C7ilZWj2gvPRYjN0PFnIqEUId/ZvGLzaCmllFJy9GdvdqSY5DUapCFfTUSQUDV0RU53Fr",
+	"p0vBbt24effmB8TH1rWi/IfB65/1X/p48NJvNm9d3frTvxkteokELOTgsgUgIUZohMHJiViBbYwx37iq",
+	"Q+JL05SKRQV4p3FR8xeFm87gDEhCs/f54Ppn9/71tbyYBW77i0mkpP3CREwmNToSScx+xlKBmS/s0mff",
+	"yay2eYhLfX3r9WABp0O4CCnZ2RmeM9UZtuXd34PLV0QsvdbgKqZBcJTMLyWe7929iF3FOZ3pA5PvZ/dg",
+	"p4s/sYw9DT6ZyLsz8yoFeJ6NRwfHk5IE2iCAXDWL1OTzgA0HjOw87LbLdpyPZZiU01qNCwzNCry+9+3U",
+	"wEtU3nSG/qIK18+oFwLAOyevYHK6dq52OeDE9+98Nnj7Pay2kIGPN18HLOplOTE8BgOOeqVupWTY1e+l",
+	"gEV8N24luACmvf3x9qgWUTcyvFwj7kFmoau3GTwYsOqGn5DRwBFcrWldtgvq10XFrryo2I3XMQ7dycBz",
+	"Ndt50l7Sp2nGjNvBkXNran2W2YANOvP0hSexbvmFZxa8hUcccRt5/KesGDBkP69KVNPjlBeZ5YfC2/Kw",
+	"z23GYhJwRBlBCamqbX4HIL/H0/1eeeUyJ21PnXIT4j08cuQQwjrM+FSyLHadCU0aLrtvI46c9fYLKTdb",
+	"xHJYPOc+4nFbozikUJBuLBTLVEZdIknyfZIg5pF7bz87+OTn+jtbtW/I+zZS1M8pX3Ppx6xNI79X2UCY",
+	"AotrqRfnEYU9gy0OpkIRmRp14CHsCoM+nkZAjZj/CsucTl1G1L5ZMfH4fEx9dk50QdgsXxGB9grq+LEw",
+	"KLJqpmW8PBMlx2Oi+a6NQrFFoJ+qxazNqGLBUzXkPBTX3cC5I8ZRGCIyuIdZqAa1xOQQJpXQ67a6gMWo",
+	"rwgAN12pUPPmnuzFCCS27f2iJtPMych8tuXUclaUMRYBGoYmEbSofLS7vGYAcA82CdJQh5uLJQd01xl2",
+	"lhnsKasGETaYUmB0YvnlDc1UkZaQCkN+4UB1QkZoGIpuHsRn8fC8NwE/MJWsq8rMiNM3xk8ztQIycQmK",
+	"MsPtVHZs5NYw4bjshMTCY1pqolHGShIxhqUZ7DkFEdOrRSJyV846Tv0diKcacWESJciaCflz+KbWeu5I",
+	"PONiBbcwM6XSbeAsJI/5pE0bjHSbAr17wKWbzF8nUAt18N6H9/7w6tb7zy2RFpUQu0Ml6X/5/n8Hy/DC",
+	"fx/673/Czaob6TZFyAiEYM2Sk6yuiOgoz7h7GcBlNjUFwJCyC4z91LwatOBc4/s7uCybilZVbEHhAyJM",
+	"15jqMi2/d0UKtyDq2ajfIZy/umKOvIK/Wz1z2spwMOhc0Dc6PLUmgGkwNOpBGSJnEAJ6TabookszfTib",
+	"hlvGXfrNgs49lWbxPlXTZPYUMu8n+7f/uf/a1QuzkL/8VG1y8Dp2lszHM0tXuJnHU2dJBc5XVGkY+DuP",
+	"xoZ7FCwHLLSRJQiPAHmDkTUR9DxckJ91WNwD8eypmkee0ipC03zEBxAN23zlxv/ouDB7VjGdDgQ/s9Mw",
+	"D+ttXovFekE556eb49dhpckjJk3APpAPkVgQwyRiW7my/MaaGsRPN4GvODcW6oJu37ySKWPu1AxGUkFH",
+	"b7oEFEseK18coHdAGo0seZ0Y+cEGO+6gmgJ2v2q+4bJFvEelwMkifsViGNtQCUyhedeokgqIJeoeji2p",
+	"k2QGYoCQBKDXmMlOCx6CqBa2ITCgLY9sVADgA6LqiZIbUJzkNylVIYu6VlyIYmJx3rQAObq9H+05JbQ0",
+	"ytiuCCBeq3xReawsVCJdLqhlV8rLneSRc+slaoJbY7J0Mhznny5RpmQQEo7j3GfP2XBh9LS+ULJIZTxP",
+	"WC7nacT/wLpBWpLsSKavVV+Z+C5RBzOJzY9Oku8tn1yx+WnDxmXzdYkqaDA1p/1kaGfsgzazrJB5J47l",
+	"nfG7jlBwZsRlcoYK1JXkgI3X3LZ7XMquaR64aLR6VSXqQtgGUFWgh9n83uyVETdDDXtqGYB+93SS38L8",
+	"CiBeNr/6Zuv1jzZv/dlwXMgF6T/3djYXZPD6Z/233rWs+mgm1pJiUdelkcyOFFjlpY8Hb79nEzpyZSpt",
+	"7Th3PG2KdjIu9+JxRkNV1Q2dZtgmtfjXHa0PFw8szot9PJekOZRD98s/bP3is83btwni/npk8Okb+qOI",
+	"GzQyxddyVnV4DIq3pw84J3/i2Gh3C4sPk5hGgWiRNa6kRw4uTueAOLhYwQFxIloTl0tZS7ZfNIW7bffr",
+	"JVJksbCmTZE1EXlu/2jCx0elWConDhnW47x+UL/AVVjQ1OXJ19L5y/piGqLFdUxXBOEHm0/vABhfOjsv",
+	"LQ+je3ORb7J7u84DUzrZUwaYbscU6eoJCmaXciVJXcSz5DEOTo9c3UeogA6OEq3w0pbLvJf3EbuMl4De",
+	"CsacnO0FWz7gzkUuiFrG0F1TjCcbmrf7EbxQCJ5NyHJJit5EAnzZMqkNXl6FjEU4Udo6p5+B1BuXZTVk",
+	"FBQRPYKhJc96250LP1S/adQ0AlVABYk7Ub7uAprAeNRYwrIjZYxd2c7MxL187W2YYLr4ljDcJyLgPlUi",
+	"nqLCS0HCYp1HCXa44+dItHhkeyyhZ0wXhhJpRa5CL2Bnc6fN6H1jJgNEn0hIQjUgFZlSzwW4uw7aP0tV",
+	"M7G5ZYtRc2VqZDvb60QYRGnlA6hAky/LNKxgOUzlzqj+PGgS2vGVwMFYkKGUUYjOWjiGSyQF66bMuUTt",
+	"2hESFHGV2OmzO5ynqhwJ2o1Nd2PsIaha54jKM/XyFrTSObdJhgnVkvUUebZVL2PLAybVIrQXLMw7mZBz",
+	"SaXsbCP2tTyKikUOVjbNwWCpsFCyLtwj5DyAWcdoGqkUZ7Nt3BWEWHGir0wKCFrKQ4KIbkQkArYkeEXE",
+	"+AuwL89Y1ylpUtk0ME4c0nhVj+CpJDQUkbHMGxbWwMLVKQqMbhVlgyrrVJBPbPGd03xi62Aw+4RbdNaU",
+	"QoF6SfgIwvoMpfamm5mjkPKoktaZm4vyPTIpxWQ7ADIJlHqC/oXwpP/vs8/173y2defPRyEbsyMVWWOI",
+	"w1BJFUPDLneWR/z35wYf/61/7XOPdCL+sw5LlhPJ6igGrycDw/CqugVfCxhCm2G2ran7EhrPr6NA1ARv",
+	"7ZD5ebiY9NiC8ZPgaDyyuED8Jo2pr7CE7XaKZDvxhGm2SDrI9TJFEZ6+pvbu9rVNUJ1SKDoO4JyU7WWG",
+	"UOaamCaZIAvmVv7OG76fthX2nxtC4TyD6e/DaewjCQaRQ+IQymCx5EHX3F7GhHc7LuJjM3/3xHnywLnj",
+	"K+SRR+YXHkyAzcANUTexI0gVCYKj1UWTC9mRMRStFwa/2PYOSPL35zCsxacxVEeCiw0QXjEE8anaf3mq",
+	"ljqepbneKNHMqGC+KClWSE3ZlgXH9DZknTErkN3EUmQ1zfmZyvbmvu1PIDFB8WvHhSjTEFPw05W+tnGe",
+	"RfaiqdfeirOTDWNp/9V5U1GMcfZ4Tjh0hedjWky88eBppWjvpGhMF0YD4AarDKNpymlO606L+jICeWhB",
+	"N6RxCyJmLMRHV8RBYSmjap2DcOSi9YBdzkVw6P4lfzoRBVXM2BTKmzLmz/FWIGP5xcGZl7zM2mZmWrB7",
+	"e+XoOikae2vlPSka5zI1erftURYxb3C3BUp0o6mKPwnh0GpPUqkIjfwmXMz6GdDkPK0KRQGNA7JGJTty",
+	"aKgYVop6he8WwA09zSb1qOkVCHgKot0AjCYW/5CV8F7jqnl2YfNvm7GaRXLnfp2CNG624yn/d/42ePU5",
+	"0mlr+cIj9355dfCbj7f+/Hr/g6skZi0a5fyW+BiYlvRPpUL4T9n8c3f65LSJkWPDpYGqRxXzNoukqW+d",
+	"M2YuQewwpgVx5YF10NMXt8mtSa3Pk9wa1c5EUC5WDgd5QBKfRiLiPg3JWk+LFqDKgnILQYNpgdLRO7KK",
+	"rwA+j49jfbrJokbIaTRn4m1m4DqYW3D7CkpLK/rZ89xVsnelKSSLLMi1H3IMcw8w0psF9hfwppTFCxp2",
+	"c+PMh1wLxt1ghFQzvmTzXOR32vD5oRl0YikSGVGzcohbTyraRUkU3Wxp53OupMBoIDZgQJD+lz+/e/Mm",
+	"Ar4NR+QbyxRUhmZKhSyYJSeUQRbXOgR6+ww6byRiYhCxHLHbvipXmmEZV8miCZWPyBzaLmpwuZJmXHuh",
+	"Dz1C6kyD1Y2XDIQa2aL5wH/NYqG61xDCCbVVImwWaLd0Bb7pg18RBESU7mn6cNNOlCmQ64ovGMnjGopS",
+	"zIYkZgIVzUplpjLcV8HuZySiCl4O32ftitHCiVLpwLJEU7MC48MEWcMZWlc2Erkdi7XQqGyl5L+z5oXR",
+	"yLgzSO4IrKOHre/F3tHEWQYgcViAoCKKpLU1uPcDHWuT1tDDXDOupEn/Jl3RCQNMAGrqy5BKcgn7upQk",
+	"9MRQqQFPMqD/ZzitIZo8p/2pFNHsOdo9xaSkDVMGE9hkIVYaWAM6yhctBmsUMhpHLEgsQWnUcwmyqpKN",
+	"yRtRtbIr5gX31kekExl/BSy3ZnQ+DUMWJyUl9MVo90Ga5K4pUDClOzpvOT+CNAQFy1nAUA7IFCk0a7Gv",
+	"i7ghtCJ2lFAbjweNYJZHp9FEm1hEWJRIDtbfkpV3zQByMXkJHWaRly9UDZHIZwUZLrh0zlRRK8hrybTo",
+	"KuiQQCbwECJLMo+n7qdqXi5XyHkSbZWLysiwTCcnxiPxo2g9Et1oGpxgt113WZKQR+uVzbjj3isw9ZlX",
+	"oBQSVFzJSlJ5nrIDJj63PfiMw+WWyao8CsII4fXhKikQXCU1YzLPJ163UQU/e2c6wjiUIG0RhrNj6lNU",
+	"GnMhVvAOcbMntJZ06Sy4kC/BIZhJCh0mCcvITwBYVQl4yNoaaNTDC69J21qBrMTbduLAoi9SS+hW2ExB",
+	"UboxV4wAVrW+ramPbJDLBAU/Qeab+syn9OA612cpj4/RquAWKzQM4R5RXZGJNZOIeBsgFx6y2Qvl8B6e",
+	"RGCGtR7Rvxv4CxrydbeU5cxc2ybuxZko7JUMucoDIJR7pwjxYvsgERUGri9fJ9TmmYjN6EU3VArCD2qM",
+	"PGAGJhcOlUnom9hXcWHFEXQHoIih6Qxty/CSpzNx0nKSlFeBlB+nYZ2INouWMEzu/7z8AVHkqc78/EGf",
+	"KDFKyPqp8lqFElNqx9ANvO+cakZRKD9X8HkeOvwQMXoGCZiiPJQO7bcEZpcZQ2INg7YKXKBckm4soga6",
+	"07gWACXyujzmBJfFucjSDV0Pwan6OjfwrtXqtVqHUBHUvGM+cB/5IqqH3FeXvJSbJ4Y+eJMEgqFlBoA0",
+	"wDIJE4b32/pho/xerFMesuDS0SSMSLnTKtPsjwSR43CuDvShebd/xobxj4b5StrKLKHe9iLJ1WeuK/A0",
+	"RHrAllrbivGYGnn8gLQAOgUR0QVp3iNjSs5QJ+aTI471r/kEgw7CHAKRejZm085rzBmzcqtVKnhkge87",
+	"Ee2oppZQtVAU4BjXeBCAMyuFxfdqLaaaIriovwJiMIj6XCqMgUVaglM4QhbABMTFkMYNBp3KTrstYsWC",
+	"i2BLuWjmGlPFLkKQPLwDkkxEQxznBuUY+OpSdKDsxqOdKHARydmkjEdqNZ6BEgNzCx7AaMCHmTV4fxYP",
+	"1ywo3gSKhYGpG7LErfl7tjbE6nBnwSVQuBW2MEg1zcNo8qPTalMpPaJXGKwLbqwIU+/QSbxA60Ux42WR",
+	"Y5JGvGSkYx0jWGQ1GwVUEuRje6beUsDA+IbJgSzAt6W+W7v8e5vIXuEye1SfLYjP0MK/4w5rMyvZVvQM",
+	"tll8ikcdF/O/99tfD/50I0VMwj6mcZkLhWptpfeGuRw04tmZZkfuWuVzlE+H1A6uh+qCKtNyXeQX3Tym",
+	"gqQ+1aB4HUUlvC7idUivF2G4Rv11QsMuoFSJOsqmJjRqBJb1kSNOyaHRiV1hsAnIvGQsSiUR/Q273Aar",
+	"0FFM78nE+Q71ebhEPGOZ5D7YExuGnUnCKCXGYGagqdiRBgQenncEBXeKxIAUSEUvACKpHIVrHAJWhvMt",
+	"cCNGdmByQG0HidG5G+Cy1feyBJzEJejas36vKCDmbdKi6xhDAEE0ByThQeVAU3dsChJ6Os4ExsWSkfNY",
+	"Jcy+wpGa2oM+5nbQlBD5POTTuEyqBcpYs8GeRskgpS9D+erKy13tUGEnJ6J2R20XXrs4iSeT05uRL3PO",
+	"6xZrrWF0uC3skfnzYgoXb8hU/5P51pilM+UKRn67aK9m+9lgixlhPlOSwD5oAbjh3+Tb1Mrk1bBLDNLR",
+	"f8CNY/5NXkiLhWfCUnOfLoKQbWppXwTbLFS4Un7z4lBd8Ysm2cEl3ab8ce9Akbktnrud2z1HCLywEKv1",
+	"OazgBk4Vj46ZKe5kGIsHpwxvBmum1voqVJUyuDZYd7tqtZQgpnXHlfFDxtr6FmgRKgk8k7UdWH+1V7s8",
+	"I7ROpAX8wvw9M/1xyzsEiF4973Q6+POh9JjXv+m/cmPwxseDqzf7L3yyefuPm7fubN28ce/5j+5d/2h0",
+	"9lm09GrpJWkOa8X8jTTDteKLHWdd7a07723eenbrg683v3xz85sbW69/lFRzzkIoPpxv/mFvR9Dcx9HD",
+	"SVE1ijgNyhwypi+uns2IwQSfG5ZoDh+enDqTj2gcMquAuD0TCcWIfZCssx5R7PJwns7hhcVq4pMzLNK9",
+	"enCZ7AxuEkYOsOBEQXiO/f1kHg8jczj8apVdsVCgA4UIMjcgqnrD4GIOZxqXdjkZZlTBc9aksY0rTVjs",
+	"6BClFp9tAEZMZKfdDqEqJto3ph5vNjbVkTs/XK2iuOLf6C85uN9Sa5EiBO/uJhUjiQ0XHCqPByHSSLdS",
+	"czWRcQUO06Hot23Ndgyw2HRAfzuAQ2YI3g0ungXVc6ON+SZ/JkEdM6ufnr8s/XnZuOUM1xliMUOl+FLE",
+	"s4n1VsbimiHGpk1AIk8Y3IXEvYBRXFBJFAOIh/jsXmVN5Hj7HiuGGWIYrTL0+V8H117bvP1BygE9cu/Z",
+	"Z/tvvXv3xoeDP/+OxEx1YnDV9z//a//a9a3XXiQ2HsYjphARVt/C0vGvDn5xjdBGzKCp5z/qv/Si+VLL",
+	"cWHvov0tqWaEhQXgq9sv371500b36uauXrv78fMEAyPNILCihS3TB6+NoJ31X3l3684/Eyh1jQXu+2+9",
+	"mxa0zwZCJRMHksfJZmJ+ktpi+C2M3aCxJHOBN+u2SqQZfBLPyTJkbpo2EGk4vFyVYbeWJjuhOm+topXQ",
+	"3RU9l6r3ZVzy2Zoj4wH/7YN5u1yJPjBUsQR2fNJF8k7alZebnJvyFY+ZUbDSqhG7YYfyal3qkCs3b/1q",
+	"6/Y3JAnJGfzTB/def1YfKY5hkglQHT6BFMhjVir7BOfXcvkUurQ33llyDmo1bkstNjVBx8qE8NCQIDT+",
+	"5tLDKigON75KJh7cKeqR4UwmVHnLrdc0tHQ/r0CJmR8rzLK69+ybd7/5JaFtqM9uLw8znBwwJD6RcFk3",
+	"qxMuK/zgn69ufvU2QTuaiD3Sv3lj8P4tghVHGX5x9+YNQjsBhwe2bt6Aiypo8QhDC4zLPUliN/gVhCvJ",
+	"wnpuoPqlxGwnsD4pdqSZN3ahZRhs0T2PTsj2TLboYHLT3skUq0zZauhTlBs5U3cEUh6jPZkgCXRFvE6o",
+	"JP/wD//wDzOnTs0cO+YRKn0MUz5KuoytsyjA0qkWyIRLo625ihQvzI8tS3zwyJGCSkUyyfUYshgwlU3Y",
+	"jITStNSlEst2yGbOMz7W4ObVpOjERZ5AbHnoUC8U3EEWOmx0uFR1YlgufRRWO1FadRaqhonY1A4xa7yT",
+	"69hjSCVJWM4jj+TichYemZ9s74VGvIR8cjBpZvkKCDWp/luhMsT2a/0WVAWa3+0avpMLqCbVe8sXLioI",
+	"WNheGV6vljXO7Ji9y5W7kgXxdxRU3BWozLz9bUzpZwisRGWDZkDAhgY7lQFvF7L0dsYmeN6UwTA1l1OM",
+	"KggZT2L8tmMnnD7wWZWJ53HZFb0xuegAZGOCeQ9IR8r/yFaPMxSOTalOyteDOXvz9gebd/5lcOuF/tU3",
+	"ShSnMMqrdGNnirpKg8CsnjumMPkOGijlOgtAdrMJAz2Wi0HbCXNlvsvHYK06UcikNPYMAJQFxd984cYk",
+	"GVNV3WQeQh3FapC4VdNcDVD02J3MFfZHjEpMONbCl2nAvb3TR+iXqbSCSckgnkCBN5Kvfz9Su6EIgDPf",
+	"oHsmU1hUvdRmVCWJdiR9eIjEw9DgbNGU2GNT2DUgubfDnkO6LHDdusqlTJ2IPFz3JLsQqeV4gnUYnh1n",
+	"Kk4sz+Vsxhm2laH7Epbk1az1mKDTeOv1T+/+5fPZYQFlJeN6miLZPgBQkSyuONbgRee03nGEIC9KtbeB",
+	"1tUc1ZWLPLni10Wd8AgpHHK3LMqbSz8oE/SXqguLk+MbQqYUi0vefLTdDjnWYSL4IsHd7P/yq807nzkw",
+	"Lkczj6rWrkorULkKcPTfvj341794I7GSIxF58952K1hJ5ndirnqnGJXuqM7+zZf7L3w0+Mc/DH7zVQkj",
+	"0QjE59AEb//q3o0vtr78zUjAgRv/M1eOatI2dCQruECNqf/rdwZXb1a3dPHRUlJJ5aikRlTSeaVyUTlK",
+	"dWzHJA1or6xFOa1rb61Gtjyk4yAjbD6hSsV8DYBdkBkDKOwSWSCD6+8P3rmxeecz/MEji2Tw9sv5rw6S",
+	"zVtXN2+/hJ8zJr0Fb9E7eMFZJl8/MbNBY4ja0tP40dB9t5L7dFoomEZQu6BnxN1FXYVkiW1SGil1yQBz",
+	"0uCANKAN+jHAde6ZxMLM9ZCi14DE2XPUuG2zgsLsq7wRTYsOkmAOOATilWOry+QsctwNEy8wxIJbCCYB",
+	"4crLq6dnF8ixx855Fs2JIUY2WU0w9boip4qv9eD+H1M49mFn6hdrTxaLIYd6VT86WgKItWteZupO6s1k",
+	"bU+FZlteETJMxCGv5BcbsgTiAzKXfk6lXvLZQlilFJhrZwdjdr64Y6z3JMeDi1iq1aSfIF1YJYxnIeHL",
+	"4mBpYRYBThwwUpf0GZrFzCEaXoL6xziSS75otUQ0e5b2QkGDSykKZA4wbZhyXanM0LYTXRXiGHJIBmgm",
+	"gDeQBYQsQAR3zwALWEwwOFJDRV+KBrFDB8QuZEJEwwHK6RaPOUGrZjCZyvq4QnnUDSdj07rHFGGm1Qo7",
+	"+E0aRcyN1IpJi05z244VsIqEyQsag2U8REpqFECPSohezNW+QaCFTlSAS5GA441JrnVjkv8oUjycMpk7",
+	"Qaaz6+7l6mDhatiVz6SrmqoVmf6TBXJSX5K0V02FO68Vi6DFI4NAugFFTMkaa/IoINRGGIm6AZJzwCgK",
+	"v6OJ9rRwyOQvftq/+ebgN7/c/OLf+tc+rw4Jz+p1BuEkzlJRwiJnj2NdYw/DBPfChNGhIj+N8jrsok7X",
+	"cMgqkOkivxrFRDBV8fczEbNQgeg3y926+l5q8A0WFWIHlgxYTVNLR22giKiCRlAEmPEQrArtiWAapbb+",
+	"Q8tYvCqCl01A/7LWnJy1sDw1Se5MeUya1ydL0XUmCe7k0bTQWaR/9HJpyBnzb8nuEzZWEgsetwMtfj6W",
+	"z5hQNAQSJZMSHFxNLgCWputw5HQTUB+zucSjkRJv/nzw8u9slU+P9K/9+u43/0JiBvUBMhFIG2KdeaT/",
+	"2iv6ow0/88jg04/0Fz6NfBbOGnjNrX+9c/fmxwSHAFSG35sgO0SNs4wwEuaYgMLTA/gQBDMNoRCelvIs",
+	"sieeJBsXj5nwSoQBEfV8hB7MBqPA9DySiqKZ0DlQ7PWoa16Kd4dDK5QlOlJr3Ss5KK0KLGGZPMoVtuhq",
+	"bZYsS/J3q2dOY+E/BCLFxF44qRIBjygWCfFFFJlV4Yr4tMXImgMq6P8Gqy6q6OWdByla2GqaZTqZD+n5",
+	"2BeKJRyTrVY8jiojhev8uIGRGb2JWyLVjvWqrWn+J9uMrmMubHlesG25JdkJW7AToSaS3L10JkNCyuhm",
+	"FB/z7A5UDGKIfBGwwJqV8kvZMZoOIpB34hCjqX/wkxNnraKzcHBh/qFFU202jZhf47jwkOEPSGaaU0bK",
+	"DTYXjJEmz6am08mUaB/O0FQJS5/Zknx/Xm5pipf+bEZzq8QUhiVCmztuMR4RDgetQ9uHGq6OP2GV0mre",
+	"K/vOo71yYNtjUC5yjeVGM2Y3UmpJKiayDeHbvFq8I2SR5ng+NlUfds28Cj2cE93t2VS1FibaEw/Fcifg",
+	"ahWeHFWnRDtr1y40x8KAT/JoXVak8LNUNRHgLlvKbZSQMce5INkOyyFaxw08mqqqHAAXEkSFAucvYOsU",
+	"pAyqUDQQiSePNJ/vIxKma+KLDS2AcDWhhtAk/AFT/QeHluR5Fy6/ppeKpgxT3mHVWQFi1dQr0dIyTgx4",
+	"j5lddhkiLBXqXOmxAM4FEVJZm3rp7Li9TiKH1OH641Q2c68Wmc1Cezgmnns8RqWrTSGCAlp9yqS2Z8bt",
+	"5SnAS2kOR1tAalmw3irUFjdA7a6Yruc3KY8KawojbKGviiol2SgXByyOiTaID0hyavUsOXHMeVxZFIhY",
+	"srjiqAukFcy2cL3vLOZwPinhcECWl0bdcG9PJVN5quaRpwAMjTeeqlnM7yiJdLGFkpqMBiwmurnZQqkX",
+	"7kw35PBTtR8vnzxxDLs79eOVlYvnHls+dnHlzOnjJ0+snNff/59n/83VMsC1VvNGsskVajNSnKUMs/BZ",
+	"KsvQlNkvL0O6ydiylDGyFO6D05GV7YX6HcN9ZQYWTunvsYjIMAD02MMyxhidAZetIKZ0pGJBBrHBcRIs",
+	"zT7jDEqIO63JiaoGTKXSEbxSAH2XGoazW570kAwqvyKFG5qbfUV3Hj0nhAsL5OxjpzxAYc8aBRkdQsye",
+	"zDinwsPw49AxpJVspb5EYV5ZNsafwCNnHztF/ufh+UfIyrmTMNgEyF+rKVYaKD/6UDTcBaPgpzPFdbcS",
+	"HI4xUBtVysVbuIydwLnwkk3PziKZrJPKLp84Vr1CdCUg6yIn648zFWIr0DWidqa6lRbtLkwMMMS3XCvw",
+	"Yyyk47BPXn9/8Okbg/dv3fvDq8SnUSTURfBoehDO8cZLCN7ukbwh02b+Zq2XJiM5b8GM8LmsFTM0T979",
+	"7R8Hb32zeUc32maxZLbV/gef6I7Ream7fvsP/Zc+3nr9vcEbLw2uf0j0GHtMXbQje/sPg5e/7r/0MUlQ",
+	"TLPGyuyk7C2T6KeByRWG8efyfq31EkFN0xEmXtXAwKYmI8nBqLp03h+DXdWfqkaMcZiOMcDZkHW0vsmq",
+	"5re1apkEuYKlrqIeQyj8ByQG/sLNX8kNMlXEBi51viSwA3zCMmFToa0pwsBUHLF6WuSzOJKEJkbxtMqu",
+	"ceACXj+XBGpNVJqZqe8/Jl4aNiWJswANnaopADyLYrwNfLFmvKZYefa0ALLhuNILkwNZVZNF1XftlGi5",
+	"gWESHEwsoyBNxfXkFGCgNlD+8D5BVZeKBRUqlJLbSBnshBnCYyOc23zvmVqxxpduKKSAo49Q+A4Wz4WS",
+	"bI6QM0hkMX4+Y071iAgDJhUapEsDreVcv07RCwK8x6DxZCqjT+jr8fRJ6x+pZGtNPSoVrSLw3ulimSl9",
+	"oEBywgd+5JafEAkmV5evJBxP8ooLzcXW8kMw05FyKrYWFg4NKi5kSvrlz13elEVOKFMp3Nb8041nivxV",
+	"8I0bEMXxzt+CsSf+4DHA9cs7FSVwvpkLUBlOrOvIygWsOvKEtbaNZ/v48Kr18Zf0yZd0rDvXdryjHb8o",
+	"LMqtvxhzVuzPBSdlIyNpl8kVGFY+bHXuZIi5HnOjyzgVM+dz6DQPnf4cu8rwoMzA8xuWcuFhXpingnGX",
+	"g7lIK2KV99I6F0YwkrSnj3D3qAn7SKKh7U0QUsViSP2PoQ7CGvXXHR4IVS3or8GqHkF7nThOIVWkSQOU",
+	"QhVdZ1ES0pIrlgfTht2pdC63ef+DWcW24drRJ6jymywoA+ToSu0NmSSdNpabepqRrubKdQZNYuxDDAEP",
+	"kksFvNuGhxuzmQOvPq3p4hDRoKK2tMU1urSHxJOPfATBORBFXNgdmXTGpiZD97tR2fBptl0sXFNg2y6R",
+	"czvB2loVsSZkRanl6wVmng0adgps4qasMyahjBRBLxHGPIxKDsXFsUPPDrZo7opF02D7J0pqadW0tAcI",
+	"RlNJ6C/yNa6ZpEtoadwCJP7Y+2MFcDh7uwQd1RQxl9OYRHZxJXKj2tMFmQb5a/cWAkaDYHd7uwxTghnt",
+	"3kokA9rjZZga3mw3lyIzqG9jOTL4KffTgthh7e2STG392cX1yNpcv6XFuL/46PDAvg2WOrWLdfeWZcjn",
+	"vWdL8QMoCnK/rAKOZu8XIIW1v29WIUVj3rOlqF4ZYffW4KRoYMGG+FuQPEeKHdwPKzKC0r13y1EdpXA3",
+	"GSVCGybAonu2DCOQgPfDcowgZuz2cmTQXFZ1ezhBJdaZw6e6HAF6oJQEHkjistNQKPCDGBNZXcQQphSL",
+	"EAyOMF4w7jAag4XZjKWpVLt25QqE2taFu7pw2sUBSQIhYgteGFBFZ6TB9ECb7iwBG5S0UQNpWqovWi2u",
+	"Zgn6+lgci5hwSWhaiNnkfpIHbI3mB9FiSPWsrEN5lhjB2JRi8kWkKI/0QyGVTY90m9xvQul5dN2S/7Z4",
+	"nMADbaqatn/9dxZ5jJplxaxEPV4TYnmKRzNATt5wKCa60dOQK4s83OpIRZp0g1nTL1eE+goT5cxLGLvN",
+	"aBxyvUiwVh5iRGaj7QnkgELI51GzlIdJip/LcwEaXJLD8wdnIUTYZxEmURgM8eU29ZtsZnF2vubVOnFo",
+	"dl4uzc11u91ZCj/PirgxZ96VcydPrDx2evUxeCetn1z7iY10tGNMQ/RqS7WF2Xl8XLRZRNu8tlQ7ODs/",
+	"exBjnppA4HMAraz/ajBVAKFIG8yETUQCyOworKJcl/n1SSzKZvfsXhj0ZsjVtV6jBHRCH+vaalN0Ib0C",
+	"Qf5piymIJC7wB6SPzJ2kUaNDjTsgZrIt9HrpiSzOz2dKicFhZpfVXFO1ILCzMPH+yhWvYBEAn+zQ4iNF",
+	"fCjpfu4cVeykqXx8xasdxqGMf+eErY+cZUW1pScveDXZabVo3DMLhcZxvSmQlYyLKzUXoQ1A0wE0ZL92",
+	"QTeE+4v/P+tjmUKz0/kt+AFTmOCieli5r8RamvYqLmWdh/fDUv6AIXVKPeEEDnWaZf1piVWFNSi5rD+l",
+	"GxQX7XuwujC8yssbCF/OAcsqWFh9EBJXde0/0dEHKSMZor5SKYxw0kpOOvzJYu4zgKKlDPkGe3rcGp7k",
+	"GyxiUk5evQxq4txPTdheuopjw5wYDVXTtbQnFIk7kZwdT0W0l17M7ViAEKtfy0w6mZc0E28xFXN/LPmc",
+	"Mo+Uo5t2SHk0BeWYgcxO3FfzoPVOn41Fi6km6yA+D0myHAqnbESmWbs5RfM+Y0Srbe74sDIyMnvdz/LZ",
+	"E/q8/93qmdP3zfHJs6NxKxozGvSeHs+CaMC/1fPDMQAXS5Ydnj84eal+FNENyjE5c9K56zYZ5Itl9RNU",
+	"FywiPfE7MVS2Rf1t3HJuzD0Ts/qVsZJ7yKN11Lb+/hxoaACFKEmTxQzrtkGgng1sJpCAoswHrbRRHhCL",
+	"kEYb7Kjhl5BgD/FCWukRwi3Qr+RgyqqJ9Wepai5HPSwiX0EJmPwsZHCWeG456i2r3dYqsrF1XNqlxs0/",
+	"mkpMsNSWehDXBALKkAvs6IiAZACXUyt7sRUKPKQN0qZSkYD2hgcnhRnLoZ0cSzZiPxJEdvxmdsmKBrH7",
+	"bDFhDjsw09MmSsqnEVljeOYgkmp0cl4N7SBAieeYinszUETU2WMauXSlnEYJog72CBaVPMygUyLaWJhD",
+	"O9hMphhdW7jQT451VM8KWbbI0yxZDkOTHY9ARBZoEXFPsOxABGcjFI0GILJjaYAwhOdp0OJS8rWQzZLz",
+	"OesLAIMlAco9eDroxGC6AqkgZ647AB2Y/IinameB8JeITft+qob1rLTqErOQUWkwugE6XtRJI6YBIwcx",
+	"zm4NanJB1ykmQO5sZ8ABWrNk2SyBMZI1KI9IgykJEdi4EjHzGW+rWXJeCNKiUS9ZtS7lClB8Y0YOLT7i",
+	"EQqBmaFo6HGxDR5AMK+xR8EirYmgZ0s4PUxO8UdH+TemyWPKfHXmDatneCdYcB8VQa/EDc4u01YbbfIJ",
+	"PT2JIaW1xfnFIzPzB2fmF87PP7w0P780P/8TSOAKQxix/mNmPv/fAjwgGdTarw2hUC/VDs4/ND9/cA6e",
+	"fGgUsX9pIZMJXEMhLy1yUvP5BiALZYo3ZnH9kxIXtToL/DX6yMMPHTl86ODiwvz8wuLBQ4ePPPTwI3TN",
+	"DyAVxCRTPFkbvPR5/9rntQt5DMBa/3+/2f/9HYQEG7xzY/PrX2VLpS3VRHtmIfMNFnSr+SGL17PVBpZq",
+	"bRFy0JcTDPV825AjmAAcrIiO3qyFZB9tokbNjn14LmU/JxKewb5zbe/swiJssWXAO9w5VMOsifUhxPGl",
+	"2sLCwYOaJmZaNI456oMS4aASQpI9iQ8nz1y5kEPznIw8ag7XlbzDQsUdzH3IyRwLOyb+JigYmp1I1310",
+	"DJnk0G1zNhEFZpZ158yBiGq5ZR4wsA1vxpA1MsTtAQ4LWCELyFov5ZaJl8R9haZSz6QLG5M24fmFUsJ8",
+	"R49JwaVn3iuhBBwX8RoPAhZlZKDxb5wW6jjkkMILJeSVFRHVQ45+u0MLJcZ0XoiTNMa0q0MLh8tMXnba",
+	"bRErFpxiAacAGr/H4lRFXSsRYk6KhnHIMZmN8Q+ooqjUwZ0dZOQYfLxIjpl7JpUNrsw9A4gwV8ZaebPo",
+	"MtNoO7lAmVJvYGpICQ1lu9zChAG6hXRcsKwm8r04k98Bov8BU4A8C6LjqAf6gLQ+6lA0tkf4cwnql9PU",
+	"sEyG4b9AhpUqW1QPrwYU8CEjIyP3pnUXMk/2mEKXtG9Y36iUmpy7swb66746dtuydMI6fu9OVeWb7jty",
+	"DCGfLPLDDsA0JxB4NAkTSaJQCk9hSOOWHGvNyxQqqfNQoZrbbYoW9KPfh/NiISHyR+Ukl2oZ+6h6TI5D",
+	"Z9UOCr5jS7dNNuBBVdMSD650YiniXb709DIBTqnLDh9lHYJ7dTS/CyIY12zeUtgImXslzEJJIXGKNhU0",
+	"kUuHdYJyyTCbqyoxnwhYqy0Ui/zeD1mvFM8H/WVZ9iJ/eyYNOJkZw4G1zaBGWecNrCBWG1x7bfPrtwa/",
+	"+WLw9st3b37c/+qN//jyVaxcN/jNF/ee/Xrz1rOD6x8Orr+Pv9raDUs1EbGLklu8m9SAkgV9TE0ABs7x",
+	"MEwKQiFzDUiLgFxgWimv7qa7tcfKbi4L0XGYVyAKDsqpXvFqi/OLkw/AmY7yRYv9KAInSW1fE93XRHNs",
+	"EIg9uZAdnNCrXZ5ReWxQExaITywNH5dUOph7hgfjldCpWCL42rC/3bxWJx1GMN/rH/dY6v2+aobFJOig",
+	"qjmkRjkHBSMme3FoAqaelPxlNDiaRUXNiKvdpNRITkpN3hu94Vf0MLZNzt5uiwMlOqifgjS1bUkOdR4F",
+	"UAavNnj/1uC9D/ufvLv16Z2tO+/d++XV/gdXN2+9Mnjlw//48tX+53+9e+PDuzc/Ln85Zxa61OU8v385",
+	"f3cu5xJLdlbLiabY5nHKQzOd/Xt9iKXCOdnWvT580oADI/RKsWUtcR+jJSwxniEPDkUjDebzRSRFrHin",
+	"BUaHtmJBgRnAdLoXdoD7S7GHie9r9tNo9hmgIKC9xLIsxwkYECQPDxVRuEP/R8Nwg0sFfkFN5JnYKD2Y",
+	"7mjkWt2ZVwLkrls9iQPdPdJKOnFQ1nIYwkrd7+bc7wAtrtIeaYouqdMYwLOBOrpUWuhWRLrqWghRW79y",
+	"PIHCFejzkCcQNWVJ9Wha3VMLucbraGM7Ywi2jIQpNI0k4Iq00Z2zKYNtkCuftSEepW2zKzaSpfQbx2PR",
+	"OkZ75V84Lyo9vorgkt+5a+Vcnnzum6tl30sKgpvoGOhsn4YhXF7AONqUg+6aqV4AvCOgPbJm0BHXhAIO",
+	"A8HOFdnIHHS3x8xE33fHuPRj1qaRz9k+O/nusZN0/3r3l6i6z09y0jCyE1C/RMSI5AEDMHUbqYwxv5gA",
+	"D2kTPGCSBLxezyV2uHmJEoruOfc4rzvdlhiykomvLX1QLTjOLjqi00qWpZlHGhFangfSSl0kNV5LNx+G",
+	"5Z8G5IcK7PiMjSYu/UaCcFWB4Vfh9rtsDNDH5jweswJvBB7CfSb7bQltXSz5rmLq28yOydYGZYuOljc3",
+	"PFHALqnR28kDUN9Tf35wCOND1OGpjBAJ0QtaPcUKFhyZLYQ7Wx31KHLhLpfMNi260YPuGD7RjXQLHolY",
+	"NynA4CWoI5gkZM8Oll6JvSTDxiMY6Q6irYgDLH47xPb1iu2z/X22f7+w/dJjj0uqKPeVfI9Vkb/DUv13",
+	"4P6ANSbdpiAdyQIjhAdUUUxN0f/fA5bYiQIWm98hY2vM/eIbfOBiHAStG6wkT1WGMrqfqNROY99bsg39",
+	"EAlB3+tdEa9DKQRImo9IXcR+Nqu2ITb0ACKflYyVDBkNDkjIf41mySpTmARKekyLHpBC2gL0NKoFB2JA",
+	"wY4SxVuMhHp5jO4adyKyzljbCCtBh8EzDvVwlSXE/V0Ku9RLfqZe16uMSYYLM5AYmnxYrF0wOZISUA8T",
+	"rEMpOjGEZ/bf+qr/yo17//rb/ivv9l/4U/8fX+i/8Onm7X/UTfS/+Nu95z/qv/Ti3Vd+3n/ul4PrH/Zv",
+	"vjz4x3/aevMX9559c+u9D2teTe++HkZuDId0t3q7akv6u9IRG9lt+HbiKfPd70dt7IdU7q7PzyRY5Hgo",
+	"xD/A6XEz0eJwjPSppZGjhNc8KDNza1CNR84B4AEWr5/Mlm2qtVbcciAHWv+zldQDkqn0m+exZ7Ezo1Ah",
+	"wvl3iNcCCqjeiuHU+uznh2vlU6UzmqX8lgLUcBP2Wd0+q9sDVgccwlTxWpifnyeGGxEWqZgzxBJGCBYg",
+	"aS1LioiRLKtLGaJ5eRw3NI8sGcaTIXYXL7RhOTvADDE/JeWFRwklJs7V4A9pEVVPuwcmNR6ROXOs5dzB",
+	"OdmkMVuxkYsVcE1wAt9dBosrgLgoa1LFFFJ0+rdubX51bfP27f613yGUx+Y3NwbP/aXm1fyQSpmpSV3D",
+	"p2q28P0Irw46qodAF4OXPt/65OrWzRtbr72YrRWGWCj48Txms8JYUyCTZ2oh22BhbWnRs5RmoE28mmSR",
+	"5IpvsFTQ1puJDS0mYNgrsLCmmYNJM5tfXeu/82y+GX0TFLcyBKbyZG3w3mv9Wz/XgvwLnwze+Hhw9Wb/",
+	"hU82b/8RkVW2/vSn/tXnBu/cQBSWoe5xSZLFFW0WJVSIiVz6KxzFQa/WZrHUOsUxqqiWPVjEYhpmMFnO",
+	"1OscdIzBX+/0b76Ma731+19nHsHCsLWFhUMHMffqyMLi4uKhQychoK3BRWTxbA7P6+tEfxtqvr9ibuML",
+	"Zm2yA+2/8u7Way8O3v7Tvec/unf9o83bv7p344vB9c9q5tlT2GQ7pErv80Xc8vwSIwgKkgoSFa4LxqbX",
+	"vFqnHVDFVno+JJcFlIc9LNsY07rK1OMrGWbjOLrfjgK0LxLsiwR7llBmyH6cULBTQoDta6IUsMFZt5wM",
+	"YNOEjF/MVEKAaz2VBWyF2UK16By08n3XijQ38bkB76dtzf8ZLAWPzO1SgVmOLNi+9rTPKr/frPIYsBEi",
+	"or3hlfqEFXBK01l1OI+s2jRLliPklBBpsMHioANOLclI3IkirSml5nyo0d+mUhal/WRqOk4fGDqVF75y",
+	"MOlqImbuPNSIcR3jalbwwkPR8QDLtpf3ZrPL3700qWzxz33331QwKFFAJKOx3xxmPy5eU8rf57alSEIJ",
+	"KFMGFXqdtVUSGoSiF+lEiofm98QCPdEygphvVZnEMVDsdj/venswLPtWk32ryXfNalLZYYLH4dtyEGfL",
+	"R+/L/vuy/96ZSWjuysWifcQXccx88LxGrKS8vwY3S3IuvCJjSaH0P/eMvirGAvZs67I9S1UTQ273ALZn",
+	"0pGGahameAlad/ZRfHYE3zVHzU7xcSz1pcA+oMBsw3Gnd9iEkSURbEQqrE1hpEyIe4OOALACTVhB6p07",
+	"ILEMjdV0qWoecESaobK1Q4fj+wICtC+37sut+3Lrt3rJ7cut+5BU912wUMS6xBwCLK1KTMQiCyYLD1PI",
+	"vXg5T5J6E7mjReP1GWO8LoErGCUSB4FaSynIII16GZs51mMC2J+kAPWoIHGKxuvmUFuL7/dIkNhnhv9p",
+	"meF3QiNPazukkQD6VOtPKCyYQnM5hT31dU3nmNNnPnHvlGRS247xnhDI/b3TYfZZzz7rue8lI5qFEcwz",
+	"maEw6m3FTJfmMkafmUHeNzWz8SCxNWZabJWEK6jNmk8LtHITPlrnUSCd+IjncETmvP0Ix7VvaokZhS9r",
+	"g7dvD979xeD1L+6987//48tX7z736t2//a7/0j/d/epPVWKxoLV9lXafle6rtBMYt6IxSouZwCZQaiMr",
+	"MdK68fKgmVnUSdBRBZEVZaK44DwazleekSseb8eW/gPBowYR9XrII0Y2b/1q6/Y3WKcQ+HZwFLFvTEm0",
+	"rD4PNaK7XDWDmHYjMvinD+69/iwsEdtwgbucg6Hum9Ld/B0Z+t2Pnx+88beaV+tSTYRmW6ow+JE13mf2",
+	"+8x+n9lPAGmh62zUXW94oogTLke4mpa5A5suz9XLpzUMydlHR2ui0KhHRgqhaD7dtQYR3QbhSrKwbm8J",
+	"OUueMIzfXgWeMZ5oRQb5upfVXLzkIoxJI3ureKQuwlB0JanHogWNwAofkEQqqiYlWexfFQY9JM3IiJnq",
+	"xFEuIePuXz6/e+PD/gsvpC7FO59NmaWxf3HsXxz7F0eZi2MZ40pcoV54RrdxY8AVUPbGwHDqbegBoO/I",
+	"fKLcgYzu4wBhgi73zcr7XG7frPytmZUx5aKeOKinYzbY3ERm0+RSibg3pvq6VADfRhVp0UCzRRumJ2lP",
+	"GkuCMnJi4Kyibk7G46ar3eQo92Oqk533/QPK+X0GztfkKh2eX4+IMEggjqcIdTVkL+eeMX9dKTw0PzaP",
+	"Qvo5b7U6So943Nkwb+zq2dDP2n728EJMunSHdZvF3D8BOxPQbZnz6AGA6GgbdTWZ+C9r8b2QwldVzGhL",
+	"glm4ZwTkJBYDE44lCRndYEuESnJsZfn8zPJZcpDwiPzd6pnTMyePgWORSrKy+mMwxsCrEdAbDYkvwk4r",
+	"QqwmSFU2qOjQyVrM6Lo+5HXCJeGRXqmQuawOj8E0DCVWPl349nEMVd7PSC6bkVyNt4TB/xhlLybiWhg0",
+	"8yteTbHLas6XG87npIp51CjMHMHt19TRZDRgiLFsgoFnjnHZFpJbMSr/+mnACjNEDfQ1pu/9ZOUcQ8LT",
+	"Y9CK7QGcyHhgacYGMCxjrQbNO2wEBo8apCs6YYClC6BqgoF7kwRK6PgMYzqhhAE4vpo8asyS48a31SOx",
+	"cF3RPzbDGYog38+02M+02M+0uO8yLeC0cuXUtU7jkdcSQzcWmmFoTsEViUT3vq/Cs5/Bu92aP03mryeZ",
+	"DCmIhS9iAAXl46ViFitkxtPC7nApO64ICsDOyba+d8g5pUXI+8uoki7WPnzMNEYSP09tCc2nX5cEjUGS",
+	"zngcjuZcDfYxSVu5cwGvSc14H7CeDkToexAzebFZ0upIRdYY0QstYi5ZACZRiN7qtdksOcfqLGYg2PFA",
+	"b0Wds9jDKvaYB6zlPXCOhNRnWvNE+xBVHQmVvtE+A1bNJovZLHkCbwTWkp7WnmMG7dKQPLB6bObvnjj/",
+	"IKDc8EbEAngDejBUfYw3mATfOleSBPBplpzk0frImDINg4EowsJcRsMVUdjziBSo6lISszZTIACYejIi",
+	"YiTjOZn5IeuhS78O5WioJOwylwrEW5hRzGAFkBFl9tnypohdVlnDQVJ1EpCGOloaYgFuWbfJIoP2A/vk",
+	"MPie0N9nTul3EAAZ97K2VHv4EbrmB6w+v7B48NDhIw9V/aw1ThEGLP4hj/TaoGCZfLtKQ8UCFMV2oCvJ",
+	"Yk7D2hJUAQGZcwG/TaqOaXn0IMijMzGT+thgnZhemxlpdGFhYd7+t3Dw4MGHn5hfWDCPaGX4sQhiOcy7",
+	"pM3iFl6d5vefNLWY+skLm19du/uX52pebcOKZEvP1OqxaJnhzcwfnJlfOD8/vwT/+4luQuBvD438dqW0",
+	"+DlCfHsMUQP9ByMD2PcE7gPU7OrNfjYWbSEhaCHD3/WFCWy66J4vk6DrN4VkkX5Vj82DBk4ENa+GFzXo",
+	"uZahnYMn8GZYxpeZv65Zy+NUNjUzgtv3RBSwy2DKyLLbC2kycDrGpRNm/Fpkb7Iw0AMZ5p4J67OmjAtX",
+	"XJI7QgyPMSwlEMJVCwlkeknLCWR7PjiHIyxdSmCYkX33YIlzKtOTz+zlRZjaswxB9X//z/3XruJt1IEv",
+	"vnx/89bLsCD2Ebiz+m9/jHYq+yBanfT/v3p78N5rdz//y0L/2uewNN/j6/bC1BfutwKcP3Lr7uNC71+9",
+	"e331GlRoD2ChM8xvAib0hOv4frh97d0TM/1EMMrd08IxV3bmorZx0bJc9GNiibC2h1nyGPWbBKpdI/g/",
+	"lWStR/IGh6PgJypVIgDBv7/L9/Ek8H/ddB1Iss4Cf40+8vBDRw4fOri4MD980VYosFawbN9SGPr+/bB/",
+	"P9wHdQN2+IZwcG3scrh6QJbBPhOz+njs0G0Y8M5S1dTcfk+CzMabWs43rQq3H2C2Q4ihGfsCrmyhE6GQ",
+	"8Oby9/DUl/wyidlPGbRFIsYCiQhfcKeVuMOnJ+zvYf7Z9ioCja7tt37H71/v+5lm3xXJIOFvJm43a04E",
+	"i6RN8tKaZpBBp+BKGo/mTkgM44SFFM0MR1GRaVsf8RIZvPnzwcu/I7Ij2ywKPNK/9uu73/wLiZlUImae",
+	"BZ2I2YZYZ+QBrohsik4YAFhFk24wssZYZNyPD3qk/9or+vkkn/sBStosoqHqPeiRwacf6R99GvksnCUn",
+	"sJBRJAir15mvyBqri5iV8lvjXSVnyZkogaHuUr0B4KZVvOWquI2LlWFLBuDyP/3VAxGQz9QC4Xf08p4W",
+	"taVa/4U/9V/8tP/n64vzi0e2/vSnBQw9xL3iG2xZDZkzH07NmdlgwdQiOnjz53dvvJqECC48PHjnBqi6",
+	"VCYBeEhJF3l0kcWxiPXBZhswiRoSYflrsHC792/D/dtw/zYs68JMrrfcVXhgZ64608/Yu64d80jNtoN6",
+	"YbDf2EvOIyYTxkAHY0QN8hmIoknijGbJ8iEvTX8xsUf6z78/hwFD8GrIaCCJEnDft2mD5WKKeOSHnYAF",
+	"XhrxFAtRh5QFQpWifpMFePmJMJDEhjeTgCrqurN49G3o/2a5Uw6XRK6v8YgiwnSZdA97pcz+p2dP3xGj",
+	"AhbraLOY6B0fOfdT2Bd+Fs+2o8b/x961NbdxXOm/0oUX2SXwIkqysmDlgaYoWbaoGxXJTuIKGzNNoM1B",
+	"N9LdIASzVGVn1xvbK8WOrU1V7Lhir7PZbOL12pVUokix/WcIUnrav7DV5/RcAMwAA/AiURq/uETMteec",
+	"r885ffr7Mp038gS4M9DdkICL9agvGJVGQgcrk3ad43KCjUEhTs3Y6Rw/yuUrly6c3c8wb1n6rSCXPA9v",
+	"0BqbcQOya/dqcs+01ITNtftvkda6mNdSsAYOmygGbC2E1n5DI1QT/GgT2JveeNT2tnLt7H5CNVqR3qgd",
+	"vdEICksaaUn4OYZbUp1yMbQKDwfsZze9vcE5sSYz907aA4pG+oxZC7jOwjAQhioUjsA9hXH54IgNu5hK",
+	"WgR8215bmKkG0lvXmSZxnmvzPB4yrqc/Vps44B2K7RuTbN9ACykTwdqpbBbZVjWzKVqNKlND1/3gy0w0",
+	"jVyAix+A3WRBFbxlscy3N8t8PrMTm4+DOsq+Ekm3ntnkfjYzykIAG1sYiQzPZrVNGQS4tQR+whoTTqqw",
+	"X9tGQi0sOc2TE7MnEnqAiVsjFwShoSGkxEtXe1bYx7fxqzfOnT4AC08+ZoaxJ967MPm9NfmMNoxew49n",
+	"9uGz9enEcYd6yo5fpJi3J+WmShhNFDRKoaUyvNVI2FpNbth7C2/YVsyrQEqitCEeDQIIOCM+DN1PATxP",
+	"Ampw7yDueoTHGaQcpn6Di2z5/sQ240O1qw9ZEWTAof/evmvEYtHQTax6wq/LK5ecJh103l8KTxFRr/1b",
+	"X3S/fKf79RulcqmVSfEwBkfvwMA+GlH1/gcoVoqKtsiDklT3k6iShoHZCzvxUZUsV7KzdU3R3ol6DOaG",
+	"kNAl1JaziN1qZHE5nMU7HRyLw/hsY4vuBfaNbGwy7jAYuUNHRwFPXUREk0REtdBVQpfXdQrl4ld73bY/",
+	"oxzI6tByJsnn9jubc5OrM+30TA5essjh9iaHqzlTyGNSCWkOi4c55IMHesSSc0MikHY6G1EM7nrdmA/k",
+	"HvHf8cY6Ld62P+zOrp84OaXue7/c+cVXD/761oNb/9z9+C9b33y3c+cPh0QoLxMBisi66MF6nIJyizuE",
+	"JhArE1Gzg3J3SAWv1h+F92MvdFjuIfamKQ/J9QJMCzAtwLQA0wMFU9jB4ILSSEVzUizFTvRhWOpAe1/B",
+	"dAXvUaBpgaYFmhZoepDySAA8w3L80SjqLpIOo4NSSOmVpt3oGOVDv8evwrm08dgt/D7RKkawAc3JGIGN",
+	"ZsoXDVS4uKjKG9nCLeD9pNohfosRH3aYgoYX7osUjARUm9TmmXNw4bHXfe1ZV2SwP2Ilj5WnwKueM6xR",
+	"rAdMYvdghrij1onyu74uCEiByyllnTDF/n378lJlr/cBORTI19VlmxgJRBaNZsswwg0qGgfMr0FDhSeV",
+	"rzP8IbrRvhpVdJeMBYT4hQu7yujTjoco2t2NZmP/6VNDs5pvQpuCHX67ov4vJxrGKexmtrkW1NjSV5LP",
+	"uXsWggDDHWTBEcTDuQXyToa83KsnDbhBO46PAn8ynSb04+bZlVfOKXDfuzkCG8/IAllrKdC1h6Y23Ans",
+	"WOppg7m9sVWquQ77MZpMcZniQ6FdMHSkw9SwVh1GYxBxPyZb2nAQBkhfj2WQvh4f/O3mfvLS5q6E9H+0",
+	"R9MM1wMpRWmk6Ic7CNn50PJ7GuJgzz8AMR0HhPMxIUS3jOshLtCZ2Ywf4ebMZggMcak5V5l5KNJfx2g/",
+	"1BFx2ibc2BCpowlYfYqep/ARGXpddJJSzHgREuz+CPFx/wvYe1KVfvDmrQd/+bz79gcPvvniwc//3L37",
+	"s+5v7u18/MudLz/rfv3GISlPF1hcYPGBK5cKH8oPSdOLkHh3mLsk/H7oStBqJyoclTDKuxmBcyBrwzcb",
+	"nbcHHOpdRudlrUjhJi0ah7t/mE+o5zGtSYAGEdor/jVnjpY2aV+1M7oEDU0qvLq0t4JymR02IofsHDo/",
+	"gfz2I5xDpeI1bkfk9ToTtYBTMe1+tV44E+VdG0yB7px9vuEHHz31PebP0udOHF24Ik6f7Jy5+uLz5+cu",
+	"nrm2vDi3dP34KzPL33vhuF99+cXls98zp/QPXz62vta5Nv5OIjvQjyZriu5czM/F/Hwwe4f6lgUsUEXA",
+	"l4J72VM0HlEZcKJw2u1NiICqpyk5Ok5qRXhxbuUSMYGsTcUHT5MF0ZGCQXmtTY2HpG9Omn5gfeG8rC3G",
+	"N9ptijN61gaF/WbgKGnG1Nh3qphCGtavs0+9OptalMIoGYy48kSe/uSsA49gGwqoYdqQ2KBSVsaOZNl+",
+	"tjUbHrAZJoziTM9sNqmp38xh1vYsjYqvzufcWpn9U0OzYIPpaZIMKGjL50aqLFtfwic4qFye5+NOS86K",
+	"0jPMTGmjGG3sCQGWG/QyYdSrE7oGi0ZGk4CJmqmDMGxbkmrHMP3EkRkemi1F1ZbwAyi8uc+1h163GbAN",
+	"Ftwc0+uy55F5Uqe6zjTxJVDHGQbEKq7SFshaLYNI7rysgUccjPOdt299qDwVh7VMjs+hO4LHFhPdPkx0",
+	"lFgbtz7mTHkCb4vMewQb0dVIHNxIQvU6chCFpEPWZVCTm/lI0Ts3Owc0ujzxQ0xFFPIWcU0gb0E6Xmhl",
+	"IW3G1hHg52N/9K0PY92bigFJb3BYUbP/x0I6NKSAtLeeBhakBqNCI0FwkmzY3hyGTUiiW14dX6dCNHPs",
+	"wC4rJrRGeSgqHjHer7NOKkJcDP8wEUbEZ09YPuphjvdY04DEXSYbPLdPPVLIrFxqKlkNWCPBEoIDXLIg",
+	"YCgPSpWSRw0NZA3gv0OOz56anT0+Awujp1B33SnE0kAx6ncinb1S5cTsP5VLhhv73KUF/Dk63tqvoh6D",
+	"AY5xqG5MU1dmZgZrCe5Z9Yx7RHAkY4LMkZj7oXsWBlT2rzHPhLeNU6Dw9aLcJ3/JIfFR01EzMqKiM3Qv",
+	"YhEAjirzaA85WjZHVR8MztgcjZqWGrLd7gyiFeCfCXFKM+E4y1exwFaBdG9Krq0FXLBVwLlBBCu7v/ch",
+	"KPx11V6Ai9rqfA90CWAxsr9phC73LNN4QnjH769GTOcrLyxMzZ18LpWB9fTSlbINouvsBvWZxxs0KDvR",
+	"ZhOmrOpIj3rzfIKSlxrCTdjEZaE6pmwSKDpVDntQYFt34hAlA5YBzFhEXW0wrWmNrdrru9zZtLnHKo7T",
+	"CZvFWJOsot4KDVbLhJIztKq4R1abjKnpS/EvJiTPw3MSHg6nrXqy0ZBi+hLtBJL6q/gxwJ6SnFTRtzIy",
+	"IThDg2ly0e1bF4SKjqlzATXgOoUtou5onKFiEnq8WjSAODtOk+t1mfjKCpnt64y4EcH3r+DoeXUqBAvK",
+	"yK2K3Mg94jiJFy0TqmpA/I4crBHBINJdSR1aNFMMpk6Dn4LdMExoe+BqT3VoNaZxRX+AhlHXD5VkHbQ2",
+	"UsE3dg9wRJM1zgJfJ+4dbrSiph6NUFX6nXJiAnaC4oKsujWh1Xnnd/bI1egcog0Vvo7OpAZOnXe3shdA",
+	"3djViOvL2eARUBHw6lJqO3rR4aFoK55gUwdu3wxHCOKCCDwQDjB2CPuzhASbGAhLbAQSncc1dPcyiInK",
+	"Lt01TJAGFy0bUwP2KKYNVSYRruDo5w9WVnhN7G20MuEiQgJvS8tLlxfPLTTWX5lrXnj52MJy8PJPn1tb",
+	"XLx87Xzj/MqF9pXX/auL9eblc/LaxWvPL7PnFvjC0Zc2rp2q/+DYtc5a9eTihSsvNeduXF6ea68ca62f",
+	"+cFZ/dLK2c4lVXv5Fe/y978PMz1rliql0Gnzz+O9A7Zny/xjhmzINFo5dip/9Ob0Byub44VCXrgiMToW",
+	"6jkArIvu8r/9CK/sZIdTlZBtJycSzbARsSq6oJYNhgAesDXoL7IHFloZxSJL/4Y7XkvkwtakqMVbO5FJ",
+	"wY5oIttD+FFBgUbPbK5z4d8cyeB0yR49EVS/xOGD5xQ6sHAxPudTlIpNwVsdHW91FN7teSgiZjJXw69F",
+	"krRnYjIgfxQXbqno9G7oSdgtynHEhutm+wMhC7wS3uuppgscY7vf08cvuFKnijk7KTqjJumM0nYEiYpd",
+	"bXDnYJ52qNCTEzJvmB15NAiYcjmV2/HlE2qIosKXjTIBxnvQCFWsyez44eYWqB2utTTzbfwGRT2bQ6W0",
+	"UMGjgyUcKtplDKbdjpKeuukYFVqQxLOfa/vtv3Xf+1vp1XIpYMaiH68x+9FK4cH9J+f9d/b2meMZ22fm",
+	"Tg38Zm2opVAYt9T974+6/3V/59f3H3z51fandx/+8VapXPppSxpw9yZTp2mnVDk2Owt3Xob0t1SZm7U3",
+	"MDSAn2YT6yTLjOqWsuBS2rr74c6977b+8emDbz/8v3/c2rr74da9e45vxJ6gNrjHzhnWgE08x4GYeqpB",
+	"leIUVGfBG5YdIXZAzZpUjZ/QJgc6axbppyZfAHcd5c8mE4i16Izl0TSkJZ+k6EwrkqaD2MWj12HFr29P",
+	"8VhETwl7TQakI5Oo8MzHmAh3lEdejVcni2xob9pXesKfYbwJPXYWbfTCyl3+vV5HdMQtNj9INWYTseTm",
+	"NpTFJUIS+7dOrAGUkK4gVK9rt1+Ma3wfn7RExJpEg6BjfwGeFOQ24SkMJgvwJrt1kieFusxnHtf4Cd0n",
+	"Lscbx8bYr9szqI9mh1gxzRc8ZocoQgCPAYrdKppl1I8jFVHMtJQgfEJ+M7x4RuwQYzoszObD9LCglcD1",
+	"abJQU4xxUSuTdl1a9JUKADzolEmDrrssGGkvQ74V2rB5cQosw8MUsDwAyzigWRlwjQYuWfvRq3uUvw4k",
+	"qCd789NjcX56EtLTaL7Yuv/Ww1+/3/3urQe/f/PhZ38fY/ro+fjF9FFMH8X0MWL6wKaaHHF9jtkC54ER",
+	"s4UXQFFrc7IaaSWO6Vsa+qiR8wpbpySh4XQIpVAaDE4Qi/b+xfzQx+2AJb+d+x9uf/LbQ8LkUABtAbSH",
+	"B2gBdgCXdoGwcJGRACvFGleNiSE2BTLxigVoDgTV4VhPVOzoG9YCRQsULVB0BIqiyzhCkYBDO7VURNMO",
+	"tp9zTdpKihp2mE1a93C3GYW0Fgh8NhV1fD+isrYmUrBB1D4NT7cUPVwB2xFsh5T/E4B2/6gWqF2gdoHa",
+	"w1EbfYZIQaiI98dMBs2p/jcMomGSGLs4nR0Mn8YrFsFwiKo4C+9d+9QYUNzzJQokLpC4QOJRTFeeVH5P",
+	"+DwpDCOujoJfrpuw2LNntYjTeMUCfvsKuNv/9sHO/U923v/XnTtfb939xda3n2zf/nLr7u2dL35f1HML",
+	"JC2QdK9jWsSheKWJoMaQxN0nbrf6hODqUHMEuEIk7e+i7wLaI1sBbNlek8pjsYhRg4oOaUu1zkWN+Pav",
+	"VPikDRu8LU4zkdISB1G5X0Czi4xpR5cqJxNVhoe/eWP707vd//379r9/tX37y+57n3e//Zf86Nw7vAVI",
+	"FyBdgHS+9vmGVIwY3kBiLkBmbBig62ziIjG64yiQblC1PuUmhRxKyiIKfbF9L6sojLQocg34HR0ZxyAg",
+	"L1O17pw13BX5xKBygXNPLc4dpkSbIgVhg5HAPk242IMdunWqSZNqzfzJIMj6d7TdeQQOWezOm4nv0xIV",
+	"WeEB6Ht5VAhpSJWRVrPOgpQ23mV83CKWHFi7UqxBhZ9cvOreu9P95sOHP7+9/auvdv7nTvd3t/PHlH3j",
+	"XASVBdgWQWWu1SxKwuLmZNDt8HgEbNthCljDedouaAWA582xikSErUDzpOuyFfikyuYhmOR+RD5CTf2I",
+	"jtjlQt5ST/oMVdVSuNKixy2Qu2AtKFgLxmctKCbXYnJ9mlniogkEEg7TUiLe0Zhzpq0CSEdOVO6feuN7",
+	"jJp929zUfUXbe7h+ed1dspgf+3eg3P2o++5n3fd+tf3Xt4sVywJaC2jdY2gNkSdRf4rLNiYi654snQkv",
+	"noWoda6NVJ0cfDMvuCP3DxgfK0I+99ZLG0w8ZoR8TyKHTaRtyjaAoT5ZjS0TGfjWK4Axfii1TStgw5Vz",
+	"r8ARh1o6175CwRA5qX35jPoBF9hfoaMGi4RV1eSGvavwWE7GSFeUd9K5K8wYLmrQUb2BGgHQyoG89sia",
+	"QYlgbbLBlOZSzCdWIRydvmoJss5Y016eq7RyDgNLPkwskTAYUCaHC/wk6sPBbpllegN6MvBfdtYqVUp2",
+	"ZEu9LBil7Tvfdd/9zDVqvPX11r0/YQlg54svtu7d6t5+c+vuO9uffGZPA6+tHJvNXxxww/poaAzjWxfR",
+	"akFfuL/ZPFDG9WBhBgJmR5jxUZUev7ETMQpjTQUc4sykHOKmq0PenNm0v2Zrti2Q68cXyfPcoJgeWYFL",
+	"EgDyZzaOTc8+WwElnio30EoC0po9mjGg66MJPss54bMbSY7eUNGbeFSg1CoW1FkQECGhKo8aMLBAes4t",
+	"mtq7K7YhPafHQI71q7MltYm4Jtsf/O7hnTfKpPv+u/D/7T//Af7/4D/+tP3xd1v3PydSgfgSSiJxrVvM",
+	"BzWj6H66pZtOuSYhVrT90c+234GzbZLQYYbgrkefSCfgXrVvbwGACMZNnSmcaAT0r9jsHHtV2I0mV50o",
+	"22hIUQNp12myoNdRxMUpTSDrVIUkkW7DO/pa26AyET69QsmASA0JgV4n3gdlkOCaAwL09hL2c6+zDnnG",
+	"WsC1xakXL64sTS1eXFl6dp5IeBF37VDJiJyYPZEqZodGA9HSwSheXnJV9rwCmRDHjRct2hEfj1o8GoRF",
+	"xXyL1hZDbpZLg9+x96L9Dvni9RX31TpNgieUiWc6ZMMDS7px0sOlqibKT4F+Ikm7vdsFTE1ogdN5BTqt",
+	"BU0Y3T4lspqId+hqkEb1+FcCnvQQdQSjWtoMlUZAedRQdsqjQgru0cDCRQNxKkRYTZpckGc8KbRUhrca",
+	"09Z+n0112Ktw333MnvAGGcZFhVeXakIN5v03lxzS4fDdwvdI1r9x5Id8cfhaneyCev9a9RoPWKRHFKql",
+	"wjzKfEx2IOPiOilJ1vN01vXtlLPOmmaetJ1cnC9RZ4y0qQDZIjwpeSW8DdwaJ6ZIuAVtrrNqp0U3hVaV",
+	"bGsgM4w2BAAsbTDlc8/eQaYQq9gbnEGh5HwZzy6ViA+uRL6InwheLsUNrodikGsWByfzhCct3B7id4sY",
+	"ODolGvAJqYgXz7OjHG5mU7G1IVFwAGGOkyTEojDkdBXc4MIU9O0l68VS9Kg0SiccGLf2hU4KGmIDvgCh",
+	"Y/gH7gLbaLMK09DjbB8FvLUhYUnQXgWCRVqVLXsTzX2WUre4Bu+8GM9BE4VlV9hangBrwexvIQ5exp2a",
+	"NaO4gTyEM8pKgrkFLG5AejWnbaNEWKaFxzG2PhKLSGrYr+WaoqBj184WcTo3TdCUCHTuglhs1lwwTa6j",
+	"qJmQ1lWcKVtzDTMVU2cduDW6RNhXhT7tUaU406lU42eZSdjy5OJmOQ36ggQhpCdJ1OypiMlTpcom8STN",
+	"aMD8ISWTeOIhz6ycnnrx+tVnEcB9roHf0+kWGdbQRNfB+KWTh23XJanTDRfPw7wGHYXbv/3Ph3+8tfPp",
+	"m2XChKc6TQO0/JEirT2oQjRj5McYPfSdb2+jf1yy8ZgvPe3eaMrpL0+19HTDD+NH2WRQGgARSwxdfUa4",
+	"nk/+I1SPZsJMk+vhoah66QRqQe6ybp05IVAcSLmuY5JqDD/xova+mS6+gqM+sWOP56+7DCR7LQIQo0w8",
+	"3qwzZdgNzLcNrVkTXFhamZo7+dzU2cXlQ5rxtLPMbcDDykSHXzHd06LsJ3XpcKUu2zZihnBv/OVDKmot",
+	"WstVFVrhr+eCePsxZ+qmEfTaSK4aSrxC+GgjjLpsu37mGgt1wCGxoxBJp32r8hA9e5fp6UjaHQ9wSuwQ",
+	"m7sQ2WacQ5K+i+IStqMeyGfOyi4brcBwGxvNWMefAqWhnm/dVPb5DUcTgRHLhRLJbPNHeN6r0VGy+hrz",
+	"JmyJ3a1NzkPXe5TqFFnoXmWhgPoWGPsGllDra0009iG4OAOI8Zoe1iWE8fgKfNZSPlN5jW5QtIMJDMa+",
+	"5fTjU3jDx4sSZRhDGFk9Ymj74vM8o8yZWpZ+y1Wnnq5xbipZU7S3wqzR8KGbg4bTQOqw995gs2TkOhP2",
+	"VhaKNVMbIdS3VFCqlGYAot1lhiSuqYXWgWVSmBcGBzjcviPXQE2OKKZlS3lgOO4a7pCUC4TKwuDhwJ6p",
+	"B/qqU05b8DymNQlkLdpGxBWhLZ8n2rIpHJRy9lLAPKOk4F7/ckL4vInUZvD0ZN2EVDuEio4ULD7bfa6M",
+	"0apTLsrEZzbY8xO3BFnywXNeYDSw2b/wSeKHBPsKvGN0mcjhdOnmqzf/PwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -145,6 +145,13 @@ func runGateway(ctx context.Context, setup *gatewaySetup, adapter ledger.Adapter
 	}
 	defer func() { err = errors.Join(err, writes.Close()) }()
 	chain := watch.Ledger(writes)
+	var signing *service.Signing
+	if offline, ok := adapter.(ledger.Offline); ok && identities.holders != nil {
+		signing = service.NewSigning(service.SigningOptions{
+			Department: setup.Department, Ledger: chain, Offline: offline, Outbox: writes, Index: ix, Holder: identities.role, Clock: time.Now,
+		})
+		chain = signing
+	}
 
 	// The parts end after the requests under way: a write waits for the index.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -152,7 +159,7 @@ func runGateway(ctx context.Context, setup *gatewaySetup, adapter ledger.Adapter
 
 	logIndexer := service.NewLogIndexer(log, ix, logger)
 	p := &gatewayParts{
-		setup: setup, identities: identities, chain: chain, writes: writes, index: ix, log: log, cache: shared, logger: logger,
+		setup: setup, identities: identities, chain: chain, writes: writes, signing: signing, index: ix, log: log, cache: shared, logger: logger,
 		indexer:  service.NewIndexer(chain, ix, shared, logger),
 		anchorer: service.NewAnchorer(setup.Department, chain, ix, log, setup.interval, logger),
 		alarms:   service.NewAlarms(chain, ix),
@@ -249,13 +256,14 @@ func runGateway(ctx context.Context, setup *gatewaySetup, adapter ledger.Adapter
 
 // gatewayParts are what a running gateway is made of.
 type gatewayParts struct {
-	setup  *gatewaySetup
-	chain  ledger.Ledger
-	writes *outbox.Outbox // under chain
-	index  index.Index
-	log    *tilelog.Log
-	cache  cache.Cache
-	logger *slog.Logger
+	setup   *gatewaySetup
+	chain   ledger.Ledger
+	writes  *outbox.Outbox   // under chain
+	signing *service.Signing // of chain, what waits for signatures; nil: nobody signs elsewhere
+	index   index.Index
+	log     *tilelog.Log
+	cache   cache.Cache
+	logger  *slog.Logger
 
 	indexer  *service.Indexer
 	anchorer *service.Anchorer
@@ -285,6 +293,8 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	readiness := service.NewReadiness(p.chain, p.index, setup.anchors.Quorum, time.Now)
+	readiness.Writes = p.writes.Ready
 	config := httpapi.Config{
 		Department: setup.Department,
 		PublicURL:  setup.PublicURL,
@@ -307,7 +317,7 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 		ServedBy:     p.servedBy,
 		Operations:   service.NewOperations(p.writes, p.index),
 		CursorKey:    cursorKey,
-		Readiness:    service.NewReadiness(p.chain, p.index, setup.anchors.Quorum, time.Now),
+		Readiness:    readiness,
 		Limiter:      p.cache,
 		Pages:        web.New(verifier.Verify, web.Options{OperatorZh: setup.department.NameZh, OperatorEn: setup.department.NameEn}),
 		AuditPage:    web.NewAudit(),
@@ -318,6 +328,9 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 		Log:          p.logger,
 	}
 	p.identities.configure(&config)
+	if p.signing != nil { // a nil one would be one to the interface
+		config.Signing, config.Operations = p.signing, service.NewOperations(p.signing, p.index)
+	}
 	config.Requests, config.Refused = p.requests.Add, setup.identities.telemetry.Refused
 	config.Collectors, config.Tracer = p.collectors(), setup.identities.telemetry.Tracer()
 	if p.auditor != nil { // a nil one would be an auditor to the interface

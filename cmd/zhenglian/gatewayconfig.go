@@ -272,6 +272,7 @@ func (s *gatewaySetup) read(r *configReader) {
 	s.readObservation(r)
 	s.readOIDC(r)
 	s.readMTLS(r)
+	s.readHolders(r)
 	if data := r.contents("tokens", s.Tokens); data != nil {
 		if _, err := service.NewTokens(s.Department, data); err != nil {
 			r.fault("tokens", "%s: %w", r.path(s.Tokens), err)
@@ -360,6 +361,9 @@ func (s *gatewaySetup) readIdentities(r *configReader) {
 		KeyPEM:         r.contents("service.key", s.Service.Key),
 	}
 	for i, u := range s.Users {
+		if s.signsElsewhere(u.Role) {
+			continue
+		}
 		at := fmt.Sprintf("users[%d].", i)
 		if !slices.Contains(domain.Roles, u.Role) || u.Role == domain.RoleGateway {
 			r.fault(at+"role", "%q is not the role of a user", u.Role)
@@ -376,10 +380,20 @@ func (s *gatewaySetup) readIdentities(r *configReader) {
 		}
 	}
 	for _, role := range domain.Roles {
-		if _, ok := s.fabric.Identities[role]; !ok {
+		if _, ok := s.fabric.Identities[role]; !ok && !s.signsElsewhere(role) {
 			r.fault("users", "role %q has no identity", role)
 		}
 	}
+}
+
+// signsElsewhere reports whether the keys of a role are not here.
+func (s *gatewaySetup) signsElsewhere(role domain.Role) bool {
+	return s.Signing != nil && role != domain.RoleGateway && slices.Contains(s.Signing.Roles, role)
+}
+
+// users are the identities of people whose keys are here.
+func (s *gatewaySetup) users() []gatewayUser {
+	return slices.DeleteFunc(slices.Clone(s.Users), func(u gatewayUser) bool { return s.signsElsewhere(u.Role) })
 }
 
 func (s *gatewaySetup) readLog(r *configReader) {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,6 +44,14 @@ type gatewayMTLS struct {
 	Certificate string   `json:"certificate"` // PEM file of the server
 	Key         string   `json:"key"`         // PEM file of the server
 	CRLs        []string `json:"crls,omitempty"`
+}
+
+// gatewaySigning says who signs with a key that is not here. Callers with a client
+// certificate sign under that one and need not be named.
+type gatewaySigning struct {
+	Certificates []string      `json:"certificates,omitempty"` // PEM files of one certificate each
+	CRLs         []string      `json:"crls,omitempty"`         // besides those of mtls
+	Roles        []domain.Role `json:"roles,omitempty"`        // whose keys in users are not even read: they only sign by themselves
 }
 
 // gatewayRequests replace the settings of the log of requests.
@@ -118,37 +127,75 @@ func (s *gatewaySetup) readMTLS(r *configReader) {
 			r.fault("mtls", "certificate and key: %w", err)
 		}
 	}
-	var crls [][]byte
-	for _, file := range s.MTLS.CRLs {
-		if data := r.contents("mtls.crls", file); data != nil {
-			crls = append(crls, data)
+}
+
+// readHolders reads what tells the holders of certificates: revocation lists, and the
+// certificates of those who sign elsewhere.
+func (s *gatewaySetup) readHolders(r *configReader) {
+	contents := make([][]byte, 0, len(s.crls())+len(s.signers()))
+	for i, file := range append(s.crls(), s.signers()...) {
+		field := "mtls.crls"
+		switch {
+		case i >= len(s.crls()):
+			field = "signing.certificates"
+		case s.MTLS == nil || i >= len(s.MTLS.CRLs):
+			field = "signing.crls"
 		}
+		data := r.contents(field, file)
+		if data == nil {
+			return
+		}
+		contents = append(contents, data)
 	}
-	if s.department.Code != "" && len(crls) == len(s.MTLS.CRLs) {
-		if _, err := s.certificates(crls); err != nil {
-			r.fault("mtls.crls", "%w", err)
+	if s.department.Code != "" && (s.MTLS != nil || s.Signing != nil) {
+		if _, err := s.holders(contents); err != nil {
+			r.fault("mtls, signing", "%w", err)
 		}
 	}
 }
 
-// certificates answers who knows the holders of client certificates, by the trust
-// file's and these further revocation lists.
-func (s *gatewaySetup) certificates(crls [][]byte) (*identity.Certificates, error) {
-	all := crls
-	for _, text := range s.department.CRLs {
-		all = append(all, []byte(text))
+// crls are the files of revocation lists, signers those of certificates of people who
+// sign elsewhere.
+func (s *gatewaySetup) crls() (files []string) {
+	if s.MTLS != nil {
+		files = append(files, s.MTLS.CRLs...)
 	}
-	return identity.NewCertificates(s.Department, s.department.CARoots, all)
+	if s.Signing != nil {
+		files = append(files, s.Signing.CRLs...)
+	}
+	return files
+}
+
+func (s *gatewaySetup) signers() []string {
+	if s.Signing == nil {
+		return nil
+	}
+	return s.Signing.Certificates
+}
+
+// holders answers who knows the holders of certificates, by the trust file's and
+// further revocation lists, and the signers among them: contents are those of the
+// files crls and signers.
+func (s *gatewaySetup) holders(contents [][]byte) (*identity.Signers, error) {
+	crls, signers := slices.Clone(contents[:len(s.crls())]), contents[len(s.crls()):]
+	for _, text := range s.department.CRLs {
+		crls = append(crls, []byte(text))
+	}
+	known, err := identity.NewCertificates(s.Department, s.department.CARoots, crls)
+	if err != nil {
+		return nil, err
+	}
+	return identity.NewSigners(known, signers)
 }
 
 // gatewayIdentities keeps up to date who may call, and as whom the gateway acts.
 type gatewayIdentities struct {
-	setup        *gatewaySetup
-	tokens       *identity.Live[*service.Tokens]
-	fabric       *identity.Live[struct{}]               // nil: this ledger has no identities to replace
-	certificates *identity.Live[*identity.Certificates] // nil: no port for client certificates
-	server       *identity.Live[*tls.Certificate]       // of that port
-	provider     *identity.Provider                     // nil: none
+	setup    *gatewaySetup
+	tokens   *identity.Live[*service.Tokens]
+	fabric   *identity.Live[struct{}]          // nil: this ledger has no identities to replace
+	holders  *identity.Live[*identity.Signers] // of certificates; nil: neither client certificates nor signers
+	server   *identity.Live[*tls.Certificate]  // of the port for client certificates; nil: none
+	provider *identity.Provider                // nil: none
 }
 
 // openIdentities reads the files of identities again and, from then on, whenever
@@ -168,7 +215,7 @@ func (s *gatewaySetup) openIdentities(chain ledger.Adapter, logger *slog.Logger)
 	}); ok {
 		roles := []domain.Role{domain.RoleGateway}
 		files := []string{r.path(s.Service.Certificate), r.path(s.Service.Key)}
-		for _, u := range s.Users {
+		for _, u := range s.users() {
 			roles = append(roles, u.Role)
 			files = append(files, r.path(u.Certificate), r.path(u.Key))
 		}
@@ -190,15 +237,15 @@ func (s *gatewaySetup) openIdentities(chain ledger.Adapter, logger *slog.Logger)
 			return nil, err
 		}
 	}
-	if s.MTLS == nil {
+	if s.MTLS == nil && s.Signing == nil {
 		return g, nil
 	}
-	var crls []string
-	for _, file := range s.MTLS.CRLs {
-		crls = append(crls, r.path(file))
+	var files []string
+	for _, file := range append(s.crls(), s.signers()...) {
+		files = append(files, r.path(file))
 	}
-	if g.certificates, err = identity.NewLive("the revocation lists", crls, s.certificates, logger); err != nil {
-		return nil, err
+	if g.holders, err = identity.NewLive("the revocation lists and signers", files, s.holders, logger); err != nil || s.MTLS == nil {
+		return g, err
 	}
 	g.server, err = identity.NewLive("the server certificate", []string{r.path(s.MTLS.Certificate), r.path(s.MTLS.Key)}, func(contents [][]byte) (*tls.Certificate, error) {
 		pair, err := tls.X509KeyPair(contents[0], contents[1])
@@ -213,8 +260,10 @@ func (g *gatewayIdentities) run(part func(name string, run func(context.Context)
 	if g.fabric != nil {
 		part("Fabric identities", g.fabric.Run)
 	}
-	if g.certificates != nil {
-		part("revocation lists", g.certificates.Run)
+	if g.holders != nil {
+		part("revocation lists and signers", g.holders.Run)
+	}
+	if g.server != nil {
 		part("server certificate", g.server.Run)
 	}
 	if g.provider != nil {
@@ -233,16 +282,24 @@ func (g *gatewayIdentities) configure(c *httpapi.Config) {
 	if g.provider != nil { // a nil one would be a provider to the interface
 		c.OIDC = g.provider
 	}
-	if g.certificates != nil {
-		c.ClientCertificate = func(cert *x509.Certificate) (domain.Role, error) {
-			return g.certificates.Get().Role(cert, time.Now())
+	if g.server != nil {
+		c.ClientCertificate = g.role
+	}
+	if g.holders != nil {
+		c.Signer = func(role domain.Role, fingerprint string, presented *x509.Certificate) (*x509.Certificate, error) {
+			return g.holders.Get().Find(role, fingerprint, presented, time.Now())
 		}
 	}
 }
 
+// role answers the role of the holder of a certificate.
+func (g *gatewayIdentities) role(cert *x509.Certificate) (domain.Role, error) {
+	return g.holders.Get().Role(cert, time.Now())
+}
+
 // listen opens the port for client certificates, nil if there is none.
 func (g *gatewayIdentities) listen() (net.Listener, error) {
-	if g.certificates == nil {
+	if g.server == nil {
 		return nil, nil
 	}
 	plain, err := net.Listen("tcp", g.setup.MTLS.Listen)
@@ -253,7 +310,7 @@ func (g *gatewayIdentities) listen() (net.Listener, error) {
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"h2", "http/1.1"},
 		ClientAuth: tls.RequireAndVerifyClientCert,
-		ClientCAs:  g.certificates.Get().Pool(),
+		ClientCAs:  g.holders.Get().Pool(),
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return g.server.Get(), nil
 		},
@@ -262,7 +319,7 @@ func (g *gatewayIdentities) listen() (net.Listener, error) {
 
 // stale counts the files that now say something that cannot be used.
 func (g *gatewayIdentities) stale() (n float64) {
-	for _, is := range []func() bool{g.tokens.Stale, g.fabric.Stale, g.certificates.Stale, g.server.Stale} {
+	for _, is := range []func() bool{g.tokens.Stale, g.fabric.Stale, g.holders.Stale, g.server.Stale} {
 		if is() {
 			n++
 		}

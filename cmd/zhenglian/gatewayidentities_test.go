@@ -172,8 +172,9 @@ func TestIdentitiesChange(t *testing.T) {
 		out.Reset()
 		errs.Reset()
 		code := run(t.Context(), []string{"audit", "requests", "--file", folder, "--department", "bigdata", "--gateway", g.url, "--token-file", token}, nil, &out, &errs)
-		return code == exitOK && strings.Contains(out.String(), "anchors are on the ledger")
+		return code == exitOK && strings.Contains(out.String(), "anchors are on the ledger, and no line is missing")
 	})
+	auditTruncated(t, folder, token, g.url)
 	if err := g.end(); err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +209,42 @@ func TestIdentitiesChange(t *testing.T) {
 	writeTestFile(t, changed, bytes.Replace(data, []byte(`"status":401`), []byte(`"status":200`), 1))
 	if code := run(t.Context(), []string{"audit", "requests", "--file", changed}, nil, io.Discard, &errs); code != exitProofRefused || !strings.Contains(errs.String(), "a line was changed") {
 		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+}
+
+// auditTruncated cuts lines off a copy of the log so that its chain holds: the anchors
+// on the ledger tell of them.
+func auditTruncated(t *testing.T, folder, token, url string) {
+	t.Helper()
+	files, err := requestlog.Files(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report requestlog.Report
+	await(t, "a line after the first is anchored", func() bool {
+		report, err = requestlog.Verify(files)
+		return err == nil && report.First.Seq == 1 && report.Anchors[len(report.Anchors)-1].Seq > 1
+	})
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := filepath.Join(t.TempDir(), filepath.Base(files[0]))
+	writeTestFile(t, short, bytes.Join(bytes.SplitAfter(data, []byte("\n"))[:report.Anchors[len(report.Anchors)-1].Seq-1], nil)) // without the line that was anchored last
+	for _, tt := range []struct {
+		more []string
+		code int
+		says string
+	}{
+		{nil, exitProofRefused, " anchors a line that is not in these files"},
+		{[]string{"--replica", folder}, exitOK, "no line is missing"},
+		{[]string{"--from-block", "1000000"}, exitOK, "no line is missing"},
+	} {
+		var stdout, stderr bytes.Buffer
+		args := append([]string{"audit", "requests", "--file", short, "--department", "bigdata", "--gateway", url, "--token-file", token}, tt.more...)
+		if code := run(t.Context(), args, nil, &stdout, &stderr); code != tt.code || !strings.Contains(stdout.String(), tt.says) {
+			t.Errorf("truncated, %q: exit code %d, want %d: %s%s", tt.more, code, tt.code, stdout.String(), stderr.String())
+		}
 	}
 }
 

@@ -20,8 +20,9 @@ type gatewayOwn struct {
 	Limits    *gatewayLimits   `json:"limits,omitempty"`
 	Watch     *gatewayWatch    `json:"watch,omitempty"`
 	Monitor   *gatewayMonitor  `json:"monitor,omitempty"`
-	OIDC      *gatewayOIDC     `json:"oidc,omitempty"` // accepts the tokens of an OpenID provider besides those of the file
-	MTLS      *gatewayMTLS     `json:"mtls,omitempty"` // a second port, for client certificates
+	OIDC      *gatewayOIDC     `json:"oidc,omitempty"`    // accepts the tokens of an OpenID provider besides those of the file
+	MTLS      *gatewayMTLS     `json:"mtls,omitempty"`    // a second port, for client certificates
+	Signing   *gatewaySigning  `json:"signing,omitempty"` // people who sign with keys that are not here
 	Requests  *gatewayRequests `json:"requests,omitempty"`
 	Traces    *gatewayTraces   `json:"traces,omitempty"` // without it no traces are made
 }

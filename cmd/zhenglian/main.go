@@ -18,6 +18,7 @@ type cli struct {
 	Gateway  gatewayCmd  `cmd:"" help:"Run a department's gateway."`
 	Verify   verifyCmd   `cmd:"" help:"Verify a proof file or an evidence folder offline."`
 	Audit    auditCmd    `cmd:"" help:"Pull, trace, reconcile and export the departments' access logs; check the whole ledger."`
+	Call     callCmd     `cmd:"" help:"Call any path of a gateway, and sign what it writes with a key of one's own."`
 	Catalog  catalogCmd  `cmd:"" help:"Work with the catalog through a gateway."`
 	Calendar calendarCmd `cmd:"" help:"Set the calendars of working days through the lead's gateway."`
 	Rule     ruleCmd     `cmd:"" help:"Set the deadline rules through the lead's gateway."`

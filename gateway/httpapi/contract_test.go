@@ -167,6 +167,7 @@ var samples = map[string]sample{
 	"GET /v1/chain/blocks":                                 {target: "/v1/chain/blocks?limit=1", role: domain.RoleAuditor},
 	"GET /v1/chain/blocks/{number}":                        {target: "/v1/chain/blocks/17", role: domain.RoleAuditor},
 	"GET /v1/chain/transactions/{id}":                      {target: "/v1/chain/transactions/" + testTx, role: domain.RoleAuditor},
+	"POST /v1/operations/{id}/signature":                   {target: "/v1/operations/" + testRef + "/signature", role: domain.RoleOperator},
 	"GET /v1/operations/{id}":                              {target: "/v1/operations/" + testRef, role: domain.RoleOperator},
 	"GET /docs/api":                                        {target: "/docs/api"},
 	"GET /docs/api.css":                                    {target: "/docs/api.css"},

@@ -512,7 +512,7 @@ func (g certificates) Decide(ctx context.Context, c service.Caller, a domain.Dec
 }
 
 func (g certificates) DecideBatch(ctx context.Context, c service.Caller, a domain.DecideBatchArgs) (service.Written[domain.CertificateBatchResult], error) {
-	return write(domain.CertificateBatchResult{Batches: []string{testRef}, Count: 1, Status: domain.CertificateValid}, g.call(ctx, c, a))
+	return write(domain.CertificateBatchResult{Batches: []string{domain.BatchOf(testRef)}, Count: 1, Status: domain.CertificateValid}, g.call(ctx, c, a))
 }
 
 func (g certificates) Authorise(ctx context.Context, c service.Caller, a domain.AuthoriseArgs) (service.Written[domain.Authorisation], error) {
@@ -689,7 +689,7 @@ func (g *gateway) config(log io.Writer) Config {
 		PublicURL: "https://gateway.example", Trust: testTrust,
 		Governance: governance{g}, Catalog: catalog{g}, Sharing: sharing{g}, Overview: overview{g}, Access: access{g},
 		Department: "police", Tiles: tiles{g}, Alarms: alarms{g}, Watched: watched, Auditor: auditor{g},
-		Certificates: certificates{g}, Verification: verifier{g}, Chain: chain{g}, Readiness: readiness{g}, Blocks: blocks{g}, Operations: operations{g}, CursorKey: testCursors.key,
+		Certificates: certificates{g}, Verification: verifier{g}, Chain: chain{g}, Readiness: readiness{g}, Blocks: blocks{g}, Operations: operations{g}, Signing: operations{g}, CursorKey: testCursors.key,
 		Tokens: tokens{}, Limiter: g, Pages: g, AuditPage: web.NewAudit(),
 		Gauges: func(context.Context) Gauges {
 			return Gauges{IndexBlocks: 18, LogSize: 7, AnchoredSize: 5, Backlog: 1500 * time.Millisecond}
@@ -704,6 +704,16 @@ type operations struct{ *gateway }
 
 func (g operations) Get(ctx context.Context, c service.Caller, id string) (ledger.Operation, error) {
 	return testOperation, g.call(ctx, c, id)
+}
+
+func (g operations) Sign(ctx context.Context, c service.Caller, id string, step ledger.Step, signature []byte) (ledger.Operation, error) {
+	return testOperation, g.call(ctx, c, signArgs{id, step, string(signature)})
+}
+
+type signArgs struct {
+	id        string
+	step      ledger.Step
+	signature string
 }
 
 // unlimited lets everything through and remembers nothing.

@@ -398,6 +398,7 @@ var fuzzed = map[string]string{
 	"DecideCertificate":        "POST /v1/certificates/{ref}/actions/decide",
 	"DecideCertificateBatch":   "POST /v1/certificates/decisions",
 	"AuthoriseIssuer":          "POST /v1/issuers",
+	"SignOperation":            "POST /v1/operations/{id}/signature",
 }
 
 func FuzzBodyOfRegisterDepartment(f *testing.F)   { fuzzBody(f, fuzzed["RegisterDepartment"]) }
@@ -434,6 +435,7 @@ func FuzzBodyOfDecideCertificate(f *testing.F) { fuzzBody(f, fuzzed["DecideCerti
 func FuzzBodyOfDecideCertificateBatch(f *testing.F) {
 	fuzzBody(f, fuzzed["DecideCertificateBatch"])
 }
+func FuzzBodyOfSignOperation(f *testing.F)   { fuzzBody(f, fuzzed["SignOperation"]) }
 func FuzzBodyOfAuthoriseIssuer(f *testing.F) { fuzzBody(f, fuzzed["AuthoriseIssuer"]) }
 
 func TestEveryKindOfBodyIsFuzzed(t *testing.T) {

@@ -246,6 +246,14 @@ func DefaultPublicRate() Rate {
 // do so from one address.
 var tileRate = Rate{PerSecond: 2000, Burst: 20000}
 
+// DefaultTileRate answers the limit on public tiles as a whole that applies where
+// [Config] sets none: as much as the public may ask for besides, with room for what a
+// few watchers fetch at once when a log was busy.
+func DefaultTileRate() Rate {
+	processors := runtime.GOMAXPROCS(0)
+	return Rate{PerSecond: 1000 * float64(processors), Burst: 1000 * processors}
+}
+
 // Gauges are the numbers that /metrics shows of the gateway's progress.
 type Gauges struct {
 	IndexBlocks  uint64 // blocks applied to the index: the number of the next one
@@ -280,6 +288,8 @@ type Config struct {
 	Blocks       Blocks
 	ServedBy     func() []domain.DepartmentCode // on whose word this gateway follows the ledger, none for its own peer's; nil: always that
 	Operations   Operations
+	Signing      Signing // of callers who sign with keys of their own; nil, as Signer: there are none
+	Signer       Signer
 	CursorKey    []byte // 32 bytes at least, the same for all replicas of this gateway
 	Tokens       Tokens
 	Limiter      Limiter
@@ -289,6 +299,7 @@ type Config struct {
 	AddressRate  Rate                         // per remote address, for requests without a token; zero: [DefaultAddressRate]
 	IdentityRate Rate                         // per department and role; zero: [DefaultIdentityRate]
 	PublicRate   Rate                         // of all requests without a valid credential together; zero: [DefaultPublicRate]
+	TileRate     Rate                         // of all requests for public tiles together; zero: [DefaultTileRate]
 	Clock        func() time.Time             // nil: the system's
 	Log          *slog.Logger
 
@@ -344,7 +355,8 @@ type server struct {
 	metrics    *metrics
 	headers    []securityHeader
 	limits     map[string]limit
-	pool       *pool
+	public     pool
+	tiles      pool                         // apart from public: whoever crowds one keeps nobody from the other
 	rendered   *lru.Cache[string, rendered] // by reference
 }
 
@@ -364,6 +376,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.PublicRate == (Rate{}) {
 		cfg.PublicRate = DefaultPublicRate()
+	}
+	if cfg.TileRate == (Rate{}) {
+		cfg.TileRate = DefaultTileRate()
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -391,8 +406,9 @@ func New(cfg Config) (http.Handler, error) {
 	s := &server{
 		cursors: cursors{cfg.CursorKey}, reference: page,
 		Config: cfg, spec: spec, operations: operations, metrics: newMetrics(&cfg),
-		headers: securityHeaders(cfg.PublicURL), pool: newPool(cfg.PublicRate), rendered: answers,
-		limits: newLimits(map[string]Rate{"address": cfg.AddressRate, "caller": cfg.IdentityRate, "tiles": tileRate, "public": cfg.PublicRate}),
+		headers: securityHeaders(cfg.PublicURL), rendered: answers,
+		public: newPool("public", cfg.PublicRate), tiles: newPool("all-tiles", cfg.TileRate),
+		limits: newLimits(map[string]Rate{"address": cfg.AddressRate, "caller": cfg.IdentityRate, "tiles": tileRate}),
 	}
 	e, err := s.engine()
 	if err != nil {

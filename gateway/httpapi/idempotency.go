@@ -2,14 +2,12 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"regexp"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/zhenglian/zhenglian/api"
+	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/service"
 )
 
@@ -31,18 +29,6 @@ func (s *server) identifyOperation(c *gin.Context) {
 		return
 	}
 	caller, _ := c.Request.Context().Value(callerKey).(service.Caller)
-	caller.Operation = operationOf(caller, keys[0])
+	caller.Operation = domain.OperationOf(caller.Department, caller.Role, keys[0])
 	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), callerKey, caller))
-}
-
-// operationOf answers the identifier under which the ledger remembers what a
-// caller did with a key: no other department or role meets it, and it does not
-// tell the key, which a client may have taken from a case.
-func operationOf(caller service.Caller, key string) string {
-	h := sha256.New()
-	for _, part := range []string{string(caller.Department), string(caller.Role), key} {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part)))) //nolint:gosec // bounded by the header's size
-		h.Write([]byte(part))
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
 }

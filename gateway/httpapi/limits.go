@@ -29,12 +29,16 @@ const (
 // they need it. Requests wait their turn for a short time. It is safe for
 // concurrent use.
 type pool struct {
+	told  limit // what clients are told of it
 	limit *rate.Limiter
 	slots chan struct{} // holds one for each request under way
 }
 
-func newPool(r Rate) *pool {
-	return &pool{limit: rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst), slots: make(chan struct{}, poolSize)}
+func newPool(name string, r Rate) pool {
+	return pool{
+		told:  newLimits(map[string]Rate{name: r})[name],
+		limit: rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst), slots: make(chan struct{}, poolSize),
+	}
 }
 
 // enter waits for a turn. It answers what must be called when the request is
@@ -78,12 +82,12 @@ func (p *pool) enter(ctx context.Context) (leave func(), retryAfter time.Duratio
 	return nil, poolWait
 }
 
-// enter lets a request into the pool and reports whether it may go on; if not, it
+// enter lets a request into a pool and reports whether it may go on; if not, it
 // has been answered.
-func (s *server) enter(c *gin.Context) bool {
-	leave, wait := s.pool.enter(c.Request.Context())
+func (s *server) enter(c *gin.Context, p *pool) bool {
+	leave, wait := p.enter(c.Request.Context())
 	if leave == nil {
-		s.limits["public"].tell(c.Writer.Header(), 0, wait)
+		p.told.tell(c.Writer.Header(), 0, wait)
 		s.fail(c, &refusal{
 			code: api.ProblemCodeRateLimited, retryAfter: max(wait, time.Second),
 			detail: "too many people ask this gateway at this moment; the Retry-After header says when to try again",

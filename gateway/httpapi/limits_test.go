@@ -21,7 +21,7 @@ import (
 func TestPoolAtThreeTimesItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const perSecond, window = 100, 10 * time.Second
-		p := newPool(Rate{PerSecond: perSecond, Burst: 10})
+		p := newPool("test", Rate{PerSecond: perSecond, Burst: 10})
 		var entered, refused atomic.Int64
 		var longest atomic.Int64
 		var wg sync.WaitGroup
@@ -62,7 +62,7 @@ func TestPoolAtThreeTimesItsRate(t *testing.T) {
 // away after their wait, and a free place is taken.
 func TestPoolIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(Rate{PerSecond: 1e6, Burst: 10 * poolSize})
+		p := newPool("test", Rate{PerSecond: 1e6, Burst: 10 * poolSize})
 		var leaves []func()
 		for range poolSize {
 			leave, _ := p.enter(t.Context())
@@ -147,6 +147,55 @@ func TestDepartmentsPassThePublic(t *testing.T) {
 		}
 		if p := checkProblem(t, tt.name, w); p.Code != api.ProblemCodeRateLimited || w.Header().Get("Retry-After") == "" || w.Header().Get("RateLimit") != `"public";r=0;t=1000` {
 			t.Errorf("%s: %+v, %v", tt.name, p, w.Header())
+		}
+	}
+}
+
+// TestTilesHaveAPoolOfTheirOwn fills one pool after the other: a public that asks too
+// much does not keep watchers from tiles, nor watchers the public or departments.
+func TestTilesHaveAPoolOfTheirOwn(t *testing.T) {
+	g := new(gateway)
+	g.reset()
+	g.verdict = service.Valid
+	const verify, tiles = "/v1/verify/" + testRef, "/v1/logs/police/checkpoint"
+	for _, tt := range []struct {
+		name            string
+		public, tile    Rate
+		crowded, spared string
+		policy          string
+	}{
+		{"the public", Rate{0.001, 1}, Rate{}, verify, tiles, `"public";q=1;w=1000`},
+		{"tiles", Rate{}, Rate{0.001, 1}, tiles, verify, `"all-tiles";q=1;w=1000`},
+	} {
+		cfg := g.config(io.Discard)
+		cfg.PublicRate, cfg.TileRate = tt.public, tt.tile
+		h, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := func(target, token string) *httptest.ResponseRecorder {
+			r := httptest.NewRequest("GET", target, nil)
+			if token != "" {
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w
+		}
+		if w := send(tt.crowded, ""); w.Code != http.StatusOK {
+			t.Fatalf("%s: first: status %d", tt.name, w.Code)
+		}
+		w := send(tt.crowded, "")
+		if p := checkProblem(t, tt.name, w); p.Code != api.ProblemCodeRateLimited || w.Header().Get("Retry-After") == "" || w.Header().Get("RateLimit-Policy") != tt.policy {
+			t.Errorf("%s: one too many: %+v, %v", tt.name, p, w.Header())
+		}
+		for range 3 {
+			if w := send(tt.spared, ""); w.Code != http.StatusOK {
+				t.Errorf("%s are crowded: %s: status %d", tt.name, tt.spared, w.Code)
+			}
+			if w := send("/v1/grants", "zl_operator"); w.Code != http.StatusOK {
+				t.Errorf("%s are crowded: department: status %d", tt.name, w.Code)
+			}
 		}
 	}
 }

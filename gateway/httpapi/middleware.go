@@ -104,6 +104,9 @@ func traceID(r *http.Request) string {
 	return hex.EncodeToString(b[:])
 }
 
+// viaCertificate is how a caller is known who presented a client certificate.
+const viaCertificate = "mtls"
+
 // passage is what is learned of a request on its way, most of it for the log of
 // requests.
 type passage struct {
@@ -284,15 +287,16 @@ func (s *server) secure(c *gin.Context) {
 // identify lets a request pass that has the right to its path and is within its
 // limit. A request with a valid credential counts against its identity, also on a
 // public path; any other against its address, so that guessing tokens is limited
-// as well. Public tiles count by address, apart from all else. A request without a
-// valid credential then enters the pool of the public.
+// as well, and enters the pool of the public then. Public tiles count by address and
+// have a pool, both apart from all else: whoever crowds a gateway with questions does
+// not keep watchers from its evidence, nor the other way round.
 func (s *server) identify(c *gin.Context) {
 	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
 	if op != nil && op.unlimited {
 		return
 	}
 	if op != nil && op.tiles {
-		s.within(c, "tiles", network(remote(c.Request)))
+		_ = s.within(c, "tiles", network(remote(c.Request))) && s.enter(c, &s.tiles)
 		return
 	}
 	counted := false
@@ -311,7 +315,7 @@ func (s *server) identify(c *gin.Context) {
 	if !counted && !s.within(c, "address", network(remote(c.Request))) {
 		return
 	}
-	if !s.enter(c) {
+	if !s.enter(c, &s.public) {
 		return
 	}
 	var refused *identity.Refusal
@@ -360,7 +364,7 @@ func (s *server) caller(c *gin.Context, count func() bool) (service.Caller, erro
 		}
 		cert := c.Request.TLS.PeerCertificates[0]
 		role, err := s.ClientCertificate(cert)
-		return as("mtls", cert.Raw, role, err)
+		return as(viaCertificate, cert.Raw, role, err)
 	case !given:
 		return service.Caller{}, &identity.Refusal{Reason: identity.Missing}
 	}

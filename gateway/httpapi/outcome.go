@@ -23,13 +23,22 @@ func (s *server) GetOperation(ctx context.Context, r api.GetOperationRequestObje
 	if err != nil {
 		return nil, err
 	}
-	out := api.GetOperation200JSONResponse{
+	return api.GetOperation200JSONResponse(operationTold(c, caller, o)), nil
+}
+
+// operationTold is an operation as its caller is told.
+func operationTold(c *gin.Context, caller service.Caller, o ledger.Operation) api.Operation {
+	out := api.Operation{
 		ID: o.ID, State: api.OperationState(o.State), Transaction: o.Transaction, TransactionID: string(o.TxID), AcceptedAt: o.Accepted,
 	}
 	if !o.Settled.IsZero() {
 		out.SettledAt = &o.Settled
 	}
 	switch o.State {
+	case ledger.ToSign:
+		if o.Signing != nil && o.Signing.Role == caller.Role {
+			out.Signing = signingOf(o.Signing)
+		}
 	case ledger.Pending:
 		c.Header("Retry-After", strconv.Itoa(pollAfter))
 	case ledger.Committed:
@@ -42,7 +51,7 @@ func (s *server) GetOperation(ctx context.Context, r api.GetOperationRequestObje
 		p := problemOf(refused, languageOf(c), traceOf(c))
 		out.Problem = &p
 	}
-	return out, nil
+	return out
 }
 
 // outcomeUnknown answers what the client is told of a write whose outcome could
@@ -57,7 +66,7 @@ func outcomeUnknown(err error) (body api.OutcomeUnknown, headers api.OutcomeUnkn
 	if u.Operation == "" {
 		operation = "/v1/chain/transactions/" + string(u.TxID)
 	}
-	return api.OutcomeUnknown{TransactionID: string(u.TxID), Operation: operation},
+	return api.OutcomeUnknown{TransactionID: string(u.TxID), Operation: operation, Signing: signingOf(u.Signing)},
 		api.OutcomeUnknownResponseHeaders{Location: operation, RetryAfter: pollAfter}, true
 }
 
@@ -66,15 +75,19 @@ func outcomeUnknown(err error) (body api.OutcomeUnknown, headers api.OutcomeUnkn
 // outcome.
 func (s *server) preference(c *gin.Context) {
 	caller, _ := c.Request.Context().Value(callerKey).(service.Caller)
-	if caller.Operation == "" {
+	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
+	if op == nil || !op.keyed {
 		return
 	}
 	var wait time.Duration
-	var async, bounded bool
+	var async, bounded, offline bool
+	var fingerprint string
 	for _, value := range c.Request.Header.Values("Prefer") {
 		for p := range strings.SplitSeq(value, ",") {
 			name, setting, _ := strings.Cut(strings.TrimSpace(p), "=")
 			switch seconds, err := strconv.ParseUint(strings.Trim(setting, `"`), 10, 16); {
+			case strings.EqualFold(name, signOffline):
+				offline, fingerprint = true, strings.Trim(setting, `"`)
 			case strings.EqualFold(name, "respond-async"):
 				async = true
 			case strings.EqualFold(name, "wait") && err == nil:
@@ -82,7 +95,11 @@ func (s *server) preference(c *gin.Context) {
 			}
 		}
 	}
-	if !async && !bounded {
+	if offline {
+		s.signsItself(c, caller, fingerprint)
+		return
+	}
+	if caller.Operation == "" || !async && !bounded {
 		return
 	}
 	c.Request = c.Request.WithContext(ledger.WithWait(c.Request.Context(), wait))

@@ -152,6 +152,10 @@ func evidenceRefusal(err error) *refusal {
 	if errors.As(err, &backlog) {
 		return &refusal{code: api.ProblemCodeUnavailable, detail: backlog.Error(), retryAfter: retryAfter * time.Second, err: err}
 	}
+	var unsigned *service.UnsignedError
+	if errors.As(err, &unsigned) {
+		return &refusal{code: api.ProblemCodeRateLimited, detail: unsigned.Error(), retryAfter: unsigned.RetryAfter}
+	}
 	var pending *service.NotAnchoredError
 	if errors.As(err, &pending) {
 		return notAnchored(pending, err)

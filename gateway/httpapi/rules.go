@@ -34,6 +34,8 @@ var (
 	ruleUnknownQuery  = rule{"unknown-parameter", "该路径没有此参数", "is not a parameter of this path"}
 	ruleOtherQuery    = rule{"unknown-parameter", "该路径没有此参数；可用参数：%v", "is not a parameter of this path; it takes %v"}
 	ruleKey           = rule{"idempotency-key", "必须是 1 至 128 个可见 ASCII 字符，只给出一次", "must be 1 to 128 visible ASCII characters, given once"}
+	ruleKeyToSign     = rule{"idempotency-key", "离线签名须同时给出该请求头", "is needed with sign-offline"}
+	ruleFingerprint   = rule{"fingerprint", "sign-offline 的值必须是证书（DER）的 SHA-256，64 位小写十六进制", "sign-offline must be the SHA-256 of a certificate as DER, 64 lower-case hexadecimal digits"}
 	ruleMinBlock      = rule{"min-block", "必须是一个区块号，只给出一次", "must be the number of a block, given once"}
 	ruleTag           = rule{"entity-tag", "必须是记录的 ETag，即双引号内的 txId，只给出一个", "must be one ETag of the record: its txId in double quotes"}
 	ruleCursor        = rule{"cursor", "不是列表给出的游标", "is not one that a list gave"}

@@ -19,8 +19,10 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/accesslog"
 	"github.com/zhenglian/zhenglian/gateway/accesslog/accesslogtest"
+	"github.com/zhenglian/zhenglian/gateway/identity"
 	"github.com/zhenglian/zhenglian/gateway/ledger/ledgertest"
 	"github.com/zhenglian/zhenglian/gateway/memcache"
+	"github.com/zhenglian/zhenglian/gateway/outbox"
 	"github.com/zhenglian/zhenglian/gateway/service"
 	"github.com/zhenglian/zhenglian/gateway/sqlindex"
 	"github.com/zhenglian/zhenglian/gateway/sqltrail"
@@ -38,6 +40,14 @@ type world struct {
 	numbers  atomic.Int64
 
 	published string // code of the entry that requests are for
+
+	offline bool                                        // everybody signs with a key of their own
+	known   map[domain.DepartmentCode]*identity.Signers // who does
+	signed  map[string]bool                             // transactions that were
+	outbox  map[domain.DepartmentCode]*outbox.Outbox    // of what was
+	waiting map[domain.DepartmentCode]*service.Signing
+	cut     func(r *http.Request) (lost bool) // loses answers; nil loses none
+	change  func(answer []byte) []byte        // what a gateway answers that lies; nil for none that does
 }
 
 var worldUSCC = map[domain.DepartmentCode]string{
@@ -98,7 +108,16 @@ func (d departmentTokens) Caller(token string) (service.Caller, bool) {
 // years, time limits of one working day, and a published entry of the police.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, handlers: make(map[domain.DepartmentCode]http.Handler)}
+	return newWorldOf(t, false)
+}
+
+// newWorldOf is newWorld, in which with offline everything is signed by the callers.
+func newWorldOf(t testing.TB, offline bool) *world {
+	t.Helper()
+	w := &world{
+		t: t, handlers: make(map[domain.DepartmentCode]http.Handler), offline: offline, known: make(map[domain.DepartmentCode]*identity.Signers),
+		signed: make(map[string]bool), outbox: make(map[domain.DepartmentCode]*outbox.Outbox), waiting: make(map[domain.DepartmentCode]*service.Signing),
+	}
 	w.now.Store(ledgertest.Start.UnixMilli())
 	w.chain = ledgertest.NewChain(contracts(t))
 	w.chain.SetClock(w.clock)
@@ -135,7 +154,7 @@ func newWorld(t testing.TB) *world {
 	})
 	audits := service.NewAuditor(service.AuditorOptions{Trail: store, Anchors: service.IndexAnchors(ix), Trust: new(proof.Anchors), Grace: time.Hour, Logger: slog.New(slog.DiscardHandler), Clock: w.clock})
 	for _, d := range ledgertest.Departments {
-		l := w.chain.Ledger(d.Code)
+		l := w.signing(d, ix)
 		g := new(gateway) // for what needs neither ledger nor index
 		g.reset()
 		cfg := g.config(io.Discard)
@@ -156,8 +175,11 @@ func newWorld(t testing.TB) *world {
 			Department: d.Code, Index: ix, Log: log, Ledger: l, Heard: w.clock, AnchorEvery: time.Second, MaxLag: time.Minute, Clock: w.clock,
 			Anchored: func() (accesslog.Anchored, bool) { return accesslog.Anchored{}, false }, Backlog: func() time.Duration { return 0 },
 		})
-		cfg.Certificates = service.NewCertificates(l, ix, cfg.PublicURL)
+		certificates := service.NewCertificates(l, ix, cfg.PublicURL)
+		certificates.Clock = w.clock
+		cfg.Certificates = certificates
 		cfg.Tokens = departmentTokens(d.Code)
+		w.configureSigning(&cfg)
 		cfg.Limiter = unlimited{}
 		cfg.Clock = w.clock
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -193,6 +215,10 @@ func (w *world) do(who, method, target, body string) *httptest.ResponseRecorder 
 // must posts what must succeed.
 func (w *world) must(who, target, body string) *httptest.ResponseRecorder {
 	w.t.Helper()
+	if w.offline {
+		w.sign(who, target, body)
+		return nil
+	}
 	r := w.do(who, http.MethodPost, target, body)
 	if r.Code != http.StatusOK && r.Code != http.StatusCreated {
 		w.t.Fatalf("%s posts %s to %s: status %d: %s", who, body, target, r.Code, r.Body)

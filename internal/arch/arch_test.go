@@ -29,6 +29,7 @@ var importRules = []struct {
 }{
 	{"domain/...", []string{fabric, gin, mod + "proof", mod + "gateway/", mod + "chaincode"}, "chaincode, gateway and proof share these words"},
 	{"proof/...", []string{fabric, gin, mod + "gateway/", mod + "chaincode"}, "anyone may embed verification, beside any Fabric SDK or none"},
+	{"signing/...", []string{fabric, mod + "gateway/", mod + "chaincode"}, "whoever keeps a key may embed what reads before it signs"},
 	{"chaincode/...", []string{gin, client, sdk, mod + "gateway/"}, "chaincode runs beside peers"},
 	{"gateway/ledger/...", []string{fabric, gin}, "the port knows no transport"},
 	{"gateway/accesslog/...", []string{fabric, gin}, "the port knows no transport"},
