@@ -88,7 +88,7 @@ cover: ## coverage per package
 
 bench: bench-quick ## the benchmark in its quick form
 
-bench-quick: build ## benchmarks on a network of their own, about 7 minutes
+bench-quick: build ## benchmarks on a network of their own, about 11 minutes
 	$(GO) run ./test/bench
 
 bench-full: build ## benchmarks with full windows

@@ -118,7 +118,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	var child childOptions
 	flags.StringVar(&child.kind, "child", "", "used by the benchmark itself: be one of its servers, or the people who ask")
 	flags.StringVar(&child.dir, "dir", "", "of -child: the folder of its files")
-	flags.IntVar(&child.certificates, "certificates", 0, "of -child: how many it knows")
+	flags.IntVar(&child.certificates, "certificates", 0, "certificates that are looked up; 0: as many as the form has")
 	flags.StringVar(&child.url, "url", "", "of -child: the gateway that it asks")
 	flags.StringVar(&child.path, "path", "", "of -child: what it asks for")
 	flags.IntVar(&child.rate, "rate", 0, "of -child: how often it asks, a second")
@@ -136,6 +136,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if *full {
 		set.Window, set.WarmUp, set.Cycles = 60*time.Second, 15*time.Second, 3
 		set.Leaves, set.Traced, set.Versions, set.Certificates = 10_000_000, 1_000_000, 10_000, 1_000_000
+	}
+	if child.certificates > 0 {
+		set.Certificates = child.certificates
 	}
 	if *versions > 0 {
 		set.Versions = *versions
