@@ -114,7 +114,7 @@ func signedBit(t *testing.T, anchors *proof.Anchors, place int) bool {
 	if res.Status != 200 || res.Header.Get("Content-Type") != "application/vc+jwt" {
 		t.Fatalf("status %d, %s: %.200s", res.Status, res.Header.Get("Content-Type"), res.Body)
 	}
-	signed, err := jose.ParseSigned(string(bytes.TrimSpace(res.Body)), []jose.SignatureAlgorithm{jose.ES256})
+	signed, err := jose.ParseSignedCompact(string(bytes.TrimSpace(res.Body)), []jose.SignatureAlgorithm{jose.ES256})
 	must(t, err)
 	roots := x509.NewCertPool()
 	for _, d := range anchors.Departments {
