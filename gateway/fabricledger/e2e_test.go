@@ -192,7 +192,7 @@ func (n *network) certificates(t *testing.T, l ledger.Ledger, code domain.Depart
 		Read: func(id string) ledgertest.Transaction {
 			return ledgertest.Transaction{Role: domain.RoleOperator, Name: "certificate:Get", Argument: canonical(t, domain.RefArgs{Ref: id})}
 		},
-		Key: func(id string) string { return domain.KeyOf(domain.KindCertificate, id) },
+		Key: func(id string) string { return domain.KeyOf(domain.KindIssuingBatch, domain.BatchOf(id)) },
 		Attest: func(id, nonce string) domain.AttestArgs {
 			return domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: nonce}
 		},
