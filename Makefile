@@ -57,7 +57,7 @@ FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-faults: ## inject every write error and kill into the access log (strace; about 16 min)
+faults: ## inject every write error and kill into the access log (strace; about 14 min)
 	ZHENGLIAN_TEST_FAULTS_FULL=1 $(GO) test -count=1 -timeout 40m -parallel 4 -v -run TestFaults ./gateway/tilelog
 
 test-js: ## tests of the JavaScript verifier, and its build (needs Node 20)
