@@ -129,9 +129,9 @@ func (*certificate) Decide(t *transaction, arg string) (string, error) {
 // [domain.DecideCertificateBatch].
 func (*certificate) DecideBatch(t *transaction, arg string) (string, error) {
 	return submit(t, arg, func(args domain.DecideBatchArgs) (any, error) {
-		known, err := t.named(args)
-		if err != nil {
-			return nil, err
+		known := make([]domain.DecideRecords, len(args.Refs))
+		for i, ref := range args.Refs {
+			known[i] = domain.DecideRecords{At: fmt.Sprintf("refs[%d]", i), Ref: ref}
 		}
 		call, err := t.deciding(known)
 		if err != nil {
@@ -225,17 +225,13 @@ func (t *transaction) issuing(contents ...domain.CertificateContent) ([]domain.I
 // these replace.
 func (t *transaction) deciding(known []domain.DecideRecords) (domain.Call, error) {
 	for _, one := range known {
-		if one.Existing == nil {
-			t.wantCertificate(one.Ref)
-		}
+		t.wantCertificate(one.Ref)
 	}
 	var issues []int // those that wait to be issued
 	for i := range known {
-		if known[i].Existing == nil {
-			var err error
-			if known[i].Existing, err = t.certificate(known[i].Ref); err != nil {
-				return domain.Call{}, err
-			}
+		var err error
+		if known[i].Existing, err = t.certificate(known[i].Ref); err != nil {
+			return domain.Call{}, err
 		}
 		c := known[i].Existing
 		if c == nil || c.Status != domain.CertificateProposed {
@@ -259,41 +255,6 @@ func (t *transaction) deciding(known []domain.DecideRecords) (domain.Call, error
 		}
 	}
 	return t.call()
-}
-
-// named finds the certificates that a decision names, those of whole batches with
-// their records.
-func (t *transaction) named(args domain.DecideBatchArgs) ([]domain.DecideRecords, error) {
-	for _, ref := range args.Refs {
-		t.wantCertificate(ref)
-	}
-	for _, id := range args.Batches {
-		t.want(domain.KindIssuingBatch, id)
-		t.want(domain.KindBatchStatus, id)
-	}
-	known := make([]domain.DecideRecords, 0, len(args.Refs))
-	byRef := make(map[string]bool, len(args.Refs))
-	for i, ref := range args.Refs {
-		known = append(known, domain.DecideRecords{At: fmt.Sprintf("refs[%d]", i), Ref: ref})
-		byRef[ref] = true
-	}
-	for i, id := range args.Batches {
-		b, err := t.batch(id)
-		if err != nil {
-			return nil, err
-		}
-		if b == nil {
-			return nil, &domain.Error{Kind: domain.NotFound, Msg: fmt.Sprintf("batches[%d]: issuing batch %s is not recorded", i, id)}
-		}
-		for row, ref := range b.Issued.Refs() {
-			if byRef[ref] {
-				return nil, &domain.Error{Kind: domain.Invalid, Msg: fmt.Sprintf("batches[%d]: repeats an earlier entry", i)}
-			}
-			c := b.Certificate(row)
-			known = append(known, domain.DecideRecords{At: fmt.Sprintf("batches[%d].certificates[%d]", i, row), Ref: ref, Existing: &c})
-		}
-	}
-	return known, nil
 }
 
 // putCertificates writes changes of different certificates, each batch once, and

@@ -185,11 +185,10 @@ type DecideArgs struct {
 	Opinion  string              `json:"opinion"`
 }
 
-// DecideBatchArgs are the argument of certificate:DecideBatch: certificates, and
-// all those of whole batches, 1 to [MaxBatch] together.
+// DecideBatchArgs are the argument of certificate:DecideBatch, on 1 to [MaxBatch]
+// certificates.
 type DecideBatchArgs struct {
 	Refs     []string            `json:"refs"`
-	Batches  []string            `json:"batches,omitempty"` // ids of issuing batches
 	Decision CertificateDecision `json:"decision"`
 	Opinion  string              `json:"opinion"`
 }
@@ -345,12 +344,7 @@ func (a DecideArgs) Validate() error {
 // Validate reports everything that is wrong with the argument.
 func (a DecideBatchArgs) Validate() error {
 	var f findings
-	if len(a.Refs) > 0 || len(a.Batches) == 0 {
-		f.distinct("refs", a.Refs, func(at, ref string) { f.match(at, ref, hex32Shape, hex32Rule) })
-	}
-	if len(a.Batches) > 0 {
-		f.distinct("batches", a.Batches, func(at, id string) { f.match(at, id, hexShape(BatchPart), "must be 12 lower-case hexadecimal digits") })
-	}
+	f.distinct("refs", a.Refs, func(at, ref string) { f.match(at, ref, hex32Shape, hex32Rule) })
 	checkCertificateDecision(&f, a.Decision, a.Opinion)
 	return f.err()
 }

@@ -343,9 +343,6 @@ func TestCertificateArgsValidate(t *testing.T) {
 		{"too many", func(a *DecideBatchArgs) { a.Refs = make([]string, MaxBatch+1) }, "refs: more than 1000 entries"},
 		{"twice", func(a *DecideBatchArgs) { a.Refs[1] = someID }, "refs[1]: repeats an earlier entry"},
 		{"ref", func(a *DecideBatchArgs) { a.Refs[0] = "x" }, "refs[0]: " + hex32Rule},
-		{"batches alone", func(a *DecideBatchArgs) { a.Refs, a.Batches = nil, []string{BatchOf(someID)} }, ""},
-		{"batch", func(a *DecideBatchArgs) { a.Batches = []string{BatchOf(someID), someID, BatchOf(someID)} }, "batches[1]: must be 12 lower-case hexadecimal digits; batches[2]: repeats an earlier entry"},
-		{"too many batches", func(a *DecideBatchArgs) { a.Batches = make([]string, MaxBatch+1) }, "batches: more than 1000 entries"},
 		{"opinion", func(a *DecideBatchArgs) { a.Opinion = "" }, "opinion: required"},
 	})
 	contents := func() IssueBatchArgs {

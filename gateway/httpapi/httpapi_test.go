@@ -116,7 +116,7 @@ func TestUseCasesGetWhatWasSent(t *testing.T) {
 		{"GET /v1/logs/{department}/tile/entries/{path}", tileArgs{0, 1067, 0}},
 		{"POST /v1/certificates", service.IssueRequest{TypeCode: "11100000000013338W032", TypeNameZh: "证", TypeNameEn: "Certificate", HolderKind: "person", HolderSaltedRef: hex64, ValidFrom: period.From, ValidTo: period.To, ServiceItem: "item", Serial: "0001", ContentDigest: hex64}},
 		{"POST /v1/certificates/batch", []service.IssueRequest{{TypeCode: "11100000000013338W011", TypeNameZh: "居住证", TypeNameEn: "Residence permit", HolderKind: "person", HolderSaltedRef: hex64, ValidFrom: period.From, ValidTo: period.To, ServiceItem: "11330000-residence", Serial: "2026000001", Items: []credential.Item{{Name: "姓名", Value: "张三"}, {Name: "居住地址", Value: "某市某区某路1号"}}}}},
-		{"POST /v1/certificates/decisions", domain.DecideBatchArgs{Refs: []string{testRef}, Batches: []string{}, Decision: domain.ApproveCertificate}},
+		{"POST /v1/certificates/decisions", domain.DecideBatchArgs{Refs: []string{testRef}, Decision: domain.ApproveCertificate}},
 		{"POST /v1/certificates/{ref}/actions/propose", domain.ProposeArgs{Ref: testRef, Event: domain.RevokeCertificate, Act: domain.StatusAct{DocumentNo: "公决字2026第1号", LegalBasis: "居住证暂行条例第18条", ReasonCode: "issued_in_error", EffectiveAt: at("2026-03-01T08:00:00Z")}}},
 		{"POST /v1/certificates/{ref}/actions/decide", domain.DecideArgs{Ref: testRef, Decision: domain.RejectCertificate, Opinion: "证据不足"}},
 		{"GET /v1/issuers", listArgs{index.Filter{Department: "police", State: "active"}, index.Page{Limit: 50}}},

@@ -490,48 +490,7 @@ func (c *Certificates) Decide(ctx context.Context, caller Caller, args domain.De
 
 // DecideBatch gives one decision on many certificates, all or none.
 func (c *Certificates) DecideBatch(ctx context.Context, caller Caller, args domain.DecideBatchArgs) (Written[domain.CertificateBatchResult], error) {
-	if caller.Certificate == "" { // whoever signs by themselves signs what they asked for
-		var err error
-		if args, err = c.wholeBatches(ctx, args); err != nil {
-			return Written[domain.CertificateBatchResult]{}, err
-		}
-	}
 	return write[domain.CertificateBatchResult](ctx, c.ledger, c.index, caller, "certificate:DecideBatch", "decide on certificates", args)
-}
-
-// wholeBatches names issuing batches in place of references that are all those of a
-// batch: the ledger then reads the batch alone.
-func (c *Certificates) wholeBatches(ctx context.Context, args domain.DecideBatchArgs) (domain.DecideBatchArgs, error) {
-	asked := make(map[string]bool, len(args.Refs))
-	for _, ref := range args.Refs {
-		asked[ref] = true
-	}
-	if len(asked) < len(args.Refs) || args.Validate() != nil {
-		return args, nil // which the ledger's rules refuse
-	}
-	batches := args.Batches
-	tried := make(map[string]bool)
-	for _, ref := range args.Refs {
-		id := domain.BatchOf(ref)
-		if tried[id] {
-			continue
-		}
-		tried[id] = true
-		b, err := find[domain.IssuingBatch](ctx, c.index, domain.KindIssuingBatch, id)
-		if err != nil {
-			return args, err
-		}
-		if b == nil || slices.ContainsFunc(b.Refs(), func(ref string) bool { return !asked[ref] }) {
-			continue
-		}
-		batches = append(batches, id)
-		for _, ref := range b.Refs() {
-			delete(asked, ref)
-		}
-	}
-	args.Refs = slices.DeleteFunc(slices.Clone(args.Refs), func(ref string) bool { return !asked[ref] })
-	args.Batches = batches
-	return args, nil
 }
 
 // Authorise lets a department issue a type of certificate, or changes what is

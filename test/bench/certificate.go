@@ -35,20 +35,21 @@ func (b *bench) certificateArms() (single, batch arm) {
 	batch = arm{"certificate.batch", func(ctx context.Context) (sample, error) {
 		s, err := b.transactionsDuring(b.batchSpan(), batchClients, func(ctx context.Context) (string, error) {
 			args := domain.IssueBatchArgs{Contents: make([]domain.CertificateContent, domain.MaxBatch)}
-			var batches []string
+			decision := domain.DecideBatchArgs{Decision: domain.ApproveCertificate}
+			batch := ""
 			for i := range args.Contents {
 				c, err := b.certificate()
 				if err != nil {
 					return "", err
 				}
 				if i%domain.MaxBatchRows == 0 {
-					batches = append(batches, domain.BatchOf(c.Ref))
+					batch = domain.BatchOf(c.Ref)
 				}
-				c.Ref = batches[len(batches)-1] + c.Ref[domain.BatchPart:]
-				args.Contents[i] = c
+				c.Ref = batch + c.Ref[domain.BatchPart:]
+				args.Contents[i], decision.Refs = c, append(decision.Refs, c.Ref)
 			}
 			b.places(args.Contents)
-			return issue(ctx, "certificate:IssueBatch", "certificate:DecideBatch", args, domain.DecideBatchArgs{Refs: []string{}, Batches: batches, Decision: domain.ApproveCertificate})
+			return issue(ctx, "certificate:IssueBatch", "certificate:DecideBatch", args, decision)
 		})(ctx)
 		s.Count *= domain.MaxBatch
 		return s, err
