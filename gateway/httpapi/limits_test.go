@@ -113,15 +113,6 @@ func TestDepartmentsPassThePublic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	send := func(target, token string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest("GET", target, nil)
-		if token != "" {
-			r.Header.Set("Authorization", "Bearer "+token)
-		}
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		return w
-	}
 	const verify = "/v1/verify/" + testRef
 	for _, tt := range []struct {
 		name, target, token string
@@ -138,7 +129,7 @@ func TestDepartmentsPassThePublic(t *testing.T) {
 		{"tiles", "/v1/logs/police/checkpoint", "", http.StatusOK},
 		{"probe", "/livez", "", http.StatusOK},
 	} {
-		w := send(tt.target, tt.token)
+		w := get(h, tt.target, tt.token)
 		if w.Code != tt.want {
 			t.Errorf("%s: status %d, want %d", tt.name, w.Code, tt.want)
 		}
@@ -173,27 +164,18 @@ func TestTilesHaveAPoolOfTheirOwn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		send := func(target, token string) *httptest.ResponseRecorder {
-			r := httptest.NewRequest("GET", target, nil)
-			if token != "" {
-				r.Header.Set("Authorization", "Bearer "+token)
-			}
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
-			return w
-		}
-		if w := send(tt.crowded, ""); w.Code != http.StatusOK {
+		if w := get(h, tt.crowded, ""); w.Code != http.StatusOK {
 			t.Fatalf("%s: first: status %d", tt.name, w.Code)
 		}
-		w := send(tt.crowded, "")
+		w := get(h, tt.crowded, "")
 		if p := checkProblem(t, tt.name, w); p.Code != api.ProblemCodeRateLimited || w.Header().Get("Retry-After") == "" || w.Header().Get("RateLimit-Policy") != tt.policy {
 			t.Errorf("%s: one too many: %+v, %v", tt.name, p, w.Header())
 		}
 		for range 3 {
-			if w := send(tt.spared, ""); w.Code != http.StatusOK {
+			if w := get(h, tt.spared, ""); w.Code != http.StatusOK {
 				t.Errorf("%s are crowded: %s: status %d", tt.name, tt.spared, w.Code)
 			}
-			if w := send("/v1/grants", "zl_operator"); w.Code != http.StatusOK {
+			if w := get(h, "/v1/grants", "zl_operator"); w.Code != http.StatusOK {
 				t.Errorf("%s are crowded: department: status %d", tt.name, w.Code)
 			}
 		}
@@ -234,4 +216,15 @@ func TestSeconds(t *testing.T) {
 			t.Errorf("seconds(%v) = %d, want %d", s, got, want)
 		}
 	}
+}
+
+// get sends a GET request, with a token unless it is "".
+func get(h http.Handler, target, token string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("GET", target, nil)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
 }

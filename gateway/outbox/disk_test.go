@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/rpc"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +14,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
 
@@ -146,17 +143,7 @@ func TestDiskFails(t *testing.T) {
 	} {
 		t.Run(tt.call+" "+tt.fault, func(t *testing.T) {
 			chain, dir := newChain(), t.TempDir()
-			socket := filepath.Join(dir, "s")
-			listener, err := net.Listen("unix", socket)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = listener.Close() }()
-			server := rpc.NewServer()
-			if err := server.RegisterName("Chain", &Chain{l: chain.Ledger(department), ordered: make(map[domain.TxID]chan struct{})}); err != nil {
-				t.Fatal(err)
-			}
-			go server.Accept(listener)
+			socket := serve(t, dir, chain)
 
 			p := startTold(t, dir, socket)
 			if said := p.submit(t, "1"); said != "done" {

@@ -209,6 +209,23 @@ func submitProcess(dir string) error {
 	return nil
 }
 
+// serve offers a ledger to processes, behind a socket in dir, until the test ends.
+func serve(t *testing.T, dir string, chain *ledgertest.Chain) (socket string) {
+	t.Helper()
+	socket = filepath.Join(dir, "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	server := rpc.NewServer()
+	if err := server.RegisterName("Chain", &Chain{l: chain.Ledger(department), ordered: make(map[domain.TxID]chan struct{})}); err != nil {
+		t.Fatal(err)
+	}
+	go server.Accept(listener)
+	return socket
+}
+
 // TestKilled kills a process at each point of a write, fifty times, and has the next
 // one take up what it left: nothing that was answered is lost, nothing happens twice,
 // and nothing stays open.
@@ -219,17 +236,7 @@ func TestKilled(t *testing.T) {
 			t.Parallel()
 			chain := newChain()
 			dir := t.TempDir()
-			socket := filepath.Join(dir, "s")
-			listener, err := net.Listen("unix", socket)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = listener.Close() }()
-			server := rpc.NewServer()
-			if err := server.RegisterName("Chain", &Chain{l: chain.Ledger(department), ordered: make(map[domain.TxID]chan struct{})}); err != nil {
-				t.Fatal(err)
-			}
-			go server.Accept(listener)
+			socket := serve(t, dir, chain)
 
 			run := func(name, point string) (said string, err error) {
 				cmd := exec.CommandContext(t.Context(), os.Args[0])
