@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -344,11 +345,39 @@ func (b *bench) transactionsDuring(during span, clients int, submit func(context
 		if count != len(ids) {
 			return sample{}, fmt.Errorf("%d transactions were acknowledged, the ledger holds %d of them as valid", len(ids), count)
 		}
+		if err := b.indexed(ctx, to); err != nil {
+			return sample{}, err
+		}
 		return sample{
 			Count: count, Failed: failed, Seconds: during.window.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99),
 			LedgerBytes: float64(grown-size) / float64(len(valid)),
 		}, nil
 	}
+}
+
+// indexed waits until the index of every department's gateway has the blocks below
+// a height: what they still had to do would be told of the next arm, which would
+// be slower for it.
+func (b *bench) indexed(ctx context.Context, height uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	header := http.Header{"Min-Block": {strconv.FormatUint(height-1, 10)}}
+	for _, department := range b.net.Departments() {
+		for {
+			// It answers when it has the block, after 5 s that it does not.
+			res, err := b.net.Gateway(department).DoWith(ctx, "auditor", "GET", "/v1/chain/blocks?limit=1", nil, header)
+			if err != nil {
+				return fmt.Errorf("the index of %s does not catch up: %w", department, err)
+			}
+			if res.Status == http.StatusOK {
+				break
+			}
+			if res.Status != http.StatusServiceUnavailable {
+				return fmt.Errorf("chain of %s: status %d: %.1000s", department, res.Status, res.Body)
+			}
+		}
+	}
+	return nil
 }
 
 func (b *bench) height() (uint64, error) {
