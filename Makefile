@@ -104,8 +104,8 @@ chaos-quick: build ## a part of it, at most 6 minutes
 	$(GO) run ./test/chaos -writes 10 -reads 60 -faults leader-kill,peer-kill,gateway-kill,redis-freeze,power-cut $(CHAOS)
 
 MINUTES ?= 60
-soak: build ## half the load for MINUTES (60), a fault every two of them; memory, goroutines and descriptors must not grow
-	$(GO) run ./test/chaos -soak -minutes $(MINUTES) -every 2m -writes 10 -reads 100 $(CHAOS)
+soak: build ## half of what the network takes for MINUTES (60), a fault every two of them; memory, goroutines and descriptors must not grow
+	$(GO) run ./test/chaos -soak -minutes $(MINUTES) -every 2m -writes 30 -reads 300 $(CHAOS)
 
 ci: ## exactly what .ci/run runs
 	@.ci/run

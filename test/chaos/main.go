@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -241,9 +242,11 @@ func (r *runner) run(ctx context.Context, events []event) error {
 	}
 	if r.set.Soak {
 		r.usage = newUsage(r.world.net)
-		if err := r.usage.sample(ctx); err != nil {
-			return err
-		}
+		sampling, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { r.usage.run(sampling) })
+		defer wg.Wait()
+		defer cancel()
 	}
 	until := time.Now().Add(time.Duration(r.set.Minutes * float64(time.Minute)))
 	for _, e := range events {
@@ -371,11 +374,6 @@ func (r *runner) one(ctx context.Context, e event) error {
 		p.Name, p.Target, p.Hold.Seconds(), p.Stall.Seconds(), p.Burst.Seconds(), 100*p.Available, p.Recovered.Seconds(), len(p.Findings))
 	for _, f := range p.Findings {
 		r.say("    %s: %s", f.Promise, f.Detail)
-	}
-	if r.usage != nil {
-		if err := r.usage.sample(ctx); err != nil {
-			return err
-		}
 	}
 	for _, f := range w.leftover {
 		if err := f(ctx); err != nil {

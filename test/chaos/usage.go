@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/zhenglian/zhenglian/test/consortium"
@@ -16,9 +17,14 @@ import (
 // usage watches what processes hold while faults come and go: what only grows
 // is lost.
 type usage struct {
-	net     *consortium.Consortium
+	net *consortium.Consortium
+
+	mu      sync.Mutex
 	samples map[string][]held // by process
 }
+
+// sampled is how often.
+const sampled = 10 * time.Second
 
 // held is what a process holds at one moment.
 type held struct {
@@ -34,25 +40,43 @@ func newUsage(net *consortium.Consortium) *usage {
 	return &usage{net: net, samples: map[string][]held{}}
 }
 
-// sample looks at every process of every department.
-func (u *usage) sample(ctx context.Context) error {
+// run samples until ctx ends.
+func (u *usage) run(ctx context.Context) {
+	tick := time.NewTicker(sampled)
+	defer tick.Stop()
+	for {
+		u.sample(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// sample looks at every process of every department that runs: a fault may have
+// ended some of them.
+func (u *usage) sample(ctx context.Context) {
 	for _, department := range u.net.Departments() {
 		for _, kind := range []string{consortium.Orderer, consortium.Peer, consortium.Chaincode, consortium.GatewayOf} {
 			pids, err := u.net.Processes(department, kind)
 			if err != nil || len(pids) == 0 {
-				return fmt.Errorf("no %s of %s runs: %w", kind, department, err)
+				continue
 			}
 			h, err := look(pids[0])
 			if err != nil {
-				continue // it ended meanwhile
+				continue
 			}
 			if kind == consortium.GatewayOf {
-				h.goroutines = u.goroutines(ctx, department)
+				if h.goroutines = u.goroutines(ctx, department); h.goroutines == 0 {
+					continue // it does not answer
+				}
 			}
+			u.mu.Lock()
 			u.samples[kind+"-"+department] = append(u.samples[kind+"-"+department], h)
+			u.mu.Unlock()
 		}
 	}
-	return nil
 }
 
 func look(pid int) (held, error) {
@@ -82,6 +106,8 @@ func look(pid int) (held, error) {
 
 // goroutines asks a gateway's metrics.
 func (u *usage) goroutines(ctx context.Context, department string) int {
+	ctx, cancel := context.WithTimeout(ctx, sampled/4)
+	defer cancel()
 	res, err := u.net.Gateway(department).Do(ctx, "", "GET", "/metrics", nil)
 	if err != nil {
 		return 0
@@ -94,6 +120,9 @@ func (u *usage) goroutines(ctx context.Context, department string) int {
 	}
 	return 0
 }
+
+// shortest life that says anything.
+const shortest = 4 * time.Minute
 
 // growth is how much more a process that was not started anew held in the last
 // quarter of its life than in the second one; the first warms up.
@@ -113,6 +142,8 @@ func (g growth) String() string {
 }
 
 func (u *usage) growth() []growth {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	var all []growth
 	for process, samples := range u.samples {
 		// Each start begins a new life; the longest says most.
@@ -125,8 +156,8 @@ func (u *usage) growth() []growth {
 				longest = slices.Clone(life)
 			}
 		}
-		if len(longest) < 4 {
-			continue // too short a life to say anything
+		if len(longest) < int(shortest/sampled) {
+			continue
 		}
 		quarter := len(longest) / 4
 		second, last := longest[quarter:2*quarter], longest[len(longest)-quarter:]
