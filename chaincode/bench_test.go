@@ -1,6 +1,7 @@
 package chaincode_test
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,11 +17,12 @@ func BenchmarkTransactions(b *testing.B) {
 	w := founded(b)
 	w.published()
 	w.issued()
-	certificates := certificateContents(b, 201)
-	w.must("police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: certificates[1:]})
-	unissued := slices.Clone(certificates[1:])
+	certificates := certificateContents(b, 200+domain.MaxBatchRows)
+	single, issued := certificates[0], certificates[domain.MaxBatchRows:]
+	w.must("police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: issued})
+	unissued := slices.Clone(issued)
 	for i := range unissued {
-		unissued[i].Ref, unissued[i].CertID, unissued[i].StatusIndex = strings.Repeat("f", 29)+strconv.Itoa(100+i), composed(b, strconv.Itoa(30_000_000+i), "001"), 5000+i
+		unissued[i].Ref, unissued[i].CertID, unissued[i].StatusIndex = fmt.Sprintf("%012x%020x", 1000+i/domain.MaxBatchRows, i), composed(b, strconv.Itoa(30_000_000+i), "001"), 5000+i
 	}
 	wide := content()
 	wide.Code, wide.Name = "307003/000018", "水情信息宽表"
@@ -34,9 +36,9 @@ func BenchmarkTransactions(b *testing.B) {
 		{"register 100 items", "police operator", "catalog:Register", domain.RegisterCatalogArgs{Content: wide}},
 		{"register 1", "police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(1)}},
 		{"register 200", "police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(200)}},
-		{"issue 1", "police operator", "certificate:Issue", domain.IssueArgs{Content: certificates[0]}},
+		{"issue 1", "police operator", "certificate:Issue", domain.IssueArgs{Content: single}},
 		{"issue 200", "police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: unissued}},
-		{"decide 200", "police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: refsOf(certificates[1:]), Decision: domain.ApproveCertificate}},
+		{"decide 200", "police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: refsOf(issued), Decision: domain.ApproveCertificate}},
 		{"request", "civil operator", "sharing:Request", request()},
 		{"attest", "civil gateway", "evidence:Attest", domain.AttestArgs{Kind: domain.KindCertificate, ID: id, Nonce: otherID}},
 	} {
