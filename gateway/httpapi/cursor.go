@@ -44,10 +44,13 @@ func (k cursors) open(unverified string) (place string, ok bool) {
 
 // openCursor puts the place in place of the query's cursor.
 func (s *server) openCursor(c *gin.Context) {
+	op := passageOf(c).op
+	if c.Request.URL.RawQuery == "" || op == nil || op.lenient {
+		return
+	}
 	query := c.Request.URL.Query()
 	cursor := query.Get("cursor")
-	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
-	if cursor == "" || op == nil || op.lenient {
+	if cursor == "" {
 		return
 	}
 	place, ok := s.cursors.open(cursor)

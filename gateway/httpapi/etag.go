@@ -48,9 +48,12 @@ var actionShape = regexp.MustCompile(`^(/v1/.+/):[a-z]+/actions/`)
 // still be at. The gateway does not compare: its index may be a block behind, and
 // only the ledger can compare and change at once.
 func (s *server) expect(c *gin.Context) {
-	tags := c.Request.Header.Values(ifMatch)
+	tags := c.Request.Header[ifMatch]
+	if len(tags) == 0 {
+		return
+	}
 	path := actionShape.FindStringSubmatch(c.FullPath())
-	if len(tags) == 0 || path == nil {
+	if path == nil {
 		return
 	}
 	record, known := changed[path[1]]
@@ -63,7 +66,5 @@ func (s *server) expect(c *gin.Context) {
 		s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: f.Field + ": " + f.En, fields: []api.FieldFinding{f}})
 		return
 	}
-	caller, _ := c.Request.Context().Value(callerKey).(service.Caller)
-	caller.Expect = &domain.Expectation{Kind: record.kind, ID: c.Param(record.parameter), TxID: domain.TxID(tag[1])}
-	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), callerKey, caller))
+	passageOf(c).caller.Expect = &domain.Expectation{Kind: record.kind, ID: c.Param(record.parameter), TxID: domain.TxID(tag[1])}
 }

@@ -1,14 +1,12 @@
 package httpapi
 
 import (
-	"context"
 	"regexp"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/zhenglian/zhenglian/api"
 	"github.com/zhenglian/zhenglian/domain"
-	"github.com/zhenglian/zhenglian/gateway/service"
 )
 
 const idempotencyKey = "Idempotency-Key"
@@ -18,9 +16,12 @@ var keyShape = regexp.MustCompile(`^[!-~]{1,128}$`)
 // identifyOperation takes the Idempotency-Key of an operation that has one as
 // what its caller wants done once.
 func (s *server) identifyOperation(c *gin.Context) {
-	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
+	way := passageOf(c)
+	if way.op == nil || !way.op.keyed {
+		return
+	}
 	keys := c.Request.Header.Values(idempotencyKey)
-	if op == nil || !op.keyed || len(keys) == 0 {
+	if len(keys) == 0 {
 		return
 	}
 	if len(keys) != 1 || !keyShape.MatchString(keys[0]) {
@@ -28,7 +29,5 @@ func (s *server) identifyOperation(c *gin.Context) {
 		s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: f.Field + ": " + f.En, fields: []api.FieldFinding{f}})
 		return
 	}
-	caller, _ := c.Request.Context().Value(callerKey).(service.Caller)
-	caller.Operation = domain.OperationOf(caller.Department, caller.Role, keys[0])
-	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), callerKey, caller))
+	way.caller.Operation = domain.OperationOf(way.caller.Department, way.caller.Role, keys[0])
 }

@@ -21,7 +21,16 @@ const (
 
 // languageOf answers the language that the request prefers.
 func languageOf(c *gin.Context) lang {
-	tags, _, err := language.ParseAcceptLanguage(c.GetHeader("Accept-Language"))
+	asked := c.Request.Header["Accept-Language"]
+	if len(asked) == 0 {
+		return english
+	}
+	// Browsers begin with what they prefer, and say so without a weight.
+	first, _, _ := strings.Cut(asked[0], ",")
+	if base, _, _ := strings.Cut(first, "-"); !strings.Contains(first, ";") && (lang(base) == english || lang(base) == chinese) {
+		return lang(base)
+	}
+	tags, _, err := language.ParseAcceptLanguage(asked[0])
 	if err != nil {
 		return english
 	}

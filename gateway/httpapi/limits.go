@@ -4,14 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"golang.org/x/time/rate"
-
-	"github.com/zhenglian/zhenglian/api"
 )
 
 const (
@@ -24,20 +21,28 @@ const (
 	poolWait = 250 * time.Millisecond
 )
 
+// What a request is refused with for which there is no turn.
+var (
+	crowded = tooMany("too many people ask this gateway at this moment; the Retry-After header says when to try again")
+	hasty   = tooMany("too many requests; the Retry-After header says when to try again")
+)
+
 // pool takes in the requests of the public, at a bounded rate and in bounded
 // number, so that however many come, departments' calls find the gateway as idle as
 // they need it. Requests wait their turn for a short time. It is safe for
 // concurrent use.
 type pool struct {
-	told  limit // what clients are told of it
+	told  *limit // what clients are told of it
 	limit *rate.Limiter
 	slots chan struct{} // holds one for each request under way
+	leave func()        // gives one back
 }
 
 func newPool(name string, r Rate) pool {
+	slots := make(chan struct{}, poolSize)
 	return pool{
 		told:  newLimits(map[string]Rate{name: r})[name],
-		limit: rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst), slots: make(chan struct{}, poolSize),
+		limit: rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst), slots: slots, leave: func() { <-slots },
 	}
 }
 
@@ -45,26 +50,17 @@ func newPool(name string, r Rate) pool {
 // over, nil if there is no turn within [poolWait] or ctx ends; retryAfter then says
 // when one may be free.
 func (p *pool) enter(ctx context.Context) (leave func(), retryAfter time.Duration) {
-	turn := p.limit.Reserve()
-	if !turn.OK() {
-		return nil, time.Minute // its burst is 0: it lets nothing through
-	}
-	wait := turn.Delay()
-	if wait > poolWait {
-		turn.Cancel()
-		return nil, wait
-	}
-	leave = func() { <-p.slots }
-	if wait == 0 {
-		select {
-		case p.slots <- struct{}{}:
-			return leave, 0
-		default:
+	now := time.Now()
+	var wait time.Duration
+	if !p.limit.AllowN(now, 1) {
+		turn := p.limit.ReserveN(now, 1)
+		if !turn.OK() {
+			return nil, time.Minute // its burst is 0: it lets nothing through
 		}
-	}
-	ended := time.NewTimer(poolWait)
-	defer ended.Stop()
-	if wait > 0 {
+		if wait = turn.DelayFrom(now); wait > poolWait {
+			turn.CancelAt(now)
+			return nil, wait
+		}
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		select {
@@ -75,7 +71,14 @@ func (p *pool) enter(ctx context.Context) (leave func(), retryAfter time.Duratio
 	}
 	select {
 	case p.slots <- struct{}{}:
-		return leave, 0
+		return p.leave, 0
+	default:
+	}
+	ended := time.NewTimer(poolWait - wait)
+	defer ended.Stop()
+	select {
+	case p.slots <- struct{}{}:
+		return p.leave, 0
 	case <-ended.C:
 	case <-ctx.Done():
 	}
@@ -85,27 +88,35 @@ func (p *pool) enter(ctx context.Context) (leave func(), retryAfter time.Duratio
 // enter lets a request into a pool and reports whether it may go on; if not, it
 // has been answered.
 func (s *server) enter(c *gin.Context, p *pool) bool {
-	leave, wait := p.enter(c.Request.Context())
+	way := passageOf(c)
+	leave, wait := p.enter(way.outer) // a wait is shorter than any deadline
 	if leave == nil {
-		p.told.tell(c.Writer.Header(), 0, wait)
-		s.fail(c, &refusal{
-			code: api.ProblemCodeRateLimited, retryAfter: max(wait, time.Second),
-			detail: "too many people ask this gateway at this moment; the Retry-After header says when to try again",
-		})
+		p.told.tell(c, 0, wait)
+		s.fail(c, crowded.until(wait))
 		return false
 	}
-	passageOf(c).leave = leave
+	way.leave = leave
 	return true
+}
+
+// addressWithin is [server.within] for the address that the request comes from.
+func (s *server) addressWithin(c *gin.Context, name string) bool {
+	l := s.limits[name]
+	return s.counted(c, l, string(appendNetwork(append(make([]byte, 0, 64), l.key...), remote(c.Request))))
 }
 
 // within counts the request for whom against the limit of a name and reports
 // whether it may go on; if not, it has been answered.
 func (s *server) within(c *gin.Context, name, whom string) bool {
 	l := s.limits[name]
-	ok, wait, left := s.Limiter.Allow(c.Request.Context(), l.key+whom, l.PerSecond, l.Burst)
-	l.tell(c.Writer.Header(), left, wait)
+	return s.counted(c, l, l.key+whom)
+}
+
+func (s *server) counted(c *gin.Context, l *limit, key string) bool {
+	ok, wait, left := s.Limiter.Allow(c.Request.Context(), key, l.PerSecond, l.Burst)
+	l.tell(c, left, wait)
 	if !ok {
-		s.fail(c, &refusal{code: api.ProblemCodeRateLimited, detail: "too many requests; the Retry-After header says when to try again", retryAfter: max(wait, time.Second)})
+		s.fail(c, hasty.until(wait))
 	}
 	return ok
 }
@@ -120,10 +131,10 @@ type limit struct {
 }
 
 // newLimits answers the limits by their names.
-func newLimits(rates map[string]Rate) map[string]limit {
-	limits := make(map[string]limit, len(rates))
+func newLimits(rates map[string]Rate) map[string]*limit {
+	limits := make(map[string]*limit, len(rates))
 	for name, r := range rates {
-		limits[name] = limit{
+		limits[name] = &limit{
 			Rate: r, key: "http:" + name + ":", item: `"` + name + `";r=`,
 			policy: []string{fmt.Sprintf(`"%s";q=%d;w=%d`, name, r.Burst, seconds(float64(r.Burst)/r.PerSecond))},
 		}
@@ -132,11 +143,13 @@ func newLimits(rates map[string]Rate) map[string]limit {
 }
 
 // tell says that left requests are left now, and more after wait.
-func (l limit) tell(h http.Header, left int, wait time.Duration) {
-	h["Ratelimit-Policy"] = l.policy
+func (l *limit) tell(c *gin.Context, left int, wait time.Duration) {
 	item := strconv.AppendInt(append(make([]byte, 0, 48), l.item...), int64(left), 10)
 	item = strconv.AppendInt(append(item, ";t="...), seconds(max(wait.Seconds(), 1/l.PerSecond)), 10)
-	h["Ratelimit"] = []string{string(item)}
+	way := passageOf(c)
+	way.rateLimit[0] = string(item)
+	h := c.Writer.Header()
+	h["Ratelimit-Policy"], h["Ratelimit"] = l.policy, way.rateLimit[:]
 }
 
 // seconds rounds up to whole seconds, 1 at least, for headers that know no others.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -138,6 +139,38 @@ func TestDepartmentsPassThePublic(t *testing.T) {
 		}
 		if p := checkProblem(t, tt.name, w); p.Code != api.ProblemCodeRateLimited || w.Header().Get("Retry-After") == "" || w.Header().Get("RateLimit") != `"public";r=0;t=1000` {
 			t.Errorf("%s: %+v, %v", tt.name, p, w.Header())
+		}
+	}
+}
+
+// TestFloodIsToldTheSame compares the documents that are rendered once with what
+// rendering them for each request makes of them.
+func TestFloodIsToldTheSame(t *testing.T) {
+	const trace = "0123456789abcdef0123456789abcdef"
+	for _, r := range []*refusal{crowded, hasty} {
+		for _, l := range []lang{english, chinese} {
+			want, err := json.Marshal(problemOf(r, l, trace))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := r.rendered[l].before + trace + r.rendered[l].after; got != string(want) {
+				t.Errorf("%s: %s\nwant %s", l, got, want)
+			}
+		}
+	}
+	g := new(gateway)
+	g.reset()
+	cfg := g.config(io.Discard)
+	cfg.PublicRate = Rate{PerSecond: 0.001, Burst: 1}
+	h, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	get(h, "/v1/trust", "")
+	for accept, want := range map[string]string{"": problems[crowded.code].title, "zh-CN,zh;q=0.9": problems[crowded.code].titleZh} {
+		w := answer(h, "GET /v1/trust", "Accept-Language", accept, "Traceparent", "00-"+trace+"-0123456789abcdef-01")
+		if p := checkProblem(t, accept, w); p.Title != want || p.TraceID != trace || w.Header().Get("Retry-After") != "1000" {
+			t.Errorf("%q: %+v, %v", accept, p, w.Header())
 		}
 	}
 }

@@ -2,9 +2,11 @@ package httpapi
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,8 +22,12 @@ import (
 // values, none of which names a record or a person.
 type metrics struct {
 	requests *prometheus.HistogramVec
-	known    sync.Map // series of requests by their [requestLabels]: found without putting labels together
 	handler  http.Handler
+
+	// known are the series of requests, found without putting labels together. Who
+	// adds one, which happens a few hundred times at most, replaces the map.
+	known  atomic.Pointer[map[requestLabels]prometheus.Observer]
+	adding sync.Mutex
 }
 
 type requestLabels struct {
@@ -37,6 +43,7 @@ func newMetrics(cfg *Config) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"route", "method", "status"}),
 	}
+	m.known.Store(&map[requestLabels]prometheus.Observer{})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		m.requests,
@@ -51,11 +58,21 @@ func newMetrics(cfg *Config) *metrics {
 
 func (m *metrics) observe(route, httpMethod string, status int, took time.Duration) {
 	labels := requestLabels{route, method(httpMethod), status}
-	series, ok := m.known.Load(labels)
+	series, ok := (*m.known.Load())[labels]
 	if !ok {
-		series, _ = m.known.LoadOrStore(labels, m.requests.WithLabelValues(labels.route, labels.method, strconv.Itoa(status)))
+		series = m.add(labels)
 	}
-	series.(prometheus.Observer).Observe(took.Seconds())
+	series.Observe(took.Seconds())
+}
+
+func (m *metrics) add(labels requestLabels) prometheus.Observer {
+	m.adding.Lock()
+	defer m.adding.Unlock()
+	series := m.requests.WithLabelValues(labels.route, labels.method, strconv.Itoa(labels.status))
+	known := maps.Clone(*m.known.Load())
+	known[labels] = series
+	m.known.Store(&known)
+	return series
 }
 
 // maxOpenAlarms bounds the alarms that a scrape counts.

@@ -2,15 +2,15 @@ package httpapi
 
 import (
 	"bytes"
-	"context"
-	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"net/netip"
@@ -60,33 +60,6 @@ const (
 	maxValues = 250_000
 )
 
-// gin's context is reused for other requests, so nothing of it may be handed to
-// a use case; these keys carry what handlers need in the request's own context.
-type contextKey int
-
-const (
-	callerKey contextKey = iota
-	passageKey
-)
-
-// inbound answers the context of the request that ctx, a [*gin.Context], stands
-// for, and who sent it: the zero caller on public paths.
-func inbound(ctx context.Context) (context.Context, service.Caller) {
-	ctx = ctx.(*gin.Context).Request.Context()
-	caller, _ := ctx.Value(callerKey).(service.Caller)
-	return ctx, caller
-}
-
-func traceOf(c *gin.Context) string { return passageOf(c).trace }
-
-// routeOf answers the route's template, which holds no identifiers.
-func routeOf(c *gin.Context) string {
-	if route := c.FullPath(); route != "" {
-		return route
-	}
-	return "none"
-}
-
 // traceparent is the W3C header of which the trace id is taken over, so that a
 // caller finds its own requests in this gateway's log.
 var traceparent = regexp.MustCompile(`^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$`)
@@ -94,37 +67,22 @@ var traceparent = regexp.MustCompile(`^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2
 const zeroTrace = "00000000000000000000000000000000"
 
 func traceID(r *http.Request) string {
-	if given := r.Header.Get("Traceparent"); given != "" {
-		if m := traceparent.FindStringSubmatch(given); m != nil && m[1] != zeroTrace {
+	if given := r.Header["Traceparent"]; len(given) > 0 {
+		if m := traceparent.FindStringSubmatch(given[0]); m != nil && m[1] != zeroTrace {
 			return m[1]
 		}
 	}
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
+	// It names a request and keeps no secret.
+	var id [16]byte
+	binary.BigEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // see above
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // see above
+	var digits [2 * len(id)]byte
+	hex.Encode(digits[:], id[:])
+	return string(digits[:])
 }
 
 // viaCertificate is how a caller is known who presented a client certificate.
 const viaCertificate = "mtls"
-
-// passage is what is learned of a request on its way, most of it for the log of
-// requests.
-type passage struct {
-	trace      string
-	via        string          // how the caller is known: "token", "oidc" or "mtls"
-	credential string          // digest of what it presented
-	reason     identity.Reason // why it is not known, although the path needs it or it presented something
-	code       string          // of the problem that was answered
-	bodyHolds  bool            // the body is what the contract says
-	leave      func()          // leaves the pool of public requests; nil: it is not in it
-}
-
-func passageOf(c *gin.Context) *passage {
-	if p, ok := c.Request.Context().Value(passageKey).(*passage); ok {
-		return p
-	}
-	return new(passage)
-}
 
 // servedBy is the header that names the departments on whose word a gateway
 // answers whose own peer does not deliver.
@@ -146,17 +104,17 @@ func (s *server) tellSource(c *gin.Context) {
 // trace names the request, bounds its time, and counts and logs its end.
 func (s *server) trace(c *gin.Context) {
 	start := time.Now()
+	way := &passage{op: s.operations[operationKey(c.Request.Method, c.FullPath())]}
 	limit := readDeadline
-	if op := s.operations[operationKey(c.Request.Method, c.FullPath())]; op != nil {
-		limit = op.deadline
+	if way.op != nil {
+		limit = way.op.deadline
 	}
-	ctx, id, endSpan := s.beginSpan(c)
-	way := &passage{trace: id}
-	ctx, noted := telemetry.WithRequest(context.WithValue(ctx, passageKey, way))
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	c.Request = c.Request.WithContext(ctx)
-	c.Header("X-Request-Id", id)
+	way.deadline = start.Add(limit)
+	span := s.beginSpan(c, way)
+	c.Request = c.Request.WithContext(way)
+	defer way.end()
+	way.requestID[0] = way.trace
+	c.Writer.Header()["X-Request-Id"] = way.requestID[:]
 	s.tellSource(c)
 
 	whole := false
@@ -167,49 +125,54 @@ func (s *server) trace(c *gin.Context) {
 		if way.leave != nil {
 			way.leave()
 		}
-		took := time.Since(start)
-		status := c.Writer.Status()
+		end := time.Now()
+		took, status := end.Sub(start), c.Writer.Status()
 		s.metrics.observe(routeOf(c), c.Request.Method, status, took)
-		caller, known := c.Request.Context().Value(callerKey).(service.Caller)
-		endSpan(c, status, caller)
-		s.logRequest(c, way, id, status, took, noted.TxID(), caller, known)
+		if span != nil {
+			endSpan(c, span, status, way.caller.Role)
+		}
+		s.logRequest(c, way, status, end, took)
 	}()
 	c.Next()
 	whole = true
 }
 
-// beginSpan answers the request's trace ID, and a context with its span where
-// traces are made; end ends it.
-func (s *server) beginSpan(c *gin.Context) (ctx context.Context, id string, end func(*gin.Context, int, service.Caller)) {
-	ctx = c.Request.Context()
+// beginSpan gives the request its trace ID and, where traces are made, its span. It
+// answers nil where they are not.
+func (s *server) beginSpan(c *gin.Context, way *passage) oteltrace.Span {
+	way.outer = c.Request.Context()
 	if s.Tracer == nil {
-		return ctx, traceID(c.Request), func(*gin.Context, int, service.Caller) {}
+		way.trace = traceID(c.Request)
+		return nil
 	}
-	ctx = oteltrace.ContextWithRemoteSpanContext(ctx, telemetry.Traceparent(c.GetHeader("Traceparent")))
+	ctx := oteltrace.ContextWithRemoteSpanContext(way.outer, telemetry.Traceparent(c.GetHeader("Traceparent")))
 	ctx, span := s.Tracer.Start(ctx, method(c.Request.Method)+" "+routeOf(c), oteltrace.WithSpanKind(oteltrace.SpanKindServer))
-	return ctx, span.SpanContext().TraceID().String(), func(c *gin.Context, status int, caller service.Caller) {
-		span.SetAttributes(
-			attribute.String("http.request.method", method(c.Request.Method)), attribute.String("http.route", routeOf(c)),
-			attribute.Int("http.response.status_code", status), attribute.String("zhenglian.role", string(caller.Role)))
-		if status >= http.StatusInternalServerError {
-			span.SetStatus(codes.Error, "")
-		}
-		span.End()
+	way.outer, way.trace = ctx, span.SpanContext().TraceID().String()
+	return span
+}
+
+func endSpan(c *gin.Context, span oteltrace.Span, status int, role domain.Role) {
+	span.SetAttributes(
+		attribute.String("http.request.method", method(c.Request.Method)), attribute.String("http.route", routeOf(c)),
+		attribute.Int("http.response.status_code", status), attribute.String("zhenglian.role", string(role)))
+	if status >= http.StatusInternalServerError {
+		span.SetStatus(codes.Error, "")
 	}
+	span.End()
 }
 
 // logRequest writes the request's line in the log of requests, and in the
 // gateway's own log if it is worth it there.
-func (s *server) logRequest(c *gin.Context, way *passage, id string, status int, took time.Duration, txID domain.TxID, caller service.Caller, known bool) {
+func (s *server) logRequest(c *gin.Context, way *passage, status int, end time.Time, took time.Duration) {
 	address := ""
-	if known {
+	if way.known {
 		address = remote(c.Request).String() // a department's system; citizens' addresses are not kept
 	}
 	if s.Requests != nil {
 		s.Requests(requestlog.Entry{
-			Level: requestlog.LevelOf(status), Msg: requestlog.MsgRequest, TraceID: id, Method: method(c.Request.Method), Route: routeOf(c),
-			Status: status, TookUs: took.Microseconds(), Department: caller.Department, Role: caller.Role, Via: way.via, Credential: way.credential,
-			Address: address, Code: way.code, Reason: string(way.reason), TxID: txID,
+			Time: end, Level: requestlog.LevelOf(status), Msg: requestlog.MsgRequest, TraceID: way.trace, Method: method(c.Request.Method), Route: routeOf(c),
+			Status: status, TookUs: took.Microseconds(), Department: way.caller.Department, Role: way.caller.Role, Via: way.via, Credential: way.credential,
+			Address: address, Code: way.code, Reason: string(way.reason), TxID: way.noted.TxID(),
 		})
 	}
 	level := slog.LevelDebug
@@ -221,11 +184,11 @@ func (s *server) logRequest(c *gin.Context, way *passage, id string, status int,
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("traceId", id), slog.String("method", method(c.Request.Method)), slog.String("route", routeOf(c)),
+		slog.String("traceId", way.trace), slog.String("method", method(c.Request.Method)), slog.String("route", routeOf(c)),
 		slog.Int("status", status), slog.Duration("took", took),
 	}
-	if known {
-		attrs = append(attrs, slog.String("role", string(caller.Role)), slog.String("address", address))
+	if way.known {
+		attrs = append(attrs, slog.String("role", string(way.caller.Role)), slog.String("address", address))
 	}
 	s.Log.LogAttrs(ctx, level, "request", attrs...)
 }
@@ -291,36 +254,39 @@ func (s *server) secure(c *gin.Context) {
 // have a pool, both apart from all else: whoever crowds a gateway with questions does
 // not keep watchers from its evidence, nor the other way round.
 func (s *server) identify(c *gin.Context) {
-	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
+	way := passageOf(c)
+	op := way.op
 	if op != nil && op.unlimited {
 		return
 	}
 	if op != nil && op.tiles {
-		_ = s.within(c, "tiles", network(remote(c.Request))) && s.enter(c, &s.tiles)
+		_ = s.addressWithin(c, "tiles") && s.enter(c, &s.tiles)
 		return
 	}
 	counted := false
 	caller, err := s.caller(c, func() bool {
 		counted = true
-		return s.within(c, "address", network(remote(c.Request)))
+		return s.addressWithin(c, "address")
 	})
 	if c.IsAborted() {
 		return
 	}
 	if err == nil {
-		c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), callerKey, caller))
+		way.caller, way.known = caller, true
 		s.within(c, "caller", string(caller.Department)+":"+string(caller.Role))
 		return
 	}
-	if !counted && !s.within(c, "address", network(remote(c.Request))) {
+	if !counted && !s.addressWithin(c, "address") {
 		return
 	}
 	if !s.enter(c, &s.public) {
 		return
 	}
 	var refused *identity.Refusal
-	if errors.As(err, &refused) && refused.Reason != identity.Missing {
-		passageOf(c).reason = refused.Reason
+	if err == errMissing { //nolint:errorlint // itself: most of the public's requests come by here
+		refused = errMissing
+	} else if errors.As(err, &refused) && refused.Reason != identity.Missing {
+		way.reason = refused.Reason
 		if s.Refused != nil {
 			s.Refused(string(refused.Reason))
 		}
@@ -332,7 +298,7 @@ func (s *server) identify(c *gin.Context) {
 	case refused == nil:
 		s.fail(c, &refusal{code: api.ProblemCodeUnavailable, detail: "who calls cannot be checked now", retryAfter: retryAfter * time.Second, err: err})
 	case refused.Reason == identity.Missing:
-		passageOf(c).reason = refused.Reason
+		way.reason = refused.Reason
 		s.fail(c, &refusal{code: api.ProblemCodeUnauthenticated, detail: "this path needs the header Authorization: Bearer TOKEN"})
 	case c.Request.TLS != nil && len(c.Request.TLS.PeerCertificates) > 0:
 		s.fail(c, &refusal{code: api.ProblemCodeUnauthenticated, detail: "this gateway does not accept the client certificate"})
@@ -341,6 +307,9 @@ func (s *server) identify(c *gin.Context) {
 		s.fail(c, &refusal{code: api.ProblemCodeUnauthenticated, detail: "this gateway does not know the access token"})
 	}
 }
+
+// errMissing is the refusal of a request without a credential.
+var errMissing = &identity.Refusal{Reason: identity.Missing}
 
 // caller answers who sent the request: the holder of the connection's client
 // certificate, of an access token, or of a token of the OpenID provider. A token
@@ -366,7 +335,7 @@ func (s *server) caller(c *gin.Context, count func() bool) (service.Caller, erro
 		role, err := s.ClientCertificate(cert)
 		return as(viaCertificate, cert.Raw, role, err)
 	case !given:
-		return service.Caller{}, &identity.Refusal{Reason: identity.Missing}
+		return service.Caller{}, errMissing
 	}
 	if caller, known := s.Tokens.Caller(token); known {
 		_, _ = as("token", []byte(token), caller.Role, nil)
@@ -387,7 +356,11 @@ func (s *server) caller(c *gin.Context, count func() bool) (service.Caller, erro
 
 // bearer answers the token of the Authorization header (RFC 6750).
 func bearer(r *http.Request) (string, bool) {
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	values := r.Header["Authorization"]
+	if len(values) == 0 {
+		return "", false
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
 	token = strings.TrimSpace(token)
 	return token, ok && strings.EqualFold(scheme, "Bearer") && token != ""
 }
@@ -401,21 +374,22 @@ func remote(r *http.Request) netip.Addr {
 	return netip.Addr{}
 }
 
-// network answers what stands for one subscriber: an IPv4 address, or the /64
+// appendNetwork appends what stands for one subscriber: an IPv4 address, or the /64
 // that one IPv6 subscriber chooses from freely.
-func network(a netip.Addr) string {
+func appendNetwork(to []byte, a netip.Addr) []byte {
 	if a.Is6() {
 		if p, err := a.Prefix(64); err == nil {
-			return p.String()
+			return p.AppendTo(to)
 		}
 	}
-	return a.String()
+	return a.AppendTo(to)
 }
 
 // limitBody reads the body of an operation that has one, whole and within
 // bounds, and replaces it by what was read.
 func (s *server) limitBody(c *gin.Context) {
-	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
+	way := passageOf(c)
+	op := way.op
 	if op == nil || op.media == "" {
 		return
 	}
@@ -439,7 +413,6 @@ func (s *server) limitBody(c *gin.Context) {
 		return
 	}
 	if op.media == jsonMedia {
-		way := passageOf(c)
 		way.bodyHolds = op.quick != nil && op.quick.accepts(body)
 		if detail := ""; !way.bodyHolds {
 			if detail = bodyFault(body); detail != "" {

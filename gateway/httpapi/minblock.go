@@ -9,7 +9,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/zhenglian/zhenglian/api"
-	"github.com/zhenglian/zhenglian/gateway/service"
 )
 
 // minBlock is the header by which a caller asks that an answer know of a block,
@@ -26,8 +25,8 @@ const minBlockWait = 5 * time.Second
 // next one that acts on it: a peer that is a block behind would refuse with the
 // state before. Only callers with a token can wait.
 func (s *server) awaitBlock(c *gin.Context) {
-	values := c.Request.Header.Values(minBlock)
-	if _, known := c.Request.Context().Value(callerKey).(service.Caller); !known || len(values) == 0 {
+	values := c.Request.Header[minBlock]
+	if len(values) == 0 || !passageOf(c).known {
 		return
 	}
 	number, err := strconv.ParseUint(values[0], 10, 53)

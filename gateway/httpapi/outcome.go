@@ -74,9 +74,8 @@ func outcomeUnknown(err error) (body api.OutcomeUnknown, headers api.OutcomeUnkn
 // Idempotency-Key: without one, a caller that loses the answer could not ask for the
 // outcome.
 func (s *server) preference(c *gin.Context) {
-	caller, _ := c.Request.Context().Value(callerKey).(service.Caller)
-	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
-	if op == nil || !op.keyed {
+	way := passageOf(c)
+	if way.op == nil || !way.op.keyed {
 		return
 	}
 	var wait time.Duration
@@ -96,10 +95,10 @@ func (s *server) preference(c *gin.Context) {
 		}
 	}
 	if offline {
-		s.signsItself(c, caller, fingerprint)
+		s.signsItself(c, fingerprint)
 		return
 	}
-	if caller.Operation == "" || !async && !bounded {
+	if way.caller.Operation == "" || !async && !bounded {
 		return
 	}
 	c.Request = c.Request.WithContext(ledger.WithWait(c.Request.Context(), wait))

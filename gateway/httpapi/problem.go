@@ -87,6 +87,33 @@ type refusal struct {
 	fields     []api.FieldFinding
 	retryAfter time.Duration // 0: no Retry-After
 	err        error         // for the log only; nil when detail says all
+
+	rendered map[lang]rendition // nil: the document is rendered for each request
+}
+
+// rendition is a problem document but for the trace ID, which stands between.
+type rendition struct{ before, after string }
+
+// tooMany answers the refusal of one request too many. A flood is answered with
+// nothing else, so that its document is rendered once.
+func tooMany(detail string) *refusal {
+	r := &refusal{code: api.ProblemCodeRateLimited, detail: detail, rendered: make(map[lang]rendition)}
+	for _, l := range []lang{english, chinese} {
+		document, err := json.Marshal(problemOf(r, l, zeroTrace))
+		before, after, ok := strings.Cut(string(document), zeroTrace)
+		if err != nil || !ok {
+			panic("a problem document does not name its trace") // not reachable with the types of package api
+		}
+		r.rendered[l] = rendition{before, after}
+	}
+	return r
+}
+
+// until answers r for a client that may come again after wait.
+func (r *refusal) until(wait time.Duration) *refusal {
+	told := *r
+	told.retryAfter = max(wait, time.Second)
+	return &told
 }
 
 func (r *refusal) Error() string {
@@ -243,15 +270,19 @@ func (s *server) fail(c *gin.Context, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	header := c.Writer.Header()
-	if body, headers, ok := outcomeUnknown(err); ok {
-		s.Log.WarnContext(c.Request.Context(), "outcome unknown", "traceId", traceOf(c), "route", routeOf(c), "txId", body.TransactionID, "error", redact(err.Error()))
-		header.Set("Location", headers.Location)
-		header.Set("Retry-After", strconv.Itoa(headers.RetryAfter))
-		s.write(c, http.StatusAccepted, "application/json", body)
-		return
+	r, plain := err.(*refusal) //nolint:errorlint // itself, as it is in a flood; all else is looked at below
+	if !plain || r.err != nil {
+		if body, headers, ok := outcomeUnknown(err); ok {
+			s.Log.WarnContext(c.Request.Context(), "outcome unknown", "traceId", traceOf(c), "route", routeOf(c), "txId", body.TransactionID, "error", redact(err.Error()))
+			header.Set("Location", headers.Location)
+			header.Set("Retry-After", strconv.Itoa(headers.RetryAfter))
+			s.write(c, http.StatusAccepted, "application/json", body)
+			return
+		}
+		r = refusalOf(err)
 	}
-	r := refusalOf(err)
-	passageOf(c).code = string(r.code)
+	way := passageOf(c)
+	way.code = string(r.code)
 	if r.err != nil {
 		s.Log.ErrorContext(c.Request.Context(), "request failed", "traceId", traceOf(c), "route", routeOf(c), "code", r.code, "error", redact(r.err.Error()))
 	}
@@ -261,16 +292,20 @@ func (s *server) fail(c *gin.Context, err error) {
 	if r.current != "" {
 		header.Set("ETag", entityTag(r.current))
 	}
-	p := problemOf(r, languageOf(c), traceOf(c))
-	if r.retryAfter == 0 && (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests) {
-		r.retryAfter = retryAfter * time.Second
+	status, wait, l := problems[r.code].status, r.retryAfter, languageOf(c)
+	if wait == 0 && (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) {
+		wait = retryAfter * time.Second
 	}
-	if r.retryAfter > 0 {
-		header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(r.retryAfter.Seconds())))))
+	if wait > 0 {
+		header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(wait.Seconds())))))
 	}
-	header.Set("Content-Language", string(languageOf(c)))
+	header.Set("Content-Language", string(l))
 	header.Add("Vary", "Accept-Language")
-	s.write(c, p.Status, problemMedia, p)
+	if known, ok := r.rendered[l]; ok {
+		c.Data(status, problemMedia, []byte(known.before+way.trace+known.after))
+		return
+	}
+	s.write(c, status, problemMedia, problemOf(r, l, way.trace))
 }
 
 func (s *server) write(c *gin.Context, status int, media string, body any) {

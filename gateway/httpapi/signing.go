@@ -32,13 +32,14 @@ type Signing interface {
 }
 
 // signsItself has what the request writes wait for the caller's signatures.
-func (s *server) signsItself(c *gin.Context, caller service.Caller, fingerprint string) {
+func (s *server) signsItself(c *gin.Context, fingerprint string) {
+	way := passageOf(c)
 	refuse := func(field string, r rule) {
 		f := finding("header "+field, r)
 		s.fail(c, &refusal{code: api.ProblemCodeInvalid, detail: f.Field + ": " + f.En, fields: []api.FieldFinding{f}})
 	}
 	switch {
-	case caller.Operation == "":
+	case way.caller.Operation == "":
 		refuse(idempotencyKey, ruleKeyToSign)
 		return
 	case fingerprint != "" && !fingerprintShape.MatchString(fingerprint):
@@ -49,16 +50,15 @@ func (s *server) signsItself(c *gin.Context, caller service.Caller, fingerprint 
 		return
 	}
 	var presented *x509.Certificate
-	if passageOf(c).via == viaCertificate {
+	if way.via == viaCertificate {
 		presented = c.Request.TLS.PeerCertificates[0]
 	}
-	cert, err := s.Signer(caller.Role, fingerprint, presented)
+	cert, err := s.Signer(way.caller.Role, fingerprint, presented)
 	if err != nil {
 		s.fail(c, err)
 		return
 	}
-	caller.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
-	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), callerKey, caller))
+	way.caller.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 	c.Header("Preference-Applied", signOffline)
 }
 

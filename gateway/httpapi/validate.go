@@ -142,8 +142,12 @@ var validateOptions = &openapi3filter.Options{
 // validate refuses a request that the contract does not allow, naming each field
 // and its rule and never repeating a value.
 func (s *server) validate(c *gin.Context) {
-	op := s.operations[operationKey(c.Request.Method, c.FullPath())]
-	if op == nil || op.lenient || isRefOnly(op, c) {
+	way := passageOf(c)
+	op := way.op
+	if op == nil || op.lenient {
+		return
+	}
+	if way.refOnly = isRefOnly(op, c); way.refOnly {
 		return
 	}
 	params := make(map[string]string, len(c.Params))
@@ -153,7 +157,7 @@ func (s *server) validate(c *gin.Context) {
 	query := c.Request.URL.Query()
 	fields := unknownQueries(query, op.queries)
 	options := *validateOptions
-	options.ExcludeRequestBody = op.media != jsonMedia || passageOf(c).bodyHolds // files are judged by who reads them
+	options.ExcludeRequestBody = op.media != jsonMedia || way.bodyHolds // files are judged by who reads them
 	err := openapi3filter.ValidateRequest(c.Request.Context(), &openapi3filter.RequestValidationInput{
 		Request: c.Request, PathParams: params, QueryParams: query, Route: op.route, Options: &options,
 	})

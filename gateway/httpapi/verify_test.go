@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -201,6 +202,37 @@ func TestWhatCheckFileAnswers(t *testing.T) {
 	}
 }
 
+// TestQuickVerification asks the short way and, with a query that says nothing, the
+// general one: both answer the same.
+func TestQuickVerification(t *testing.T) {
+	h, g, _ := newTest(t)
+	for _, v := range []service.Verdict{service.Valid, service.Revoked, service.NotFound, service.CannotCheck} {
+		g.reset()
+		g.verdict = v
+		for _, method := range []string{"GET", "HEAD"} {
+			var answers [2]*httptest.ResponseRecorder
+			for i, query := range []string{"", "?&"} {
+				answers[i] = httptest.NewRecorder()
+				h.ServeHTTP(answers[i], httptest.NewRequest(method, "/v1/verify/"+testRef+query, nil))
+				answers[i].Header().Del("X-Request-Id")
+			}
+			quick, general := answers[0], answers[1]
+			if quick.Code != http.StatusOK || quick.Code != general.Code || quick.Body.String() != general.Body.String() {
+				t.Errorf("%s %q: %d %s\nwant %d %s", method, v, quick.Code, quick.Body, general.Code, general.Body)
+			}
+			if diff := cmp.Diff(general.Header(), quick.Header()); diff != "" {
+				t.Errorf("%s %q: -general +quick\n%s", method, v, diff)
+			}
+			if got := quick.Header().Get("Content-Length"); got != strconv.Itoa(quick.Body.Len()) {
+				t.Errorf("%s %q: length %s of %d bytes", method, v, got, quick.Body.Len())
+			}
+		}
+		if g.called != 4 || g.got != testRef {
+			t.Errorf("%q: %d calls, the last with %v", v, g.called, g.got)
+		}
+	}
+}
+
 // TestVerificationIsRenderedOnce checks that an answer which is put together from
 // one that was given before is what the renderer would write, and that another
 // content, verdict or height makes another answer.
@@ -236,8 +268,9 @@ func TestVerificationIsRenderedOnce(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got, err := s.verified(v); err != nil || string(got) != string(want) {
-					t.Errorf("%s, %v\nwant %s", got, err, want)
+				first, rest, err := s.verified(&v, []byte("#"))
+				if got := string(first) + string(rest); err != nil || got != "#"+string(want) {
+					t.Errorf("%s, %v\nwant #%s", got, err, want)
 				}
 			}
 		})

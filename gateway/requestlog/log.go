@@ -257,7 +257,7 @@ func (l *Log) sync() error {
 	return l.file.Sync()
 }
 
-// write numbers, chains and writes entries.
+// write numbers, chains and writes entries, which it changes.
 func (l *Log) write(entries []Entry) error {
 	batch := l.buffer[:0]
 	defer func() { l.buffer = batch }()
@@ -271,7 +271,8 @@ func (l *Log) write(entries []Entry) error {
 		batch = batch[:0]
 		return err
 	}
-	for _, e := range entries {
+	for i := range entries {
+		e := &entries[i]
 		if e.Time.IsZero() {
 			e.Time = l.clock()
 		}

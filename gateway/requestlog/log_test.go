@@ -419,7 +419,7 @@ func TestLineIsCanonical(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := appendLine([]byte("before"), e)
+		got, err := appendLine([]byte("before"), &e)
 		if err != nil || string(got) != "before"+string(want) {
 			t.Errorf("entry %d: %s, %v, want %s", i, got, err, want)
 		}

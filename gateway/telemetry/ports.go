@@ -140,6 +140,9 @@ func (w *watchedCache) Drop(ctx context.Context, keys ...string) {
 }
 
 func (w *watchedCache) Allow(ctx context.Context, key string, perSecond float64, burst int) (ok bool, retryAfter time.Duration, left int) {
+	if w.t.tracer == nil {
+		return w.Cache.Allow(ctx, key, perSecond, burst)
+	}
 	ctx, end := w.t.span(ctx, "cache allow", w.system)
 	ok, retryAfter, left = w.Cache.Allow(ctx, key, perSecond, burst)
 	end("done", false)

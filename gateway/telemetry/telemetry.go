@@ -166,7 +166,9 @@ func Traceparent(header string) trace.SpanContext {
 	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: flags, Remote: true})
 }
 
-type requestKey struct{}
+// RequestKey is the key under which the context of a request holds its [*Request],
+// in which [Ledger] notes transactions.
+type RequestKey struct{}
 
 // Request gathers what is learned about a request on its way.
 type Request struct{ txID atomic.Value }
@@ -178,16 +180,9 @@ func (r *Request) TxID() domain.TxID {
 	return id
 }
 
-// WithRequest returns a context in which [Ledger] notes transactions in the
-// request that comes with it.
-func WithRequest(ctx context.Context) (context.Context, *Request) {
-	r := new(Request)
-	return context.WithValue(ctx, requestKey{}, r), r
-}
-
 // Note notes a transaction in the request of ctx that does not go through [Ledger].
 func Note(ctx context.Context, id domain.TxID) {
-	if r, ok := ctx.Value(requestKey{}).(*Request); ok && id != "" {
+	if r, ok := ctx.Value(RequestKey{}).(*Request); ok && id != "" {
 		r.txID.Store(id)
 	}
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {

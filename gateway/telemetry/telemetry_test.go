@@ -96,7 +96,8 @@ func TestTraceToTransaction(t *testing.T) {
 	}
 	const caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	ctx := trace.ContextWithRemoteSpanContext(t.Context(), Traceparent(caller))
-	ctx, request := WithRequest(ctx)
+	request := new(Request)
+	ctx = context.WithValue(ctx, RequestKey{}, request)
 	ctx, span := w.Tracer().Start(ctx, "POST /v1/certificates")
 	if _, err := w.Ledger(&fakeLedger{conn: conn}).Submit(ctx, ledger.Request{Role: domain.RoleOperator, Transaction: "certificate:Issue"}); err != nil {
 		t.Fatal(err)
@@ -160,7 +161,8 @@ func TestWithoutTraces(t *testing.T) {
 		t.Error("there is a tracer")
 	}
 	conn, traceparents := peer(t, w.DialOptions("civil"))
-	ctx, request := WithRequest(t.Context())
+	request := new(Request)
+	ctx := context.WithValue(t.Context(), RequestKey{}, request)
 	for want, tt := range map[string]struct {
 		err error
 		id  domain.TxID

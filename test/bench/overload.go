@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/zhenglian/zhenglian/gateway/httpapi"
 	"github.com/zhenglian/zhenglian/test/consortium"
 )
 
@@ -34,7 +34,7 @@ const (
 // process of their own.
 func (b *bench) overload(ctx context.Context) (_ []figure, err error) {
 	// The benchmark's gateways have no limits to speak of; this one gets its own back.
-	admitted := 1000 * runtime.NumCPU()
+	admitted := int(httpapi.DefaultPublicRate().PerSecond)
 	own := filepath.Join(b.net.State, "departments", department, consortium.GatewayOf, "own.json")
 	limits := fmt.Sprintf(`{"limits":{"publicPerSecond":%d,"publicBurst":%d}}`, admitted, admitted/10)
 	if err := os.WriteFile(own, []byte(limits), 0o600); err != nil {
