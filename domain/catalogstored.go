@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -105,7 +106,11 @@ type CatalogTeller struct {
 
 // Tell prepares to tell the event's entries.
 func (e StoredCatalogEvent) Tell() CatalogTeller {
-	t := CatalogTeller{event: e, group: make(map[string]int)}
+	n := 0
+	for _, s := range e.Steps {
+		n += len(s.Codes)
+	}
+	t := CatalogTeller{event: e, group: make(map[string]int, n)}
 	for i, s := range e.Steps {
 		for _, code := range s.Codes {
 			t.group[code] = i
@@ -138,58 +143,117 @@ func (t CatalogTeller) Entry(stored StoredCatalogEntry) (CatalogEntry, error) {
 // entries, their names and events hold by the records that this tells. A value from
 // which none is told stays as it is.
 func TellCatalog(writes []Write) {
-	events := make(map[string]*told)
+	events := make(map[CatalogEventKey]*WrittenEvent)
 	for i, w := range writes {
-		if kind, id, ok := ParseKey(w.Key); ok && kind == KindCatalogEvent && !w.Delete {
-			var stored StoredCatalogEvent
-			if json.Unmarshal(w.Value, &stored) != nil || stored.id() != id {
-				continue
-			}
-			record, err := stored.Record()
-			if err != nil {
-				continue
-			}
-			if value, err := Canonical(record); err == nil {
-				writes[i].Value = value
-				events[id] = &told{CatalogTeller: stored.Tell(), shells: make(map[int]*shell)}
+		if e, ok := ReadCatalogEvent(w); ok {
+			if value, ok := e.Tell(w.Key, w.Value); ok {
+				writes[i].Value, events[e.Key()] = value, e
 			}
 		}
 	}
+	if len(events) == 0 {
+		return
+	}
 	for i, w := range writes {
-		kind, id, ok := ParseKey(w.Key)
-		if !ok || w.Delete {
-			continue
-		}
-		switch kind { //nolint:exhaustive // no other kind is told so
-		case KindCatalogEntry:
-			if value, ok := tellEntry(events, id, w.Value); ok {
-				writes[i].Value = value
-			}
-		case KindCatalogName:
-			if value, ok := tellName(events, id, w.Value); ok {
+		key, ok := EventOfWrite(w)
+		if e := events[key]; ok && e != nil {
+			if value, ok := e.Tell(w.Key, w.Value); ok {
 				writes[i].Value = value
 			}
 		}
 	}
 }
 
-// told is an event with its entries' shells, by the number of the step.
-type told struct {
+// CatalogEventKey names an event.
+type CatalogEventKey struct {
+	TxID     TxID
+	Provider DepartmentCode
+}
+
+// EventOfWrite is the event that tells what the key of an entry or of a name holds; ok
+// is false when none does.
+func EventOfWrite(w Write) (event CatalogEventKey, ok bool) {
+	kind, id, ok := ParseKey(w.Key)
+	if !ok || w.Delete {
+		return CatalogEventKey{}, false
+	}
+	switch kind { //nolint:exhaustive // no other kind is told so
+	case KindCatalogEntry:
+		var stored struct {
+			TxID     TxID            `json:"txId"`
+			Provider DepartmentCode  `json:"provider"`
+			Content  json.RawMessage `json:"content"`
+		}
+		ok = json.Unmarshal(w.Value, &stored) == nil && stored.Content != nil
+		return CatalogEventKey{stored.TxID, stored.Provider}, ok
+	case KindCatalogName:
+		stored, ok := readStoredName(w.Value)
+		provider, _, _ := strings.Cut(id, "~")
+		return CatalogEventKey{stored.TxID, DepartmentCode(provider)}, ok
+	}
+	return CatalogEventKey{}, false
+}
+
+// WrittenEvent is an event as one has it who reads what transactions wrote. It tells
+// on bytes: gateways do it for every entry that the channel's departments write. It
+// is safe for concurrent use.
+type WrittenEvent struct {
 	CatalogTeller
-	shells map[int]*shell
+
+	mu     sync.Mutex
+	shells map[int]*shell // by the number of the step; guarded by mu
 }
 
-func tellName(events map[string]*told, id string, value []byte) ([]byte, bool) {
-	var stored StoredCatalogName
-	provider, _, _ := strings.Cut(id, "~")
-	if json.Unmarshal(value, &stored) != nil || stored.Code == "" {
+// ReadCatalogEvent reads an event that a transaction wrote; ok is false when the write
+// is none.
+func ReadCatalogEvent(w Write) (e *WrittenEvent, ok bool) {
+	kind, id, _ := ParseKey(w.Key)
+	if kind != KindCatalogEvent || w.Delete {
 		return nil, false
 	}
-	t := events[CatalogEventID(stored.TxID, DepartmentCode(provider))]
-	if t == nil {
+	var stored StoredCatalogEvent
+	if json.Unmarshal(w.Value, &stored) != nil || stored.Steps == nil || stored.id() != id {
 		return nil, false
 	}
-	name, err := t.event.Name(stored)
+	return &WrittenEvent{CatalogTeller: stored.Tell(), shells: make(map[int]*shell)}, true
+}
+
+// Key names the event.
+func (e *WrittenEvent) Key() CatalogEventKey {
+	return CatalogEventKey{e.event.TxID, e.event.Provider}
+}
+
+// Tell is the canonical form of the record under its own key, or under that of an entry
+// or of a name that holds value; ok is false when the event does not tell it. Whether it
+// is the event that tells it, [EventOfWrite] says.
+func (e *WrittenEvent) Tell(key string, value []byte) (record []byte, ok bool) {
+	kind, id, _ := ParseKey(key)
+	switch kind { //nolint:exhaustive // no other kind is told so
+	case KindCatalogEntry:
+		return e.tellEntry(id, value)
+	case KindCatalogName:
+		return e.tellName(value)
+	case KindCatalogEvent:
+		return e.tellItself()
+	}
+	return nil, false
+}
+
+func (e *WrittenEvent) tellItself() ([]byte, bool) {
+	record, err := e.event.Record()
+	if err != nil {
+		return nil, false
+	}
+	data, err := Canonical(record)
+	return data, err == nil
+}
+
+func (e *WrittenEvent) tellName(value []byte) ([]byte, bool) {
+	stored, ok := readStoredName(value)
+	if !ok {
+		return nil, false
+	}
+	name, err := e.event.Name(stored)
 	if err != nil {
 		return nil, false
 	}
@@ -197,39 +261,51 @@ func tellName(events map[string]*told, id string, value []byte) ([]byte, bool) {
 	return data, err == nil
 }
 
-// tellEntry is [CatalogTeller.Entry] on bytes: gateways do it for every entry that
-// the channel's departments write.
-func tellEntry(events map[string]*told, code string, value []byte) ([]byte, bool) {
+// Entry is the entry under a code that the event tells, without content and digests;
+// ok is false when it tells none.
+func (e *WrittenEvent) Entry(code string) (entry CatalogEntry, ok bool) {
+	if s := e.shellOf(code); s != nil {
+		return s.like, true
+	}
+	return CatalogEntry{}, false
+}
+
+func (e *WrittenEvent) tellEntry(code string, value []byte) ([]byte, bool) {
 	var stored struct {
-		TxID     TxID            `json:"txId"`
-		Provider DepartmentCode  `json:"provider"`
-		Content  json.RawMessage `json:"content"`
+		Content json.RawMessage `json:"content"`
 	}
-	if json.Unmarshal(value, &stored) != nil || stored.Content == nil {
+	s := e.shellOf(code)
+	if s == nil || json.Unmarshal(value, &stored) != nil || stored.Content == nil {
 		return nil, false
-	}
-	t := events[CatalogEventID(stored.TxID, stored.Provider)]
-	if t == nil {
-		return nil, false
-	}
-	group, found := t.group[code]
-	if !found {
-		return nil, false
-	}
-	s := t.shells[group]
-	if s == nil {
-		var err error
-		if s, err = t.shell(group); err != nil {
-			return nil, false
-		}
-		t.shells[group] = s
 	}
 	return s.entry(stored.Content), true
 }
 
+// shellOf is the shell of an entry, nil when the event does not tell it.
+func (e *WrittenEvent) shellOf(code string) *shell {
+	group, found := e.group[code]
+	if !found {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, made := e.shells[group]
+	if !made {
+		var err error
+		if s, err = e.shell(group); err != nil {
+			s = nil
+		}
+		e.shells[group] = s
+	}
+	return s
+}
+
 // shell is the canonical form of an entry, cut where entries of one step differ: at
 // digest, content and contentDigest.
-type shell struct{ meta, head, tail []byte }
+type shell struct {
+	meta, head, tail []byte
+	like             CatalogEntry // such an entry, without content and digests
+}
 
 const (
 	digestField        = `"digest":"`
@@ -260,7 +336,7 @@ func (t CatalogTeller) shell(group int) (*shell, error) {
 	if !one || !two {
 		return nil, errors.New("internal: a catalog entry has another form")
 	}
-	return &shell{meta, head, tail}, nil
+	return &shell{meta, head, tail, entry}, nil
 }
 
 // entry puts content into the shell.

@@ -17,6 +17,7 @@ import (
 	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/rwset"
 	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/rwset/kvrwset"
 	pb "github.com/hyperledger/fabric-protos-go-apiv2/peer"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -221,12 +222,13 @@ func readConsenters(b *common.Block) (map[uint32]domain.MSPID, error) {
 }
 
 func openEnvelope(raw []byte) (*common.Payload, *common.ChannelHeader, error) {
-	var envelope common.Envelope
-	if err := proto.Unmarshal(raw, &envelope); err != nil {
+	envelope := &common.Envelope{}
+	content, err := open(raw, 1, envelope, envelope.GetPayload)
+	if err != nil {
 		return nil, nil, fmt.Errorf("read envelope: %w", err)
 	}
 	payload := &common.Payload{}
-	if err := proto.Unmarshal(envelope.GetPayload(), payload); err != nil {
+	if payload.Data, err = open(content, 2, payload, payload.GetData); err != nil {
 		return nil, nil, fmt.Errorf("read payload: %w", err)
 	}
 	channelHeader := &common.ChannelHeader{}
@@ -234,6 +236,45 @@ func openEnvelope(raw []byte) (*common.Payload, *common.ChannelHeader, error) {
 		return nil, nil, fmt.Errorf("read channel header: %w", err)
 	}
 	return payload, channelHeader, nil
+}
+
+// open reads the message m and answers its field number, of type bytes, which get reads
+// from m. What a transaction wrote stands eight messages deep, and reading protobuf
+// copies every one of them: the field is left where it is unless it stands there
+// in another way than once.
+func open(data []byte, number protowire.Number, m proto.Message, get func() []byte) ([]byte, error) {
+	field, rest, ok := detach(data, number)
+	if ok {
+		return field, proto.Unmarshal(rest, m)
+	}
+	err := proto.Unmarshal(data, m)
+	return get(), err
+}
+
+// detach splits the bytes of a message into a field of bytes that it has once, and the
+// rest of the message; ok is false when it has it in another way or not at all.
+func detach(data []byte, number protowire.Number) (field, rest []byte, ok bool) {
+	from, to := 0, 0 // of the field, with its tag
+	for at := 0; at < len(data); {
+		n, wire, tag := protowire.ConsumeTag(data[at:])
+		if tag < 0 {
+			return nil, nil, false
+		}
+		length := protowire.ConsumeFieldValue(n, wire, data[at+tag:])
+		if length < 0 {
+			return nil, nil, false
+		}
+		end := at + tag + length
+		if n == number {
+			if to > 0 || wire != protowire.BytesType {
+				return nil, nil, false
+			}
+			field, _ = protowire.ConsumeBytes(data[at+tag : end])
+			from, to = at, end
+		}
+		at = end
+	}
+	return field, slices.Concat(data[:from], data[to:]), to > 0
 }
 
 // decodeEnvelope fills in tx as far as it can read the envelope.
@@ -306,18 +347,19 @@ func decodeEndorserTransaction(tx *domain.Transaction, data []byte) error {
 }
 
 // decodeWrites reads what the transaction wrote to its own chaincode's
-// namespace, as records: see [domain.TellCatalog].
+// namespace, as the keys hold it: see [domain.TellCatalog].
 func decodeWrites(tx *domain.Transaction, response []byte) error {
-	var payload pb.ProposalResponsePayload
-	if err := proto.Unmarshal(response, &payload); err != nil {
+	payload, action := &pb.ProposalResponsePayload{}, &pb.ChaincodeAction{}
+	extension, err := open(response, 2, payload, payload.GetExtension)
+	if err != nil {
 		return fmt.Errorf("read response: %w", err)
 	}
-	var action pb.ChaincodeAction
-	if err := proto.Unmarshal(payload.GetExtension(), &action); err != nil {
+	written, err := open(extension, 1, action, action.GetResults)
+	if err != nil {
 		return fmt.Errorf("read chaincode action: %w", err)
 	}
 	var results rwset.TxReadWriteSet
-	if err := proto.Unmarshal(action.GetResults(), &results); err != nil {
+	if err := proto.Unmarshal(written, &results); err != nil {
 		return fmt.Errorf("read results: %w", err)
 	}
 	for _, ns := range results.GetNsRwset() {
@@ -332,7 +374,6 @@ func decodeWrites(tx *domain.Transaction, response []byte) error {
 			tx.Writes = append(tx.Writes, domain.Write{Key: key(w.GetKey()), Value: w.GetValue(), Delete: w.GetIsDelete()})
 		}
 	}
-	domain.TellCatalog(tx.Writes)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,10 +21,12 @@ import (
 	pb "github.com/hyperledger/fabric-protos-go-apiv2/peer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/zhenglian/zhenglian/domain"
+	"github.com/zhenglian/zhenglian/gateway/index/indextest"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
 
@@ -43,21 +46,31 @@ func envelope(kind common.HeaderType, id, creator string, data []byte) []byte {
 // issue builds an endorser transaction that writes to its own namespace and to
 // another.
 func issue(id string) []byte {
+	return endorsed(id, "certificate:Issue", []string{`{"ref":"r"}`, "\xff\x00"}, &kvrwset.KVRWSet{Writes: []*kvrwset.KVWrite{
+		{Key: "cert~r", Value: []byte("{}")},
+		{Key: "\x00type\x00a\x00b\x00", Value: []byte("1")},
+		{Key: "gone", IsDelete: true},
+	}})
+}
+
+// endorsed builds an endorser transaction that writes to its own namespace, and
+// another key to another one.
+func endorsed(id, transaction string, arguments []string, set *kvrwset.KVRWSet) []byte {
 	header := &common.Header{
 		ChannelHeader:   marshal(&common.ChannelHeader{Type: int32(common.HeaderType_ENDORSER_TRANSACTION), TxId: id, Timestamp: timestamppb.New(blockTime)}),
 		SignatureHeader: marshal(&common.SignatureHeader{Creator: marshal(&msp.SerializedIdentity{Mspid: "PoliceMSP"})}),
 	}
+	args := [][]byte{[]byte(transaction)}
+	for _, a := range arguments {
+		args = append(args, []byte(a))
+	}
 	proposal := marshal(&pb.ChaincodeProposalPayload{Input: marshal(&pb.ChaincodeInvocationSpec{ChaincodeSpec: &pb.ChaincodeSpec{
 		ChaincodeId: &pb.ChaincodeID{Name: "zhenglian"},
-		Input:       &pb.ChaincodeInput{Args: [][]byte{[]byte("certificate:Issue"), []byte(`{"ref":"r"}`), {0xff, 0x00}}},
+		Input:       &pb.ChaincodeInput{Args: args},
 	}})})
 	results := marshal(&rwset.TxReadWriteSet{NsRwset: []*rwset.NsReadWriteSet{
 		{Namespace: "_lifecycle", Rwset: marshal(&kvrwset.KVRWSet{Writes: []*kvrwset.KVWrite{{Key: "other"}}})},
-		{Namespace: "zhenglian", Rwset: marshal(&kvrwset.KVRWSet{Writes: []*kvrwset.KVWrite{
-			{Key: "cert~r", Value: []byte("{}")},
-			{Key: "\x00type\x00a\x00b\x00", Value: []byte("1")},
-			{Key: "gone", IsDelete: true},
-		}})},
+		{Namespace: "zhenglian", Rwset: marshal(set)},
 	}})
 	e, err := assemble(header, proposal, []byte("{}"), results, []string{"PoliceMSP", "CivilMSP", "PoliceMSP"})
 	if err != nil {
@@ -510,4 +523,111 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 		use()
 	}
 	waitFor(t, "the goroutines of 50 rounds are gone", func() bool { return runtime.NumGoroutine() <= before+10 })
+}
+
+// However the fields of a message are spelled, opening it says what protobuf says.
+func TestOpen(t *testing.T) {
+	field := func(number protowire.Number, value string) []byte {
+		return protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), value)
+	}
+	number := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 7)
+	for name, data := range map[string][]byte{
+		"none": nil, "the field": field(1, "a"), "both": slices.Concat(field(1, "a"), field(2, "b")), "the other way round": slices.Concat(field(2, "b"), field(1, "a")),
+		"twice": slices.Concat(field(1, "a"), field(2, "b"), field(1, "c")), "empty": field(1, ""), "empty and not": slices.Concat(field(1, ""), field(1, "c")),
+		"a number": number, "a number and the field": slices.Concat(number, field(1, "a")), "an unknown field": slices.Concat(field(9, "x"), field(1, "a")),
+		"cut": field(1, "abc")[:3], "cut behind": slices.Concat(field(1, "a"), field(2, "b")[:2]), "no tag": {0xff}, "field 0": slices.Concat(field(1, "a"), []byte{0, 0}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var want, got common.Envelope
+			wantErr := proto.Unmarshal(data, &want)
+			payload, err := open(data, 1, &got, got.GetPayload)
+			if (err == nil) != (wantErr == nil) {
+				t.Fatalf("open: %v, protobuf: %v", err, wantErr)
+			}
+			if err == nil && (!bytes.Equal(payload, want.GetPayload()) || !bytes.Equal(got.GetSignature(), want.GetSignature())) {
+				t.Errorf("open reads %q and %v, protobuf %v", payload, &got, &want)
+			}
+		})
+	}
+}
+
+// A transaction is read as protobuf reads it, however its client spelled it: peers took
+// it, so that no gateway may stop at it.
+func TestDecodeOddSpelling(t *testing.T) {
+	var envelope common.Envelope
+	var payload common.Payload
+	var tx pb.Transaction
+	var action pb.ChaincodeActionPayload
+	for _, step := range []func() error{
+		func() error { return proto.Unmarshal(issue("a"), &envelope) },
+		func() error { return proto.Unmarshal(envelope.GetPayload(), &payload) },
+		func() error { return proto.Unmarshal(payload.GetData(), &tx) },
+		func() error { return proto.Unmarshal(tx.GetActions()[0].GetPayload(), &action) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	number := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 7)
+	endorsements := &pb.ChaincodeActionPayload{Action: &pb.ChaincodeEndorsedAction{Endorsements: action.GetAction().GetEndorsements()}}
+	action.Action.Endorsements = nil
+	split := proto.Clone(&tx).(*pb.Transaction)
+	split.Actions[0].Payload = slices.Concat(marshal(&action), marshal(endorsements))
+	decoded := func(data []byte) domain.Transaction {
+		raw := seal(7, nil, []byte{0}, nil, marshal(&common.Envelope{Payload: marshal(&common.Payload{Header: payload.GetHeader(), Data: data})}))
+		block, err := decodeBlock(raw, testConsenters)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return block.Transactions[0]
+	}
+	want := decoded(payload.GetData())
+	if len(want.Writes) != 3 || len(want.Endorsers) != 2 {
+		t.Fatalf("transaction %+v", want)
+	}
+	for name, data := range map[string][]byte{"a number for an action": slices.Concat(number, marshal(&tx)), "an action in two parts": marshal(split)} {
+		if diff := cmp.Diff(want, decoded(data)); diff != "" {
+			t.Errorf("%s (-plain +odd):\n%s", name, diff)
+		}
+	}
+}
+
+// BenchmarkDecodeBlock decodes a block with one batch of 1,000 registrations, as the
+// ledger stores them.
+func BenchmarkDecodeBlock(b *testing.B) {
+	const size = 1000
+	contents := make([]domain.CatalogContent, size)
+	for i := range contents {
+		contents[i] = indextest.SmallContent(i)
+	}
+	batch := indextest.StoredBatch("police", blockTime, contents...)
+	set := &kvrwset.KVRWSet{}
+	for _, w := range batch.Writes {
+		set.Reads = append(set.Reads, &kvrwset.KVRead{Key: w.Key})
+		set.Writes = append(set.Writes, &kvrwset.KVWrite{Key: w.Key, Value: w.Value})
+	}
+	raw := seal(7, []byte{0xab}, []byte{0}, []uint32{1, 2, 3}, endorsed("a", "catalog:RegisterBatch", batch.Arguments, set))
+	bytes := marshal(raw)
+	b.ReportAllocs()
+	before := processorTime(b)
+	for b.Loop() {
+		var block common.Block
+		if err := proto.Unmarshal(bytes, &block); err != nil {
+			b.Fatal(err)
+		}
+		if got, err := decodeBlock(&block, testConsenters); err != nil || len(got.Transactions[0].Writes) != 2*size+1 {
+			b.Fatalf("%d transactions, %v", len(got.Transactions), err)
+		}
+	}
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/1e3/float64(b.N*size), "µs-cpu/entry")
+}
+
+// processorTime is what this process has used of processors.
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

@@ -173,6 +173,40 @@ func readSigned(proposal *client.Proposal, endorsed *client.Transaction, asked [
 
 // endorsedAction reads the one action of an endorser transaction.
 func endorsedAction(data []byte) (*pb.ChaincodeActionPayload, error) {
+	payload, err := actionPayload(data)
+	if err != nil {
+		return nil, err
+	}
+	action, endorsed := &pb.ChaincodeActionPayload{}, &pb.ChaincodeEndorsedAction{}
+	inner, rest, once := detach(payload, 2)
+	if !once {
+		rest = payload
+	}
+	if err := proto.Unmarshal(rest, action); err != nil {
+		return nil, fmt.Errorf("read chaincode action: %w", err)
+	}
+	if once {
+		action.Action = endorsed
+		if endorsed.ProposalResponsePayload, err = open(inner, 1, endorsed, endorsed.GetProposalResponsePayload); err != nil {
+			return nil, fmt.Errorf("read endorsed action: %w", err)
+		}
+	}
+	return action, nil
+}
+
+// actionPayload reads the payload of a transaction's one action.
+func actionPayload(data []byte) ([]byte, error) {
+	if only, rest, once := detach(data, 1); once {
+		if err := proto.Unmarshal(rest, &pb.Transaction{}); err != nil {
+			return nil, fmt.Errorf("read transaction: %w", err)
+		}
+		action := &pb.TransactionAction{}
+		payload, err := open(only, 2, action, action.GetPayload)
+		if err != nil {
+			return nil, fmt.Errorf("read transaction: %w", err)
+		}
+		return payload, nil
+	}
 	var tx pb.Transaction
 	if err := proto.Unmarshal(data, &tx); err != nil {
 		return nil, fmt.Errorf("read transaction: %w", err)
@@ -180,11 +214,7 @@ func endorsedAction(data []byte) (*pb.ChaincodeActionPayload, error) {
 	if n := len(tx.GetActions()); n != 1 {
 		return nil, fmt.Errorf("transaction has %d actions, want 1", n)
 	}
-	action := &pb.ChaincodeActionPayload{}
-	if err := proto.Unmarshal(tx.GetActions()[0].GetPayload(), action); err != nil {
-		return nil, fmt.Errorf("read chaincode action: %w", err)
-	}
-	return action, nil
+	return tx.GetActions()[0].GetPayload(), nil
 }
 
 // mspIDOf reads the MSP ID of a serialized identity.

@@ -143,6 +143,10 @@ type Index interface {
 	// status that say so; see [domain.BatchStatus.Changes]. What the ledger holds under
 	// references and identifiers is no record here.
 
+	// A block has its writes as the keys hold them, or as records: what is answered are
+	// records, told as [domain.TellCatalog] tells them. Names are found by their IDs and
+	// not listed.
+
 	// Get answers the current record.
 	Get(ctx context.Context, kind domain.RecordKind, id string) (Record, error)
 	// History answers every write of the record, oldest first.

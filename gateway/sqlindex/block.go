@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/zhenglian/zhenglian/domain"
@@ -84,8 +85,9 @@ func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Bl
 	if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(n), 0) FROM writes`).Scan(&n); err != nil {
 		return err
 	}
-	d := newDeriver(s)
+	d := newDeriver(s, x.findIn(tx))
 	var transactions, writes []any
+	var counting []write
 	for seq, t := range b.Transactions {
 		head := t
 		head.Writes = emptied(t.Writes)
@@ -99,18 +101,20 @@ func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Bl
 		}
 		transactions = append(transactions, number, seq, string(t.ID), body, first, len(t.Writes))
 		applies := t.Valid() && (x.chaincode == "" || x.chaincode == t.Chaincode)
+		events := eventsIn(t.Writes, n+1)
+		writes, counting = slices.Grow(writes, writeColumns*len(t.Writes)), slices.Grow(counting, len(t.Writes))
 		for _, w := range t.Writes {
 			kind, id, ok := domain.ParseKey(w.Key)
-			if !applies || !ok || isTold(kind) {
-				kind, id = "", ""
+			counts := applies && ok && !isTold(kind)
+			event, entry := events.of(kind, id, w)
+			var name any
+			if counts && kind == domain.KindCatalogName {
+				name = nameNumber(id)
 			}
 			n++
-			writes = append(writes, n, number, seq, w.Key, w.Delete, w.Value, string(kind), id)
-			if kind == "" {
-				continue
-			}
-			if err := d.apply(ctx, write{n, kind, id, w.Delete, w.Value, t.Time}); err != nil {
-				return fmt.Errorf("write %q of transaction %s: %w", w.Key, t.ID, err)
+			writes = append(writes, n, number, seq, w.Key, w.Delete, counts, event, name, w.Value)
+			if counts && kind != domain.KindCatalogName { // nothing is derived from a name
+				counting = append(counting, write{n, kind, id, w.Delete, w.Value, t.Time, entry})
 			}
 		}
 	}
@@ -120,8 +124,11 @@ func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Bl
 	if err := s.writes.insert(ctx, writes); err != nil {
 		return err
 	}
-	return d.finish(ctx)
+	return d.derive(ctx, counting)
 }
+
+// writeColumns is the number of columns of the table writes.
+const writeColumns = 9
 
 // emptied keeps of a list whether it is nil, which JSON tells apart and rows do not.
 func emptied[T any](list []T) []T {
@@ -253,6 +260,11 @@ func (x *Index) blocks(ctx context.Context, first, last int64) ([]domain.Block, 
 		t := &blocks[top-block].Transactions[seq]
 		t.Writes = append(t.Writes, w)
 	})
+	for _, b := range blocks {
+		for _, t := range b.Transactions {
+			domain.TellCatalog(t.Writes)
+		}
+	}
 	return blocks, err
 }
 
@@ -322,5 +334,6 @@ func (x *Index) Transaction(ctx context.Context, id domain.TxID) (index.Transact
 	if err != nil {
 		return index.TransactionRecord{}, fmt.Errorf("read writes of transaction %s from the index: %w", id, err)
 	}
+	domain.TellCatalog(found.Transaction.Writes)
 	return *found, nil
 }

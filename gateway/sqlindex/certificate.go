@@ -113,10 +113,11 @@ func (d *deriver) dateLives(ctx context.Context, batch string, tx domain.TxID, l
 func (d *deriver) putLives(ctx context.Context) error {
 	var rows, tasks []any
 	for _, batch := range slices.Sorted(maps.Keys(d.lives)) {
-		if _, err := d.s.forgetLives.ExecContext(ctx, batch); err != nil {
+		// A certificate waits for its issuer's reviewer alone, for any time. The lives that are there name the issuer.
+		if _, err := d.s.forgetBatchTask.ExecContext(ctx, batch, string(domain.RoleReviewer), int64(never), string(domain.KindCertificate)); err != nil {
 			return err
 		}
-		if _, err := d.s.forgetTasks.ExecContext(ctx, string(domain.KindCertificate), batch); err != nil {
+		if _, err := d.s.forgetLives.ExecContext(ctx, batch); err != nil {
 			return err
 		}
 		waits := false
@@ -124,7 +125,7 @@ func (d *deriver) putLives(ctx context.Context) error {
 			rows = append(rows, batch, i, l.department, l.state, l.changed, string(l.txID), l.write, l.issued, l.status, l.certificates)
 			if l.task != nil && !waits {
 				waits = true
-				tasks, _ = facts{tasks: []domain.Task{*l.task}}.waits(recordKey{domain.KindCertificate, batch}, tasks, nil)
+				tasks = taskRow(recordKey{domain.KindCertificate, batch}, 0, *l.task).appendTo(tasks)
 			}
 		}
 	}
@@ -139,8 +140,8 @@ func (d *deriver) putLives(ctx context.Context) error {
 // write; nil when there is none.
 func (d *deriver) issuingBatch(ctx context.Context, id string) (n int64, b *domain.IssuingBatch, err error) {
 	var value []byte
-	if r, ok := d.records[recordKey{domain.KindIssuingBatch, id}]; ok { // written by the same block
-		n, value = r.n, r.value
+	if r := d.records[recordKey{domain.KindIssuingBatch, id}]; r != nil && r.written { // by the same block
+		n, value = r.now.n, r.now.value
 	} else {
 		err := d.s.recorded.QueryRowContext(ctx, string(domain.KindIssuingBatch), id).Scan(&n, &value)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -420,9 +421,7 @@ func (x *Index) certificateHistory(ctx context.Context, ref string, after int64,
 		return nil, nil, nil
 	}
 	for {
-		some, at, err := readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, w.n FROM writes w INDEXED BY writes_record
-			JOIN transactions t ON t.block = w.block AND t.seq = w.tx
-			WHERE w.kind = ? AND w.kind <> '' AND w.id = ? AND w.n > ? ORDER BY w.n LIMIT ?`, string(domain.KindBatchStatus), now.Issued.ID(), after, maxStatuses)
+		some, at, err := x.writtenRecords(ctx, domain.KindBatchStatus, now.Issued.ID(), after, maxStatuses)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -23,31 +24,120 @@ type write struct {
 	id     string
 	delete bool
 	value  []byte
-	at     time.Time // of the transaction
+	at     time.Time            // of the transaction
+	entry  *domain.CatalogEntry // of a catalog entry that can be read
 }
 
 // deriver brings the derived tables up to date with writes, in their order, in
-// one transaction. Its finish must be called after the last write.
+// one transaction.
 type deriver struct {
 	s       statements
-	entries map[string]*entryChange // by code
-	records map[recordKey]recordRow // that were written, as they are in the end
-	lives   map[string][]lifeRow    // of the batches whose status was written, by id; none: deleted
+	events  findEvents
+	records map[recordKey]*recordChange // that the writes change
+	tokens  tokenizer
+	lives   map[string][]lifeRow // of the batches whose status was written, by id; none: deleted
 }
+
+// findEvents answers events by the numbers of their writes.
+type findEvents func(ctx context.Context, numbers []int64) (map[int64]*domain.WrittenEvent, error)
 
 type recordKey struct {
 	kind domain.RecordKind
 	id   string
 }
 
-// recordRow is a row of records without its key.
+// recordChange is what becomes of a record between two states of the index.
+type recordChange struct {
+	before, now recordRow
+	written     bool    // now is of a write derived from
+	history     []int64 // the numbers of writes that its history has from now on
+}
+
+// recordRow is a record with what is derived from it; without n there is none.
 type recordRow struct {
 	write
+	doc int64 // of a catalog entry: the number of the write that first recorded it
 	facts
 }
 
-func newDeriver(s statements) *deriver {
-	return &deriver{s: s, entries: map[string]*entryChange{}, records: map[recordKey]recordRow{}, lives: map[string][]lifeRow{}}
+func newDeriver(s statements, events findEvents) *deriver {
+	return &deriver{s: s, events: events, records: map[recordKey]*recordChange{}, lives: map[string][]lifeRow{}}
+}
+
+// derive brings the tables up to date with writes.
+func (d *deriver) derive(ctx context.Context, writes []write) error {
+	if err := d.load(ctx, writes); err != nil {
+		return err
+	}
+	for _, w := range writes {
+		if err := d.apply(ctx, w); err != nil {
+			return fmt.Errorf("write %d, to %s %q: %w", w.n, w.kind, w.id, err)
+		}
+	}
+	return d.finish(ctx)
+}
+
+// load reads what is recorded under the keys of writes. The values matter of what
+// takes rows in tables that do not name their record.
+func (d *deriver) load(ctx context.Context, writes []write) error {
+	ids := make(map[domain.RecordKind][]string)
+	changes := make([]recordChange, len(writes)) // at once
+	for i, w := range writes {
+		key := recordKey{w.kind, w.id}
+		if d.records[key] == nil {
+			d.records[key] = &changes[i]
+			ids[w.kind] = append(ids[w.kind], w.id)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(ids)) {
+		find := d.s.current
+		switch kind { //nolint:exhaustive // of the others the values do not matter
+		case domain.KindCatalogEntry, domain.KindRequest, domain.KindAnchor:
+			find = d.s.currentValue
+		}
+		told := make(map[int64][]*recordRow) // by the event that tells them
+		if err := find.each(ctx, string(kind), ids[kind], func(rows *sql.Rows) error {
+			var r recordRow
+			var event int64
+			if err := rows.Scan(&r.id, &r.n, &r.doc, &event, &r.value); err != nil {
+				return err
+			}
+			r.kind = kind
+			before := &d.records[recordKey{kind, r.id}].before
+			*before = r
+			told[event] = append(told[event], before)
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := d.loadFacts(ctx, told); err != nil {
+			return err
+		}
+		for _, id := range ids[kind] {
+			c := d.records[recordKey{kind, id}]
+			c.now = c.before
+		}
+	}
+	return nil
+}
+
+// loadFacts reads what was derived from records, by the number of the event that tells
+// them.
+func (d *deriver) loadFacts(ctx context.Context, told map[int64][]*recordRow) error {
+	numbers := slices.DeleteFunc(slices.Sorted(maps.Keys(told)), func(n int64) bool { return n == 0 })
+	events, err := d.events(ctx, numbers)
+	if err != nil {
+		return err
+	}
+	for event, rows := range told {
+		for _, r := range rows {
+			if r.kind == domain.KindCatalogEntry {
+				r.entry = readEntry(r.id, r.value, events[event])
+			}
+			r.facts = factsOf(r.write)
+		}
+	}
+	return nil
 }
 
 // facts are what is derived from one record. A record that cannot be read has
@@ -61,17 +151,17 @@ type facts struct {
 	request   *domain.ShareRequest
 	grant     *domain.Grant
 	anchor    *domain.Anchor
-	entry     *domain.CatalogEntry
 }
 
-func factsOf(kind domain.RecordKind, id string, value []byte) facts {
-	switch kind {
+func factsOf(w write) facts {
+	value := w.value
+	switch w.kind {
 	case domain.KindCatalogEntry:
-		return entryFacts(value)
+		return entryFacts(w.entry)
 	case domain.KindRequest:
 		return requestFacts(value)
 	case domain.KindGrant:
-		return grantFacts(id, value)
+		return grantFacts(w.id, value)
 	case domain.KindAnchor:
 		if a, ok := decode[domain.Anchor](value); ok {
 			return facts{department: string(a.Owner), anchor: a}
@@ -123,14 +213,13 @@ func decode[T any](value []byte) (*T, bool) {
 	return &v, json.Unmarshal(value, &v) == nil
 }
 
-func entryFacts(value []byte) facts {
-	e, ok := decode[domain.CatalogEntry](value)
-	if !ok {
+func entryFacts(e *domain.CatalogEntry) facts {
+	if e == nil {
 		return facts{}
 	}
 	return facts{
 		department: string(e.Provider), state: string(e.State), shareType: e.Content.ShareType,
-		clocks: running(e.Review, e.Update), tasks: e.Tasks(), entry: e,
+		clocks: running(e.Review, e.Update), tasks: e.Tasks(),
 	}
 }
 
@@ -188,113 +277,70 @@ func partOf(kind domain.RecordKind, id string) (of string, n int64) {
 	return id[:at], n
 }
 
-// apply notes a write, and brings the tables that have one row for it up to date.
+// apply notes a write.
 func (d *deriver) apply(ctx context.Context, w write) error {
-	if w.kind == domain.KindAnchor { // what it counted before, if anything, counts no more
-		if err := d.uncount(ctx, w.id); err != nil {
-			return err
-		}
+	c := d.records[recordKey{w.kind, w.id}]
+	if c.now.n != 0 {
+		c.history = append(c.history, c.now.n, w.n)
+	} else if w.delete {
+		c.history = append(c.history, w.n)
 	}
-	var f facts
+	c.written = true
+	doc := c.now.doc
+	c.now = recordRow{}
 	if !w.delete {
-		f = factsOf(w.kind, w.id, w.value)
-	}
-	if w.kind == domain.KindCatalogEntry {
-		if err := d.noteEntry(ctx, w, f.entry); err != nil {
-			return err
+		c.now = recordRow{write: w, facts: factsOf(w)}
+		if w.kind == domain.KindCatalogEntry {
+			c.now.doc = cmp.Or(doc, w.n)
 		}
 	}
 	if w.kind == domain.KindBatchStatus {
-		if err := d.applyStatus(ctx, w); err != nil {
-			return err
-		}
-	}
-	if w.delete {
-		return d.forget(ctx, w)
-	}
-	d.records[recordKey{w.kind, w.id}] = recordRow{w, f}
-	switch w.kind { //nolint:exhaustive // the other kinds have no table of their own
-	case domain.KindRequest:
-		return d.putRequest(ctx, w.id, f.request)
-	case domain.KindGrant:
-		return d.putGrant(ctx, w.id, f.grant)
-	case domain.KindAnchor:
-		return d.count(ctx, f.anchor, 1)
+		return d.applyStatus(ctx, w)
 	}
 	return nil
 }
 
-// putRecords writes the records and what they wait for once for all writes of a
-// block, in order of their keys: neighbours of a table and of its indexes are then
-// written together.
-func (d *deriver) putRecords(ctx context.Context) error {
+// finish writes what became of the records, in order of their keys: neighbours of a
+// table and of its indexes are then written together.
+func (d *deriver) finish(ctx context.Context) error {
 	keys := slices.SortedFunc(maps.Keys(d.records), func(a, b recordKey) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id))
 	})
-	var records, tasks, clocks []any
-	for _, key := range keys {
-		r := d.records[key]
-		if d.mayWait(key) {
-			if err := d.forgetWaits(ctx, key); err != nil {
-				return err
-			}
+	for _, put := range []func(context.Context, []recordKey) error{d.putRecords, d.putTasks, d.putClocks, d.putOthers, d.putEntries} {
+		if err := put(ctx, keys); err != nil {
+			return err
 		}
-		of, part := partOf(key.kind, key.id)
-		records = append(records, string(key.kind), key.id, r.n, r.department, r.consumer, r.state, int64(r.shareType), r.grantID,
-			r.at.UnixMicro(), r.due(), of, part)
-		tasks, clocks = r.waits(key, tasks, clocks)
 	}
 	clear(d.records)
-	if err := d.s.records.insert(ctx, records); err != nil {
-		return err
-	}
-	if err := d.s.tasks.insert(ctx, tasks); err != nil {
-		return err
-	}
-	return d.s.clocks.insert(ctx, clocks)
+	return d.putLives(ctx)
 }
 
-// mayWait reports whether tasks and clocks of a record may be stored. Most catalog
-// entries of a batch are new and have none.
-func (d *deriver) mayWait(key recordKey) bool {
-	switch key.kind { //nolint:exhaustive // nothing else waits
-	case domain.KindRequest:
-		return true
-	case domain.KindCatalogEntry:
-		return d.entries[key.id].before.doc != 0
-	}
-	return false
-}
-
-func (d *deriver) forgetWaits(ctx context.Context, key recordKey) error {
-	for _, forget := range []*sql.Stmt{d.s.forgetTasks, d.s.forgetClocks} {
-		if _, err := forget.ExecContext(ctx, string(key.kind), key.id); err != nil {
-			return err
+func (d *deriver) putRecords(ctx context.Context, keys []recordKey) error {
+	records, history := make([]any, 0, recordColumns*len(keys)), []any(nil)
+	for _, key := range keys {
+		c := d.records[key]
+		for _, n := range c.history {
+			history = append(history, domain.KeyOf(key.kind, key.id), n)
 		}
-	}
-	return nil
-}
-
-func (d *deriver) forget(ctx context.Context, w write) error {
-	key := recordKey{w.kind, w.id}
-	delete(d.records, key)
-	if d.mayWait(key) {
-		if err := d.forgetWaits(ctx, key); err != nil {
-			return err
+		r := c.now
+		if r.n == 0 {
+			if _, err := d.s.forget.ExecContext(ctx, string(key.kind), key.id); err != nil {
+				return err
+			}
+			continue
 		}
+		of, part := partOf(key.kind, key.id)
+		records = append(records, string(key.kind), key.id, r.n, r.doc, r.department, r.consumer, r.state, int64(r.shareType), r.grantID,
+			r.at.UnixMicro(), r.due(), of, part)
 	}
-	if _, err := d.s.forget.ExecContext(ctx, string(w.kind), w.id); err != nil {
+	if err := d.s.history.insert(ctx, history); err != nil {
 		return err
 	}
-	var err error
-	switch w.kind { //nolint:exhaustive // the other kinds have no table of their own
-	case domain.KindRequest:
-		_, err = d.s.forgetRequest.ExecContext(ctx, w.id)
-	case domain.KindGrant:
-		_, err = d.s.forgetGrant.ExecContext(ctx, w.id)
-	}
-	return err
+	return d.s.records.insert(ctx, records)
 }
+
+// recordColumns is the number of columns of the table records.
+const recordColumns = 13
 
 // The audiences of tasks that name no department.
 const (
@@ -305,30 +351,127 @@ const (
 // never is the due time of what has none: it comes last.
 const never = math.MaxInt64
 
-// waits adds the rows of what the record key waits for.
-func (f facts) waits(key recordKey, tasks, clocks []any) (moreTasks, moreClocks []any) {
+// taskOf is a row of the table tasks.
+type taskOf struct {
+	audience, role   string
+	due              int64
+	key              recordKey
+	seq              int
+	parties, perform string
+}
+
+func taskRow(key recordKey, seq int, t domain.Task) taskOf {
+	row := taskOf{audience: string(t.Department), role: string(t.Role), due: never, key: key, seq: seq, perform: t.Transaction}
+	switch t.Side { //nolint:exhaustive // tasks have these sides or a department
+	case domain.SideLead:
+		row.audience = audienceLead
+	case domain.SidePeer:
+		row.audience = audiencePeer
+		for _, p := range t.Parties {
+			row.parties += " " + string(p)
+		}
+		row.parties += " "
+	}
+	if t.DueAt != nil {
+		row.due = t.DueAt.UnixMicro()
+	}
+	return row
+}
+
+func (t taskOf) appendTo(args []any) []any {
+	return append(args, t.audience, t.role, t.due, string(t.key.kind), t.key.id, t.seq, t.parties, t.perform)
+}
+
+// taskRows are the tasks of the record under key.
+func (f facts) taskRows(key recordKey) []taskOf {
+	var rows []taskOf
 	for i, t := range f.tasks {
-		audience, parties := string(t.Department), ""
-		switch t.Side { //nolint:exhaustive // tasks have these sides or a department
-		case domain.SideLead:
-			audience = audienceLead
-		case domain.SidePeer:
-			audience = audiencePeer
-			for _, p := range t.Parties {
-				parties += " " + string(p)
+		rows = append(rows, taskRow(key, i, t))
+	}
+	return rows
+}
+
+func (d *deriver) putTasks(ctx context.Context, keys []recordKey) error {
+	var args []any
+	for _, key := range keys {
+		c := d.records[key]
+		gone, come := c.before.taskRows(key), c.now.taskRows(key)
+		if slices.Equal(gone, come) {
+			continue
+		}
+		for _, t := range gone {
+			if _, err := d.s.forgetTask.ExecContext(ctx, t.audience, t.role, t.due, string(key.kind), key.id, t.seq); err != nil {
+				return err
 			}
-			parties += " "
 		}
-		due := int64(never)
-		if t.DueAt != nil {
-			due = t.DueAt.UnixMicro()
+		for _, t := range come {
+			args = t.appendTo(args)
 		}
-		tasks = append(tasks, string(key.kind), key.id, i, audience, parties, string(t.Role), t.Transaction, due)
 	}
-	for i, c := range f.clocks {
-		clocks = append(clocks, string(key.kind), key.id, i, string(c.Event), c.DueAt.UnixMicro())
+	return d.s.tasks.insert(ctx, args)
+}
+
+// putClocks counts the time limits that run.
+func (d *deriver) putClocks(ctx context.Context, keys []recordKey) error {
+	type clock struct {
+		due   int64
+		event domain.DeadlineEvent
 	}
-	return tasks, clocks
+	counts := make(map[clock]int64)
+	for _, key := range keys {
+		c := d.records[key]
+		for _, run := range c.before.clocks {
+			counts[clock{run.DueAt.UnixMicro(), run.Event}]--
+		}
+		for _, run := range c.now.clocks {
+			counts[clock{run.DueAt.UnixMicro(), run.Event}]++
+		}
+	}
+	for c, n := range counts {
+		if n == 0 {
+			continue
+		}
+		if _, err := d.s.clock.ExecContext(ctx, c.due, string(c.event), n); err != nil {
+			return err
+		}
+		if _, err := d.s.forgetClock.ExecContext(ctx, c.due, string(c.event)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putOthers brings the tables up to date that are of one kind.
+func (d *deriver) putOthers(ctx context.Context, keys []recordKey) error {
+	anchored := make(map[string]int64) // by grant
+	for _, key := range keys {
+		c := d.records[key]
+		var err error
+		switch key.kind { //nolint:exhaustive // the other kinds have no table of their own
+		case domain.KindRequest:
+			err = d.putRequest(ctx, key.id, c.now.request)
+		case domain.KindGrant:
+			err = d.putGrant(ctx, key.id, c.now.grant)
+		case domain.KindAnchor:
+			count(c.before.anchor, anchored, -1)
+			count(c.now.anchor, anchored, 1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for grant, n := range anchored {
+		if n == 0 {
+			continue
+		}
+		if _, err := d.s.count.ExecContext(ctx, grant, n); err != nil {
+			return err
+		}
+		if _, err := d.s.forgetNone.ExecContext(ctx, grant); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *deriver) putRequest(ctx context.Context, id string, r *domain.ShareRequest) error {
@@ -354,36 +497,14 @@ func (d *deriver) putGrant(ctx context.Context, id string, g *domain.Grant) erro
 	return err
 }
 
-// uncount takes the counts of the anchor that is recorded under id, if any.
-func (d *deriver) uncount(ctx context.Context, id string) error {
-	if r, ok := d.records[recordKey{domain.KindAnchor, id}]; ok { // written by the same block
-		return d.count(ctx, r.anchor, -1)
-	}
-	var value []byte
-	err := d.s.anchor.QueryRowContext(ctx, string(domain.KindAnchor), id).Scan(&value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return d.count(ctx, factsOf(domain.KindAnchor, id, value).anchor, -1)
-}
-
 // count adds an anchor's counts, times sign.
-func (d *deriver) count(ctx context.Context, a *domain.Anchor, sign int64) error {
+func count(a *domain.Anchor, counts map[string]int64, sign int64) {
 	if a == nil {
-		return nil
+		return
 	}
 	for _, c := range a.Counts {
-		if _, err := d.s.count.ExecContext(ctx, c.GrantID, sign*c.Count); err != nil {
-			return err
-		}
-		if _, err := d.s.forgetNone.ExecContext(ctx, c.GrantID); err != nil {
-			return err
-		}
+		counts[c.GrantID] += sign * c.Count
 	}
-	return nil
 }
 
 // deriveBatch is how many writes are derived anew at a time.
@@ -396,52 +517,69 @@ func (x *Index) derive(ctx context.Context) error {
 		if err := tx.QueryRowContext(ctx, `SELECT stale FROM progress`).Scan(&stale); err != nil || !stale {
 			return err
 		}
-		d := newDeriver(x.insert.in(ctx, tx))
+		events := x.findIn(tx)
+		d := newDeriver(x.insert.in(ctx, tx), events)
 		for after := int64(0); ; {
-			writes, err := writesAfter(ctx, tx, after)
+			writes, last, err := writesAfter(ctx, tx, events, after)
 			if err != nil {
 				return err
 			}
-			if len(writes) == 0 {
+			if last == after {
 				_, err := tx.ExecContext(ctx, `UPDATE progress SET stale = 0`)
 				return err
 			}
-			for _, w := range writes {
-				if err := d.apply(ctx, w); err != nil {
-					return err
-				}
-				after = w.n
-			}
-			if err := d.finish(ctx); err != nil {
+			if err := d.derive(ctx, writes); err != nil {
 				return err
 			}
+			after = last
 		}
 	})
 }
 
-// writesAfter reads the writes to records that follow number after.
-func writesAfter(ctx context.Context, tx *sql.Tx, after int64) ([]write, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT w.n, w.kind, w.id, w.deleted, w.value, t.body FROM writes w
-		JOIN transactions t ON t.block = w.block AND t.seq = w.tx WHERE w.n > ? AND w.kind <> '' ORDER BY w.n LIMIT ?`, after, deriveBatch)
+// writesAfter reads writes to records that follow number after, and the number of the
+// last one read; names count among these.
+func writesAfter(ctx context.Context, tx *sql.Tx, events findEvents, after int64) (writes []write, last int64, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT w.n, w.key, w.deleted, w.value, w.event, t.body FROM writes w
+		JOIN transactions t ON t.block = w.block AND t.seq = w.tx WHERE w.n > ? AND w.counts ORDER BY w.n LIMIT ?`, after, deriveBatch)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer rows.Close()
-	var writes []write
+	last = after
+	var told []int64
 	for rows.Next() {
 		var w write
+		var key string
 		var body []byte
-		if err := rows.Scan(&w.n, (*string)(&w.kind), &w.id, &w.delete, &w.value, &body); err != nil {
-			return nil, err
+		var event int64
+		if err := rows.Scan(&last, &key, &w.delete, &w.value, &event, &body); err != nil {
+			return nil, 0, err
+		}
+		w.n = last
+		if w.kind, w.id, _ = domain.ParseKey(key); w.kind == domain.KindCatalogName {
+			continue
 		}
 		var t struct {
 			Time time.Time `json:"time"`
 		}
 		if err := json.Unmarshal(body, &t); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		w.at = t.Time
-		writes = append(writes, w)
+		writes, told = append(writes, w), append(told, event)
 	}
-	return writes, rows.Err()
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, 0, err
+	}
+	numbers := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(told))), func(n int64) bool { return n == 0 })
+	found, err := events(ctx, numbers)
+	if err != nil {
+		return nil, 0, err
+	}
+	for i := range writes {
+		if w := &writes[i]; w.kind == domain.KindCatalogEntry && !w.delete {
+			w.entry = readEntry(w.id, w.value, found[told[i]])
+		}
+	}
+	return writes, last, nil
 }

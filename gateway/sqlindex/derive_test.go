@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,8 +36,9 @@ func oldFile(t *testing.T, x *Index) string {
 		`INSERT INTO progress SELECT one, next_block, next_access FROM new.progress`,
 		`INSERT INTO records SELECT kind, id, write, department, consumer, state, grant_id, 'old' FROM new.records`}
 	statements = append(statements, `INSERT INTO access SELECT idx, at, direction, ok, call_id, grant_id, '', '', '', '', '', case_ref, subject_ref, x'', record FROM new.access`)
-	statements = append(statements, `INSERT INTO transactions SELECT block, seq, tx_id, body FROM new.transactions`)
-	for _, table := range []string{"blocks", "writes", "access_times"} {
+	statements = append(statements, `INSERT INTO transactions SELECT block, seq, tx_id, body FROM new.transactions`,
+		`INSERT INTO writes SELECT n, block, tx, key, deleted, value, CASE WHEN counts THEN 'kind' ELSE '' END, key FROM new.writes`)
+	for _, table := range []string{"blocks", "access_times"} {
 		statements = append(statements, fmt.Sprintf(`INSERT INTO %s SELECT * FROM new.%[1]s`, table))
 	}
 	for _, s := range statements {
@@ -47,8 +49,33 @@ func oldFile(t *testing.T, x *Index) string {
 	return file
 }
 
+// staleFile is a copy of x as a migration leaves it that empties what is derived from
+// the writes.
+func staleFile(t *testing.T, x *Index) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "stale.sqlite")
+	if _, err := x.writer.ExecContext(t.Context(), `VACUUM INTO ?`, file); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", dataSource(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	statements := []string{`UPDATE progress SET stale = 1`, `INSERT INTO search (search) VALUES ('delete-all')`}
+	for _, table := range []string{"history", "records", "lives", "entries", "tasks", "clocks", "requests", "grants", "grant_anchored"} {
+		statements = append(statements, `DELETE FROM `+table)
+	}
+	for _, s := range statements {
+		if _, err := db.ExecContext(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	return file
+}
+
 // A file of the first schema becomes the index that reading all blocks anew
-// builds, also when the program ends after the new schema is in.
+// builds, and so does one whose records are to be derived anew.
 func TestMigration(t *testing.T) {
 	t.Parallel()
 	blocks := indextest.Blocks(60, 30) // more writes than are derived at a time
@@ -59,22 +86,13 @@ func TestMigration(t *testing.T) {
 	if got := query(t, fresh.readers, `SELECT count(*) > ? FROM writes`, deriveBatch); got[0] != "1" {
 		t.Fatalf("the chain is too short to need several batches")
 	}
-	migrated := openFile(t, oldFile(t, fresh))
-	stopped := oldFile(t, fresh)
-	db, err := sql.Open("sqlite", dataSource(stopped))
-	if err != nil {
-		t.Fatal(err)
+	migrated, derived := openFile(t, oldFile(t, fresh)), openFile(t, staleFile(t, fresh))
+	if next, err := derived.NextBlock(t.Context()); err != nil || next != 50 {
+		t.Errorf("the index whose records are derived anew has %d blocks, %v", next, err)
 	}
-	if err := migrate(t.Context(), db); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	resumed := openFile(t, stopped)
 	for _, fed := range []int{50, 60} { // at once, and after further blocks
 		var want []string
-		for _, x := range []*Index{fresh, migrated, resumed} {
+		for _, x := range []*Index{fresh, migrated, derived} {
 			if err := feed(t.Context(), x, blocks[:fed], 300, func() {}); err != nil {
 				t.Fatal(err)
 			}
@@ -140,9 +158,13 @@ func TestRebuildEqualsGrown(t *testing.T) {
 func checkTokens(t *testing.T, x *Index) {
 	t.Helper()
 	var want []string
-	for _, row := range query(t, x.readers, `SELECT doc, text, facets FROM entries`) {
+	for _, row := range query(t, x.readers, `SELECT e.doc, e.text, r.department, r.state, r.share_type FROM entries e JOIN records r ON r.kind = 'catalog' AND r.doc = e.doc WHERE e.text <> ''`) {
 		columns := strings.Split(row, "|")
-		for _, token := range tokensOf(columns[1], columns[2]) {
+		shareType, err := strconv.Atoi(columns[4])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, token := range tokensOf(columns[1], facetsOf(columns[2], columns[3], domain.ShareType(shareType))) {
 			want = append(want, token+"|"+columns[0])
 		}
 	}

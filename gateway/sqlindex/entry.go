@@ -3,8 +3,6 @@ package sqlindex
 import (
 	"cmp"
 	"context"
-	"database/sql"
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,54 +12,27 @@ import (
 
 // entryRow is a catalog entry as search and counts see it.
 type entryRow struct {
-	doc                              int64 // 0: there is none
-	text, facets                     string
-	published, compliant, withSystem bool
+	doc          int64 // 0: there is none
+	text, facets string
+	public       int64 // see the table entries
 }
 
-// entryChange is what becomes of an entry between two states of the index.
-type entryChange struct{ before, after entryRow }
-
-// noteEntry notes a write to a catalog entry; e is nil when it deletes the entry
-// or cannot be read. Search is brought up to date once per block, in order of
-// doc: FTS5 writes out all that it holds in memory whenever a smaller rowid
-// follows a greater one.
-func (d *deriver) noteEntry(ctx context.Context, w write, e *domain.CatalogEntry) error {
-	c := d.entries[w.id]
-	if c == nil {
-		c = &entryChange{}
-		err := d.s.findEntry.QueryRowContext(ctx, w.id).Scan(&c.before.doc, &c.before.text, &c.before.facets)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		c.after.doc = c.before.doc
-		d.entries[w.id] = c
+// entryRow is the record as search sees it. An entry that cannot be read has no words.
+func (r recordRow) entryRow() entryRow {
+	if r.entry == nil {
+		return entryRow{doc: r.doc}
 	}
-	doc := c.after.doc
-	if doc == 0 {
-		doc = w.n
-	}
-	switch {
-	case w.delete:
-		c.after = entryRow{}
-	case e == nil:
-		c.after = entryRow{doc: doc}
-	default:
-		c.after = entryRowOf(*e)
-		c.after.doc = doc
-	}
-	return nil
-}
-
-func entryRowOf(e domain.CatalogEntry) entryRow {
-	row := entryRow{
-		text: searched(e.Content), facets: facetsOf(string(e.Provider), string(e.State), e.Content.ShareType),
-		withSystem: e.Content.SystemRef != "",
-	}
+	e := *r.entry
+	row := entryRow{doc: r.doc, text: searched(e.Content), facets: facetsOf(string(e.Provider), string(e.State), e.Content.ShareType)}
 	switch e.State { //nolint:exhaustive // in all other states nothing is public
 	case domain.CatalogPublished, domain.CatalogChangePending, domain.CatalogOfflinePending:
-		row.published = true
-		row.compliant = e.Content.Validate() == nil // is counted of what is public alone, and costs as much as all the rest
+		row.public = 1
+		if e.Content.Validate() == nil { // is counted of what is public alone, and costs as much as all the rest
+			row.public += 2
+		}
+		if e.Content.SystemRef != "" {
+			row.public += 4
+		}
 	}
 	return row
 }
@@ -72,73 +43,71 @@ func facetsOf(provider, state string, shareType domain.ShareType) string {
 	return strings.Join(tokens, " ")
 }
 
-// finish writes the records, and brings the tables of search up to date with the
-// entries noted.
-func (d *deriver) finish(ctx context.Context) error {
-	if err := d.putRecords(ctx); err != nil {
-		return err
-	}
-	if err := d.putLives(ctx); err != nil {
-		return err
-	}
+// putEntries brings the tables of search up to date, in order of doc: FTS5 writes out
+// all that it holds in memory whenever a smaller rowid follows a greater one.
+func (d *deriver) putEntries(ctx context.Context, keys []recordKey) error {
 	type step struct {
-		doc      int64
 		from, to entryRow
 		code     string
 	}
-	var steps []step
-	for code, c := range d.entries {
-		if c.before.doc == c.after.doc {
-			steps = append(steps, step{c.before.doc, c.before, c.after, code})
+	doc := func(s step) int64 { return cmp.Or(s.from.doc, s.to.doc) }
+	steps := make([]step, 0, len(keys)+1)
+	for _, key := range keys {
+		c := d.records[key]
+		if key.kind != domain.KindCatalogEntry {
 			continue
 		}
-		steps = append(steps, step{c.before.doc, c.before, entryRow{}, code}, step{c.after.doc, entryRow{}, c.after, code})
+		from, to := c.before.entryRow(), c.now.entryRow()
+		if from.doc != 0 && to.doc != 0 && from.doc != to.doc { // deleted, and recorded anew
+			steps = append(steps, step{from, entryRow{}, key.id}, step{entryRow{}, to, key.id})
+		} else if from.doc != 0 || to.doc != 0 {
+			steps = append(steps, step{from, to, key.id})
+		}
 	}
-	clear(d.entries)
-	steps = slices.DeleteFunc(steps, func(s step) bool { return s.doc == 0 })
-	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.doc, b.doc) })
+	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(doc(a), doc(b)) })
 	// All of one table, then all of the other: a statement on entries also has
 	// FTS5 write out what it holds.
-	var rows []any
+	rows := make([]any, 0, entryColumns*len(steps))
 	for _, s := range steps {
 		if s.to.doc != 0 {
-			rows = append(rows, s.doc, s.code, s.to.text, s.to.facets, s.to.published, s.to.compliant, s.to.withSystem)
-		} else if _, err := d.s.forgetEntry.ExecContext(ctx, s.doc); err != nil {
+			rows = append(rows, s.to.doc, s.code, s.to.text, s.to.public)
+		} else if _, err := d.s.forgetEntry.ExecContext(ctx, s.from.doc); err != nil {
 			return err
 		}
 	}
 	if err := d.s.entries.insert(ctx, rows); err != nil {
 		return err
 	}
+	rows = rows[:0]
 	for _, s := range steps {
-		if err := d.putTokens(ctx, s.doc, s.from, s.to); err != nil {
-			return err
+		var gone, come []string
+		if s.from.doc == 0 {
+			come = d.tokens.tokens(s.to.text, s.to.facets)
+		} else {
+			gone, come = difference(s.from, s.to)
+		}
+		if len(gone) > 0 {
+			if err := d.s.search.insert(ctx, rows); err != nil { // come first
+				return err
+			}
+			rows = rows[:0]
+			if _, err := d.s.unsearch.ExecContext(ctx, s.from.doc, strings.Join(gone, " ")); err != nil {
+				return err
+			}
+		}
+		if len(come) > 0 {
+			rows = append(rows, s.to.doc, strings.Join(come, " "))
 		}
 	}
-	return nil
+	return d.s.search.insert(ctx, rows)
 }
 
-func (d *deriver) putTokens(ctx context.Context, doc int64, from, to entryRow) error {
-	gone, come := difference(from, to)
-	if len(gone) > 0 {
-		if _, err := d.s.unsearch.ExecContext(ctx, doc, strings.Join(gone, " ")); err != nil {
-			return err
-		}
-	}
-	if len(come) > 0 {
-		if _, err := d.s.search.ExecContext(ctx, doc, strings.Join(come, " ")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// entryColumns is the number of columns of the table entries.
+const entryColumns = 4
 
 // difference lists the tokens that an entry loses and gains. Most changes are of
 // the state alone and touch two tokens of hundreds.
 func difference(from, to entryRow) (gone, come []string) {
-	if from.doc == 0 {
-		return nil, tokensOf(to.text, to.facets)
-	}
 	before, after := strings.Fields(from.facets), strings.Fields(to.facets)
 	if from.text != to.text {
 		before, after = tokensOf(from.text, from.facets), tokensOf(to.text, to.facets)

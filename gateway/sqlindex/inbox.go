@@ -3,6 +3,7 @@ package sqlindex
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -60,16 +61,16 @@ func inboxQuery(f index.InboxFilter, after *taskKey, limit int) (string, []any) 
 	} else if after != nil {
 		common.add(`(due, kind, id, seq) > (?, ?, ?, ?)`, after.due, after.kind, after.id, after.seq)
 	}
-	q := keyQuery{table: "tasks", keys: "due, kind, id, seq", order: "due, kind, id, seq", limit: limit}
+	q := keyQuery{table: "tasks", keys: "due, kind, id, seq, audience, parties, role, transaction_name", order: "due, kind, id, seq", limit: limit}
 	for _, role := range roles {
 		leg := func(audience string) conditions {
 			return common.with(`audience = ?`, audience).with(`role = ?`, string(role))
 		}
-		q.leg("tasks_role", leg(string(f.Department)))
+		q.leg("", leg(string(f.Department)))
 		if f.Lead {
-			q.leg("tasks_role", leg(audienceLead))
+			q.leg("", leg(audienceLead))
 		}
-		q.leg("tasks_role", leg(audiencePeer).with(`instr(parties, ?) = 0`, " "+string(f.Department)+" "))
+		q.leg("", leg(audiencePeer).with(`instr(parties, ?) = 0`, " "+string(f.Department)+" "))
 	}
 	return q.build()
 }
@@ -107,7 +108,7 @@ func (x *Index) inbox(ctx context.Context, filter index.InboxFilter, after *task
 	defer tx.Rollback() //nolint:errcheck // ends a transaction that wrote nothing
 	// Of every task but the first something is left: of that, the page before may have
 	// had the batch's last certificate.
-	tasks, err := readTasks(ctx, tx, filter, after, limit+2)
+	tasks, err := x.readTasks(ctx, tx, filter, after, limit+2)
 	if err != nil {
 		return index.InboxRecords{}, nil, err
 	}
@@ -161,12 +162,13 @@ func (x *Index) waiting(ctx context.Context, tx *sql.Tx, task index.InboxRecord)
 type placedTask struct {
 	taskKey
 	index.InboxRecord
+	event int64 // the write that tells the record; 0: none
 }
 
-func readTasks(ctx context.Context, tx *sql.Tx, filter index.InboxFilter, after *taskKey, limit int) ([]placedTask, error) {
+func (x *Index) readTasks(ctx context.Context, tx *sql.Tx, filter index.InboxFilter, after *taskKey, limit int) ([]placedTask, error) {
 	keys, args := inboxQuery(filter, after, limit)
-	rows, err := tx.QueryContext(ctx, `SELECT a.due, a.kind, a.id, a.seq, a.audience, a.parties, a.role, a.transaction_name, w.value, coalesce(w.block, 0), coalesce(t.tx_id, '')
-		FROM (`+keys+`) k CROSS JOIN tasks a ON a.kind = k.kind AND a.id = k.id AND a.seq = k.seq LEFT JOIN records r ON r.kind = a.kind AND r.id = a.id
+	rows, err := tx.QueryContext(ctx, `SELECT k.due, k.kind, k.id, k.seq, k.audience, k.parties, k.role, k.transaction_name, w.value, coalesce(w.block, 0), coalesce(t.tx_id, ''), coalesce(w.event, 0)
+		FROM (`+keys+`) k LEFT JOIN records r ON r.kind = k.kind AND r.id = k.id
 		LEFT JOIN writes w ON w.n = r.write LEFT JOIN transactions t ON t.block = w.block AND t.seq = w.tx ORDER BY k.due, k.kind, k.id, k.seq`, args...) //nolint:gosec // keys is put together from constants
 	if err != nil {
 		return nil, err
@@ -175,21 +177,28 @@ func readTasks(ctx context.Context, tx *sql.Tx, filter index.InboxFilter, after 
 	var tasks []placedTask
 	for rows.Next() {
 		var t placedTask
-		if t.taskKey, err = scanTask(rows, &t.InboxRecord); err != nil {
+		if err := t.scan(rows); err != nil {
 			return nil, err
 		}
 		tasks = append(tasks, t)
 	}
-	return tasks, rows.Err()
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, err
+	}
+	told, values := make([]toldWrite, len(tasks)), make([]*[]byte, len(tasks))
+	for i := range tasks {
+		r := &tasks[i].Record
+		told[i], values[i] = toldWrite{domain.KeyOf(r.Kind, r.ID), tasks[i].event}, &r.Value
+	}
+	return tasks, x.tellAll(ctx, tx, told, values)
 }
 
-func scanTask(rows *sql.Rows, item *index.InboxRecord) (taskKey, error) {
-	var k taskKey
+func (p *placedTask) scan(rows *sql.Rows) error {
 	var audience, parties string
-	r, t := &item.Record, &item.Task
+	k, r, t := &p.taskKey, &p.Record, &p.Task
 	if err := rows.Scan(&k.due, &k.kind, &k.id, &k.seq, &audience, &parties, (*string)(&t.Role), &t.Transaction,
-		&r.Value, &r.Block, (*string)(&r.TxID)); err != nil {
-		return taskKey{}, err
+		&r.Value, &r.Block, (*string)(&r.TxID), &p.event); err != nil {
+		return err
 	}
 	r.Kind, r.ID = domain.RecordKind(k.kind), k.id
 	switch audience {
@@ -207,5 +216,5 @@ func scanTask(rows *sql.Rows, item *index.InboxRecord) (taskKey, error) {
 		due := time.UnixMicro(k.due).UTC()
 		t.DueAt = &due
 	}
-	return k, nil
+	return nil
 }

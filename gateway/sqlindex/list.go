@@ -345,7 +345,7 @@ func (f few) query(from *position, limit int) (string, []any) {
 	if from != nil {
 		where = where.with(`e.doc > ?`, from.pos)
 	}
-	return `SELECT e.doc, '', r.id, 1 FROM records r INDEXED BY ` + f.index + ` CROSS JOIN entries e ON e.code = r.id
+	return `SELECT e.doc, '', r.id, 1 FROM records r INDEXED BY ` + f.index + ` CROSS JOIN entries e ON e.doc = r.doc
 		WHERE ` + strings.Join(where.sql, ` AND `) + ` ORDER BY e.doc LIMIT ?`, append(where.args, limit)
 }
 
@@ -406,7 +406,7 @@ func (x *Index) walk(ctx context.Context, w walk, from *position, limit int) (in
 			break
 		}
 	}
-	out, err := fetch(ctx, tx, w.kind, page)
+	out, err := x.fetch(ctx, tx, w.kind, page)
 	return out, next, err
 }
 
@@ -428,7 +428,7 @@ func readFound(ctx context.Context, tx *sql.Tx, query string, args []any) ([]fou
 }
 
 // fetch reads the records found, in their order.
-func fetch(ctx context.Context, tx *sql.Tx, kind domain.RecordKind, page []found) (index.Records, error) {
+func (x *Index) fetch(ctx context.Context, tx *sql.Tx, kind domain.RecordKind, page []found) (index.Records, error) {
 	if len(page) == 0 {
 		return index.Records{}, nil
 	}
@@ -438,7 +438,7 @@ func fetch(ctx context.Context, tx *sql.Tx, kind domain.RecordKind, page []found
 		args = append(args, f.record)
 		place[f.record] = i
 	}
-	items, _, err := readRecords(ctx, tx, selectRecord+`records r JOIN writes w ON w.n = r.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx
+	items, _, err := x.readRecords(ctx, tx, selectRecord+`records r JOIN writes w ON w.n = r.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx
 		WHERE r.kind = ? AND r.id IN (?`+strings.Repeat(`, ?`, len(page)-1)+`)`, args...)
 	if err != nil {
 		return index.Records{}, err
@@ -457,7 +457,7 @@ func (x *Index) ListEvents(ctx context.Context, kind domain.RecordKind, of strin
 	if err != nil {
 		return index.Records{}, err
 	}
-	items, numbers, err := readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, k.part FROM (
+	items, numbers, err := x.readRecords(ctx, x.readers, `SELECT w.key, w.value, w.block, t.tx_id, w.event, k.part FROM (
 		SELECT id, write, part FROM records INDEXED BY records_part WHERE kind = ? AND part_of <> '' AND part_of = ? AND part > ? ORDER BY part LIMIT ?) k
 		JOIN writes w ON w.n = k.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx ORDER BY k.part`, string(kind), of, after, page.Limit+1)
 	if err != nil {

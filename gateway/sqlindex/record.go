@@ -2,15 +2,21 @@ package sqlindex
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
 )
 
-const selectRecord = `SELECT r.kind, r.id, w.value, w.block, t.tx_id, w.n FROM `
+// selectRecord selects a write w of transaction t as a record; the number beside it is
+// up to who asks.
+const selectRecord = `SELECT w.key, w.value, w.block, t.tx_id, w.event, w.n FROM `
 
 // rowsQuerier is what [sql.DB] and [sql.Tx] have in common.
 type rowsQuerier interface {
@@ -19,21 +25,31 @@ type rowsQuerier interface {
 
 // readRecords reads what [selectRecord] selects, and beside each record the
 // number of its write.
-func readRecords(ctx context.Context, q rowsQuerier, query string, args ...any) (items []index.Record, numbers []int64, err error) {
+func (x *Index) readRecords(ctx context.Context, q rowsQuerier, query string, args ...any) (items []index.Record, numbers []int64, err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer rows.Close()
+	var told []toldWrite
 	for rows.Next() {
 		var r index.Record
+		var w toldWrite
 		var n int64
-		if err := rows.Scan((*string)(&r.Kind), &r.ID, &r.Value, &r.Block, (*string)(&r.TxID), &n); err != nil {
+		if err := rows.Scan(&w.key, &r.Value, &r.Block, (*string)(&r.TxID), &w.event, &n); err != nil {
 			return nil, nil, err
 		}
-		items, numbers = append(items, r), append(numbers, n)
+		r.Kind, r.ID, _ = domain.ParseKey(w.key)
+		items, numbers, told = append(items, r), append(numbers, n), append(told, w)
 	}
-	return items, numbers, rows.Err()
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, nil, err
+	}
+	values := make([]*[]byte, len(items))
+	for i := range items {
+		values[i] = &items[i].Value
+	}
+	return items, numbers, x.tellAll(ctx, q, told, values)
 }
 
 // Get implements [index.Index].
@@ -52,7 +68,10 @@ func (x *Index) get(ctx context.Context, kind domain.RecordKind, id string) (r i
 	if kind == domain.KindCertificate {
 		return x.certificate(ctx, id)
 	}
-	items, _, err := readRecords(ctx, x.often, selectRecord+`records r JOIN writes w ON w.n = r.write
+	if kind == domain.KindCatalogName {
+		return x.name(ctx, id)
+	}
+	items, _, err := x.readRecords(ctx, x.often, selectRecord+`records r JOIN writes w ON w.n = r.write
 		JOIN transactions t ON t.block = w.block AND t.seq = w.tx WHERE r.kind = ? AND r.id = ?`, string(kind), id)
 	if err != nil || len(items) == 0 {
 		return index.Record{}, false, err
@@ -86,7 +105,44 @@ func (x *Index) history(ctx context.Context, kind domain.RecordKind, id string, 
 	if kind == domain.KindCertificate {
 		return x.certificateHistory(ctx, id, after, limit)
 	}
-	return readRecords(ctx, x.readers, `SELECT w.kind, w.id, w.value, w.block, t.tx_id, w.n FROM writes w INDEXED BY writes_record
-		JOIN transactions t ON t.block = w.block AND t.seq = w.tx
-		WHERE w.kind = ? AND w.kind <> '' AND w.id = ? AND w.n > ? ORDER BY w.n LIMIT ?`, string(kind), id, after, limit)
+	return x.writtenRecords(ctx, kind, id, after, limit)
+}
+
+// writtenRecords is the history of a record that has writes of its own. What was
+// written once stands in records alone.
+func (x *Index) writtenRecords(ctx context.Context, kind domain.RecordKind, id string, after int64, limit int) (items []index.Record, numbers []int64, err error) {
+	key := domain.KeyOf(kind, id)
+	if kind == domain.KindCatalogName {
+		return x.readRecords(ctx, x.readers, selectRecord+`writes w INDEXED BY writes_name JOIN transactions t ON t.block = w.block AND t.seq = w.tx
+			WHERE w.name = ? AND w.n > ? AND w.key = ? ORDER BY w.n LIMIT ?`, nameNumber(id), after, key, limit)
+	}
+	return x.readRecords(ctx, x.readers, selectRecord+`(SELECT n FROM history WHERE key = ?1 AND n > ?2
+			UNION SELECT write FROM records WHERE kind = ?3 AND id = ?4 AND write > ?2 ORDER BY n LIMIT ?5) h
+		CROSS JOIN writes w ON w.n = h.n JOIN transactions t ON t.block = w.block AND t.seq = w.tx ORDER BY h.n`, key, after, string(kind), id, limit)
+}
+
+// nameNumber is the number by which the writes of a name are found: the first digits
+// of the digest in its id, so that names that stand in order of their keys do so here.
+// Of other ids it is their digest's.
+func nameNumber(id string) int64 {
+	const digits = 15
+	digest := id[strings.LastIndexByte(id, '~')+1:]
+	if len(digest) > digits {
+		if n, err := strconv.ParseInt(digest[:digits], 16, 64); err == nil {
+			return n
+		}
+	}
+	sum := sha256.Sum256([]byte(id))
+	return int64(binary.BigEndian.Uint64(sum[:8]) >> 4) //nolint:gosec // 60 bits
+}
+
+// name reads the current record of a name.
+func (x *Index) name(ctx context.Context, id string) (r index.Record, found bool, err error) {
+	items, _, err := x.readRecords(ctx, x.often, selectRecord+`writes w INDEXED BY writes_name JOIN transactions t ON t.block = w.block AND t.seq = w.tx
+		WHERE w.name = ?1 AND w.key = ?2 AND NOT w.deleted AND w.n =
+			(SELECT max(n) FROM writes INDEXED BY writes_name WHERE name = ?1 AND key = ?2)`, nameNumber(id), domain.KeyOf(domain.KindCatalogName, id))
+	if err != nil || len(items) == 0 {
+		return index.Record{}, false, err
+	}
+	return items[0], true, nil
 }

@@ -38,3 +38,48 @@ func (m manyRows) insert(ctx context.Context, args []any) error {
 	}
 	return nil
 }
+
+// lookup finds rows by a key of two columns, for one value of the first and many of
+// the second.
+type lookup struct{ one, many *sql.Stmt }
+
+// texts are the statements of l. query ends before the list of values.
+func (l *lookup) texts(query string) []statementText {
+	return []statementText{{&l.one, query + ` (?)`}, {&l.many, query + ` (?` + strings.Repeat(`, ?`, mostRows-1) + `)`}}
+}
+
+// each yields the rows found, in any order.
+func (l lookup) each(ctx context.Context, first string, second []string, yield func(*sql.Rows) error) error {
+	for len(second) > 0 {
+		stmt, n := l.many, min(len(second), mostRows)
+		if n < mostRows/8 {
+			stmt, n = l.one, 1
+		}
+		args := append(make([]any, 0, 1+mostRows), first)
+		for _, s := range second[:n] {
+			args = append(args, s)
+		}
+		for stmt == l.many && len(args) <= mostRows {
+			args = append(args, second[0]) // found once
+		}
+		if err := eachRow(ctx, stmt, args, yield); err != nil {
+			return err
+		}
+		second = second[n:]
+	}
+	return nil
+}
+
+func eachRow(ctx context.Context, stmt *sql.Stmt, args []any, yield func(*sql.Rows) error) error {
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := yield(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

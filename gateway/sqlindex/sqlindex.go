@@ -16,8 +16,8 @@
 // be deleted and rebuilt there is nothing to migrate down, and the libraries
 // raise versions of modules that this module has to hold back.
 //
-// The tables blocks, transactions and writes are what the ledger says, the tables
-// access… what the log says, and all others are derived from writes. A migration
+// The tables blocks, transactions and writes are what the ledger says, as its keys
+// hold it, the tables access… what the log says, and all others are derived from writes. A migration
 // that changes a derived table empties them all and sets progress.stale; [Open]
 // then derives them anew, without the ledger.
 package sqlindex
@@ -70,6 +70,7 @@ type Index struct {
 	often   *queries // of readers
 	insert  statements
 	batches batches
+	events  events
 
 	mu      sync.Mutex    // held while applying
 	next    uint64        // number of blocks applied; guarded by nextMu
@@ -173,12 +174,16 @@ func migrate(ctx context.Context, db *sql.DB) error {
 
 // statements are prepared once: a block or a batch runs them thousands of times.
 type statements struct {
-	block, places                                                         *sql.Stmt
-	times, use, minute, item                                              *sql.Stmt
-	forget, forgetTasks, forgetClocks, recorded                           *sql.Stmt
-	request, forgetRequest, grant, forgetGrant, anchor, count, forgetNone *sql.Stmt
-	findEntry, forgetEntry, search, unsearch, lived, forgetLives          *sql.Stmt
-	transactions, writes, records, lives, tasks, clocks, entries, access  manyRows
+	block, places                              *sql.Stmt
+	times, use, minute, item                   *sql.Stmt
+	forget, forgetTask, recorded               *sql.Stmt
+	request, forgetRequest, grant, forgetGrant *sql.Stmt
+	count, forgetNone, clock, forgetClock      *sql.Stmt
+	forgetEntry, unsearch                      *sql.Stmt
+	lived, forgetLives, forgetBatchTask        *sql.Stmt
+	transactions, writes, history, records     manyRows
+	lives, tasks, entries, search, access      manyRows
+	current, currentValue                      lookup
 }
 
 // texts pairs each statement with its text.
@@ -197,33 +202,33 @@ func (s *statements) texts() []statementText {
 			ON CONFLICT (grant_id, direction, service_item) DO UPDATE SET earliest = excluded.earliest WHERE excluded.earliest < earliest`},
 		{&s.recorded, `SELECT r.write, w.value FROM records r JOIN writes w ON w.n = r.write WHERE r.kind = ? AND r.id = ?`},
 		{&s.forget, `DELETE FROM records WHERE kind = ? AND id = ?`},
-		{&s.forgetTasks, `DELETE FROM tasks WHERE kind = ? AND id = ?`},
-		{&s.forgetClocks, `DELETE FROM clocks WHERE kind = ? AND id = ?`},
+		{&s.forgetTask, `DELETE FROM tasks WHERE audience = ? AND role = ? AND due = ? AND kind = ? AND id = ? AND seq = ?`},
 		{&s.request, `INSERT OR REPLACE INTO requests (id, decision, without_basis, answered, late, answered_in) VALUES (?, ?, ?, ?, ?, ?)`},
 		{&s.forgetRequest, `DELETE FROM requests WHERE id = ?`},
 		{&s.grant, `INSERT OR REPLACE INTO grants (id, starts, ends) VALUES (?, ?, ?)`},
 		{&s.forgetGrant, `DELETE FROM grants WHERE id = ?`},
-		{&s.anchor, `SELECT w.value FROM records r JOIN writes w ON w.n = r.write WHERE r.kind = ? AND r.id = ?`},
 		{&s.count, `INSERT INTO grant_anchored (grant_id, count) VALUES (?, ?) ON CONFLICT (grant_id) DO UPDATE SET count = count + excluded.count`},
 		{&s.forgetNone, `DELETE FROM grant_anchored WHERE grant_id = ? AND count = 0`},
-		{&s.findEntry, `SELECT doc, text, facets FROM entries WHERE code = ?`},
+		{&s.clock, `INSERT INTO clocks (due, event, count) VALUES (?, ?, ?) ON CONFLICT (due, event) DO UPDATE SET count = count + excluded.count`},
+		{&s.forgetClock, `DELETE FROM clocks WHERE due = ? AND event = ? AND count = 0`},
 		{&s.forgetEntry, `DELETE FROM entries WHERE doc = ?`},
-		{&s.search, `INSERT INTO search (rowid, tokens) VALUES (?, ?)`},
+		{&s.unsearch, `INSERT INTO search (search, rowid, tokens) VALUES ('delete', ?, ?)`},
 		{&s.lived, `SELECT tx_id, changed, write FROM lives WHERE batch = ? ORDER BY life`},
 		{&s.forgetLives, `DELETE FROM lives WHERE batch = ?`},
-		{&s.unsearch, `INSERT INTO search (search, rowid, tokens) VALUES ('delete', ?, ?)`},
+		{&s.forgetBatchTask, `DELETE FROM tasks WHERE audience IN (SELECT department FROM lives WHERE batch = ?1) AND role = ?2 AND due = ?3
+			AND kind = ?4 AND id = ?1`},
 	},
 		s.transactions.texts(`INSERT INTO transactions (block, seq, tx_id, body, first_write, write_count)`, 6, ``),
-		s.writes.texts(`INSERT INTO writes (n, block, tx, key, deleted, value, kind, id)`, 8, ``),
-		s.records.texts(`INSERT INTO records (kind, id, write, department, consumer, state, share_type, grant_id, changed, due, part_of, part)`, 12,
-			` ON CONFLICT (kind, id) DO UPDATE SET write = excluded.write, department = excluded.department, consumer = excluded.consumer,
-			state = excluded.state, share_type = excluded.share_type, grant_id = excluded.grant_id, changed = excluded.changed, due = excluded.due,
-			part = excluded.part`),
+		s.writes.texts(`INSERT INTO writes (n, block, tx, key, deleted, counts, event, name, value)`, 9, ``),
+		s.history.texts(`INSERT OR IGNORE INTO history (key, n)`, 2, ``),
+		s.records.texts(`INSERT OR REPLACE INTO records (kind, id, write, doc, department, consumer, state, share_type, grant_id, changed, due, part_of, part)`, 13, ``),
 		s.lives.texts(`INSERT INTO lives (batch, life, department, state, changed, tx_id, write, issued, status, certificates)`, 10, ``),
-		s.tasks.texts(`INSERT OR REPLACE INTO tasks (kind, id, seq, audience, parties, role, transaction_name, due)`, 8, ``),
-		s.clocks.texts(`INSERT INTO clocks (kind, id, seq, event, due)`, 5, ``),
+		s.tasks.texts(`INSERT OR REPLACE INTO tasks (audience, role, due, kind, id, seq, parties, transaction_name)`, 8, ``),
 		s.access.texts(`INSERT INTO access (idx, at, direction, ok, call_id, grant_id, case_ref, subject_ref, record)`, accessColumns, ``),
-		s.entries.texts(`INSERT OR REPLACE INTO entries (doc, code, text, facets, published, compliant, with_system)`, 7, ``),
+		s.entries.texts(`INSERT OR REPLACE INTO entries (doc, code, text, public)`, 4, ``),
+		s.search.texts(`INSERT INTO search (rowid, tokens)`, 2, ``),
+		s.current.texts(`SELECT id, write, doc, 0, NULL FROM records WHERE kind = ? AND id IN`),
+		s.currentValue.texts(`SELECT r.id, r.write, r.doc, w.event, w.value FROM records r JOIN writes w ON w.n = r.write WHERE r.kind = ? AND r.id IN`),
 	)
 }
 

@@ -38,7 +38,7 @@ func tally(ctx context.Context, tx *sql.Tx, now int64) (index.Tally, error) {
 			coalesce(sum(answered_in) FILTER (WHERE answered), 0) FROM requests`,
 			[]any{string(domain.Agree), string(domain.Partly), string(domain.Refuse)},
 			[]any{&t.Requests, &t.Agreed, &t.PartlyAgreed, &t.Refused, &t.RefusedWithoutBasis, &t.AnsweredInTime, &t.AnsweredLate, &t.AnsweredIn}},
-		{`SELECT count(*), coalesce(sum(compliant), 0), coalesce(sum(with_system), 0) FROM entries INDEXED BY entries_tally WHERE published`,
+		{`SELECT count(*), count(*) FILTER (WHERE public & 2), count(*) FILTER (WHERE public & 4) FROM entries INDEXED BY entries_public WHERE public <> 0`,
 			nil, []any{&t.Published, &t.Compliant, &t.WithSystem}},
 		{`SELECT count(*), count(*) FILTER (WHERE a.grant_id IS NULL) FROM grants g LEFT JOIN grant_anchored a ON a.grant_id = g.id
 			WHERE g.starts <= ?1 AND g.ends > ?1`, []any{now}, []any{&t.GrantsActive, &t.GrantsUnused}},
@@ -47,7 +47,7 @@ func tally(ctx context.Context, tx *sql.Tx, now int64) (index.Tally, error) {
 			return index.Tally{}, err
 		}
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT event, count(*) FROM clocks INDEXED BY clocks_due WHERE due <= ? GROUP BY event`, now)
+	rows, err := tx.QueryContext(ctx, `SELECT event, sum(count) FROM clocks WHERE due <= ? GROUP BY event`, now)
 	if err != nil {
 		return index.Tally{}, err
 	}

@@ -1,6 +1,8 @@
 package sqlindex
 
 import (
+	"hash/maphash"
+	"math/bits"
 	"slices"
 	"strings"
 	"unicode"
@@ -66,7 +68,7 @@ func classOf(r rune) class {
 			return other
 		}
 		return noWord
-	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul):
+	case isIdeograph(r), unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul):
 		return han
 	case unicode.In(r, unicode.L, unicode.N, unicode.M):
 		return other
@@ -74,8 +76,15 @@ func classOf(r rune) class {
 	return noWord
 }
 
+// isIdeograph reports whether r is one of the Chinese characters that nearly all text
+// is made of, without a look into tables.
+func isIdeograph(r rune) bool { return r >= 0x4e00 && r <= 0x9fa5 }
+
 // foldRune takes width and case from a character.
 func foldRune(r rune) rune {
+	if isIdeograph(r) {
+		return r
+	}
 	if r >= '！' && r <= '～' { // the full-width forms of ASCII
 		r -= '！' - '!'
 	}
@@ -89,25 +98,39 @@ func isHan(word string) bool {
 }
 
 // tokensOf lists the tokens of a normal form, each once, and the facets.
-func tokensOf(normal, facets string) []string {
-	most := len(normal)/3 + len(facets)/4 // so that neither grows: tokens of Chinese, or of short words
-	seen := make(map[string]bool, most)
-	tokens := make([]string, 0, most)
-	add := func(token string) {
-		if !seen[token] {
-			seen[token] = true
-			tokens = append(tokens, token)
-		}
+func tokensOf(normal, facets string) []string { return new(tokenizer).tokens(normal, facets) }
+
+// tokenizer lists the tokens of many texts, one after the other.
+type tokenizer struct {
+	seed  maphash.Seed
+	slots []slot // an open hash table, as long as a power of two
+	text  uint64 // the number of the text, so that nothing needs to be cleared
+	list  []string
+}
+
+// slot holds a token of the text with that number.
+type slot struct {
+	text  uint64
+	token string
+}
+
+// tokens is [tokensOf]. The list is good until the next call.
+func (t *tokenizer) tokens(normal, facets string) []string {
+	// No text has as many tokens as bytes: half of the slots stay free, and more.
+	if most := 2 * (len(normal) + 1); len(t.slots) < most {
+		t.seed, t.slots, t.text = maphash.MakeSeed(), make([]slot, 1<<bits.Len(uint(most))), 0
 	}
+	t.text++
+	t.list = t.list[:0]
 	for word := range strings.FieldsSeq(normal) {
 		chinese := isHan(word)
 		length, previous := 0, 0 // characters so far; where the last one started
 		for at, r := range word {
 			end := at + utf8.RuneLen(r)
 			if chinese {
-				add(word[at:end])
+				t.add(word[at:end])
 				if at > 0 {
-					add(word[previous:end])
+					t.add(word[previous:end])
 				}
 				previous = at
 				continue
@@ -115,10 +138,29 @@ func tokensOf(normal, facets string) []string {
 			if length++; length > maxPrefix {
 				break
 			}
-			add(word[:end])
+			t.add(word[:end])
 		}
 	}
-	return append(tokens, strings.Fields(facets)...)
+	for token := range strings.FieldsSeq(facets) {
+		t.list = append(t.list, token)
+	}
+	return t.list
+}
+
+// add adds a token unless the text had it before.
+func (t *tokenizer) add(token string) {
+	mask := uint64(len(t.slots) - 1)
+	for at := maphash.String(t.seed, token); ; at++ {
+		s := &t.slots[at&mask]
+		if s.text != t.text {
+			*s = slot{t.text, token}
+			t.list = append(t.list, token)
+			return
+		}
+		if s.token == token {
+			return
+		}
+	}
 }
 
 // wordQuery is a search: the tokens that an entry must have, the parts that its
