@@ -36,6 +36,9 @@ var (
 // portOffset keeps the tests' consortium off the ports of "make up".
 const portOffset = 10000
 
+// redisPort is where the gateways' cache listens.
+const redisPort = 6379 + portOffset
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	os.Exit(run(m))
@@ -49,7 +52,7 @@ func run(m *testing.M) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
-	redis, err = consortium.StartRedis(ctx, 6379+portOffset)
+	redis, err = consortium.StartRedis(ctx, redisPort)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
