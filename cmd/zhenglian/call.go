@@ -194,7 +194,12 @@ func (c *callCmd) client() (*gatewayClient, error) {
 // sendAny makes any request of the contract. It is a [signing.Send]: every request
 // that is sent so may be sent again.
 func (c *gatewayClient) sendAny(ctx context.Context, r signing.Request) (int, []byte, error) {
-	return c.try(ctx, func(ctx context.Context) (*http.Response, error) {
+	return c.try(ctx, c.sending(r), repeatable)
+}
+
+// sending makes a request of the contract.
+func (c *gatewayClient) sending(r signing.Request) sender {
+	return func(ctx context.Context) (*http.Response, error) {
 		request, err := http.NewRequestWithContext(ctx, r.Method, strings.TrimSuffix(c.url, "/")+r.Target, bytes.NewReader(r.Body))
 		if err != nil {
 			return nil, err
@@ -211,5 +216,5 @@ func (c *gatewayClient) sendAny(ctx context.Context, r signing.Request) (int, []
 			}
 		}
 		return c.Client.Client.Do(request)
-	}, repeatable)
+	}
 }

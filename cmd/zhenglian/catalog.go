@@ -33,7 +33,7 @@ type catalogCmd struct {
 type catalogImportCmd struct {
 	File        string        `arg:"" type:"existingfile" help:"File of entries: CSV, DCAT-AP or DCAT-US; see docs/catalog-csv.md and docs/interchange.md."`
 	Gateway     string        `required:"" placeholder:"URL" help:"The provider department's gateway, for example http://127.0.0.1:8082."`
-	TokenFile   string        `required:"" type:"existingfile" help:"File with the access token: the token alone, or a JSON object of tokens by role."`
+	TokenFile   string        `type:"existingfile" placeholder:"FILE" help:"File with the access token: the token alone, or a JSON object of tokens by role. Without it --cert says who calls."`
 	Role        string        `default:"operator" help:"Whose token to take from a JSON token file."`
 	Report      string        `required:"" placeholder:"FILE" help:"CSV file to write what is wrong with which row to. The journal is kept beside it."`
 	Format      string        `placeholder:"FORMAT" enum:",csv,dcat-ap,dcat-us,riik-ee" default:"" help:"csv, dcat-ap, dcat-us or riik-ee. Told from the file's name (.csv, .jsonld, data.json) when absent."`
@@ -46,6 +46,13 @@ type catalogImportCmd struct {
 	ReviewerGateway   string `placeholder:"URL" help:"Go on through review and publication, decided at this gateway: the lead's, or another department's for the lead's own entries."`
 	ReviewerTokenFile string `type:"existingfile" placeholder:"FILE" help:"File with the reviewer's access token."`
 	Opinion           string `default:"批量审核通过" help:"The reviewer's opinion."`
+
+	Cert         string `type:"existingfile" placeholder:"FILE" help:"The caller's certificate, PEM. What is written is signed with its key, here."`
+	Key          string `type:"existingfile" placeholder:"FILE" help:"Its key, PEM, which does not leave this program."`
+	ReviewerCert string `type:"existingfile" placeholder:"FILE" help:"The reviewer's certificate, PEM, to sign reviews with its key."`
+	ReviewerKey  string `type:"existingfile" placeholder:"FILE" help:"Its key, PEM."`
+	Trust        string `type:"existingfile" placeholder:"FILE" help:"Trust anchors, consortium.json, to check what is to be signed against."`
+	Roots        string `type:"existingfile" placeholder:"FILE" help:"Authorities of the gateways' server certificates, PEM; otherwise the system's."`
 
 	ProviderUSCC string   `placeholder:"CODE" help:"For files of others: unified social credit code of the provider department."`
 	Region       string   `placeholder:"CODE" help:"For files of others: administrative division, 6 digits."`
@@ -99,8 +106,10 @@ func (c *catalogImportCmd) Run(e *env) error {
 		return usage(errors.New("--concurrency must be 1 to 64"))
 	case c.Batch < 1 || c.Batch > domain.MaxBatch:
 		return usage(fmt.Errorf("--batch must be 1 to %d", domain.MaxBatch))
-	case (c.ReviewerGateway == "") != (c.ReviewerTokenFile == ""):
-		return usage(errors.New("--reviewer-gateway and --reviewer-token-file belong together"))
+	case c.TokenFile == "" && c.Cert == "":
+		return usage(errors.New("give --token-file, or --cert with --key and --trust"))
+	case (c.ReviewerGateway == "") != (c.ReviewerTokenFile == "" && c.ReviewerCert == ""):
+		return usage(errors.New("--reviewer-gateway and --reviewer-token-file or --reviewer-cert belong together"))
 	case c.ShareType < 0 || c.ShareType > 3:
 		return usage(errors.New("--share-type must be 1, 2 or 3"))
 	}
@@ -187,18 +196,18 @@ func (c *catalogImportCmd) count(file *os.File) (form string, rows int, err erro
 
 // work opens the gateways.
 func (c *catalogImportCmd) work() (*catalogWork, error) {
-	token, err := readToken(c.TokenFile, c.Role)
-	if err != nil {
-		return nil, err
-	}
-	w := &catalogWork{opinion: c.Opinion}
-	if w.operator, err = newGatewayClient(c.Gateway, token, c.Patience); err != nil || c.ReviewerGateway == "" {
+	operator, err := newWriter(&callCmd{
+		Gateway: c.Gateway, TokenFile: c.TokenFile, Role: c.Role, Cert: c.Cert, Key: c.Key, Trust: c.Trust, Roots: c.Roots, Patience: c.Patience,
+	})
+	w := &catalogWork{operator: operator, opinion: c.Opinion}
+	if err != nil || c.ReviewerGateway == "" {
 		return w, err
 	}
-	if token, err = readToken(c.ReviewerTokenFile, string(domain.RoleReviewer)); err != nil {
-		return nil, err
-	}
-	if w.reviewer, err = newGatewayClient(c.ReviewerGateway, token, c.Patience); err != nil {
+	w.reviewer, err = newWriter(&callCmd{
+		Gateway: c.ReviewerGateway, TokenFile: c.ReviewerTokenFile, Role: string(domain.RoleReviewer), Cert: c.ReviewerCert, Key: c.ReviewerKey,
+		Trust: c.Trust, Roots: c.Roots, Patience: c.Patience,
+	})
+	if err != nil {
 		return nil, err
 	}
 	// A reviewer's gateway may be a block behind the operator's.

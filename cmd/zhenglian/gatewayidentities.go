@@ -333,7 +333,7 @@ func (p *gatewayParts) collectors() []prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read)
 	}
 	started := time.Now()
-	return append(p.setup.identities.telemetry.Collectors(),
+	return append(append(p.setup.identities.telemetry.Collectors(), signingGauges(p.signing)...),
 		gauge("zhenglian_identity_files_stale", "Sets of identity files that cannot be read again: what they said before is in force.", p.identities.stale),
 		gauge("zhenglian_outbox_pending", "Writes on their way to the ledger.", func() float64 { return float64(p.writes.Pending()) }),
 		gauge("zhenglian_request_log_lines", "Lines of the log of requests.", func() float64 { return float64(p.requests.Lines()) }),

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -35,9 +34,9 @@ type entryRow struct {
 // catalogWork takes entries through their states, many in one transaction. It is
 // safe for concurrent use on different rows.
 type catalogWork struct {
-	operator *gatewayClient // of the provider department
-	reviewer *gatewayClient // of the department that reviews; nil: registration is all
-	opinion  string         // of the reviewer
+	operator *writer // of the provider department
+	reviewer *writer // of the department that reviews; nil: registration is all
+	opinion  string  // of the reviewer
 	done     func(step string, rows []*entryRow, at domain.Position) error
 }
 
@@ -46,15 +45,16 @@ type catalogStep struct {
 	name string
 	from []domain.CatalogState
 	to   domain.CatalogState
-	send func(w *catalogWork, key string, rows []*entryRow) sender
+	path string
+	args func(w *catalogWork, rows []*entryRow) any
 }
 
 // catalogSteps is the whole way; the first is the registration.
 var catalogSteps = []catalogStep{
-	{"register", []domain.CatalogState{"", domain.CatalogDraft, domain.CatalogRegRejected}, domain.CatalogRegPending, (*catalogWork).sendRegister},
-	{"review", []domain.CatalogState{domain.CatalogRegPending}, domain.CatalogRegistered, (*catalogWork).sendReview},
-	{"publish", []domain.CatalogState{domain.CatalogRegistered}, domain.CatalogPubPending, (*catalogWork).sendPublish},
-	{"review publication", []domain.CatalogState{domain.CatalogPubPending}, domain.CatalogPublished, (*catalogWork).sendReview},
+	{"register", []domain.CatalogState{"", domain.CatalogDraft, domain.CatalogRegRejected}, domain.CatalogRegPending, "/v1/catalog/batches/register", (*catalogWork).registration},
+	{"review", []domain.CatalogState{domain.CatalogRegPending}, domain.CatalogRegistered, "/v1/catalog/batches/review", (*catalogWork).review},
+	{"publish", []domain.CatalogState{domain.CatalogRegistered}, domain.CatalogPubPending, "/v1/catalog/batches/publish", (*catalogWork).publication},
+	{"review publication", []domain.CatalogState{domain.CatalogPubPending}, domain.CatalogPublished, "/v1/catalog/batches/review", (*catalogWork).review},
 }
 
 // steps are those that this work takes.
@@ -136,46 +136,39 @@ func (w *catalogWork) submit(ctx context.Context, step catalogStep, rows []*entr
 	if err != nil {
 		return domain.Position{}, err
 	}
-	client := w.operator
-	send := step.send(w, key, rows)
+	by := w.operator
 	if strings.HasPrefix(step.name, "review") {
-		client = w.reviewer
+		by = w.reviewer
 	}
+	args := step.args(w, rows)
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
-		done, err := client.write(ctx, send, repeatable, nil)
+		at, err := by.post(ctx, step.path, args, key)
 		p := refusalOf(err)
 		lost := p != nil && p.problem.Code == api.ProblemCodeConflict && p.problem.State == ""
 		if err == nil || !lost || attempt == attempts {
-			return done.Position, err
+			return at, err
 		}
-		if err := client.pause(ctx, time.Duration(attempt)*100*time.Millisecond); err != nil {
+		if err := by.pause(ctx, time.Duration(attempt)*100*time.Millisecond); err != nil {
 			return domain.Position{}, err
 		}
 	}
 }
 
-func (w *catalogWork) sendRegister(key string, rows []*entryRow) sender {
+func (w *catalogWork) registration(rows []*entryRow) any {
 	args := domain.RegisterBatchArgs{}
 	for _, row := range rows {
 		args.Contents = append(args.Contents, row.content)
 	}
-	return posting(args, func(ctx context.Context, body io.Reader) (*http.Response, error) {
-		return w.operator.RegisterCatalogBatchWithBody(ctx, &api.RegisterCatalogBatchParams{IdempotencyKey: &key}, jsonType, body)
-	})
+	return args
 }
 
-func (w *catalogWork) sendReview(key string, rows []*entryRow) sender {
-	args := domain.ReviewBatchArgs{Codes: codesOf(rows), Decision: domain.Approve, Opinion: w.opinion}
-	return posting(args, func(ctx context.Context, body io.Reader) (*http.Response, error) {
-		return w.reviewer.ReviewCatalogBatchWithBody(ctx, &api.ReviewCatalogBatchParams{IdempotencyKey: &key}, jsonType, body)
-	})
+func (w *catalogWork) review(rows []*entryRow) any {
+	return domain.ReviewBatchArgs{Codes: codesOf(rows), Decision: domain.Approve, Opinion: w.opinion}
 }
 
-func (w *catalogWork) sendPublish(key string, rows []*entryRow) sender {
-	return posting(domain.CodesArgs{Codes: codesOf(rows)}, func(ctx context.Context, body io.Reader) (*http.Response, error) {
-		return w.operator.PublishCatalogBatchWithBody(ctx, &api.PublishCatalogBatchParams{IdempotencyKey: &key}, jsonType, body)
-	})
+func (w *catalogWork) publication(rows []*entryRow) any {
+	return domain.CodesArgs{Codes: codesOf(rows)}
 }
 
 func codesOf(rows []*entryRow) []string {

@@ -376,7 +376,7 @@ func (r *sampleRun) publish(ctx context.Context, d *sampleDepartment, rows []*en
 		return err
 	}
 	work := &catalogWork{
-		operator: d.byRole[domain.RoleOperator], reviewer: reviewer, opinion: "要素齐全，依据明确，同意",
+		operator: &writer{gatewayClient: d.byRole[domain.RoleOperator]}, reviewer: &writer{gatewayClient: reviewer}, opinion: "要素齐全，依据明确，同意",
 		done: func(string, []*entryRow, domain.Position) error { return nil },
 	}
 	return r.settle(ctx, func() error {

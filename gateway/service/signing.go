@@ -235,6 +235,23 @@ func (s *Signing) task(operation string) *signingTask {
 	return s.tasks[operation]
 }
 
+// Waiting answers how many writes wait for a signature of their caller, and since when
+// the first of them was asked for, the zero time for none.
+func (s *Signing) Waiting() (n int, oldest time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep(s.Clock())
+	for _, t := range s.tasks {
+		if t.signing() == nil || t.refusal != nil {
+			continue
+		}
+		if n++; n == 1 || t.accepted.Before(oldest) {
+			oldest = t.accepted
+		}
+	}
+	return n, oldest
+}
+
 // Sign goes on with an operation by its caller's signature under one step's message.
 // The same step signed again changes nothing. It answers how far the operation is
 // then: signed for the first step it waits for the second, and for the second the
