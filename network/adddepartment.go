@@ -137,26 +137,32 @@ func (a *addition) admit(ctx context.Context) (string, error) {
 	signers := a.signers(a.def.Lead)
 	pattern, _ := a.def.Department(a.def.Lead)
 	changed, err := a.admins.reconfigure(ctx, signers, func(channel *common.ConfigGroup) error {
-		for _, section := range []string{applicationGroup, ordererGroup} {
-			if channel.Groups[section] != nil && channel.Groups[section].Groups[a.dept.MSPID] != nil {
-				continue // admitted by an earlier run
-			}
-			model, err := departmentGroup(channel, section, pattern.MSPID)
-			if err != nil {
-				return err
-			}
-			group, err := likeDepartment(model, a.dept, ca, tls)
-			if err != nil {
-				return err
-			}
-			channel.Groups[section].Groups[a.dept.MSPID] = group
-		}
-		return nil
+		return admitTo(channel, pattern.MSPID, a.dept, ca, tls)
 	})
 	if !changed && err == nil {
 		return "admitted before", nil
 	}
 	return "signed by " + strings.Join(signers, ", "), err
+}
+
+// admitTo makes a department, with the roots of its authorities in PEM, a member of the
+// channel like the present one with the MSP ID pattern, unless it is one.
+func admitTo(channel *common.ConfigGroup, pattern string, dept Department, ca, tls []byte) error {
+	for _, section := range []string{applicationGroup, ordererGroup} {
+		if channel.Groups[section] != nil && channel.Groups[section].Groups[dept.MSPID] != nil {
+			continue // admitted by an earlier run
+		}
+		model, err := departmentGroup(channel, section, pattern)
+		if err != nil {
+			return err
+		}
+		group, err := likeDepartment(model, dept, ca, tls)
+		if err != nil {
+			return err
+		}
+		channel.Groups[section].Groups[dept.MSPID] = group
+	}
+	return nil
 }
 
 // likeDepartment makes the configuration of a new member from a present one's: the same
@@ -318,14 +324,7 @@ func (a *addition) orders(ctx context.Context) (string, error) {
 	quorum := 0
 	_, err = a.admins.reconfigure(ctx, a.signers(a.def.Lead), func(channel *common.ConfigGroup) error {
 		return changeConsenters(channel, func(list []consenter) ([]consenter, error) {
-			last := uint32(0)
-			for _, c := range list {
-				last = max(last, c.ID)
-			}
-			if !slices.ContainsFunc(list, func(c consenter) bool { return c.MSPID == own.MSPID }) {
-				own.ID = last + 1
-				list = append(list, own)
-			}
+			list = withConsenter(list, own)
 			quorum = bftQuorum(len(list))
 			return list, nil
 		})
@@ -335,6 +334,20 @@ func (a *addition) orders(ctx context.Context) (string, error) {
 	}
 	_, err = a.awaitParticipation(ctx, a.dept, "consenter", 0)
 	return fmt.Sprintf("%d orderers, %d of them sign a block", a.result.Orderers, quorum), err
+}
+
+// withConsenter is the list with one more orderer, under the next number, unless its
+// department has one.
+func withConsenter(list []consenter, own consenter) []consenter {
+	last := uint32(0)
+	for _, c := range list {
+		if c.MSPID == own.MSPID {
+			return list
+		}
+		last = max(last, c.ID)
+	}
+	own.ID = last + 1
+	return append(list, own)
 }
 
 func (a *addition) joinPeer(ctx context.Context) (string, error) {

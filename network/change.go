@@ -28,6 +28,11 @@ func (d *Definition) changeTo(edited *Definition) change {
 		}
 	}
 	as = *edited
+	as.Ordering = d.Ordering
+	if as.Digest() == d.Digest() {
+		return change{command: reorder, what: "the ordering's limits and timers are others"}
+	}
+	as = *edited
 	if n := len(d.Departments); len(edited.Departments) == n+1 {
 		as.Departments = slices.Clone(edited.Departments[:n])
 		if as.Digest() == d.Digest() {

@@ -22,6 +22,8 @@ func TestChangeOfTheDefinition(t *testing.T) {
 	}{
 		{"nothing", func(*Definition) {}, ""},
 		{"version", func(d *Definition) { d.Chaincode.Version = "1.1" }, "upgrade"},
+		{"ordering", func(d *Definition) { d.Ordering.MaxMessages = 300 }, "config propose ordering"},
+		{"ordering and version", func(d *Definition) { d.Ordering.MaxMessages, d.Chaincode.Version = 300, "1.1" }, ""},
 		{"one more department", func(d *Definition) { d.Departments = append(slices.Clone(d.Departments), tax) }, "add-department"},
 		{"one less", func(d *Definition) { d.Departments = d.Departments[:3] }, ""},
 		{"version and department", func(d *Definition) {

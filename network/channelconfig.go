@@ -28,6 +28,10 @@ const (
 	mspValue         = "MSP"
 	orderersValue    = "Orderers"
 	blockValidation  = "BlockValidation"
+
+	consensusValue    = "ConsensusType"
+	batchSizeValue    = "BatchSize"
+	capabilitiesValue = "Capabilities"
 )
 
 // configBlock is the channel's last configuration block as the peer of a department has
@@ -93,7 +97,11 @@ func (a *administrators) reconfigure(ctx context.Context, signers []string, chan
 	if err != nil {
 		return false, fmt.Errorf("compare the configurations: %w", err)
 	}
-	transaction, err := updateEnvelope(a.def.Channel, update)
+	data, err := marshal(update)
+	if err != nil {
+		return false, err
+	}
+	transaction, err := updateEnvelope(a.def.Channel, data)
 	if err != nil {
 		return false, err
 	}
@@ -103,8 +111,8 @@ func (a *administrators) reconfigure(ctx context.Context, signers []string, chan
 	return true, a.awaitConfig(ctx, current.Sequence+1)
 }
 
-// updateEnvelope wraps a change as the SDK wants it.
-func updateEnvelope(channel string, update *common.ConfigUpdate) ([]byte, error) {
+// updateEnvelope wraps a change, a common.ConfigUpdate, as the SDK wants it.
+func updateEnvelope(channel string, update []byte) ([]byte, error) {
 	var err error
 	encode := func(m protoadapt.MessageV1) []byte {
 		data, e := marshal(m)
@@ -113,7 +121,7 @@ func updateEnvelope(channel string, update *common.ConfigUpdate) ([]byte, error)
 	}
 	data := encode(&common.Envelope{Payload: encode(&common.Payload{
 		Header: &common.Header{ChannelHeader: encode(&common.ChannelHeader{ChannelId: channel, Type: int32(common.HeaderType_CONFIG_UPDATE)})},
-		Data:   encode(&common.ConfigUpdateEnvelope{ConfigUpdate: encode(update)}),
+		Data:   encode(&common.ConfigUpdateEnvelope{ConfigUpdate: update}),
 	})})
 	return data, err
 }

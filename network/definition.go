@@ -63,7 +63,8 @@ type Chaincode struct {
 // people read.
 func (c Chaincode) Label() string { return c.Name + "_" + c.Version }
 
-// Ordering holds the limits and timers of SmartBFT. They are fixed in the genesis block.
+// Ordering holds the limits and timers of SmartBFT. They are part of the channel's
+// configuration.
 type Ordering struct {
 	MaxMessages               uint32   `yaml:"maxMessages" json:"maxMessages"` // transactions in a block
 	MaxBytes                  uint32   `yaml:"maxBytes" json:"maxBytes"`       // bytes in a block

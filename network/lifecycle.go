@@ -226,9 +226,17 @@ func (a *administrators) commit(ctx context.Context, sequence int64, approved []
 	for _, code := range approved {
 		peers = append(peers, peerName(code))
 	}
-	_, err = client.LifecycleCommitCC(a.def.Channel, resmgmt.LifecycleCommitCCRequest{
-		Name: a.def.Chaincode.Name, Version: a.def.Chaincode.Version, Sequence: sequence,
-		EndorsementPlugin: "escc", ValidationPlugin: "vscc", ChannelConfigPolicy: endorsementPolicy,
-	}, resmgmt.WithTargetEndpoints(peers...), resmgmt.WithOrdererEndpoint(ordererName(a.def.Lead)), patience(), unhurried(), resmgmt.WithParentContext(ctx))
-	return err
+	for {
+		_, err = client.LifecycleCommitCC(a.def.Channel, resmgmt.LifecycleCommitCCRequest{
+			Name: a.def.Chaincode.Name, Version: a.def.Chaincode.Version, Sequence: sequence,
+			EndorsementPlugin: "escc", ValidationPlugin: "vscc", ChannelConfigPolicy: endorsementPolicy,
+		}, resmgmt.WithTargetEndpoints(peers...), resmgmt.WithOrdererEndpoint(ordererName(a.def.Lead)), patience(), unhurried(), resmgmt.WithParentContext(ctx))
+		// Another department's peer may have its own approval a block later than the lead's.
+		if err == nil || !strings.Contains(err.Error(), "not agreed to by this org") || time.Now().After(deadline) {
+			return err
+		}
+		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }

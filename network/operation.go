@@ -36,6 +36,9 @@ func (c *Consortium) operate(ctx context.Context) (*operation, error) {
 	copied := *c
 	o := &operation{Consortium: &copied, def: def, state: state, supervisor: newSupervisor(c.Layout)}
 	if !o.supervisor.alive(ctx) {
+		if own := c.Layout.administered(def); len(own) < len(def.Departments) {
+			return nil, problem("change the channel with zhenglian-network config", "%s has the keys of %d of %d departments and this command needs all", c.Layout.State, len(own), len(def.Departments))
+		}
 		return nil, problem("run make up first", "the consortium in %s is down", c.Layout.State)
 	}
 	known, err := o.supervisor.list(ctx)

@@ -237,7 +237,7 @@ func renewConnections(l Layout, dept Department) error {
 // channel, then in their place.
 func (r *rotation) orderer(ctx context.Context) (string, error) {
 	staged := r.Layout.Department(r.dept.Code, "orderer", "next")
-	ids := []string{"orderer", "orderer-tls"}
+	ids := ordererIdentities
 	if !exists(filepath.Join(staged, "complete")) {
 		due := false
 		for _, name := range ids {
@@ -268,14 +268,7 @@ func (r *rotation) orderer(ctx context.Context) (string, error) {
 		return "", err
 	}
 	_, err = r.admins.reconfigure(ctx, r.signers(r.def.Lead), func(channel *common.ConfigGroup) error {
-		return changeConsenters(channel, func(list []consenter) ([]consenter, error) {
-			i := slices.IndexFunc(list, func(c consenter) bool { return c.MSPID == r.dept.MSPID })
-			if i < 0 {
-				return nil, fmt.Errorf("%s has no orderer in the channel", r.dept.MSPID)
-			}
-			list[i].Identity, list[i].ClientTLSCert, list[i].ServerTLSCert = identity, tls, tls
-			return list, nil
-		})
+		return renewConsenter(channel, r.dept.MSPID, identity, tls)
 	})
 	if err != nil {
 		return "", err
@@ -283,22 +276,8 @@ func (r *rotation) orderer(ctx context.Context) (string, error) {
 	if err := r.supervisor.end(ctx, r.dept.process("orderer")); err != nil {
 		return "", err
 	}
-	for _, name := range ids {
-		id, _ := identityNamed(name)
-		for from, to := range map[string]string{name + ".key": id.Key, name + ".pem": id.Cert} {
-			data, err := os.ReadFile(filepath.Join(staged, from))
-			if err != nil {
-				return "", err
-			}
-			mode := fs.FileMode(0o644)
-			if strings.HasSuffix(from, ".key") {
-				mode = 0o600
-			}
-			if err := writeFile(r.Layout.Department(r.dept.Code, to), data, mode); err != nil {
-				return "", err
-			}
-		}
-		r.result.Renewed = append(r.result.Renewed, name)
+	if err := r.installOrderer(staged, ids); err != nil {
+		return "", err
 	}
 	if err := r.start(ctx, r.dept, "orderer"); err != nil {
 		return "", err
@@ -308,6 +287,43 @@ func (r *rotation) orderer(ctx context.Context) (string, error) {
 	}
 	return "the channel knows them", os.RemoveAll(staged)
 }
+
+// renewConsenter gives a department's orderer in the channel other certificates, PEM.
+func renewConsenter(channel *common.ConfigGroup, mspID string, identity, tls []byte) error {
+	return changeConsenters(channel, func(list []consenter) ([]consenter, error) {
+		i := slices.IndexFunc(list, func(c consenter) bool { return c.MSPID == mspID })
+		if i < 0 {
+			return nil, fmt.Errorf("%s has no orderer in the channel", mspID)
+		}
+		list[i].Identity, list[i].ClientTLSCert, list[i].ServerTLSCert = identity, tls, tls
+		return list, nil
+	})
+}
+
+// installOrderer puts the staged keys and certificates in the place of the present ones.
+func (r *rotation) installOrderer(staged string, names []string) error {
+	for _, name := range names {
+		id, _ := identityNamed(name)
+		for from, to := range map[string]string{name + ".key": id.Key, name + ".pem": id.Cert} {
+			data, err := os.ReadFile(filepath.Join(staged, from))
+			if err != nil {
+				return err
+			}
+			mode := fs.FileMode(0o644)
+			if strings.HasSuffix(from, ".key") {
+				mode = 0o600
+			}
+			if err := writeFile(r.Layout.Department(r.dept.Code, to), data, mode); err != nil {
+				return err
+			}
+		}
+		r.result.Renewed = append(r.result.Renewed, name)
+	}
+	return nil
+}
+
+// ordererIdentities are those that the channel's configuration names.
+var ordererIdentities = []string{"orderer", "orderer-tls"}
 
 // stageOrderer enrols the identities into a folder beside the present certificates.
 func (r *rotation) stageOrderer(ctx context.Context, staged string, names []string) error {

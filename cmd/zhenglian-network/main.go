@@ -3,7 +3,8 @@
 //
 // Results go to standard output, diagnoses to standard error as one line that names the
 // cause and the remedy. It exits 0 when what was asked for holds, 1 when it does not, 2
-// for wrong usage, 3 when doctor has warnings and nothing worse, and 130 when interrupted.
+// for wrong usage, 3 when doctor has warnings and nothing worse, 5 when nobody can say yet
+// whether a change of the channel takes effect, and 130 when interrupted.
 package main
 
 import (
@@ -36,6 +37,7 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitWarned      = 3 // of doctor: nothing is broken, something will be
+	exitUnknown     = 5 // of config submit: it may take effect or not
 	exitInterrupted = 130
 )
 
@@ -88,8 +90,9 @@ type commandLine struct {
 		Department string `help:"Whose certificates." required:""`
 		Days       int    `help:"Renew those that end within so many days; 400 renews all." default:"30"`
 	} `cmd:"" help:"Give a department new keys and certificates before the old ones end, without a break of the consortium."`
-	AddDepartment struct{} `cmd:"" help:"Take in the department that the edited definition has besides."`
-	Upgrade       struct{} `cmd:"" help:"Bring the chaincode to the version in the edited definition, without a break."`
+	Config        configCommand `cmd:"" help:"Change the channel's configuration with the signatures of several departments, each from its own machine."`
+	AddDepartment struct{}      `cmd:"" help:"Take in the department that the edited definition has besides."`
+	Upgrade       struct{}      `cmd:"" help:"Bring the chaincode to the version in the edited definition, without a break."`
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -155,6 +158,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = s.render(ctx)
 	case "upgrade":
 		err = s.upgrade(ctx)
+	default:
+		err = s.config(ctx, selected.Command())
 	}
 	if ctx.Err() != nil {
 		fmt.Fprintln(stderr, "zhenglian-network: interrupted; running the same command again continues")
@@ -163,6 +168,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		// One line, whatever the libraries below put into their errors.
 		fmt.Fprintf(stderr, "zhenglian-network: %s\n", strings.Join(strings.Fields(err.Error()), " "))
+		if errors.Is(err, network.ErrUnknown) {
+			return exitUnknown
+		}
 		return exitFailed
 	}
 	return code
