@@ -22,15 +22,16 @@ type program struct {
 	pkg     string // package path or relative folder
 	sources []string
 	cgo     bool
+	mended  bool // built with the changes of [mended]
 }
 
 // programs lists all of them. Those of network/tools and network/tools/ca are rebuilt only
 // when the versions in their go.mod change, ours when a source file does.
 var programs = []program{
-	{name: "peer", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/peer", sources: []string{"network/tools/go.mod"}},
-	{name: "orderer", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/orderer", sources: []string{"network/tools/go.mod"}},
-	{name: "configtxgen", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/configtxgen", sources: []string{"network/tools/go.mod"}},
-	{name: "osnadmin", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/osnadmin", sources: []string{"network/tools/go.mod"}},
+	{name: "peer", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/peer", sources: []string{"network/tools/go.mod", "network/fixes.go"}, mended: true},
+	{name: "orderer", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/orderer", sources: []string{"network/tools/go.mod", "network/fixes.go"}, mended: true},
+	{name: "configtxgen", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/configtxgen", sources: []string{"network/tools/go.mod", "network/fixes.go"}, mended: true},
+	{name: "osnadmin", module: "network/tools", pkg: "github.com/hyperledger/fabric/cmd/osnadmin", sources: []string{"network/tools/go.mod", "network/fixes.go"}, mended: true},
 	{name: "fabric-ca-server", module: "network/tools/ca", pkg: "github.com/hyperledger/fabric-ca/cmd/fabric-ca-server", sources: []string{"network/tools/ca/go.mod"}, cgo: true},
 	{name: "fabric-ca-client", module: "network/tools/ca", pkg: "github.com/hyperledger/fabric-ca/cmd/fabric-ca-client", sources: []string{"network/tools/ca/go.mod"}, cgo: true},
 	{name: "process-compose", module: "network/tools", pkg: "github.com/f1bonacc1/process-compose/src", sources: []string{"network/tools/go.mod"}},
@@ -155,8 +156,20 @@ func (c *Consortium) buildAll(ctx context.Context, repo string, stale []program)
 // build builds one program. Go's build cache makes it cheap when only a time stamp
 // changed.
 func build(ctx context.Context, l Layout, repo string, p program) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", l.Program(p.name), p.pkg)
-	cmd.Dir = filepath.Join(repo, filepath.FromSlash(p.module))
+	module := filepath.Join(repo, filepath.FromSlash(p.module))
+	args := []string{"build", "-o", l.Program(p.name)}
+	if p.mended {
+		// Always the same folder: its path is in the program, and the build cache knows it.
+		folder := filepath.Join(filepath.Dir(l.Program(p.name)), ".build")
+		defer os.RemoveAll(folder)
+		goMod, err := fixed(ctx, module, mended, folder)
+		if err != nil {
+			return err
+		}
+		args = append(args, "-modfile="+goMod)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, p.pkg)...)
+	cmd.Dir = module
 	cmd.Env = os.Environ()
 	if p.cgo {
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")

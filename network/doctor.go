@@ -109,15 +109,13 @@ func (c *Consortium) Doctor(ctx context.Context) ([]Finding, error) {
 		}
 	}
 	findHeights(st, add)
+	findOrderers(st, add)
 	if len(st.Gateways) > 0 {
 		limit := time.Minute // the gateways' own
 		if def.Evidence != nil {
 			limit = time.Duration(def.Evidence.MaxLag)
 		}
-		var highest uint64
-		for _, h := range st.Heights {
-			highest = max(highest, h.Height)
-		}
+		highest := highest(st.Heights)
 		all := c.vitals(ctx, def)
 		findClocks(all, add)
 		findGateways(all, limit, time.Duration(def.AnchorInterval), highest, add)
@@ -211,10 +209,7 @@ func findCertificates(st *Status, add func(check, result, format string, args ..
 }
 
 func findHeights(st *Status, add func(check, result, format string, args ...any)) {
-	var highest uint64
-	for _, h := range st.Heights {
-		highest = max(highest, h.Height)
-	}
+	highest := highest(st.Heights)
 	if st.HeightsEqual {
 		add("heights", "ok", "%d on all %d peers", highest, len(st.Heights))
 		return
@@ -230,6 +225,27 @@ func findHeights(st *Status, add func(check, result, format string, args ...any)
 			add("heights", "warn", "peer-%s is %d blocks behind", h.Department, highest-h.Height)
 		case h.Hash != st.Heights[0].Hash:
 			add("heights", "fail", "peer-%s has another block at height %d", h.Department, h.Height)
+		}
+	}
+}
+
+// findOrderers names the orderers that have fewer blocks than a peer: peers get their
+// blocks from the others then, and nobody notices until one more of them fails.
+func findOrderers(st *Status, add func(check, result, format string, args ...any)) {
+	if st.OrderersKeep {
+		add("orderers", "ok", "%d, none is behind", len(st.Orderers))
+		return
+	}
+	highest := highest(st.Heights)
+	for _, o := range st.Orderers {
+		if p := st.process("orderer-" + o.Department); p != nil && !p.Running {
+			continue // reported among the processes
+		}
+		switch {
+		case o.Error != "":
+			add("orderers", "fail", "orderer-%s does not answer: %s", o.Department, o.Error)
+		case o.Height < highest:
+			add("orderers", "fail", "orderer-%s has %d of %d blocks; if it does not catch up within a minute, restart it", o.Department, o.Height, highest)
 		}
 	}
 }

@@ -29,7 +29,9 @@ type Status struct {
 	Channel      string              `json:"channel"`
 	Heights      []Height            `json:"heights"`
 	HeightsEqual bool                `json:"heightsEqual"`
-	Chaincode    *ChaincodeStatus    `json:"chaincode"` // nil if no peer could say
+	Orderers     []Height            `json:"orderers"`     // without hashes
+	OrderersKeep bool                `json:"orderersKeep"` // each has at least the blocks that a peer has
+	Chaincode    *ChaincodeStatus    `json:"chaincode"`    // nil if no peer could say
 	Certificates []CertificateStatus `json:"certificates"`
 	Gateways     []Gateway           `json:"gateways"`
 }
@@ -44,11 +46,11 @@ type ProcessStatus struct {
 	RSS      int64  `json:"rss"`     // bytes
 }
 
-// Height is how far a peer's ledger is.
+// Height is how far the ledger of a peer or an orderer is.
 type Height struct {
 	Department string `json:"department"`
 	Height     uint64 `json:"height"`
-	Hash       string `json:"hash"` // of the last block, base64url
+	Hash       string `json:"hash,omitempty"` // of the last block, base64url
 	Error      string `json:"error,omitempty"`
 }
 
@@ -71,7 +73,7 @@ func (c *Consortium) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &Status{State: "down", Channel: def.Channel, Heights: []Height{}, Processes: []ProcessStatus{}, Certificates: []CertificateStatus{}, Gateways: []Gateway{}}
+	st := &Status{State: "down", Channel: def.Channel, Heights: []Height{}, Orderers: []Height{}, Processes: []ProcessStatus{}, Certificates: []CertificateStatus{}, Gateways: []Gateway{}}
 	if _, err := c.Layout.LoadState(); errors.Is(err, fs.ErrNotExist) {
 		return st, nil
 	} else if err != nil {
@@ -90,7 +92,7 @@ func (c *Consortium) Status(ctx context.Context) (*Status, error) {
 	if err := c.ledgerStatus(ctx, def, st); err != nil {
 		return nil, err
 	}
-	if notReady := slices.ContainsFunc(st.Gateways, func(g Gateway) bool { return !g.Ready }); notReady || !st.HeightsEqual || st.Chaincode == nil {
+	if notReady := slices.ContainsFunc(st.Gateways, func(g Gateway) bool { return !g.Ready }); notReady || !st.HeightsEqual || !st.OrderersKeep || st.Chaincode == nil {
 		st.State = "degraded"
 	}
 	return st, nil
@@ -144,7 +146,7 @@ func (c *Consortium) processStatus(ctx context.Context, def *Definition, st *Sta
 	return nil
 }
 
-// ledgerStatus asks each peer for its height and the lead's for the chaincode.
+// ledgerStatus asks each peer and each orderer for its height and the lead's peer for the chaincode.
 func (c *Consortium) ledgerStatus(ctx context.Context, def *Definition, st *Status) error {
 	admins, err := connectAdministrators(c.Layout, def)
 	if err != nil {
@@ -156,6 +158,16 @@ func (c *Consortium) ledgerStatus(ctx context.Context, def *Definition, st *Stat
 	for range 4 {
 		st.Heights, st.HeightsEqual = admins.heights(ctx)
 		if st.HeightsEqual {
+			break
+		}
+		if err := sleep(ctx, 300*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	// A peer has a block from an orderer: one that has fewer does not follow the others.
+	for range 4 {
+		st.Orderers, st.OrderersKeep = orderersOf(ctx, c.Layout, def, highest(st.Heights))
+		if st.OrderersKeep {
 			break
 		}
 		if err := sleep(ctx, 300*time.Millisecond); err != nil {
@@ -191,6 +203,33 @@ func (a *administrators) heights(ctx context.Context) ([]Height, bool) {
 		}
 	}
 	return heights, true
+}
+
+// orderersOf asks every orderer for its height. They keep up if each has at least as
+// many blocks as a peer had before.
+func orderersOf(ctx context.Context, l Layout, def *Definition, least uint64) (heights []Height, keep bool) {
+	heights = make([]Height, len(def.Departments))
+	var group errgroup.Group
+	for i, dept := range def.Departments {
+		group.Go(func() error {
+			heights[i] = Height{Department: dept.Code}
+			p, err := participates(ctx, l, def, dept)
+			if err != nil {
+				heights[i].Error = firstSentence(err.Error())
+			}
+			heights[i].Height = p.Height
+			return nil
+		})
+	}
+	_ = group.Wait() // the heights carry the failures
+	return heights, !slices.ContainsFunc(heights, func(h Height) bool { return h.Error != "" || h.Height < least })
+}
+
+func highest(heights []Height) (most uint64) {
+	for _, h := range heights {
+		most = max(most, h.Height)
+	}
+	return most
 }
 
 // height asks one peer for its height.
@@ -294,6 +333,14 @@ func (s *Status) Print(out io.Writer, def *Definition) error {
 			if p := s.process("peer-" + h.Department); h.Error != "" && p != nil && p.Running {
 				fmt.Fprintf(out, "            %s: %s\n", h.Department, h.Error)
 			}
+		}
+	}
+	for _, o := range s.Orderers {
+		switch most := highest(s.Heights); {
+		case o.Error != "":
+			fmt.Fprintf(out, "orderer     %s: %s\n", o.Department, o.Error)
+		case o.Height < most:
+			fmt.Fprintf(out, "orderer     %s HAS %d OF %d BLOCKS\n", o.Department, o.Height, most)
 		}
 	}
 	if s.Chaincode != nil {

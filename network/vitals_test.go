@@ -90,6 +90,25 @@ func TestFindClocks(t *testing.T) {
 	}
 }
 
+func TestFindOrderers(t *testing.T) {
+	peers := []Height{{Department: "police", Height: 3583}, {Department: "civil", Height: 3580}}
+	for name, tc := range map[string]struct {
+		st   Status
+		want []string
+	}{
+		"together": {Status{Heights: peers, Orderers: peers, OrderersKeep: true}, []string{"ok orderers|2, none is behind"}},
+		"behind":   {Status{Heights: peers, Orderers: []Height{{Department: "police", Height: 3583}, {Department: "civil", Height: 182}}}, []string{"fail orderers|orderer-civil has 182 of 3583 blocks"}},
+		"silent":   {Status{Heights: peers, Orderers: []Height{{Department: "civil", Error: "refused"}}}, []string{"fail orderers|orderer-civil does not answer: refused"}},
+		"down":     {Status{Heights: peers, Orderers: []Height{{Department: "civil"}}, Processes: []ProcessStatus{{Name: "orderer-civil"}}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			findOrderers(&tc.st, collect(&got))
+			wantFindings(t, got, tc.want...)
+		})
+	}
+}
+
 func TestFindGateways(t *testing.T) {
 	const limit, interval = time.Minute, 2 * time.Second
 	fine := vitals{Department: "a", NextBlock: 100}

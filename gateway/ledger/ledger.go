@@ -56,7 +56,8 @@ type Reader interface {
 	Status(ctx context.Context, id domain.TxID) (code string, block uint64, err error)
 
 	// Blocks calls yield for each block from number from on, in order, waiting
-	// for new ones, until ctx ends, yield fails or the stream breaks.
+	// for new ones, until ctx ends, yield fails or the stream breaks. Writes have the
+	// values that their keys hold, from which [domain.TellCatalog] tells records.
 	Blocks(ctx context.Context, from uint64, yield func(domain.Block) error) error
 
 	// Heights answers every department's height, in the order of configuration.

@@ -220,20 +220,36 @@ func (m *member) ask(t *testing.T, mspID string, proposed *gateway.ProposedTrans
 	return response
 }
 
-// submit assembles a transaction of one answer and any endorsements, as a client that
-// checks nothing can, has it ordered, and answers what the peers find.
+// submit has a transaction ordered of one answer and any endorsements, and answers what
+// the peers find.
 func (m *member) submit(t *testing.T, proposed *gateway.ProposedTransaction, answer []byte, endorsements []*peer.Endorsement) peer.TxValidationCode {
+	t.Helper()
+	commit, err := m.assemble(t, proposed, proposed.GetTransactionId(), answer, endorsements).SubmitWithContext(t.Context())
+	must(t, err)
+	status, err := commit.StatusWithContext(t.Context())
+	must(t, err)
+	return status.Code
+}
+
+// assemble makes a transaction of one answer and any endorsements, under any ID, as a
+// client can that checks nothing.
+func (m *member) assemble(t *testing.T, proposed *gateway.ProposedTransaction, id string, answer []byte, endorsements []*peer.Endorsement) *client.Transaction {
 	t.Helper()
 	proposal, input := new(peer.Proposal), new(peer.ChaincodeProposalPayload)
 	must(t, proto.Unmarshal(proposed.GetProposal().GetProposalBytes(), proposal))
 	must(t, proto.Unmarshal(proposal.GetPayload(), input))
-	header := new(common.Header)
+	header, channel := new(common.Header), new(common.ChannelHeader)
 	must(t, proto.Unmarshal(proposal.GetHeader(), header))
+	must(t, proto.Unmarshal(header.GetChannelHeader(), channel))
 	input.TransientMap = nil // is never part of a transaction
 	marshal := func(message proto.Message) []byte {
 		data, err := proto.Marshal(message)
 		must(t, err)
 		return data
+	}
+	if channel.GetTxId() != id {
+		channel.TxId = id
+		header.ChannelHeader = marshal(channel)
 	}
 	payload := marshal(&common.Payload{Header: header, Data: marshal(&peer.Transaction{Actions: []*peer.TransactionAction{{
 		Header: header.GetSignatureHeader(),
@@ -242,15 +258,9 @@ func (m *member) submit(t *testing.T, proposed *gateway.ProposedTransaction, ans
 			Action:                   &peer.ChaincodeEndorsedAction{ProposalResponsePayload: answer, Endorsements: endorsements},
 		}),
 	}}})})
-	transaction, err := m.gateway.NewTransaction(marshal(&gateway.PreparedTransaction{
-		TransactionId: proposed.GetTransactionId(), Envelope: &common.Envelope{Payload: payload},
-	}))
+	transaction, err := m.gateway.NewTransaction(marshal(&gateway.PreparedTransaction{TransactionId: id, Envelope: &common.Envelope{Payload: payload}}))
 	must(t, err)
-	commit, err := transaction.SubmitWithContext(t.Context())
-	must(t, err)
-	status, err := commit.StatusWithContext(t.Context())
-	must(t, err)
-	return status.Code
+	return transaction
 }
 
 // entryAt is an entry as a department's peer has it, nil for none.

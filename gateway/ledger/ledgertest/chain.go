@@ -243,7 +243,6 @@ func (c *Chain) append(transactions ...domain.Transaction) domain.Block {
 	data := sha256.New()
 	for i, t := range transactions {
 		b.Transactions[i].Writes = slices.Clone(t.Writes)
-		domain.TellCatalog(b.Transactions[i].Writes)
 		fmt.Fprintf(data, "%s %s %s:%s %q;", t.ID, t.Creator, t.Contract, t.Name, t.Arguments)
 		if t.ID != "" {
 			if _, ok := c.codes[t.ID]; !ok { // the first occurrence counts, as on Fabric
