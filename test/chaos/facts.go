@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -9,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"time"
@@ -111,6 +113,27 @@ func (o *observer) caughtUp(ctx context.Context, limit time.Duration) error {
 	})
 }
 
+// follow waits until every orderer has the blocks that a peer has now. One that does
+// not is missed by nobody: peers read from the others, until one of these fails too.
+func (o *observer) follow(ctx context.Context, limit time.Duration) error {
+	return eventually(ctx, limit, "every orderer catches up", func() (bool, string) {
+		var status struct {
+			Keep     bool `json:"orderersKeep"`
+			Heights  []struct{ Height uint64 }
+			Orderers []struct {
+				Department, Error string
+				Height            uint64
+			}
+		}
+		// Its exit says whether all is well, and more than this may be amiss.
+		out, err := o.net.Run(ctx, "zhenglian-network", "status", "--json", "--state", o.net.State)
+		if jsonErr := json.Unmarshal(out, &status); jsonErr != nil {
+			return false, fmt.Sprint(cmp.Or(err, jsonErr))
+		}
+		return status.Keep, fmt.Sprintf("peers %v, orderers %v", status.Heights, status.Orderers)
+	})
+}
+
 // level waits until all peers have equally many blocks and answers how many.
 func (o *observer) level(ctx context.Context, limit time.Duration) (height uint64, err error) {
 	err = eventually(ctx, limit, "the peers have equally many blocks", func() (bool, string) {
@@ -185,7 +208,7 @@ func (o *observer) blocks(ctx context.Context, department string, height uint64,
 	for next := o.chain.upTo; next < height; next++ {
 		b, ok := <-stream
 		if !ok {
-			return fmt.Errorf("the stream ended before block %d: %w", next, context.Cause(ctx))
+			return fmt.Errorf("the stream ended before block %d: %w", next, cmp.Or(context.Cause(ctx), io.ErrUnexpectedEOF))
 		}
 		if b.GetHeader().GetNumber() != next {
 			return fmt.Errorf("block %d came in place of %d", b.GetHeader().GetNumber(), next)

@@ -37,7 +37,8 @@ type load struct {
 	*clients
 	random *mathrand.Rand // of the dispatcher alone
 
-	use, contended domain.Grant // one is used, the other is suspended and resumed
+	use       domain.Grant
+	contended []domain.Grant // that are suspended and resumed
 
 	mu           sync.Mutex
 	certificates []*certificate
@@ -72,8 +73,14 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// prepare writes what the load needs: two grants, and the right to issue.
-func (l *load) prepare(ctx context.Context) (err error) {
+// contendedAt is the number of writes a second for which there is one grant to
+// contend for: of more, too many would be under way at one time to look for an order
+// of them.
+const contendedAt = 5
+
+// prepare writes what a load of so many writes a second needs: grants, and the right
+// to issue.
+func (l *load) prepare(ctx context.Context, perSecond float64) (err error) {
 	for _, issuer := range issuers {
 		body := map[string]any{
 			"issuer": issuer, "typeCode": certificateType, "typeNameZh": "居住证", "typeNameEn": "Residence permit", "basis": "《居住证暂行条例》",
@@ -87,8 +94,14 @@ func (l *load) prepare(ctx context.Context) (err error) {
 	if l.use, err = l.grant(ctx); err != nil {
 		return err
 	}
-	l.contended, err = l.grant(ctx)
-	return err
+	for range max(1, int(perSecond/contendedAt)) {
+		g, err := l.grant(ctx)
+		if err != nil {
+			return err
+		}
+		l.contended = append(l.contended, g)
+	}
+	return nil
 }
 
 // grant has the police share a resource with the civil affairs bureau.
@@ -211,10 +224,10 @@ func (l *load) nextWrite(ctx context.Context) func() func() {
 		case n < 18:
 			return func() { l.access(ctx) }
 		default:
-			action := []string{"suspend", "resume"}[random.IntN(2)]
+			action, id := []string{"suspend", "resume"}[random.IntN(2)], l.contended[random.IntN(len(l.contended))].ID
 			return func() {
-				o := &operation{Kind: kindGrant, Action: action, Object: l.contended.ID, Department: "police", Role: "reviewer", Key: randomHex(8)}
-				l.perform(ctx, o, request{"/v1/grants/" + l.contended.ID + "/actions/" + action, map[string]any{"reason": "核查"}})
+				o := &operation{Kind: kindGrant, Action: action, Object: id, Department: "police", Role: "reviewer", Key: randomHex(8)}
+				l.perform(ctx, o, request{"/v1/grants/" + id + "/actions/" + action, map[string]any{"reason": "核查"}})
 			}
 		}
 	}
@@ -329,7 +342,8 @@ func (l *load) nextRead(ctx context.Context) func() func() {
 		case n == 0:
 			return func() { l.read(ctx, gateways[0], ref, "/v1/certificates/"+ref) }
 		case n == 1:
-			return func() { l.read(ctx, gateways[0], l.contended.ID, "/v1/grants/"+l.contended.ID) }
+			id := l.contended[random.IntN(len(l.contended))].ID
+			return func() { l.read(ctx, gateways[0], id, "/v1/grants/"+id) }
 		default:
 			return func() { l.verify(ctx, ref, gateways) }
 		}

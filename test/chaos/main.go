@@ -200,7 +200,7 @@ func (r *runner) start(ctx context.Context, root, state string, offset int) (err
 	}
 	r.history = &history{}
 	r.load = newLoad(&clients{net: w.net, history: r.history}, r.random)
-	return r.load.prepare(ctx)
+	return r.load.prepare(ctx, r.set.Writes)
 }
 
 // stop ends what start began.
@@ -344,7 +344,7 @@ func (r *runner) one(ctx context.Context, e event) error {
 	if undoErr := undo(context.WithoutCancel(ctx)); undoErr != nil || err != nil {
 		return errors.Join(err, undoErr)
 	}
-	if err := errors.Join(w.observer.ready(ctx, readyWithin), w.observer.caughtUp(ctx, readyWithin)); err != nil {
+	if err := errors.Join(w.observer.ready(ctx, readyWithin), w.observer.caughtUp(ctx, readyWithin), w.observer.follow(ctx, readyWithin)); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -382,7 +382,7 @@ func (r *runner) one(ctx context.Context, e event) error {
 	}
 	if len(w.leftover) > 0 {
 		w.leftover = nil
-		return errors.Join(w.observer.ready(ctx, readyWithin), w.observer.caughtUp(ctx, readyWithin))
+		return errors.Join(w.observer.ready(ctx, readyWithin), w.observer.caughtUp(ctx, readyWithin), w.observer.follow(ctx, readyWithin))
 	}
 	return nil
 }
@@ -432,7 +432,11 @@ func (r *runner) check(ctx context.Context, findings *[]finding, all bool) error
 		return err
 	}
 	present = append(present, checkWrites(operations, w.observer.chain, logs)...)
-	present = append(present, checkLinearizable(operations, reads, map[string]state{r.load.contended.ID: {status: "active"}})...)
+	granted := map[string]state{}
+	for _, g := range r.load.contended {
+		granted[g.ID] = state{status: "active"}
+	}
+	present = append(present, checkLinearizable(operations, reads, granted)...)
 	present = append(present, checkVerdicts(operations, verifications)...)
 	if !all {
 		return nil
