@@ -105,7 +105,7 @@ chaos-quick: build ## a part of it, at most 6 minutes
 
 MINUTES ?= 60
 soak: build ## half of what the network takes for MINUTES (60), a fault every two of them; memory, goroutines and descriptors must not grow
-	$(GO) run ./test/chaos -soak -minutes $(MINUTES) -every 2m -writes 30 -reads 300 $(CHAOS)
+	$(GO) run ./test/chaos -soak -minutes $(MINUTES) -every 2m -writes 15 -reads 150 $(CHAOS)
 
 ci: ## exactly what .ci/run runs
 	@.ci/run
