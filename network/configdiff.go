@@ -100,6 +100,9 @@ func put[T any](into map[string]T, name string, v T) map[string]T {
 	return into
 }
 
+// modPolicyMark ends the path of what says which policy guards an element.
+const modPolicyMark = " (who may change it)"
+
 // outline is a configuration in words: a path and what stands there.
 type outline struct {
 	lines map[string]string
@@ -114,16 +117,16 @@ func outlineOf(config *common.Config) *outline {
 }
 
 func (o *outline) group(path string, group *common.ConfigGroup) {
-	o.lines[path+" (who may change it)"] = plain(group.GetModPolicy())
+	o.lines[path+modPolicyMark] = plain(group.GetModPolicy())
 	for name, value := range group.GetValues() {
 		at := path + "/" + plain(name)
-		o.lines[at+" (who may change it)"] = plain(value.GetModPolicy())
+		o.lines[at+modPolicyMark] = plain(value.GetModPolicy())
 		o.bytes[at] = string(value.GetValue())
 		o.value(at, name, value.GetValue())
 	}
 	for name, policy := range group.GetPolicies() {
 		at := path + "/policy " + plain(name)
-		o.lines[at+" (who may change it)"] = plain(policy.GetModPolicy())
+		o.lines[at+modPolicyMark] = plain(policy.GetModPolicy())
 		o.bytes[at] = strconv.Itoa(int(policy.GetPolicy().GetType())) + " " + string(policy.GetPolicy().GetValue())
 		o.lines[at] = policyText(policy.GetPolicy())
 	}
@@ -264,8 +267,12 @@ func (o *outline) field(path string, field protoreflect.FieldDescriptor, v proto
 // what is new, "-" for what goes and "~" for what changes.
 func difference(before, after *outline) []string {
 	var lines []string
+	// seen reports whether a line tells something else of an element than who may change it.
 	seen := func(path string) bool {
-		return slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line[2:], path) })
+		return slices.ContainsFunc(lines, func(line string) bool {
+			rest, ok := strings.CutPrefix(line[2:], path)
+			return ok && (rest[0] == ' ' || rest[0] == ':') && !strings.HasPrefix(rest, modPolicyMark)
+		})
 	}
 	for _, path := range unite(before.lines, after.lines) {
 		old, had := before.lines[path]

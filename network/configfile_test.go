@@ -560,6 +560,24 @@ func TestDifferenceHidesNothing(t *testing.T) {
 			t.Errorf("%s: not proposed: %v", name, err)
 		}
 	}
+	// Nor does what is shown besides hide it: another element whose name begins alike, or
+	// who may change it.
+	for name, besides := range map[string]func(*common.ConfigGroup){
+		"another name": func(c *common.ConfigGroup) {
+			c.Values[batchSizeValue+"2"] = &common.ConfigValue{Value: []byte("x"), ModPolicy: "Admins"}
+		},
+		"who may change it": func(c *common.ConfigGroup) { c.Values[batchSizeValue].ModPolicy = "Writers" },
+	} {
+		next := clone(current)
+		orderers := next.ChannelGroup.Groups[ordererGroup]
+		v := orderers.Values[batchSizeValue]
+		v.Value = append(slices.Clone(v.Value), v.Value...)
+		besides(orderers)
+		lines := difference(outlineOf(current), outlineOf(next))
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, batchSizeValue+": other bytes") }) {
+			t.Errorf("%s hides that a value is written otherwise: %q", name, lines)
+		}
+	}
 	if lines := difference(outlineOf(current), outlineOf(clone(current))); len(lines) != 0 {
 		t.Errorf("nothing changed and %q is shown", lines)
 	}
