@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/zhenglian/zhenglian/proof"
 )
@@ -268,6 +271,35 @@ func TestLeaks(t *testing.T) {
 	}
 }
 
+// Of a gateway, what its clients hold is no leak.
+func TestGatewaysAreComparedAtRest(t *testing.T) {
+	u := &usage{samples: map[string][]held{}}
+	for i := range 40 {
+		u.samples["gateway-police"] = append(u.samples["gateway-police"], held{pid: 1, descriptors: 20 + 4*i, goroutines: 100 + 20*i, resident: 1 << 20})
+	}
+	if findings := leaks(u.growth()); len(findings) != 0 {
+		t.Errorf("with clients: %+v", findings)
+	}
+	for name, tt := range map[string]struct {
+		after held
+		want  []string
+	}{
+		"as before":     {held{descriptors: 80, goroutines: 110}, nil},
+		"a little more": {held{descriptors: 95, goroutines: 140}, nil},
+		"descriptors":   {held{descriptors: 140, goroutines: 110}, []string{"gateway-police: descriptors: 75 before the load, 140 after it"}},
+		"goroutines":    {held{descriptors: 80, goroutines: 300}, []string{"gateway-police: goroutines: 105 before the load, 300 after it"}},
+	} {
+		u.atRest = held{descriptors: 75, goroutines: 105}
+		var got []string
+		for _, f := range u.kept(map[string]held{"police": tt.after}) {
+			got = append(got, f.Detail)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
 func TestRootOf(t *testing.T) {
 	// RFC 6962 as transparency-dev publishes it: leaves "", 00, 10.
 	var leaves [][32]byte
@@ -277,5 +309,41 @@ func TestRootOf(t *testing.T) {
 	const want = "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77"
 	if got := fmt.Sprintf("%x", rootOf(leaves)); got != want {
 		t.Errorf("root %s, want %s", got, want)
+	}
+}
+
+// A history that was kept is checked once more as it was.
+func TestHistoryIsKept(t *testing.T) {
+	h := &history{}
+	for _, o := range []*operation{
+		{Kind: kindGrant, Action: "suspend", Object: "g1", Key: "k1", Attempts: []attempt{{Begun: at(0), Ended: at(1), Status: 200, Claim: claimsDone}}, Outcome: committed, Block: 7, TxID: "t"},
+		{Kind: kindGrant, Action: "resume", Object: "g1", Key: "k2", Outcome: open},
+		{Kind: kindGrant, Action: "suspend", Object: "g2", Key: "k3", Outcome: rejected},
+		{Kind: kindAccess, Object: "u", Key: "k4", Index: 3, Leaf: "ab", Outcome: committed},
+	} {
+		h.add(o)
+	}
+	h.addRead(read{Object: "g1", State: "suspended", Begun: at(0), Ended: at(1)})
+	h.addVerification(verification{Ref: "r", Gateway: "police", Begun: at(0), Ended: at(1), Verdict: "valid"})
+	path := filepath.Join(t.TempDir(), historyFile)
+	if err := h.save(path); err != nil {
+		t.Fatal(err)
+	}
+	again := &history{}
+	if err := again.load(path); err != nil {
+		t.Fatal(err)
+	}
+	operations, reads, verifications := h.snapshot()
+	gotOperations, gotReads, gotVerifications := again.snapshot()
+	if diff := cmp.Diff(operations, gotOperations) + cmp.Diff(reads, gotReads) + cmp.Diff(verifications, gotVerifications); diff != "" {
+		t.Errorf("kept (-as it was +as read):\n%s", diff)
+	}
+	l := newLoad(&clients{history: again}, nil)
+	l.resume()
+	if len(l.contended) != 2 || l.contended[0].ID != "g1" || l.contended[1].ID != "g2" {
+		t.Errorf("contended for %+v, want g1 and g2", l.contended)
+	}
+	if err := again.load(filepath.Join(t.TempDir(), historyFile)); err == nil {
+		t.Error("no history is read without an error")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 )
@@ -119,14 +118,36 @@ func (h *history) snapshot() ([]*operation, []read, []verification) {
 	return h.operations[:len(h.operations):len(h.operations)], h.reads[:len(h.reads):len(h.reads)], h.verifications[:len(h.verifications):len(h.verifications)]
 }
 
-// save writes the operations, the linearizable reads and the verifications that
-// nobody answered at once, for a look at a finding.
+// historyFile is where a history is kept beside the state of its consortium.
+const historyFile = "history.json"
+
+// savedHistory is the form of the file.
+type savedHistory struct {
+	Operations    []*operation   `json:"operations"`
+	Reads         []read         `json:"reads"`
+	Verifications []verification `json:"verifications"`
+}
+
+// save writes everything, for a look at a finding or another check.
 func (h *history) save(path string) error {
 	operations, reads, verifications := h.snapshot()
-	unanswered := slices.DeleteFunc(slices.Clone(verifications), func(v verification) bool { return v.answered() && !v.Retried })
-	data, err := json.Marshal(map[string]any{"operations": operations, "reads": reads, "unanswered": unanswered})
+	data, err := json.Marshal(savedHistory{operations, reads, verifications})
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(path, data, 0o600)
+}
+
+// load takes up what was saved.
+func (h *history) load(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var saved savedHistory
+	if err := json.Unmarshal(data, &saved); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	h.operations, h.reads, h.verifications = saved.Operations, saved.Reads, saved.Verifications
+	return nil
 }

@@ -104,6 +104,18 @@ func (l *load) prepare(ctx context.Context, perSecond float64) (err error) {
 	return nil
 }
 
+// resume knows the grants that the operations of its history contended for.
+func (l *load) resume() {
+	operations, _, _ := l.history.snapshot()
+	known := map[string]bool{}
+	for _, o := range operations {
+		if o.Kind == kindGrant && !known[o.Object] {
+			known[o.Object] = true
+			l.contended = append(l.contended, domain.Grant{ID: o.Object})
+		}
+	}
+}
+
 // grant has the police share a resource with the civil affairs bureau.
 func (l *load) grant(ctx context.Context) (domain.Grant, error) {
 	code, id := l.newCode(), randomHex(16)

@@ -70,6 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	offset := flags.Int("offset", 22000, "how far the consortium's ports lie above the default ones")
 	out := flags.String("report", filepath.Join(".zhenglian", "chaos", "report.json"), "where the report goes")
 	keep := flags.Bool("keep", false, "leave the state after a run that found nothing")
+	again := flags.Bool("again", false, "cause nothing: check once more the state and the history that a run left")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -102,17 +103,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	r := &runner{set: set, random: random, out: stderr, world: &world{}, known: map[finding]bool{}}
-	if err := r.start(ctx, root, filepath.Join(root, *state), *offset); err != nil {
+	if *again {
+		events = nil
+	}
+	if err := r.start(ctx, root, filepath.Join(root, *state), *offset, *again); err != nil {
 		return errors.Join(err, r.stop(context.WithoutCancel(ctx), false))
 	}
-	runErr := r.run(ctx, events)
+	var runErr error
+	if *again {
+		runErr = r.check(ctx, &r.findings, true)
+	} else {
+		runErr = r.run(ctx, events)
+	}
 	rep := r.report()
 	writeErr := rep.write(*out)
-	if len(rep.Findings) > 0 || runErr != nil || *keep {
-		writeErr = errors.Join(writeErr, r.history.save(filepath.Join(root, *state, "history.json")))
+	if (len(rep.Findings) > 0 || runErr != nil || *keep) && !*again {
+		writeErr = errors.Join(writeErr, r.history.save(filepath.Join(root, *state, historyFile)))
 		fmt.Fprintf(stderr, "chaos: the state stays under %s\n", *state)
 	}
-	stopErr := r.stop(context.WithoutCancel(ctx), runErr == nil && len(rep.Findings) == 0 && !*keep)
+	stopErr := r.stop(context.WithoutCancel(ctx), runErr == nil && len(rep.Findings) == 0 && !*keep && !*again)
 	rep.table(stdout)
 	fmt.Fprintln(stdout, "\nreport:", *out)
 	if len(rep.Findings) > 0 {
@@ -153,7 +162,9 @@ func (r *runner) say(format string, args ...any) {
 	fmt.Fprintf(r.out, "chaos: %6.1f s  %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-func (r *runner) start(ctx context.Context, root, state string, offset int) (err error) {
+// start starts a consortium and what its load needs, or takes over the one that a run
+// left, and its history.
+func (r *runner) start(ctx context.Context, root, state string, offset int, again bool) (err error) {
 	r.began = time.Now()
 	w := r.world
 	bin := filepath.Join(root, "bin")
@@ -183,7 +194,7 @@ func (r *runner) start(ctx context.Context, root, state string, offset int) (err
 		return err
 	}
 	w.net, err = consortium.Start(ctx, consortium.Options{
-		Root: root, Bin: bin, State: state, PortOffset: offset, Redis: w.redis.URL, Output: r.out,
+		Root: root, Bin: bin, State: state, PortOffset: offset, Redis: w.redis.URL, Reuse: again, Output: r.out,
 		// What is tested is what fails, not the limits on one address.
 		Settings: map[string]any{"limits": map[string]any{"addressPerSecond": 1e6, "addressBurst": 1_000_000, "identityPerSecond": 1e6, "identityBurst": 1_000_000}},
 	})
@@ -191,15 +202,22 @@ func (r *runner) start(ctx context.Context, root, state string, offset int) (err
 		return err
 	}
 	r.say("consortium ready after %s", w.net.Started.Round(time.Second))
-	// The sample sets time limits and working days.
-	if _, err := w.net.Run(ctx, "zhenglian", "sample", "--state", state); err != nil {
-		return err
-	}
 	if w.observer, err = newObserver(w.net); err != nil {
 		return err
 	}
 	r.history = &history{}
 	r.load = newLoad(&clients{net: w.net, history: r.history}, r.random)
+	if again {
+		if err := r.history.load(filepath.Join(state, historyFile)); err != nil {
+			return err
+		}
+		r.load.resume()
+		return nil
+	}
+	// The sample sets time limits and working days.
+	if _, err := w.net.Run(ctx, "zhenglian", "sample", "--state", state); err != nil {
+		return err
+	}
 	return r.load.prepare(ctx, r.set.Writes)
 }
 
@@ -242,6 +260,9 @@ func (r *runner) run(ctx context.Context, events []event) error {
 	}
 	if r.set.Soak {
 		r.usage = newUsage(r.world.net)
+		if err := r.usage.rest(ctx); err != nil {
+			return err
+		}
 		sampling, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
 		wg.Go(func() { r.usage.run(sampling) })
@@ -267,6 +288,11 @@ func (r *runner) run(ctx context.Context, events []event) error {
 	r.pauseLoad()
 	if r.usage != nil {
 		r.findings = append(r.findings, leaks(r.usage.growth())...)
+		kept, err := r.usage.unload(ctx)
+		if err != nil {
+			return err
+		}
+		r.findings = append(r.findings, kept...)
 	}
 	return r.check(ctx, &r.findings, true)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,9 @@ import (
 // is lost.
 type usage struct {
 	net *consortium.Consortium
+
+	// What the gateway that holds most of each holds when nobody asks anything.
+	atRest held
 
 	mu      sync.Mutex
 	samples map[string][]held // by process
@@ -121,6 +125,86 @@ func (u *usage) goroutines(ctx context.Context, department string) int {
 	return 0
 }
 
+// idle looks at the gateways when nobody is connected to them.
+func (u *usage) idle(ctx context.Context) (map[string]held, error) {
+	u.net.CloseIdleConnections()
+	all := map[string]held{}
+	for _, department := range u.net.Departments() {
+		pids, err := u.net.Processes(department, consortium.GatewayOf)
+		if err != nil || len(pids) == 0 {
+			return nil, fmt.Errorf("no gateway of %s: %w", department, err)
+		}
+		h, err := look(pids[0])
+		if err != nil {
+			return nil, err
+		}
+		if h.goroutines = u.goroutines(ctx, department); h.goroutines == 0 {
+			return nil, fmt.Errorf("the gateway of %s does not tell its goroutines", department)
+		}
+		all[department] = h
+	}
+	return all, nil
+}
+
+// rest remembers what gateways hold before the load.
+func (u *usage) rest(ctx context.Context) error {
+	all, err := u.idle(ctx)
+	for _, h := range all {
+		u.atRest.descriptors, u.atRest.goroutines = max(u.atRest.descriptors, h.descriptors), max(u.atRest.goroutines, h.goroutines)
+	}
+	return err
+}
+
+// What gateways may hold after a load beyond what they held before it: files of a larger
+// database, and connections to one another that end later.
+const (
+	moreDescriptors = 24
+	moreGoroutines  = 48
+	unloadedWithin  = 3 * time.Minute // a gateway ends an idle connection after two
+)
+
+// unload waits until gateways hold no more than before the load, and answers what does not
+// go. While there is a load, what they hold goes up and down with the clients that are
+// connected, for minutes after a fault.
+func (u *usage) unload(ctx context.Context) (findings []finding, err error) {
+	ctx, cancel := context.WithTimeout(ctx, unloadedWithin)
+	defer cancel()
+	tick := time.NewTicker(sampled / 5)
+	defer tick.Stop()
+	for {
+		all, err := u.idle(ctx)
+		if ctx.Err() != nil && len(findings) > 0 {
+			return findings, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		findings = u.kept(all)
+		if len(findings) == 0 {
+			return nil, nil
+		}
+		select {
+		case <-ctx.Done():
+			return findings, nil
+		case <-tick.C:
+		}
+	}
+}
+
+// kept answers what gateways at rest hold too much.
+func (u *usage) kept(all map[string]held) (findings []finding) {
+	for _, department := range slices.Sorted(maps.Keys(all)) {
+		h := all[department]
+		if h.descriptors > u.atRest.descriptors+moreDescriptors {
+			findings = append(findings, found(grows, "gateway-%s: descriptors: %d before the load, %d after it", department, u.atRest.descriptors, h.descriptors))
+		}
+		if h.goroutines > u.atRest.goroutines+moreGoroutines {
+			findings = append(findings, found(grows, "gateway-%s: goroutines: %d before the load, %d after it", department, u.atRest.goroutines, h.goroutines))
+		}
+	}
+	return findings
+}
+
 // shortest life that says anything.
 const shortest = 4 * time.Minute
 
@@ -181,6 +265,10 @@ func leaks(all []growth) (findings []finding) {
 			pair  [2]int
 			noise int
 		}{{"memory in bytes", g.Resident, 48 << 20}, {"descriptors", g.Descriptors, 24}, {"threads", g.Threads, 12}, {"goroutines", g.Goroutines, 48}} {
+			// Of a gateway most of these are its clients': see [usage.unload].
+			if strings.HasPrefix(g.Process, consortium.GatewayOf) && (held.of == "descriptors" || held.of == "goroutines") {
+				continue
+			}
 			if before, after := held.pair[0], held.pair[1]; after > before+before/4+held.noise {
 				findings = append(findings, found(grows, "%s: %s: %d, later %d", g.Process, held.of, before, after))
 			}

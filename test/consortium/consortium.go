@@ -150,6 +150,9 @@ func (c *Consortium) Definition() string { return c.definition }
 // Reload learns of departments that joined since the start.
 func (c *Consortium) Reload() error { return c.loadGateways(false) }
 
+// CloseIdleConnections ends those to the gateways that nobody uses at this moment.
+func (c *Consortium) CloseIdleConnections() { c.client.CloseIdleConnections() }
+
 // Network runs zhenglian-network with this consortium's state and definition.
 func (c *Consortium) Network(ctx context.Context, command string, args ...string) error {
 	_, err := c.run(ctx, c.output, "zhenglian-network", append([]string{command, "--state", c.State, "--definition", c.definition, "--bin", c.bin}, args...)...)

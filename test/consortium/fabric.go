@@ -14,6 +14,10 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
+// maxMessage is Fabric's own limit. A block of what waited for the orderers is larger than
+// the 4 MB that gRPC takes otherwise.
+const maxMessage = 100 << 20
+
 // Fabric is a connection to a department's own peer with the identity of one of
 // its users, past the department's gateway.
 type Fabric struct {
@@ -56,7 +60,8 @@ func (c *Consortium) Fabric(department, role string) (*Fabric, error) {
 		return nil, err
 	}
 	f := &Fabric{Name: cfg.Channel}
-	if f.conn, err = grpc.NewClient(own.Endpoint, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(pool, own.ServerName))); err != nil {
+	if f.conn, err = grpc.NewClient(own.Endpoint, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(pool, own.ServerName)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage))); err != nil {
 		return nil, err
 	}
 	if f.gateway, err = client.Connect(id, client.WithSign(sign), client.WithHash(hash.SHA256), client.WithClientConnection(f.conn)); err != nil {
