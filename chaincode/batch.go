@@ -17,7 +17,7 @@ func (*catalog) RegisterBatch(t *transaction, arg string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		changes, err := domain.RegisterCatalogBatch(known.entries, known.names, known.missing, call, args)
+		changes, err := domain.RegisterCatalogBatch(known.entries, known.taken, known.missing, call, args)
 		if err != nil {
 			return nil, err
 		}

@@ -36,6 +36,7 @@ func BenchmarkTransactions(b *testing.B) {
 		{"register 100 items", "police operator", "catalog:Register", domain.RegisterCatalogArgs{Content: wide}},
 		{"register 1", "police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(1)}},
 		{"register 200", "police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(200)}},
+		{"register 1000", "police operator", "catalog:RegisterBatch", domain.RegisterBatchArgs{Contents: several(domain.MaxBatch)}},
 		{"issue 1", "police operator", "certificate:Issue", domain.IssueArgs{Content: single}},
 		{"issue 200", "police operator", "certificate:IssueBatch", domain.IssueBatchArgs{Contents: unissued}},
 		{"decide 200", "police reviewer", "certificate:DecideBatch", domain.DecideBatchArgs{Refs: refsOf(issued), Decision: domain.ApproveCertificate}},

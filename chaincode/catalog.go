@@ -18,7 +18,7 @@ func (*catalog) Register(t *transaction, arg string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		change, err := domain.RegisterCatalog(known.entries[0], known.names[0], known.missing, call, args)
+		change, err := domain.RegisterCatalog(known.entries[0], known.taken[0], known.missing, call, args)
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +48,7 @@ func (*catalog) Change(t *transaction, arg string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		change, err := domain.ChangeCatalog(known.entries[0], known.names[0], known.missing, call, args)
+		change, err := domain.ChangeCatalog(known.entries[0], known.taken[0], known.missing, call, args)
 		if err != nil {
 			return nil, err
 		}
@@ -132,9 +132,9 @@ func clocksOf(entries ...*domain.CatalogEntry) []*domain.Clock {
 
 // knownContent is what the ledger holds about contents that are to be recorded.
 type knownContent struct {
-	entries []*domain.CatalogEntry      // under the same codes, in order
-	names   []*domain.StoredCatalogName // under the same names of the caller's department, in order
-	missing []string                    // related codes that are neither recorded nor among the contents
+	entries []*domain.CatalogEntry // under the same codes, in order
+	taken   []string               // by which codes the caller's department has the same names, in order; "" where it has not
+	missing []string               // related codes that are neither recorded nor among the contents
 }
 
 // registered reads what the ledger holds about contents, with one message. The
@@ -163,8 +163,15 @@ func (t *transaction) registered(contents ...domain.CatalogContent) (known known
 	if known.entries, err = t.entries(codes); err != nil {
 		return known, domain.Call{}, err
 	}
-	if known.names, err = loadAll[domain.StoredCatalogName](t, domain.KindCatalogName, names); err != nil {
+	taken, err := loadAll[string](t, domain.KindCatalogName, names)
+	if err != nil {
 		return known, domain.Call{}, err
+	}
+	known.taken = make([]string, len(taken))
+	for i, code := range taken {
+		if code != nil {
+			known.taken[i] = *code
+		}
 	}
 	for _, code := range related {
 		value, err := t.read(domain.KindCatalogEntry, code)
@@ -219,13 +226,9 @@ func (t *transaction) putEntry(change domain.CatalogChange) error {
 	if err != nil {
 		return err
 	}
-	named := entry.Content.Name
 	for _, v := range change.Versions {
 		if err := t.create(domain.KindCatalogVersion, domain.VersionID(code, v.Version), v, own); err != nil {
 			return err
-		}
-		if v.Version == entry.LastVersion {
-			named = v.Content.Name // of the change that is to be reviewed
 		}
 	}
 	if change.FreedName != "" {
@@ -233,8 +236,8 @@ func (t *transaction) putEntry(change domain.CatalogChange) error {
 			return err
 		}
 	}
-	if change.Name == nil {
+	if change.TakenName == "" {
 		return nil
 	}
-	return t.put(domain.KindCatalogName, domain.CatalogNameID(entry.Provider, named), change.Name)
+	return t.put(domain.KindCatalogName, change.TakenName, code)
 }

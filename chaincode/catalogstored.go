@@ -2,7 +2,6 @@ package chaincode
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/zhenglian/zhenglian/domain"
 )
@@ -69,34 +68,15 @@ func (t *transaction) teller(id string) (*domain.CatalogTeller, error) {
 	return &teller, nil
 }
 
-// recordedCatalog answers the canonical bytes of a catalog entry, its name or its
-// event, nil when there is none.
+// recordedCatalog answers the canonical bytes of a catalog entry or an event, nil when
+// there is none.
 func (t *transaction) recordedCatalog(kind domain.RecordKind, id string) ([]byte, error) {
-	switch kind { //nolint:exhaustive // the caller's choice
-	case domain.KindCatalogEntry:
+	if kind == domain.KindCatalogEntry {
 		entry, err := t.entry(id)
 		if err != nil || entry == nil {
 			return nil, err
 		}
 		return domain.Canonical(entry)
-	case domain.KindCatalogName:
-		name, err := load[domain.StoredCatalogName](t, kind, id)
-		if err != nil || name == nil {
-			return nil, err
-		}
-		provider, _, _ := strings.Cut(id, "~")
-		teller, err := t.teller(domain.CatalogEventID(name.TxID, domain.DepartmentCode(provider)))
-		if err != nil {
-			return nil, err
-		}
-		if teller == nil {
-			return nil, fmt.Errorf("internal: the ledger is inconsistent: no event took the name %s", id)
-		}
-		record, err := teller.Event().Name(*name)
-		if err != nil {
-			return nil, err
-		}
-		return domain.Canonical(record)
 	}
 	teller, err := t.teller(id)
 	if err != nil || teller == nil {

@@ -127,7 +127,7 @@ func (t *transaction) recorded(kind domain.RecordKind, id string) ([]byte, error
 			return nil, err
 		}
 		return domain.Canonical(issued)
-	case domain.KindCatalogEntry, domain.KindCatalogEvent, domain.KindCatalogName:
+	case domain.KindCatalogEntry, domain.KindCatalogEvent:
 		return t.recordedCatalog(kind, id)
 	}
 	return t.read(kind, id)

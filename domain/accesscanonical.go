@@ -108,6 +108,11 @@ type canonicalWriter struct {
 	ok bool
 }
 
+// newCanonicalWriter makes room for size bytes at once.
+func newCanonicalWriter(size int) canonicalWriter {
+	return canonicalWriter{b: make([]byte, 0, size), ok: true}
+}
+
 func (w *canonicalWriter) text(before, s string) {
 	w.b = append(append(w.b, before...), s...)
 	w.ok = w.ok && plainText(s)
@@ -195,6 +200,11 @@ func plainText(s string) bool {
 		}
 		ascii = ascii && c < utf8.RuneSelf
 	}
-	// The two separators are the only other characters that are escaped.
-	return ascii || utf8.ValidString(s) && !strings.ContainsAny(s, "\u2028\u2029")
+	return ascii || utf8.ValidString(s) && withoutSeparators(s)
+}
+
+// withoutSeparators reports whether s holds neither of the two characters that are
+// escaped in JSON besides quotation marks, backslashes and control characters.
+func withoutSeparators(s string) bool {
+	return !strings.Contains(s, "\u2028") && !strings.Contains(s, "\u2029")
 }

@@ -19,12 +19,32 @@ import (
 // no maps, floating-point numbers or insignificant zero fields beyond those
 // marked omitempty, so that equal values have equal bytes on every peer.
 func Canonical(v any) ([]byte, error) {
-	if r, ok := v.(AccessRecord); ok {
-		if data, done := r.appendCanonical(make([]byte, 0, canonicalRecord)); done {
-			return data, nil
-		}
+	if data, done := writtenOut(v); done {
+		return data, nil
 	}
 	return canonical(v)
+}
+
+// writtenOut is [Canonical] of the values that are encoded by the thousand; done is
+// false when v takes the general way. Types that embed these are none of them.
+func writtenOut(v any) (data []byte, done bool) {
+	var w canonicalWriter
+	switch v := v.(type) {
+	case AccessRecord:
+		return v.appendCanonical(make([]byte, 0, canonicalRecord))
+	case CatalogContent:
+		w = newCanonicalWriter(canonicalRecord)
+		w.content("", v)
+	case StoredCatalogEntry:
+		w = newCanonicalWriter(canonicalRecord)
+		w.storedEntry(v)
+	case *CatalogEntry:
+		if v != nil {
+			w = newCanonicalWriter(2 * canonicalRecord)
+			w.entry(*v)
+		}
+	}
+	return w.b, w.ok
 }
 
 // canonical is [Canonical] by reflection: the definition.
@@ -44,11 +64,22 @@ func canonical(v any) ([]byte, error) {
 // v must be a non-nil pointer to a zero value. Its error is an [Error] of kind
 // [Invalid].
 func ParseCanonical(data []byte, v any) error {
-	if r, ok := v.(*AccessRecord); ok {
-		if r.parseCanonical(data) {
+	switch v := v.(type) {
+	case *AccessRecord:
+		if v.parseCanonical(data) {
 			return nil
 		}
-		*r = AccessRecord{}
+		*v = AccessRecord{}
+	case *RegisterBatchArgs:
+		if v.parseCanonical(data) {
+			return nil
+		}
+		*v = RegisterBatchArgs{}
+	case *StoredCatalogEntry:
+		if entry, ok := ReadStoredEntry(data); ok && withoutSeparators(string(data)) {
+			*v = entry
+			return nil
+		}
 	}
 	return parseCanonical(data, v)
 }

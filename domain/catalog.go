@@ -144,20 +144,12 @@ type CatalogStep struct {
 	Update          *Clock       `json:"update,omitempty"`
 }
 
-// CatalogName says that a provider has a resource of this name: names are told
-// apart without regard to spaces, punctuation, width and case.
-type CatalogName struct {
-	Meta
-	Provider DepartmentCode `json:"provider"`
-	Code     string         `json:"code"`
-}
-
 // CatalogChange is what a catalog transaction writes.
 type CatalogChange struct {
 	Entry     CatalogEntry
-	Versions  []CatalogVersion   // that are recorded from now on
-	Name      *StoredCatalogName // a name that is taken from now on; nil when there is none
-	FreedName string             // the [CatalogNameID] of a name that is free from now on; "" when there is none
+	Versions  []CatalogVersion // that are recorded from now on
+	TakenName string           // the [CatalogNameID] of a name that the entry has from now on; "" when there is none
+	FreedName string           // that of a name that is free from now on; "" when there is none
 }
 
 // RegisterCatalogArgs are the argument of catalog:Register. A draft is kept

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 func TestCatalogContentValidate(t *testing.T) {
@@ -191,6 +194,45 @@ func TestPlainName(t *testing.T) {
 	}
 	if PlainName("A+级企业") == PlainName("A级企业") {
 		t.Error("a sign with a meaning does not tell names apart")
+	}
+	for r := range unicode.MaxRune + 1 { // the short way leaves what the tables leave
+		half := halfWidth(r)
+		gone := unicode.IsSpace(half) || unicode.IsPunct(half) || strings.ContainsRune("|~`^", half)
+		if s := string(r); gone && PlainName(s) != "" || !gone && PlainName(s) != string(unicode.ToLower(half)) {
+			t.Fatalf("PlainName(%U) = %q", r, PlainName(s))
+		}
+	}
+}
+
+// The id of a name is fit for a key, whatever somebody asks for, and of every name that
+// is recorded for one of bounded length.
+func TestCatalogNameID(t *testing.T) {
+	recordable := 0
+	check := func(t fataler, name string) {
+		id := CatalogNameID("police", name)
+		plain, found := strings.CutPrefix(id, "police~")
+		if !found || strings.Contains(plain, "~") || !utf8.ValidString(id) {
+			t.Fatal(fmt.Sprintf("of %q: %q", name, id))
+		}
+		content := someContent()
+		content.Name = name
+		if content.Validate() != nil {
+			return
+		}
+		recordable++
+		if n := utf8.RuneCountInString(plain); n < 1 || n > MaxName || strings.ContainsFunc(plain, unicode.IsControl) {
+			t.Fatal(fmt.Sprintf("of %q: %d characters, %q", name, n, id))
+		}
+	}
+	for _, name := range []string{"", "~", "～a~b", "a\x00b", "\xff\xfe", "a\u2028b", "Ⱥ𠮷" + strings.Repeat("𠮷", MaxName-2), strings.Repeat("水", MaxName+1)} {
+		check(t, name)
+	}
+	rapid.Check(t, func(t *rapid.T) { check(t, rapid.String().Draw(t, "name")) })
+	if recordable < 20 {
+		t.Errorf("%d of the names can be recorded: too few to tell", recordable)
+	}
+	if CatalogNameID("police", "水情 信息") != CatalogNameID("police", "水情信息") || CatalogNameID("police", "水情信息") == CatalogNameID("civil", "水情信息") {
+		t.Error("names are not told apart by provider and plain name")
 	}
 }
 

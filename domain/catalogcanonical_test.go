@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -68,18 +70,7 @@ func checkStoredEntry(t *testing.T, value []byte) (short bool) {
 	if err := json.Unmarshal(value, &want); short && (err != nil || !cmp.Equal(want, got)) {
 		t.Errorf("%q: %v (-general +short):\n%s", value, err, cmp.Diff(want, got))
 	}
-	name, ok := readStoredName(value)
-	var wantName StoredCatalogName
-	if err := json.Unmarshal(value, &wantName); ok != (err == nil && wantName.Code != "") || ok && name != wantName {
-		t.Errorf("%q as a name: %v, %v, want %v, %v", value, name, ok, wantName, err)
-	}
 	return short
-}
-
-func TestReadStoredName(t *testing.T) {
-	for _, text := range []string{`{"txId":"1","code":"a"}`, `{"txId":"1","code":""}`, `{"code":"a","txId":"1"}`, `{"txId":"1","code":"\u0041"}`, `{"txId":"1","code":"a"} `, `{"txId":"1","code":"a"`, `{}`} {
-		checkStoredEntry(t, []byte(text))
-	}
 }
 
 // An event tells of an entry what the entry told by it says, and what is told stays.
@@ -126,4 +117,121 @@ func TestWrittenEvent(t *testing.T) {
 			t.Errorf("%s %.60q is read as an event", w.Key, w.Value)
 		}
 	}
+}
+
+// checkSameForm holds what is written out against the general way, in both directions.
+func checkSameForm[T any](t *testing.T, data []byte) {
+	t.Helper()
+	var want, got T
+	wantErr, gotErr := parseCanonical(data, &want), ParseCanonical(data, &got)
+	if (wantErr == nil) != (gotErr == nil) || wantErr != nil && wantErr.Error() != gotErr.Error() {
+		t.Fatalf("%T %q: error %v, want %v", want, data, gotErr, wantErr)
+	}
+	if wantErr != nil {
+		return
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("%s (-want +got):\n%s", data, diff)
+	}
+	for _, v := range []any{got, &got} {
+		if again, err := Canonical(v); err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("%T encoded again: %s, %v; want %s", v, again, err, data)
+		}
+	}
+}
+
+func checkSameForms(t *testing.T, data []byte) {
+	t.Helper()
+	checkSameForm[RegisterBatchArgs](t, data)
+	checkSameForm[StoredCatalogEntry](t, data)
+	checkSameForm[CatalogContent](t, data)
+	checkSameForm[CatalogEntry](t, data)
+}
+
+// catalogForms are values that are written out, and some that must take the general way.
+func catalogForms(t testing.TB) map[string][]byte {
+	forms := make(map[string][]byte)
+	for name, change := range map[string]func(*CatalogContent){
+		"as it is": func(*CatalogContent) {},
+		"empty":    func(c *CatalogContent) { *c = CatalogContent{} },
+		"no items": func(c *CatalogContent) { c.Items = nil },
+		"no bases": func(c *CatalogContent) { c.LegalBasis = nil },
+		"no codes": func(c *CatalogContent) { c.RelatedCodes = nil },
+		"empty lists": func(c *CatalogContent) {
+			c.Items, c.LegalBasis, c.RelatedCodes = []CatalogItem{}, []string{}, []string{}
+		},
+		"lists": func(c *CatalogContent) {
+			c.Items = append(c.Items, CatalogItem{Name: "]", Sensitive: true, Level: 3, ShareType: NotShared}, CatalogItem{Name: "户号"})
+			c.LegalBasis, c.RelatedCodes = []string{"", "]", "条例"}, []string{"a", "b"}
+		},
+		"quoted":    func(c *CatalogContent) { c.Abstract = `so "called" \ and so` },
+		"control":   func(c *CatalogContent) { c.DutyRef = "a\tb\x00\x7f" },
+		"separator": func(c *CatalogContent) { c.Name = "a\u2028b" },
+		"dash":      func(c *CatalogContent) { c.Name = "a\u2027\u202a—“水”𠮷" },
+		"HTML":      func(c *CatalogContent) { c.SystemRef = "<a&b>" },
+		"not UTF-8": func(c *CatalogContent) { c.ShareCondition = "a\xffb" },
+		"numbers":   func(c *CatalogContent) { c.Level, c.ShareType, c.OpenType = 12, -1, 0 },
+		"in items":  func(c *CatalogContent) { c.Items[0].Type, c.Items[1].Level = "N（\u2029）", -1<<63 },
+	} {
+		content := someContent()
+		content.Items = append(content.Items, content.Items...)
+		change(&content)
+		entry := *someEntry(CatalogPublished)
+		entry.Content, entry.Opinion = content, content.Abstract
+		late := entry
+		late.TxTime, late.Update, late.Review = entry.TxTime.In(time.FixedZone("", 3600)), nil, &Clock{LegalBasis: content.Name, StoppedAt: &entry.TxTime}
+		for form, v := range map[string]any{
+			"content": content, "stored": StoredCatalogEntry{TxID: "1", Provider: DepartmentCode(content.Name), Content: content}, "entry": &entry, "late": &late,
+			"batch": RegisterBatchArgs{Contents: []CatalogContent{someContent(), content}}, "draft": RegisterBatchArgs{Contents: []CatalogContent{content}, Draft: true},
+			"none": RegisterBatchArgs{Contents: []CatalogContent{}}, "null": RegisterBatchArgs{}, "nobody": (*CatalogEntry)(nil),
+		} {
+			want, wantErr := canonical(v)
+			got, err := Canonical(v)
+			if !bytes.Equal(want, got) || (err == nil) != (wantErr == nil) {
+				t.Errorf("%s, %s: %s, %v; want %s, %v", name, form, got, err, want, wantErr)
+			}
+			forms[name+" "+form] = want
+		}
+	}
+	return forms
+}
+
+// What is written out has the form that the general way gives, and nothing else is read.
+func TestCatalogCanonical(t *testing.T) {
+	for name, data := range catalogForms(t) {
+		t.Run(name, func(t *testing.T) {
+			checkSameForms(t, data)
+			for _, escaped := range []string{`\u2028`, `\u2029`, `\t`, `\"`} {
+				raw, err := strconv.Unquote(`"` + escaped + `"`)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkSameForms(t, bytes.ReplaceAll(data, []byte(escaped), []byte(raw)))
+			}
+			for i := 0; i < len(data); i += 1 + len(data)/20 {
+				checkSameForms(t, data[:i])
+				for _, c := range []byte(` "\0-x,]}`) {
+					checkSameForms(t, append(append(bytes.Clone(data[:i]), c), data[i:]...))
+					checkSameForms(t, append(append(bytes.Clone(data[:i]), c), data[i+1:]...))
+				}
+			}
+		})
+	}
+	content, entry := someContent(), someEntry(CatalogPublished)
+	for _, v := range []any{content, StoredCatalogEntry{Content: content}, entry} {
+		if _, ok := writtenOut(v); !ok {
+			t.Errorf("an ordinary %T takes the general way", v)
+		}
+	}
+	var args RegisterBatchArgs
+	if !args.parseCanonical(canonicalOf(t, RegisterBatchArgs{Contents: []CatalogContent{content, content}, Draft: true})) {
+		t.Error("an ordinary batch takes the general way")
+	}
+}
+
+func FuzzCatalogCanonical(f *testing.F) {
+	for _, data := range catalogForms(f) {
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) { checkSameForms(t, data) })
 }

@@ -62,7 +62,7 @@ var catalogGrid = []catalogCells{
 		pub_rejected reg_pending exists exists reg_pending exists
 		*            wrong_state exists exists wrong_state exists`,
 		func(e *CatalogEntry, _ Department, call Call) (CatalogChange, error) {
-			return RegisterCatalog(e, nil, nil, call, RegisterCatalogArgs{Content: contentOf(call.Dept)})
+			return RegisterCatalog(e, "", nil, call, RegisterCatalogArgs{Content: contentOf(call.Dept)})
 		},
 	},
 	{
@@ -74,7 +74,7 @@ var catalogGrid = []catalogCells{
 		reg_rejected draft exists exists draft exists
 		*            wrong_state exists exists wrong_state exists`,
 		func(e *CatalogEntry, _ Department, call Call) (CatalogChange, error) {
-			return RegisterCatalog(e, nil, nil, call, RegisterCatalogArgs{Content: contentOf(call.Dept), Draft: true})
+			return RegisterCatalog(e, "", nil, call, RegisterCatalogArgs{Content: contentOf(call.Dept), Draft: true})
 		},
 	},
 	{
@@ -111,7 +111,7 @@ var catalogGrid = []catalogCells{
 		func(e *CatalogEntry, _ Department, call Call) (CatalogChange, error) {
 			c := contentOf(call.Dept)
 			c.Abstract = "换了说法。"
-			return ChangeCatalog(e, nil, nil, call, ChangeCatalogArgs{c})
+			return ChangeCatalog(e, "", nil, call, ChangeCatalogArgs{c})
 		},
 	},
 	{

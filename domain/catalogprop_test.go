@@ -18,7 +18,7 @@ type catalogLedger struct {
 	events   map[string][]CatalogEvent
 	versions map[string][]CatalogVersion
 	contents map[string]string // digests of every version, as first seen
-	names    map[string]StoredCatalogName
+	names    map[string]string // the codes of the entries that have them
 	now      time.Time
 	reached  map[CatalogState]int // over all cases
 }
@@ -119,7 +119,7 @@ func (l *catalogLedger) run(t *rapid.T, existing *CatalogEntry, call Call, way, 
 		if e, ok := l.entries[other.Code]; ok {
 			third = &e
 		}
-		return RegisterCatalogBatch([]*CatalogEntry{existing, third}, []*StoredCatalogName{l.taken(c, call), l.taken(other, call)},
+		return RegisterCatalogBatch([]*CatalogEntry{existing, third}, []string{l.taken(c, call), l.taken(other, call)},
 			nil, call, RegisterBatchArgs{Contents: []CatalogContent{c, other}})
 	case "submit":
 		return one(SubmitCatalog(existing, call, CodeArgs{code}))
@@ -141,11 +141,8 @@ func (l *catalogLedger) run(t *rapid.T, existing *CatalogEntry, call Call, way, 
 	return one(MarkCatalogOverdue(existing, call, CodeArgs{code}))
 }
 
-func (l *catalogLedger) taken(c CatalogContent, call Call) *StoredCatalogName {
-	if n, ok := l.names[CatalogNameID(call.Dept.Code, c.Name)]; ok {
-		return &n
-	}
-	return nil
+func (l *catalogLedger) taken(c CatalogContent, call Call) string {
+	return l.names[CatalogNameID(call.Dept.Code, c.Name)]
 }
 
 // put writes a change as the chaincode does and checks the record.
@@ -179,12 +176,11 @@ func (l *catalogLedger) put(t *rapid.T, change CatalogChange) {
 		}
 		delete(l.names, change.FreedName)
 	}
-	if change.Name != nil {
-		id := CatalogNameID(e.Provider, l.newest(e).Content.Name)
-		if _, ok := l.names[id]; ok {
+	if change.TakenName != "" {
+		if _, ok := l.names[change.TakenName]; ok {
 			t.Fatalf("a name is taken twice")
 		}
-		l.names[id] = *change.Name
+		l.names[change.TakenName] = code
 	}
 	l.checkVersions(t, e)
 	again, err := ReplayCatalog(code, l.events[code], append(slices.Clone(l.versions[code]), e.InForce()))
@@ -257,12 +253,8 @@ func (l *catalogLedger) checkNames(t *rapid.T) {
 			want[CatalogNameID(e.Provider, l.newest(e).Content.Name)] = code
 		}
 	}
-	got := map[string]string{}
-	for id, n := range l.names {
-		got[id] = n.Code
-	}
-	if !maps.Equal(want, got) {
-		t.Fatalf("names taken %v, want %v", got, want)
+	if !maps.Equal(want, l.names) {
+		t.Fatalf("names taken %v, want %v", l.names, want)
 	}
 }
 
@@ -278,7 +270,7 @@ func TestCatalogProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := catalogLedger{
 			entries: map[string]CatalogEntry{}, events: map[string][]CatalogEvent{}, versions: map[string][]CatalogVersion{},
-			contents: map[string]string{}, names: map[string]StoredCatalogName{}, now: noon, reached: reached,
+			contents: map[string]string{}, names: map[string]string{}, now: noon, reached: reached,
 		}
 		for range rapid.IntRange(1, 14).Draw(t, "steps") {
 			l.step(t)

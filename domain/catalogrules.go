@@ -13,6 +13,9 @@ import (
 // punctuation, full width, case. Signs that carry meaning, such as + and ℃, stay.
 func PlainName(name string) string {
 	return strings.Map(func(r rune) rune {
+		if r >= '\u4e00' && r <= '\u9fff' {
+			return r // most of a name, and the tables take time
+		}
 		r = halfWidth(r)
 		if unicode.IsSpace(r) || unicode.IsPunct(r) || strings.ContainsRune("|~`^", r) {
 			return -1
@@ -23,9 +26,10 @@ func PlainName(name string) string {
 
 // RegisterCatalog records a resource of the caller's department: a new entry, or
 // new content for its own draft or for one that was rejected. existing is the
-// entry under the same code, taken who has the name already, missing the related
-// codes that are not recorded. A code belongs to its first provider for ever.
-func RegisterCatalog(existing *CatalogEntry, taken *StoredCatalogName, missing []string, call Call, args RegisterCatalogArgs) (CatalogChange, error) {
+// entry under the same code, taken the code of the entry that has the name already, ""
+// when none has, missing the related codes that are not recorded. A code belongs to its
+// first provider for ever.
+func RegisterCatalog(existing *CatalogEntry, taken string, missing []string, call Call, args RegisterCatalogArgs) (CatalogChange, error) {
 	var f findings
 	args.check(&f)
 	changes, err := registerCatalog(&f, []registration{{"content.", existing, taken, args.Content}}, missing, call, args.Draft)
@@ -36,10 +40,10 @@ func RegisterCatalog(existing *CatalogEntry, taken *StoredCatalogName, missing [
 }
 
 // RegisterCatalogBatch is [RegisterCatalog] for many. existing and taken are in
-// the order of args.Contents, nil where nothing is recorded; missing are the
+// the order of args.Contents, nil and "" where nothing is recorded; missing are the
 // related codes that are neither recorded nor in the batch. Findings name the
 // entry: "contents[3].shareCondition".
-func RegisterCatalogBatch(existing []*CatalogEntry, taken []*StoredCatalogName, missing []string, call Call, args RegisterBatchArgs) ([]CatalogChange, error) {
+func RegisterCatalogBatch(existing []*CatalogEntry, taken []string, missing []string, call Call, args RegisterBatchArgs) ([]CatalogChange, error) {
 	var f findings
 	if !args.check(&f) {
 		return nil, f.err()
@@ -61,7 +65,7 @@ func contentsPrefix(i int) string { return "contents[" + strconv.Itoa(i) + "]." 
 type registration struct {
 	prefix   string // of its field names in findings
 	existing *CatalogEntry
-	taken    *StoredCatalogName
+	taken    string // the code of the entry that has the name, "" when none has
 	content  CatalogContent
 }
 
@@ -89,6 +93,13 @@ func registerCatalog(f *findings, all []registration, missing []string, call Cal
 	if err := f.err(); err != nil {
 		return nil, err
 	}
+	var review *Clock // one for all: they are submitted at one time
+	if !draft {
+		var err error
+		if review, err = call.Deadlines.Start(DeadlineCatalogReview, call.Tx.Time); err != nil {
+			return nil, err
+		}
+	}
 	changes := make([]CatalogChange, len(all))
 	for i, r := range all {
 		event := events[i]
@@ -100,8 +111,8 @@ func registerCatalog(f *findings, all []registration, missing []string, call Cal
 		}
 		event.LastVersion++
 		event.Version = event.LastVersion
-		if err := event.startReview(call); err != nil {
-			return nil, err
+		if !draft {
+			event.Opinion, event.review = "", review // there is no opinion yet
 		}
 		inForce, err := newVersion(call, event.LastVersion, r.content)
 		if err != nil {
@@ -117,7 +128,7 @@ func registerCatalog(f *findings, all []registration, missing []string, call Cal
 		}
 		change.Versions = replaced
 		changes[i] = change.takeName(r.existing, r.content)
-		if r.existing != nil && changes[i].Name != nil {
+		if r.existing != nil && changes[i].TakenName != "" {
 			changes[i].FreedName = r.existing.nameID()
 		}
 	}
@@ -125,11 +136,11 @@ func registerCatalog(f *findings, all []registration, missing []string, call Cal
 }
 
 // checkRecords reports what the ledger's records make wrong with the content.
-func (c CatalogContent) checkRecords(f *findings, taken *StoredCatalogName, missing []string, provider Department) {
+func (c CatalogContent) checkRecords(f *findings, taken string, missing []string, provider Department) {
 	if c.ProviderUSCC != provider.USCC {
 		f.add("providerUscc", "not the code of the caller's department")
 	}
-	if taken != nil && taken.Code != c.Code {
+	if taken != "" && taken != c.Code {
 		f.add("name", nameTakenRule)
 	}
 	for i, code := range c.RelatedCodes {
@@ -218,7 +229,7 @@ func reviewChange(existing *CatalogEntry, pending *CatalogVersion, call Call, ev
 
 // ChangeCatalog submits new content for a published entry. The code and the
 // provider do not change; content equal to the version in force is refused.
-func ChangeCatalog(existing *CatalogEntry, taken *StoredCatalogName, missing []string, call Call, args ChangeCatalogArgs) (CatalogChange, error) {
+func ChangeCatalog(existing *CatalogEntry, taken string, missing []string, call Call, args ChangeCatalogArgs) (CatalogChange, error) {
 	var f findings
 	args.check(&f)
 	var event catalogEvent
@@ -473,8 +484,8 @@ func (e *catalogEvent) keepInForce(existing *CatalogEntry, call Call) ([]Catalog
 // takeName adds the name of new content to the change unless existing, the entry
 // before, has it already.
 func (c CatalogChange) takeName(existing *CatalogEntry, content CatalogContent) CatalogChange {
-	if existing == nil || existing.nameID() != CatalogNameID(existing.Provider, content.Name) {
-		c.Name = &StoredCatalogName{TxID: c.Entry.TxID, Code: content.Code}
+	if id := CatalogNameID(c.Entry.Provider, content.Name); existing == nil || existing.nameID() != id {
+		c.TakenName = id
 	}
 	return c
 }

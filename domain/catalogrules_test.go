@@ -60,7 +60,7 @@ func callBehind(e CatalogEntry) Call {
 func published(t *testing.T) *catalogLife {
 	l := &catalogLife{t: t}
 	operator, reviewer := callOf(policeDept, RoleOperator, someTx), callOf(leadDept, RoleReviewer, someTx)
-	l.do(RegisterCatalog(nil, nil, nil, operator, RegisterCatalogArgs{Content: someContent()}))
+	l.do(RegisterCatalog(nil, "", nil, operator, RegisterCatalogArgs{Content: someContent()}))
 	l.do(ReviewCatalog(l.entry, nil, reviewer, ReviewCatalogArgs{someCode, Approve, "同意注册"}))
 	l.do(PublishCatalog(l.entry, operator, CodeArgs{someCode}))
 	l.do(ReviewCatalog(l.entry, nil, reviewer, ReviewCatalogArgs{someCode, Approve, ""}))
@@ -72,21 +72,20 @@ func day(n int) Tx { return later(time.Duration(n) * 24 * time.Hour) }
 func TestCatalogDraftAndRegistration(t *testing.T) {
 	l := &catalogLife{t: t}
 	operator := callOf(policeDept, RoleOperator, someTx)
-	c := l.do(RegisterCatalog(nil, nil, nil, operator, RegisterCatalogArgs{someContent(), true}))
+	c := l.do(RegisterCatalog(nil, "", nil, operator, RegisterCatalogArgs{someContent(), true}))
 	if c.Entry.State != CatalogDraft || c.Entry.Version != 1 || c.Entry.Review != nil || c.Entry.Provider != "police" || c.Entry.Reviewer != SideLead {
 		t.Errorf("draft %+v", c.Entry)
 	}
-	if c.Name == nil || c.Name.Code != someCode || c.Name.TxID != c.Entry.TxID || c.FreedName != "" {
-		t.Errorf("name %+v, freed %q", c.Name, c.FreedName)
+	if c.TakenName != CatalogNameID("police", someContent().Name) || c.FreedName != "" {
+		t.Errorf("taken %q, freed %q", c.TakenName, c.FreedName)
 	}
 	if c.Entry.Department != "police" || c.Entry.Role != RoleOperator || c.Entry.TxID != someTx.ID || !c.Entry.TxTime.Equal(noon) || c.Entry.Schema != SchemaCatalogEntry {
 		t.Errorf("meta %+v", c.Entry.Meta)
 	}
 	same := someContent()
 	same.Name = "大中型水库 水情信息"
-	taken := &StoredCatalogName{Code: someCode}
-	c = l.do(RegisterCatalog(l.entry, taken, nil, operator, RegisterCatalogArgs{same, true}))
-	if c.Name != nil || c.FreedName != "" || c.Entry.Version != 2 {
+	c = l.do(RegisterCatalog(l.entry, someCode, nil, operator, RegisterCatalogArgs{same, true}))
+	if c.TakenName != "" || c.FreedName != "" || c.Entry.Version != 2 {
 		t.Errorf("a name that differs by a space is taken anew: %+v", c)
 	}
 	c = l.do(SubmitCatalog(l.entry, operator, CodeArgs{someCode}))
@@ -100,8 +99,8 @@ func TestCatalogDraftAndRegistration(t *testing.T) {
 	}
 	renamed := someContent()
 	renamed.Name = "小型水库水情信息"
-	c = l.do(RegisterCatalog(l.entry, nil, nil, callOf(policeDept, RoleOperator, day(2)), RegisterCatalogArgs{Content: renamed}))
-	if c.Entry.State != CatalogRegPending || c.Entry.Version != 3 || c.Entry.Opinion != "" || c.Name == nil || c.FreedName != CatalogNameID("police", someContent().Name) {
+	c = l.do(RegisterCatalog(l.entry, "", nil, callOf(policeDept, RoleOperator, day(2)), RegisterCatalogArgs{Content: renamed}))
+	if c.Entry.State != CatalogRegPending || c.Entry.Version != 3 || c.Entry.Opinion != "" || c.TakenName != CatalogNameID("police", renamed.Name) || c.FreedName != CatalogNameID("police", someContent().Name) {
 		t.Errorf("registered again %+v", c)
 	}
 	// The two drafts are kept; the third version is the entry's own.
@@ -118,7 +117,7 @@ func TestRegisterCatalogByTheRecords(t *testing.T) {
 	c.RelatedCodes = []string{"307003/000018", "307003/000019"}
 	c.ProviderUSCC = civilDept.USCC
 	c.Abstract = ""
-	taken := &StoredCatalogName{Code: "307003/000020"}
+	const taken = "307003/000020"
 	missing := []string{"307003/000019"}
 	const want = "invalid: content.abstract: required; content.providerUscc: not the code of the caller's department; content.name: " +
 		nameTakenRule + "; content.relatedCodes[1]: not recorded"
@@ -140,20 +139,20 @@ func TestRegisterCatalogBatch(t *testing.T) {
 		contents[i].Name, contents[i].Code = name+"信息", fmt.Sprintf("307003/%06d", 100+i)
 	}
 	contents[0].RelatedCodes = []string{contents[1].Code}
-	none, free := make([]*CatalogEntry, 3), make([]*StoredCatalogName, 3)
+	none, free := make([]*CatalogEntry, 3), make([]string, 3)
 	changes, err := RegisterCatalogBatch(none, free, nil, call, RegisterBatchArgs{Contents: contents})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, c := range changes {
-		if c.Entry.Content.Code != contents[i].Code || c.Entry.State != CatalogRegPending || c.Entry.Reviewer != SidePeer || c.Versions != nil || c.Entry.RecordedVersion != 0 || c.Name == nil {
+		if c.Entry.Content.Code != contents[i].Code || c.Entry.State != CatalogRegPending || c.Entry.Reviewer != SidePeer || c.Versions != nil || c.Entry.RecordedVersion != 0 || c.TakenName != CatalogNameID(leadDept.Code, contents[i].Name) {
 			t.Errorf("entry %d: %+v", i, c)
 		}
 	}
 
 	bad := []CatalogContent{contents[0], contents[1], contents[2]}
 	bad[1].ShareCondition, bad[2].LegalBasis = "", nil
-	_, err = RegisterCatalogBatch(none, []*StoredCatalogName{nil, nil, {Code: someCode}}, []string{contents[1].Code}, call, RegisterBatchArgs{Contents: bad})
+	_, err = RegisterCatalogBatch(none, []string{"", "", someCode}, []string{contents[1].Code}, call, RegisterBatchArgs{Contents: bad})
 	const want = "invalid: contents[1].shareCondition: required; contents[2].legalBasis: required unless the resource and all its items are unconditional; " +
 		"contents[0].relatedCodes[0]: not recorded; contents[2].name: " + nameTakenRule
 	if err == nil || err.Error() != want {
@@ -168,7 +167,7 @@ func TestRegisterCatalogBatch(t *testing.T) {
 	wantKind(t, err, Invalid, "contents: required")
 
 	many := RegisterBatchArgs{Contents: make([]CatalogContent, MaxBatch)}
-	_, err = RegisterCatalogBatch(make([]*CatalogEntry, MaxBatch), make([]*StoredCatalogName, MaxBatch), nil, call, many)
+	_, err = RegisterCatalogBatch(make([]*CatalogEntry, MaxBatch), make([]string, MaxBatch), nil, call, many)
 	if found := Findings(err); len(found) != MaxFindings+1 || found[MaxFindings].Rule != "more-findings" {
 		t.Errorf("%d findings", len(found))
 	}
@@ -182,7 +181,7 @@ func TestCatalogChange(t *testing.T) {
 	oldName, newName := CatalogNameID("police", someContent().Name), CatalogNameID("police", renamed.Name)
 	l := published(t)
 
-	_, err := ChangeCatalog(l.entry, nil, nil, operator(day(1)), ChangeCatalogArgs{someContent()})
+	_, err := ChangeCatalog(l.entry, "", nil, operator(day(1)), ChangeCatalogArgs{someContent()})
 	wantKind(t, err, Invalid, "content: does not differ from the version in force")
 
 	l.do(RequireCatalogUpdate(l.entry, reviewer(day(1)), RequireUpdateArgs{someCode, "机构改革"}))
@@ -192,9 +191,9 @@ func TestCatalogChange(t *testing.T) {
 	_, err = RequireCatalogUpdate(l.entry, operator(day(2)), RequireUpdateArgs{someCode, "机构改革"})
 	wantKind(t, err, Invalid, "code: an update is required already")
 
-	c := l.do(ChangeCatalog(l.entry, nil, nil, operator(day(2)), ChangeCatalogArgs{renamed}))
+	c := l.do(ChangeCatalog(l.entry, "", nil, operator(day(2)), ChangeCatalogArgs{renamed}))
 	if c.Entry.State != CatalogChangePending || c.Entry.Version != 1 || c.Entry.Pending != 2 || c.Entry.Content.Name != someContent().Name ||
-		l.pending().Content.Name != renamed.Name || c.Name == nil || c.FreedName != "" || c.Entry.Update.StoppedAt == nil {
+		l.pending().Content.Name != renamed.Name || c.TakenName != newName || c.FreedName != "" || c.Entry.Update.StoppedAt == nil {
 		t.Errorf("change %+v", c)
 	}
 	_, err = ReviewCatalog(l.entry, nil, reviewer(day(3)), ReviewCatalogArgs{someCode, Approve, ""})
@@ -204,10 +203,10 @@ func TestCatalogChange(t *testing.T) {
 	if c.Entry.State != CatalogPublished || c.Entry.Version != 1 || c.Entry.Pending != 0 || c.FreedName != newName || c.Entry.Update.StoppedAt != nil || c.Entry.Reason == "" {
 		t.Errorf("returned %+v", c)
 	}
-	l.do(ChangeCatalog(l.entry, nil, nil, operator(day(4)), ChangeCatalogArgs{renamed}))
+	l.do(ChangeCatalog(l.entry, "", nil, operator(day(4)), ChangeCatalogArgs{renamed}))
 	c = l.do(ReviewCatalog(l.entry, l.pending(), reviewer(day(5)), ReviewCatalogArgs{someCode, Approve, ""}))
 	if c.Entry.State != CatalogPublished || c.Entry.Version != 3 || c.Entry.LastVersion != 3 || c.FreedName != oldName || c.Entry.Update != nil ||
-		c.Entry.Reason != "" || c.Entry.Content.Name != renamed.Name || c.Versions != nil || c.Name != nil {
+		c.Entry.Reason != "" || c.Entry.Content.Name != renamed.Name || c.Versions != nil || c.TakenName != "" {
 		t.Errorf("approved %+v", c)
 	}
 }
@@ -245,7 +244,7 @@ func TestCatalogRetirement(t *testing.T) {
 func TestMarkCatalogOverdue(t *testing.T) {
 	anybody := func(tx Tx) Call { return callOf(civilDept, RoleGateway, tx) }
 	l := &catalogLife{t: t}
-	l.do(RegisterCatalog(nil, nil, nil, callOf(policeDept, RoleOperator, someTx), RegisterCatalogArgs{Content: someContent()}))
+	l.do(RegisterCatalog(nil, "", nil, callOf(policeDept, RoleOperator, someTx), RegisterCatalogArgs{Content: someContent()}))
 	due := l.entry.Review.DueAt
 	before, at := someTx, someTx
 	before.Time, at.Time = due.Add(-time.Millisecond), due
@@ -304,13 +303,13 @@ func TestCatalogNeedsRulesAndCalendars(t *testing.T) {
 		run  func() (CatalogChange, error)
 	}{
 		{"register", review, func() (CatalogChange, error) {
-			return RegisterCatalog(nil, nil, nil, operator, RegisterCatalogArgs{Content: someContent()})
+			return RegisterCatalog(nil, "", nil, operator, RegisterCatalogArgs{Content: someContent()})
 		}},
 		{"submit", review, func() (CatalogChange, error) {
 			return SubmitCatalog(someEntry(CatalogDraft), operator, CodeArgs{someCode})
 		}},
 		{"change", review, func() (CatalogChange, error) {
-			return ChangeCatalog(someEntry(CatalogPublished), nil, nil, operator, ChangeCatalogArgs{changed})
+			return ChangeCatalog(someEntry(CatalogPublished), "", nil, operator, ChangeCatalogArgs{changed})
 		}},
 		{"take offline", review, func() (CatalogChange, error) { return RetireCatalog(someEntry(CatalogPublished), operator, offline) }},
 		{"require an update", update, func() (CatalogChange, error) {
@@ -323,7 +322,7 @@ func TestCatalogNeedsRulesAndCalendars(t *testing.T) {
 			return ReviewCatalog(withUpdate("offline_pending", &stopped), nil, unset(leadDept, RoleReviewer), ReviewCatalogArgs{someCode, Return, "理由"})
 		}},
 		{"change while an update is due", "clock: no time limit runs", func() (CatalogChange, error) {
-			return ChangeCatalog(withUpdate("published", &stopped), nil, nil, callOf(policeDept, RoleOperator, someTx), ChangeCatalogArgs{changed})
+			return ChangeCatalog(withUpdate("published", &stopped), "", nil, callOf(policeDept, RoleOperator, someTx), ChangeCatalogArgs{changed})
 		}},
 		{"take offline while an update is due", "clock: no time limit runs", func() (CatalogChange, error) {
 			return RetireCatalog(withUpdate("published", &stopped), callOf(policeDept, RoleOperator, someTx), offline)
@@ -340,7 +339,7 @@ func TestCatalogNeedsRulesAndCalendars(t *testing.T) {
 func TestCatalogNeedsACanonicalTime(t *testing.T) {
 	far := someTx
 	far.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
-	_, err := RegisterCatalog(nil, nil, nil, callOf(policeDept, RoleOperator, far), RegisterCatalogArgs{someContent(), true})
+	_, err := RegisterCatalog(nil, "", nil, callOf(policeDept, RoleOperator, far), RegisterCatalogArgs{someContent(), true})
 	if err == nil {
 		t.Error("a year of five digits is recorded")
 	}
@@ -374,7 +373,7 @@ func TestCatalogArgumentsAreChecked(t *testing.T) {
 		"retire":  func() (CatalogChange, error) { return RetireCatalog(nil, call, RetireCatalogArgs{}) },
 		"require": func() (CatalogChange, error) { return RequireCatalogUpdate(nil, call, RequireUpdateArgs{}) },
 		"overdue": func() (CatalogChange, error) { return MarkCatalogOverdue(nil, call, CodeArgs{}) },
-		"change":  func() (CatalogChange, error) { return ChangeCatalog(nil, nil, nil, call, ChangeCatalogArgs{}) },
+		"change":  func() (CatalogChange, error) { return ChangeCatalog(nil, "", nil, call, ChangeCatalogArgs{}) },
 	} {
 		_, err := run()
 		if KindOf(err) != Invalid || !strings.Contains(err.Error(), "code: "+catalogCodeRule) {

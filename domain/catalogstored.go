@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 	"sync"
 	"time"
 )
@@ -23,12 +22,6 @@ type StoredCatalogEntry struct {
 	TxID     TxID           `json:"txId"` // with the provider: the entry's last event
 	Provider DepartmentCode `json:"provider"`
 	Content  CatalogContent `json:"content"` // in force
-}
-
-// StoredCatalogName is what the key of a [CatalogName] holds.
-type StoredCatalogName struct {
-	TxID TxID   `json:"txId"`
-	Code string `json:"code"`
 }
 
 // StoredCatalogEvent is what the key of a [CatalogEvent] holds.
@@ -92,12 +85,6 @@ func (e StoredCatalogEvent) tx() Tx      { return Tx{ID: e.TxID, Time: e.TxTime}
 // id is the id of the event.
 func (e StoredCatalogEvent) id() string { return CatalogEventID(e.TxID, e.Provider) }
 
-// Name is the name that the event took, as departments sign it.
-func (e StoredCatalogEvent) Name(stored StoredCatalogName) (CatalogName, error) {
-	name := CatalogName{Provider: e.Provider, Code: stored.Code}
-	return name, seal(&name, SchemaCatalogName, e.who(), e.tx())
-}
-
 // CatalogTeller tells the entries of one event. It is safe for concurrent use.
 type CatalogTeller struct {
 	event StoredCatalogEvent
@@ -140,8 +127,8 @@ func (t CatalogTeller) Entry(stored StoredCatalogEntry) (CatalogEntry, error) {
 }
 
 // TellCatalog replaces, in the writes of one transaction, what the keys of catalog
-// entries, their names and events hold by the records that this tells. A value from
-// which none is told stays as it is.
+// entries and events hold by the records that this tells. A value from which none is
+// told stays as it is.
 func TellCatalog(writes []Write) {
 	events := make(map[CatalogEventKey]*WrittenEvent)
 	for i, w := range writes {
@@ -170,28 +157,19 @@ type CatalogEventKey struct {
 	Provider DepartmentCode
 }
 
-// EventOfWrite is the event that tells what the key of an entry or of a name holds; ok
-// is false when none does.
+// EventOfWrite is the event that tells what the key of an entry holds; ok is false when
+// none does.
 func EventOfWrite(w Write) (event CatalogEventKey, ok bool) {
-	kind, id, ok := ParseKey(w.Key)
-	if !ok || w.Delete {
+	if kind, _, _ := ParseKey(w.Key); kind != KindCatalogEntry || w.Delete {
 		return CatalogEventKey{}, false
 	}
-	switch kind { //nolint:exhaustive // no other kind is told so
-	case KindCatalogEntry:
-		var stored struct {
-			TxID     TxID            `json:"txId"`
-			Provider DepartmentCode  `json:"provider"`
-			Content  json.RawMessage `json:"content"`
-		}
-		ok = json.Unmarshal(w.Value, &stored) == nil && stored.Content != nil
-		return CatalogEventKey{stored.TxID, stored.Provider}, ok
-	case KindCatalogName:
-		stored, ok := readStoredName(w.Value)
-		provider, _, _ := strings.Cut(id, "~")
-		return CatalogEventKey{stored.TxID, DepartmentCode(provider)}, ok
+	var stored struct {
+		TxID     TxID            `json:"txId"`
+		Provider DepartmentCode  `json:"provider"`
+		Content  json.RawMessage `json:"content"`
 	}
-	return CatalogEventKey{}, false
+	ok = json.Unmarshal(w.Value, &stored) == nil && stored.Content != nil
+	return CatalogEventKey{stored.TxID, stored.Provider}, ok
 }
 
 // WrittenEvent is an event as one has it who reads what transactions wrote. It tells
@@ -224,15 +202,13 @@ func (e *WrittenEvent) Key() CatalogEventKey {
 }
 
 // Tell is the canonical form of the record under its own key, or under that of an entry
-// or of a name that holds value; ok is false when the event does not tell it. Whether it
-// is the event that tells it, [EventOfWrite] says.
+// that holds value; ok is false when the event does not tell it. Whether it is the event
+// that tells it, [EventOfWrite] says.
 func (e *WrittenEvent) Tell(key string, value []byte) (record []byte, ok bool) {
 	kind, id, _ := ParseKey(key)
 	switch kind { //nolint:exhaustive // no other kind is told so
 	case KindCatalogEntry:
 		return e.tellEntry(id, value)
-	case KindCatalogName:
-		return e.tellName(value)
 	case KindCatalogEvent:
 		return e.tellItself()
 	}
@@ -245,19 +221,6 @@ func (e *WrittenEvent) tellItself() ([]byte, bool) {
 		return nil, false
 	}
 	data, err := Canonical(record)
-	return data, err == nil
-}
-
-func (e *WrittenEvent) tellName(value []byte) ([]byte, bool) {
-	stored, ok := readStoredName(value)
-	if !ok {
-		return nil, false
-	}
-	name, err := e.event.Name(stored)
-	if err != nil {
-		return nil, false
-	}
-	data, err := Canonical(name)
 	return data, err == nil
 }
 

@@ -26,14 +26,9 @@ func catalogWrites(t fataler, changes []CatalogChange, event CatalogEvent) (stor
 	add(KindCatalogEvent, CatalogEventID(event.TxID, event.Provider), event.Stored(), event)
 	for _, c := range changes {
 		add(KindCatalogEntry, c.Entry.Content.Code, c.Entry.Stored(), c.Entry)
-		if c.Name == nil || c.Entry.Pending > 0 { // of a version that is under review
-			continue
+		if c.TakenName != "" {
+			add(KindCatalogName, c.TakenName, c.Entry.Content.Code, c.Entry.Content.Code) // is told by nothing
 		}
-		name := CatalogName{Provider: c.Entry.Provider, Code: c.Name.Code}
-		if err := seal(&name, SchemaCatalogName, Caller{Department: event.Department, Role: event.Role}, Tx{ID: event.TxID, Time: event.TxTime}); err != nil {
-			t.Fatal(err)
-		}
-		add(KindCatalogName, c.Entry.nameID(), c.Name, name)
 	}
 	return stored, told
 }
@@ -92,13 +87,11 @@ func TestTellCatalog(t *testing.T) {
 		t.Errorf("without its event something is told:\n%s", diff)
 	}
 	for _, value := range []string{``, `{}`, `[]`, `{"txId":"` + string(stored.TxID) + `","provider":"police"}`, `{"txId":1}`} {
-		for _, at := range []int{1, 2} { // an entry, a name
-			odd := slices.Clone(writes)
-			odd[at].Value = []byte(value)
-			TellCatalog(odd)
-			if string(odd[at].Value) != value {
-				t.Errorf("%s holds %q and is told as %q", odd[at].Key, value, odd[at].Value)
-			}
+		odd := slices.Clone(writes)
+		odd[1].Value = []byte(value)
+		TellCatalog(odd)
+		if string(odd[1].Value) != value {
+			t.Errorf("%s holds %q and is told as %q", odd[1].Key, value, odd[1].Value)
 		}
 	}
 	for name, change := range map[string]func(*StoredCatalogEntry){

@@ -106,10 +106,13 @@ func IssuedIDKey(certID string) string {
 // MembersID is the id of the one [Members] record.
 const MembersID = "all"
 
-// CatalogNameID is the id under which a provider's resource name is taken; see
-// [PlainName].
+// CatalogNameID is the id under which a provider's resource name is taken. It holds the
+// [PlainName] and no digest: one that is short costs the ledger as much, and two names
+// could share it. Whatever the name, the id is UTF-8 and has one "~"; of a name that
+// content may have, the plain name has 1 to [MaxName] characters, none of them a control
+// character.
 func CatalogNameID(provider DepartmentCode, name string) string {
-	return string(provider) + "~" + Digest([]byte(PlainName(name)))
+	return string(provider) + "~" + PlainName(name)
 }
 
 // OperationID is the id of a department's operation.

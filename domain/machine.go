@@ -305,11 +305,10 @@ func (m move) next() (string, error) {
 	if len(rows) == 0 {
 		return "", refuse(Invalid, "%s: no event %q", m.transaction, m.event)
 	}
-	roles := rolesOf(rows)
-	rows = slices.DeleteFunc(rows, func(t Transition) bool { return t.Role != m.who.Role })
-	if len(rows) == 0 {
-		return "", refuse(Forbidden, "%s is for the role %s, the caller is %s", m.transaction, roles, m.who.Role)
+	if !slices.ContainsFunc(rows, func(t Transition) bool { return t.Role == m.who.Role }) {
+		return "", refuse(Forbidden, "%s is for the role %s, the caller is %s", m.transaction, rolesOf(rows), m.who.Role)
 	}
+	rows = slices.DeleteFunc(rows, func(t Transition) bool { return t.Role != m.who.Role })
 	creates := slices.ContainsFunc(rows, func(t Transition) bool { return t.From == Absent })
 	if m.from == Absent && !creates {
 		return "", refuse(NotFound, "%s is not recorded", m.what)

@@ -68,7 +68,7 @@ const (
 	KindCatalogEntry    RecordKind = "catalog"          // cat~{code}
 	KindCatalogVersion  RecordKind = "catalog_version"  // catv~{code}~{version}
 	KindCatalogEvent    RecordKind = "catalog_event"    // cate~{txId}~{provider}
-	KindCatalogName     RecordKind = "catalog_name"     // catn~{provider}~{digest of the plain name}
+	KindCatalogName     RecordKind = "catalog_name"     // catn~{provider}~{plain name}, which holds the code of the entry and is no record
 	KindRequest         RecordKind = "request"          // req~{id}
 	KindRequestEvent    RecordKind = "request_event"    // reqe~{id}~{seq}
 	KindGrant           RecordKind = "grant"            // grant~{id}
@@ -86,10 +86,11 @@ const (
 	KindStatusPlaces    RecordKind = "status_places"    // certbit~{department}~{number}
 )
 
-// RecordKinds lists every RecordKind.
+// RecordKinds lists every RecordKind but that of names: the entry that has a name is the
+// record of it.
 var RecordKinds = []RecordKind{
 	KindDepartment, KindMembers, KindCalendar, KindCalendarVersion, KindRule, KindRuleVersion,
-	KindCatalogEntry, KindCatalogVersion, KindCatalogEvent, KindCatalogName,
+	KindCatalogEntry, KindCatalogVersion, KindCatalogEvent,
 	KindRequest, KindRequestEvent, KindGrant, KindGrantEvent, KindOperation,
 	KindLog, KindAnchor, KindAlarm, KindAlarmEvent, KindIssuer, KindCertificate, KindCertificateID,
 	KindIssuingBatch, KindBatchStatus, KindStatusPlaces,

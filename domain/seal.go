@@ -11,7 +11,6 @@ const (
 	SchemaRule           = "zhenglian/deadline-rule/1"
 	SchemaCatalogEntry   = "zhenglian/catalog-entry/1"
 	SchemaCatalogEvent   = "zhenglian/catalog-event/1"
-	SchemaCatalogName    = "zhenglian/catalog-name/1"
 	SchemaCatalogVersion = "zhenglian/catalog-version/1"
 	SchemaRequest        = "zhenglian/share-request/1"
 	SchemaRequestEvent   = "zhenglian/request-event/1"

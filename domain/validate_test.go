@@ -168,7 +168,7 @@ func TestValidateArguments(t *testing.T) {
 		checkInvalid(t, func() AttestArgs { return AttestArgs{KindAnchor, "police~17", someID} }, []invalidCase[AttestArgs]{
 			{"every kind", func(a *AttestArgs) { a.Kind = KindStatusPlaces }, ""},
 			{"catalog code", func(a *AttestArgs) { a.Kind, a.ID = KindCatalogEntry, someCode }, ""},
-			{"kind", func(a *AttestArgs) { a.Kind = "" }, "kind: not one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, issuer, certificate, certificate_id, issuing_batch, batch_status, status_places"},
+			{"kind", func(a *AttestArgs) { a.Kind = "" }, "kind: not one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, issuer, certificate, certificate_id, issuing_batch, batch_status, status_places"},
 			{"id", func(a *AttestArgs) { a.ID = "a b" }, "id: must be 1 to 128 characters of A-Z a-z 0-9 . _ / ~ -"},
 			{"nonce", func(a *AttestArgs) { a.Nonce = "" }, "nonce: " + hex32Rule},
 		})

@@ -202,8 +202,6 @@ func recordsOfEveryKind(c *prooftest.Consortium) []kindRecord {
 	add(domain.KindCatalogVersion, "307011/000001~2", &version, &version.Meta)
 	step := domain.CatalogEvent{Meta: named(domain.SchemaCatalogEvent), Provider: "police", Entries: []domain.CatalogStep{{Code: "307011/000001", Seq: 4}}}
 	add(domain.KindCatalogEvent, domain.CatalogEventID(step.TxID, "police"), &step, &step.Meta)
-	name := domain.CatalogName{Meta: named(domain.SchemaCatalogName), Provider: "police", Code: "307011/000001"}
-	add(domain.KindCatalogName, "police~"+domain.Digest([]byte("户籍信息")), &name, &name.Meta)
 	request := domain.ShareRequest{Meta: named(domain.SchemaRequest), State: domain.RequestAgreed}
 	request.Content.ID = id
 	add(domain.KindRequest, id, &request, &request.Meta)

@@ -2,7 +2,6 @@ package proof
 
 import (
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +16,7 @@ type recordReader struct {
 	read func(data []byte, id string) (record domain.Record, named bool, err error)
 }
 
-// recordReaders has a reader for every [domain.RecordKind].
+// recordReaders has a reader for each of [domain.RecordKinds].
 var recordReaders = map[domain.RecordKind]recordReader{
 	domain.KindDepartment:      reader(domain.SchemaDepartment, func(r *domain.Department) string { return string(r.Code) }),
 	domain.KindMembers:         reader(domain.SchemaMembers, func(*domain.Members) string { return domain.MembersID }),
@@ -28,7 +27,6 @@ var recordReaders = map[domain.RecordKind]recordReader{
 	domain.KindCatalogEntry:    reader(domain.SchemaCatalogEntry, func(r *domain.CatalogEntry) string { return r.Content.Code }),
 	domain.KindCatalogVersion:  reader(domain.SchemaCatalogVersion, func(r *domain.CatalogVersion) string { return domain.VersionID(r.Content.Code, r.Version) }),
 	domain.KindCatalogEvent:    reader(domain.SchemaCatalogEvent, func(r *domain.CatalogEvent) string { return domain.CatalogEventID(r.TxID, r.Provider) }),
-	domain.KindCatalogName:     matcher(domain.SchemaCatalogName, catalogNameID),
 	domain.KindRequest:         reader(domain.SchemaRequest, func(r *domain.ShareRequest) string { return r.Content.ID }),
 	domain.KindRequestEvent:    reader(domain.SchemaRequestEvent, func(r *domain.RequestEvent) string { return domain.EventID(r.RequestID, r.Seq) }),
 	domain.KindGrant:           reader(domain.SchemaGrant, func(r *domain.Grant) string { return r.ID }),
@@ -48,12 +46,7 @@ var recordReaders = map[domain.RecordKind]recordReader{
 
 // reader makes the reader of the record type T, which tells its own id.
 func reader[T any, P recordOf[T]](schema string, id func(P) string) recordReader {
-	return matcher(schema, func(r P, asked string) bool { return id(r) == asked })
-}
-
-// matcher makes the reader of the record type T.
-func matcher[T any, P recordOf[T]](schema string, named func(r P, id string) bool) recordReader {
-	return recordReader{schema: schema, read: func(data []byte, id string) (domain.Record, bool, error) {
+	return recordReader{schema: schema, read: func(data []byte, asked string) (domain.Record, bool, error) {
 		record := P(new(T))
 		if err := domain.ParseCanonical(data, record); err != nil {
 			return nil, false, err
@@ -61,7 +54,7 @@ func matcher[T any, P recordOf[T]](schema string, named func(r P, id string) boo
 		if !timesAreUTC(reflect.ValueOf(record)) {
 			return nil, false, invalidf("a time is not in UTC")
 		}
-		return record, named(record, id), nil
+		return record, id(record) == asked, nil
 	}}
 }
 
@@ -101,15 +94,6 @@ func openingOf(record domain.Record) domain.Meta {
 type recordOf[T any] interface {
 	*T
 	domain.Record
-}
-
-var digestShape = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
-// catalogNameID reports whether a name record may have an id. The record says
-// whose name it is, not the name, so any digest will do.
-func catalogNameID(r *domain.CatalogName, id string) bool {
-	provider, digest, _ := strings.Cut(id, "~")
-	return provider == string(r.Provider) && digestShape.MatchString(digest)
 }
 
 // statusPlacesID is the id of a record of taken status indexes.

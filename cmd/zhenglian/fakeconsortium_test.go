@@ -34,8 +34,8 @@ type fakeConsortium struct {
 	departments  []domain.Department
 	rules        map[domain.DeadlineEvent]*domain.DeadlineRule
 	calendars    map[int]*domain.Calendar
-	names        map[string]*domain.StoredCatalogName
-	operations   map[string]any // answers by department and key
+	names        map[string]string // the codes of the entries that have them
+	operations   map[string]any    // answers by department and key
 	logs         map[domain.DepartmentCode]*domain.LogRegistration
 	entries      map[string]*domain.CatalogEntry
 	requests     map[string]*domain.ShareRequest
@@ -65,7 +65,7 @@ func newFakeConsortiumOf(t *testing.T, c *prooftest.Consortium, lead domain.Depa
 	f := &fakeConsortium{
 		Consortium: c, folder: t.TempDir(), urls: make(map[domain.DepartmentCode]string),
 		rules: make(map[domain.DeadlineEvent]*domain.DeadlineRule), calendars: make(map[int]*domain.Calendar),
-		names: make(map[string]*domain.StoredCatalogName), operations: make(map[string]any),
+		names: make(map[string]string), operations: make(map[string]any),
 		logs:     make(map[domain.DepartmentCode]*domain.LogRegistration),
 		entries:  make(map[string]*domain.CatalogEntry),
 		requests: make(map[string]*domain.ShareRequest), grants: make(map[string]*domain.Grant),
@@ -174,8 +174,8 @@ func (f *fakeConsortium) write(changes ...domain.CatalogChange) []domain.Catalog
 	var entries []domain.CatalogEntry
 	for _, c := range changes {
 		f.entries[c.Entry.Content.Code] = &c.Entry
-		if c.Name != nil {
-			f.names[domain.CatalogNameID(c.Entry.Provider, c.Entry.Content.Name)] = c.Name
+		if c.TakenName != "" {
+			f.names[c.TakenName] = c.Entry.Content.Code
 		}
 		entries = append(entries, c.Entry)
 	}
@@ -334,7 +334,7 @@ func (f *fakeConsortium) handler(d *prooftest.Department) http.Handler {
 		if err != nil {
 			return 0, nil, err
 		}
-		existing, taken := make([]*domain.CatalogEntry, len(args.Contents)), make([]*domain.StoredCatalogName, len(args.Contents))
+		existing, taken := make([]*domain.CatalogEntry, len(args.Contents)), make([]string, len(args.Contents))
 		missing := []string{}
 		for i, c := range args.Contents {
 			existing[i], taken[i] = f.entries[c.Code], f.names[domain.CatalogNameID(d.Code, c.Name)]

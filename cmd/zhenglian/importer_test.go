@@ -273,7 +273,7 @@ func TestImportFormats(t *testing.T) {
 			if !strings.Contains(out, name) {
 				t.Errorf("output %q", out)
 			}
-			f.entries, f.names = make(map[string]*domain.CatalogEntry), make(map[string]*domain.StoredCatalogName)
+			f.entries, f.names = make(map[string]*domain.CatalogEntry), make(map[string]string)
 			out, errs := runCommand(t, exitOK, importArgs(f, file, filepath.Join(folder, format+".report"))...)
 			if !strings.Contains(out, "30 imported") {
 				t.Errorf("output %q %q", out, errs)

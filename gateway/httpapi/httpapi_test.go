@@ -238,7 +238,7 @@ func TestValidationNamesFieldAndRule(t *testing.T) {
 		{"misspelt filter", "GET", "/v1/anchors?departmnet=police", "", []string{"query departmnet: is not a parameter of this path; it takes department, limit, cursor"}},
 		{"filter twice", "GET", "/v1/anchors?department=police&department=civil", "", []string{"query department: must be given once"}},
 		{"reference", "GET", "/v1/verify/canary", "", []string{"path ref: must match ^[0-9a-f]{32}$"}},
-		{"kind", "GET", "/v1/proofs/canary/x", "", []string{"path kind: must be one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, catalog_name, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, issuer, certificate, certificate_id, issuing_batch, batch_status, status_places"}},
+		{"kind", "GET", "/v1/proofs/canary/x", "", []string{"path kind: must be one of department, members, calendar, calendar_version, rule, rule_version, catalog, catalog_version, catalog_event, request, request_event, grant, grant_event, operation, log, anchor, alarm, alarm_event, issuer, certificate, certificate_id, issuing_batch, batch_status, status_places"}},
 		{"negative", "GET", "/v1/chain/blocks/-1", "", []string{"path number: must be at least 0"}},
 		{"overflow", "GET", "/v1/chain/blocks/99999999999999999999", "", nil},
 	}

@@ -144,8 +144,8 @@ type Index interface {
 	// references and identifiers is no record here.
 
 	// A block has its writes as the keys hold them, or as records: what is answered are
-	// records, told as [domain.TellCatalog] tells them. Names are found by their IDs and
-	// not listed.
+	// records, told as [domain.TellCatalog] tells them. A name of the catalog is no record:
+	// Get answers, under its ID, the code that its key holds, and no list has it.
 
 	// Get answers the current record.
 	Get(ctx context.Context, kind domain.RecordKind, id string) (Record, error)

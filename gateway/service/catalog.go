@@ -110,13 +110,13 @@ func (c *Catalog) Validate(ctx context.Context, content domain.CatalogContent) e
 	if provider.Code == "" || existing != nil && existing.Provider == provider.Code {
 		existing = nil // nobody's, or in which state it is does not make the content wrong
 	}
-	name, err := find[domain.CatalogName](ctx, c.index, domain.KindCatalogName, domain.CatalogNameID(provider.Code, content.Name))
+	name, err := find[string](ctx, c.index, domain.KindCatalogName, domain.CatalogNameID(provider.Code, content.Name))
 	if err != nil {
 		return err
 	}
-	var taken *domain.StoredCatalogName
+	taken := ""
 	if name != nil {
-		taken = &domain.StoredCatalogName{TxID: name.TxID, Code: name.Code}
+		taken = *name
 	}
 	missing, err := c.missing(ctx, content.RelatedCodes)
 	if err != nil {

@@ -107,13 +107,9 @@ func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Bl
 			kind, id, ok := domain.ParseKey(w.Key)
 			counts := applies && ok && !isTold(kind)
 			event, entry := events.of(kind, id, w)
-			var name any
-			if counts && kind == domain.KindCatalogName {
-				name = nameNumber(id)
-			}
 			n++
-			writes = append(writes, n, number, seq, w.Key, w.Delete, counts, event, name, w.Value)
-			if counts && kind != domain.KindCatalogName { // nothing is derived from a name
+			writes = append(writes, n, number, seq, w.Key, w.Delete, counts, event, w.Value)
+			if counts {
 				counting = append(counting, write{n, kind, id, w.Delete, w.Value, t.Time, entry})
 			}
 		}
@@ -128,7 +124,7 @@ func (x *Index) store(ctx context.Context, tx *sql.Tx, number int64, b domain.Bl
 }
 
 // writeColumns is the number of columns of the table writes.
-const writeColumns = 9
+const writeColumns = 8
 
 // emptied keeps of a list whether it is nil, which JSON tells apart and rows do not.
 func emptied[T any](list []T) []T {

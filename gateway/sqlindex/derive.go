@@ -3,7 +3,9 @@ package sqlindex
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,6 +68,10 @@ func newDeriver(s statements, events findEvents) *deriver {
 
 // derive brings the tables up to date with writes.
 func (d *deriver) derive(ctx context.Context, writes []write) error {
+	writes, err := d.putNames(ctx, writes)
+	if err != nil {
+		return err
+	}
 	if err := d.load(ctx, writes); err != nil {
 		return err
 	}
@@ -75,6 +81,39 @@ func (d *deriver) derive(ctx context.Context, writes []write) error {
 		}
 	}
 	return d.finish(ctx)
+}
+
+// putNames notes the writes to names, in order of their table, and answers the others.
+func (d *deriver) putNames(ctx context.Context, writes []write) (others []write, err error) {
+	type name struct{ number, n int64 }
+	var names []name
+	others = writes[:0]
+	for _, w := range writes {
+		if w.kind == domain.KindCatalogName {
+			names = append(names, name{nameNumber(w.id), w.n})
+		} else {
+			others = append(others, w)
+		}
+	}
+	slices.SortFunc(names, func(a, b name) int { return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.n, b.n)) })
+	rows := make([]any, 0, 2*len(names))
+	for _, name := range names {
+		rows = append(rows, name.number, name.n)
+	}
+	return others, d.s.names.insert(ctx, rows)
+}
+
+// nameNumber is the number by which a name is found: of the names of a provider, which
+// stand together, the first bits are the same. The rest is as good as random, and short:
+// a batch of names touches every page of its provider's.
+func nameNumber(id string) int64 {
+	const ofProvider, ofName = 18, 44
+	provider, _, _ := strings.Cut(id, "~")
+	of := func(s string) uint64 {
+		sum := sha256.Sum256([]byte(s))
+		return binary.BigEndian.Uint64(sum[:])
+	}
+	return int64(of(provider)>>(64-ofProvider)<<ofName | of(id)>>(64-ofName)) //nolint:gosec // 62 bits
 }
 
 // load reads what is recorded under the keys of writes. The values matter of what
@@ -202,8 +241,9 @@ func factsOf(w write) facts {
 			return facts{state: e.State + e.Status} // an event has one of them
 		}
 	case domain.KindMembers, domain.KindCalendar, domain.KindCalendarVersion, domain.KindRule, domain.KindRuleVersion,
-		domain.KindCatalogEvent, domain.KindCatalogName, domain.KindOperation, domain.KindIssuingBatch, domain.KindBatchStatus, domain.KindStatusPlaces: // are asked for by their keys alone
+		domain.KindCatalogEvent, domain.KindOperation, domain.KindIssuingBatch, domain.KindBatchStatus, domain.KindStatusPlaces: // are asked for by their keys alone
 	case domain.KindCertificate, domain.KindCertificateID: // are told from others
+	case domain.KindCatalogName: // has no record
 	}
 	return facts{}
 }
@@ -536,8 +576,8 @@ func (x *Index) derive(ctx context.Context) error {
 	})
 }
 
-// writesAfter reads writes to records that follow number after, and the number of the
-// last one read; names count among these.
+// writesAfter reads writes to records and names that follow number after, and the
+// number of the last one read.
 func writesAfter(ctx context.Context, tx *sql.Tx, events findEvents, after int64) (writes []write, last int64, err error) {
 	rows, err := tx.QueryContext(ctx, `SELECT w.n, w.key, w.deleted, w.value, w.event, t.body FROM writes w
 		JOIN transactions t ON t.block = w.block AND t.seq = w.tx WHERE w.n > ? AND w.counts ORDER BY w.n LIMIT ?`, after, deriveBatch)
@@ -556,9 +596,7 @@ func writesAfter(ctx context.Context, tx *sql.Tx, events findEvents, after int64
 			return nil, 0, err
 		}
 		w.n = last
-		if w.kind, w.id, _ = domain.ParseKey(key); w.kind == domain.KindCatalogName {
-			continue
-		}
+		w.kind, w.id, _ = domain.ParseKey(key)
 		var t struct {
 			Time time.Time `json:"time"`
 		}

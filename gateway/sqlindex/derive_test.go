@@ -3,6 +3,7 @@ package sqlindex
 import (
 	"database/sql"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -49,6 +50,50 @@ func oldFile(t *testing.T, x *Index) string {
 	return file
 }
 
+// fileOf9 makes a file of the schema before names had a table, that has read what x has.
+func fileOf9(t *testing.T, x *Index) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "9.sqlite")
+	db, err := sql.Open("sqlite", dataSource(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.SetMaxOpenConns(1) // an attached file belongs to its connection
+	defer db.Close()
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var statements []string
+	for _, name := range names[:9] {
+		migration, err := migrations.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		statements = append(statements, string(migration))
+	}
+	statements = append(statements, `PRAGMA user_version = 9`, `ATTACH '`+x.file+`' AS new`, `DELETE FROM progress`, `INSERT INTO progress SELECT * FROM new.progress`,
+		`INSERT INTO writes SELECT n, block, tx, key, deleted, counts, event, n, value FROM new.writes`, `INSERT INTO search (rowid, tokens) VALUES (1, 'old')`)
+	for _, d := range dumped {
+		switch d.table {
+		case "progress", "writes", "search_terms", "names":
+		default:
+			statements = append(statements, fmt.Sprintf(`INSERT INTO %s SELECT * FROM new.%[1]s`, d.table))
+		}
+	}
+	for table, column := range map[string]string{ // other rows than the blocks give
+		"entries": "doc", "history": "key", "records": "id", "lives": "batch", "tasks": "id", "clocks": "event", "requests": "id", "grants": "id", "grant_anchored": "grant_id",
+	} {
+		statements = append(statements, fmt.Sprintf(`UPDATE %s SET %s = iif(typeof(%[2]s) = 'integer', %[2]s + 1000000, %[2]s || ' of old')`, table, column))
+	}
+	for _, s := range statements {
+		if _, err := db.ExecContext(t.Context(), s); err != nil {
+			t.Fatalf("%.60s: %v", s, err)
+		}
+	}
+	return file
+}
+
 // staleFile is a copy of x as a migration leaves it that empties what is derived from
 // the writes.
 func staleFile(t *testing.T, x *Index) string {
@@ -63,7 +108,7 @@ func staleFile(t *testing.T, x *Index) string {
 	}
 	defer db.Close()
 	statements := []string{`UPDATE progress SET stale = 1`, `INSERT INTO search (search) VALUES ('delete-all')`}
-	for _, table := range []string{"history", "records", "lives", "entries", "tasks", "clocks", "requests", "grants", "grant_anchored"} {
+	for _, table := range []string{"history", "names", "records", "lives", "entries", "tasks", "clocks", "requests", "grants", "grant_anchored"} {
 		statements = append(statements, `DELETE FROM `+table)
 	}
 	for _, s := range statements {
@@ -74,8 +119,8 @@ func staleFile(t *testing.T, x *Index) string {
 	return file
 }
 
-// A file of the first schema becomes the index that reading all blocks anew
-// builds, and so does one whose records are to be derived anew.
+// A file of an older schema becomes the index that reading all blocks anew builds, and
+// so does one whose records are to be derived anew.
 func TestMigration(t *testing.T) {
 	t.Parallel()
 	blocks := indextest.Blocks(60, 30) // more writes than are derived at a time
@@ -86,13 +131,13 @@ func TestMigration(t *testing.T) {
 	if got := query(t, fresh.readers, `SELECT count(*) > ? FROM writes`, deriveBatch); got[0] != "1" {
 		t.Fatalf("the chain is too short to need several batches")
 	}
-	migrated, derived := openFile(t, oldFile(t, fresh)), openFile(t, staleFile(t, fresh))
+	migrated, later, derived := openFile(t, oldFile(t, fresh)), openFile(t, fileOf9(t, fresh)), openFile(t, staleFile(t, fresh))
 	if next, err := derived.NextBlock(t.Context()); err != nil || next != 50 {
 		t.Errorf("the index whose records are derived anew has %d blocks, %v", next, err)
 	}
 	for _, fed := range []int{50, 60} { // at once, and after further blocks
 		var want []string
-		for _, x := range []*Index{fresh, migrated, derived} {
+		for _, x := range []*Index{fresh, migrated, later, derived} {
 			if err := feed(t.Context(), x, blocks[:fed], 300, func() {}); err != nil {
 				t.Fatal(err)
 			}

@@ -21,6 +21,7 @@ var dumped = []struct{ table, columns, order string }{
 	{"transactions", "*", "block, seq"},
 	{"writes", "*", "n"},
 	{"history", "*", "key, n"},
+	{"names", "*", "number, write"},
 	{"records", "*", "kind, id"},
 	{"lives", "*", "batch, life"},
 	{"entries", "*", "doc"},

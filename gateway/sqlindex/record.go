@@ -2,13 +2,10 @@ package sqlindex
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
@@ -68,11 +65,14 @@ func (x *Index) get(ctx context.Context, kind domain.RecordKind, id string) (r i
 	if kind == domain.KindCertificate {
 		return x.certificate(ctx, id)
 	}
+	query, args := selectRecord+`records r JOIN writes w ON w.n = r.write JOIN transactions t ON t.block = w.block AND t.seq = w.tx
+		WHERE r.kind = ? AND r.id = ?`, []any{string(kind), id}
 	if kind == domain.KindCatalogName {
-		return x.name(ctx, id)
+		query, args = selectRecord+`writes w JOIN transactions t ON t.block = w.block AND t.seq = w.tx
+			WHERE w.n = (SELECT max(w.n) FROM names m CROSS JOIN writes w ON w.n = m.write WHERE m.number = ? AND w.key = ?) AND NOT w.deleted`,
+			[]any{nameNumber(id), domain.KeyOf(kind, id)}
 	}
-	items, _, err := x.readRecords(ctx, x.often, selectRecord+`records r JOIN writes w ON w.n = r.write
-		JOIN transactions t ON t.block = w.block AND t.seq = w.tx WHERE r.kind = ? AND r.id = ?`, string(kind), id)
+	items, _, err := x.readRecords(ctx, x.often, query, args...)
 	if err != nil || len(items) == 0 {
 		return index.Record{}, false, err
 	}
@@ -112,37 +112,7 @@ func (x *Index) history(ctx context.Context, kind domain.RecordKind, id string, 
 // written once stands in records alone.
 func (x *Index) writtenRecords(ctx context.Context, kind domain.RecordKind, id string, after int64, limit int) (items []index.Record, numbers []int64, err error) {
 	key := domain.KeyOf(kind, id)
-	if kind == domain.KindCatalogName {
-		return x.readRecords(ctx, x.readers, selectRecord+`writes w INDEXED BY writes_name JOIN transactions t ON t.block = w.block AND t.seq = w.tx
-			WHERE w.name = ? AND w.n > ? AND w.key = ? ORDER BY w.n LIMIT ?`, nameNumber(id), after, key, limit)
-	}
 	return x.readRecords(ctx, x.readers, selectRecord+`(SELECT n FROM history WHERE key = ?1 AND n > ?2
 			UNION SELECT write FROM records WHERE kind = ?3 AND id = ?4 AND write > ?2 ORDER BY n LIMIT ?5) h
 		CROSS JOIN writes w ON w.n = h.n JOIN transactions t ON t.block = w.block AND t.seq = w.tx ORDER BY h.n`, key, after, string(kind), id, limit)
-}
-
-// nameNumber is the number by which the writes of a name are found: the first digits
-// of the digest in its id, so that names that stand in order of their keys do so here.
-// Of other ids it is their digest's.
-func nameNumber(id string) int64 {
-	const digits = 15
-	digest := id[strings.LastIndexByte(id, '~')+1:]
-	if len(digest) > digits {
-		if n, err := strconv.ParseInt(digest[:digits], 16, 64); err == nil {
-			return n
-		}
-	}
-	sum := sha256.Sum256([]byte(id))
-	return int64(binary.BigEndian.Uint64(sum[:8]) >> 4) //nolint:gosec // 60 bits
-}
-
-// name reads the current record of a name.
-func (x *Index) name(ctx context.Context, id string) (r index.Record, found bool, err error) {
-	items, _, err := x.readRecords(ctx, x.often, selectRecord+`writes w INDEXED BY writes_name JOIN transactions t ON t.block = w.block AND t.seq = w.tx
-		WHERE w.name = ?1 AND w.key = ?2 AND NOT w.deleted AND w.n =
-			(SELECT max(n) FROM writes INDEXED BY writes_name WHERE name = ?1 AND key = ?2)`, nameNumber(id), domain.KeyOf(domain.KindCatalogName, id))
-	if err != nil || len(items) == 0 {
-		return index.Record{}, false, err
-	}
-	return items[0], true, nil
 }

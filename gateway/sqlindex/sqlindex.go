@@ -183,6 +183,7 @@ type statements struct {
 	lived, forgetLives, forgetBatchTask        *sql.Stmt
 	transactions, writes, history, records     manyRows
 	lives, tasks, entries, search, access      manyRows
+	names                                      manyRows
 	current, currentValue                      lookup
 }
 
@@ -219,7 +220,8 @@ func (s *statements) texts() []statementText {
 			AND kind = ?4 AND id = ?1`},
 	},
 		s.transactions.texts(`INSERT INTO transactions (block, seq, tx_id, body, first_write, write_count)`, 6, ``),
-		s.writes.texts(`INSERT INTO writes (n, block, tx, key, deleted, counts, event, name, value)`, 9, ``),
+		s.writes.texts(`INSERT INTO writes (n, block, tx, key, deleted, counts, event, value)`, writeColumns, ``),
+		s.names.texts(`INSERT INTO names (number, write)`, 2, ``),
 		s.history.texts(`INSERT OR IGNORE INTO history (key, n)`, 2, ``),
 		s.records.texts(`INSERT OR REPLACE INTO records (kind, id, write, doc, department, consumer, state, share_type, grant_id, changed, due, part_of, part)`, 13, ``),
 		s.lives.texts(`INSERT INTO lives (batch, life, department, state, changed, tx_id, write, issued, status, certificates)`, 10, ``),

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -388,5 +389,24 @@ func TestTracePlans(t *testing.T) {
 		if strings.Count(got, "USING PRIMARY KEY (term=? AND run") != n || strings.Contains(got, "SCAN") || strings.Contains(got, "TEMP B-TREE") {
 			t.Errorf("the plan for %d terms does not walk their places:\n%s", n, got)
 		}
+	}
+}
+
+// Two names of one number are told apart by their keys.
+func TestNamesOfOneNumber(t *testing.T) {
+	t.Parallel()
+	x := openTemp(t)
+	var c indextest.Chain
+	one, other := domain.CatalogNameID("civil", "甲"), domain.CatalogNameID("civil", "乙")
+	for i, id := range []string{one, other} {
+		if err := x.ApplyBlock(t.Context(), c.Add(indextest.Put(domain.KeyOf(domain.KindCatalogName, id), strconv.Itoa(i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := x.writer.ExecContext(t.Context(), `UPDATE names SET number = ?`, nameNumber(one)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := x.Get(t.Context(), domain.KindCatalogName, one); err != nil || string(got.Value) != `"0"` {
+		t.Errorf("Get = %s, %v, want the name asked for", got.Value, err)
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/zhenglian/zhenglian/domain"
 )
 
-// The keys of catalog entries and names hold less than their records; see
-// [domain.TellCatalog]. The index keeps what the keys hold, half as much, and tells
-// the records when they are read.
+// The keys of catalog entries hold less than their records; see [domain.TellCatalog].
+// The index keeps what the keys hold, half as much, and tells the records when they are
+// read.
 
 // toldWrite is a write whose record is told by the event with the number event; the
 // value itself is the record when that is 0.
@@ -166,10 +166,6 @@ func (t transactionEvents) of(kind domain.RecordKind, id string, w domain.Write)
 	case kind == domain.KindCatalogEvent:
 		if e, ok := domain.ReadCatalogEvent(w); ok {
 			return t[e.Key()].n, nil
-		}
-	case kind == domain.KindCatalogName:
-		if key, ok := domain.EventOfWrite(w); ok {
-			return t[key].n, nil
 		}
 	}
 	return 0, nil

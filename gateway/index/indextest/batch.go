@@ -3,7 +3,6 @@ package indextest
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -11,10 +10,13 @@ import (
 )
 
 // SmallContent answers the content of the nth of many small catalog entries: that of
-// the benchmark of the whole system.
+// the benchmark of the whole system. Their names have no order, as if few resources of a
+// catalog were called alike.
 func SmallContent(n int) domain.CatalogContent {
+	at := uint64(n) * 0x9E3779B97F4A7C15 >> 32 //nolint:gosec // to mix them
+	subject, form := subjects[at%uint64(len(subjects))], forms[at/64%uint64(len(forms))]
 	return domain.CatalogContent{
-		Code: fmt.Sprintf("306009/%010d", n), Name: "基准测试资源 " + strconv.Itoa(n), Abstract: "用于基准测试的目录条目。",
+		Code: fmt.Sprintf("306009/%010d", n), Name: fmt.Sprintf("%s%05d%s %d", subject, at%100_000, form, n), Abstract: "用于基准测试的目录条目。",
 		ProviderUSCC: "11990000A0000002XT", Classification: "测试", Format: "api",
 		Items:     []domain.CatalogItem{{Name: "status", Type: "C", Level: 1, ShareType: domain.Unconditional}},
 		ShareType: domain.Unconditional, LegalBasis: []string{}, ShareMode: "platform_api", OpenType: domain.NotOpen, UpdateCycle: "daily",
@@ -37,7 +39,7 @@ func StoredBatch(provider domain.DepartmentCode, at time.Time, contents ...domai
 		event.Entries = append(event.Entries, domain.CatalogStep{Code: c.Code, Seq: 1, State: domain.CatalogRegPending, Version: 1, LastVersion: 1})
 		writes = append(writes,
 			domain.KeyOf(domain.KindCatalogEntry, c.Code), domain.StoredCatalogEntry{TxID: id, Provider: provider, Content: c},
-			domain.KeyOf(domain.KindCatalogName, domain.CatalogNameID(provider, c.Name)), domain.StoredCatalogName{TxID: id, Code: c.Code})
+			domain.KeyOf(domain.KindCatalogName, domain.CatalogNameID(provider, c.Name)), c.Code)
 	}
 	t := Put(append(writes, domain.KeyOf(domain.KindCatalogEvent, domain.CatalogEventID(id, provider)), event.Stored())...)
 	slices.SortFunc(t.Writes, func(a, b domain.Write) int { return strings.Compare(a.Key, b.Key) })

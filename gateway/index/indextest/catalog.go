@@ -76,7 +76,7 @@ func Registrations(from, to int) domain.Transaction {
 		}
 		events[entry.Provider] = append(events[entry.Provider], domain.CatalogStep{Code: content.Code, Seq: 1, State: entry.State})
 		records = append(records, "cat~"+content.Code, entry,
-			"catn~"+string(entry.Provider)+"~"+digest("name %d", n), domain.CatalogName{Provider: entry.Provider, Code: content.Code})
+			domain.KeyOf(domain.KindCatalogName, domain.CatalogNameID(entry.Provider, content.Name)), content.Code)
 	}
 	for _, provider := range slices.Sorted(maps.Keys(events)) {
 		records = append(records, "cate~"+digest("transaction %d", from)+"~"+string(provider), domain.CatalogEvent{Provider: provider, Entries: events[provider]})

@@ -90,11 +90,6 @@ func written() []domain.RecordKind {
 	return slices.DeleteFunc(slices.Clone(domain.RecordKinds), isTold)
 }
 
-// listed are those of which there are lists.
-func listed() []domain.RecordKind {
-	return slices.DeleteFunc(written(), func(kind domain.RecordKind) bool { return kind == domain.KindCatalogName })
-}
-
 // testCertificates checks that a certificate is told from its batch, changes with
 // what changed it and with nothing else, and that no other write tells one.
 func testCertificates(t *testing.T, x index.Index) {

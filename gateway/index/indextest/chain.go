@@ -213,7 +213,7 @@ func (g generator) entry(provider domain.DepartmentCode, n, seq int) []any {
 		"cat~" + code, e,
 		"catv~" + domain.VersionID(code, seq), domain.CatalogVersion{Provider: provider, Version: seq, Content: content},
 		"cate~" + digest("transaction %d %d", n, seq) + "~" + string(provider), domain.CatalogEvent{Provider: provider, Entries: []domain.CatalogStep{{Code: code, Seq: seq, State: e.State}}},
-		"catn~" + string(provider) + "~" + digest("name %d", n), domain.CatalogName{Provider: provider, Code: code},
+		domain.KeyOf(domain.KindCatalogName, domain.CatalogNameID(provider, content.Name)), code,
 	}
 }
 

@@ -42,7 +42,7 @@ func storedBlocks() []domain.Block {
 	c.Add(decision("civil", 2*time.Hour, domain.CatalogPublished, domain.CatalogPublished, contents[:1]), decision("market", 2*time.Hour, domain.CatalogOffline, domain.CatalogRegRejected, contents[20:25]))
 	name := domain.KeyOf(domain.KindCatalogName, domain.CatalogNameID("civil", contents[5].Name))
 	c.Add(Put(name, nil))
-	c.Add(Put(name, domain.StoredCatalogName{TxID: "none", Code: "x"}, "cat~x", domain.StoredCatalogEntry{TxID: "none", Content: contents[5]}, "catn~civil~odd", []byte(`{"txId":`)))
+	c.Add(Put(name, "x", "cat~x", domain.StoredCatalogEntry{TxID: "none", Content: contents[5]}))
 	return c.Blocks()
 }
 
@@ -63,6 +63,38 @@ func decision(provider domain.DepartmentCode, after time.Duration, even, odd dom
 	decided := Put(append(writes, domain.KeyOf(domain.KindCatalogEvent, domain.CatalogEventID(id, provider)), event.Stored())...)
 	t.ID, t.Writes = id, decided.Writes
 	return t
+}
+
+// A name is found under its ID with the code that has it, whoever had it before, and no
+// list or history has it.
+func testNames(t *testing.T, x index.Index) {
+	id := func(name string) string { return domain.CatalogNameID("civil", name) }
+	key := func(name string) string { return domain.KeyOf(domain.KindCatalogName, id(name)) }
+	var c Chain
+	registered := StoredBatch("civil", Epoch, CatalogContent(0), CatalogContent(1))
+	refused := Put(key("丙"), "other")
+	refused.ValidationCode = "MVCC_READ_CONFLICT"
+	apply(t, x, c.Add(registered, Put(key("甲 a"), "1", key("乙"), "2", "catn~police~甲a", "3", key("$+<℃>="), []byte("\xff")), refused),
+		c.Add(Put(key("乙"), nil), Put(key("甲a"), nil, key("丁"), "4"), Put(key("甲Ａ"), "5"), Put(key("丁"), nil)))
+	get := func(name string) (index.Record, error) { return x.Get(t.Context(), domain.KindCatalogName, id(name)) }
+	for name, want := range map[string]string{"甲a": `"5"`, "$+<℃>=": "\xff", CatalogContent(1).Name: `"` + CatalogContent(1).Code + `"`} {
+		if got, err := get(name); err != nil || string(got.Value) != want || got.Kind != domain.KindCatalogName || got.ID != id(name) {
+			t.Errorf("Get(%q) = %+v, %v, want %s", name, got, err, want)
+		}
+	}
+	if got, err := get(CatalogContent(0).Name); err != nil || got.TxID != registered.ID || got.Block != 0 {
+		t.Errorf("Get = %+v, %v, want the position of the registration", got, err)
+	}
+	for _, name := range []string{"乙", "丙", "丁", "甲", ""} {
+		_, err := get(name)
+		wantKind(t, "Get of "+name, err, domain.NotFound)
+	}
+	if got := list(t, x, domain.KindCatalogName, index.Filter{}, 200); len(got) != 0 {
+		t.Errorf("List = %v, want none", got)
+	}
+	if got := history(t, x, domain.KindCatalogName, id("甲a"), 1); len(got) != 0 {
+		t.Errorf("History = %v, want none", got)
+	}
 }
 
 // An index of what the ledger stores answers what one of the records would.
@@ -98,13 +130,13 @@ func testStored(t *testing.T, x index.Index) {
 	told := 0
 	for key, want := range histories {
 		kind, id, _ := domain.ParseKey(key)
-		if diff := cmp.Diff(want, history(t, x, kind, id, 1)); diff != "" {
+		if diff := cmp.Diff(want, history(t, x, kind, id, 1)); diff != "" && kind != domain.KindCatalogName {
 			t.Errorf("History(%s) (-want +got):\n%s", key, diff)
 		}
 		got, err := x.Get(t.Context(), kind, id)
 		now := m.records[kind][id]
 		if now == nil {
-			wantKind(t, "Get of a free name", err, domain.NotFound)
+			wantKind(t, "Get of what was deleted", err, domain.NotFound)
 			continue
 		}
 		if diff := cmp.Diff(now.Record, got); diff != "" || err != nil {

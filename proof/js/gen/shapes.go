@@ -20,7 +20,7 @@ import (
 // records are the types of ledger records.
 var records = []any{
 	domain.Department{}, domain.Members{}, domain.Calendar{}, domain.DeadlineRule{},
-	domain.CatalogEntry{}, domain.CatalogVersion{}, domain.CatalogEvent{}, domain.CatalogName{},
+	domain.CatalogEntry{}, domain.CatalogVersion{}, domain.CatalogEvent{},
 	domain.ShareRequest{}, domain.RequestEvent{}, domain.Grant{}, domain.GrantEvent{}, domain.Operation{},
 	domain.LogRegistration{}, domain.Anchor{}, domain.Alarm{}, domain.AlarmEvent{},
 	domain.Authorisation{}, domain.Certificate{}, domain.IssuedID{}, domain.IssuingBatch{}, domain.BatchStatus{}, domain.StatusPlaces{},

@@ -31,16 +31,13 @@ export interface LedgerRecord {
 function kind<S extends Shape<Meta>>(
   schema: string,
   shape: S,
-  named: (record: Value<S>, id: string) => boolean | string, // whether it is, or its own id
+  idOf: (record: Value<S>) => string,
   status: (record: Value<S>, at: Instant) => string = () => "",
 ): Kind {
   return {
     schema: "zhenglian/" + schema,
     read: (json) => parseText(json, shape),
-    named: (record, id) => {
-      const answer = named(record as Value<S>, id);
-      return typeof answer === "string" ? answer === id : answer;
-    },
+    named: (record, id) => idOf(record as Value<S>) === id,
     status: (record, at) => status(record as Value<S>, at),
   };
 }
@@ -59,7 +56,6 @@ export const kinds: ReadonlyMap<string, Kind> = new Map(
     catalog: kind("catalog-entry/1", shapes.CatalogEntry, (r) => r.content.code, (r) => r.state),
     catalog_version: kind("catalog-version/1", shapes.CatalogVersion, (r) => join(r.content.code, r.version)),
     catalog_event: kind("catalog-event/1", shapes.CatalogEvent, (r) => join(r.txId, r.provider)),
-    catalog_name: kind("catalog-name/1", shapes.CatalogName, isNameOf),
     request: kind("share-request/1", shapes.ShareRequest, (r) => r.content.id, requestStatus),
     request_event: kind("request-event/1", shapes.RequestEvent, (r) => join(r.requestId, r.seq)),
     grant: kind("grant/1", shapes.Grant, (r) => r.id, grantStatus),
@@ -100,11 +96,6 @@ async function digestHolds(json: string, digest: string): Promise<boolean> {
   if (at < 0) return false;
   const rest = json.slice(at + field.length + digest.length);
   return digest === (await digestOf(json.slice(0, at) + field + rest));
-}
-
-// The record says whose name it is and not the name, so any digest will do.
-function isNameOf(record: Value<typeof shapes.CatalogName>, id: string): boolean {
-  return /^([^~]*)~[0-9a-f]{64}$/.exec(id)?.[1] === record.provider;
 }
 
 function requestStatus(r: Value<typeof shapes.ShareRequest>, at: Instant): string {

@@ -180,17 +180,6 @@ export const CatalogEvent = object({
   entries: list(CatalogStep),
 });
 
-export const CatalogName = object({
-  schema: text,
-  department: text,
-  role: text,
-  txId: text,
-  txTime: time,
-  digest: text,
-  provider: text,
-  code: text,
-});
-
 export const Period = object({
   from: time,
   to: time,
