@@ -139,7 +139,7 @@ func runGateway(ctx context.Context, setup *gatewaySetup, adapter ledger.Adapter
 		err = errors.Join(err, log.Close(closing))
 	}()
 
-	writes, err := outbox.Open(ctx, filepath.Join(setup.Data, outboxFile), adapter, outbox.Options{Logger: logger})
+	writes, err := outbox.Open(ctx, filepath.Join(setup.Data, outboxFile), adapter, outbox.Options{InHand: setup.writesInHand, Logger: logger})
 	if err != nil {
 		return err
 	}

@@ -380,14 +380,14 @@ func TestGatewayOwnSettings(t *testing.T) {
 	f.config["limits"] = map[string]any{"addressPerSecond": 7.5, "identityBurst": 9}
 	f.write("gateway.json", f.config)
 	f.write("own.json", map[string]any{
-		"limits": map[string]any{"addressPerSecond": 3}, "requests": map[string]any{"anchorEvery": "7s"},
+		"limits": map[string]any{"addressPerSecond": 3, "writesInHand": 5}, "requests": map[string]any{"anchorEvery": "7s"},
 	})
 	s, err := loadGateway(f.file(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.address.PerSecond != 3 || s.identity.Burst != 9 || s.identities.anchorEvery != 7*time.Second {
-		t.Errorf("limits are %+v and %+v, the log of requests is anchored every %s", s.address, s.identity, s.identities.anchorEvery)
+	if s.address.PerSecond != 3 || s.identity.Burst != 9 || s.writesInHand != 5 || s.identities.anchorEvery != 7*time.Second {
+		t.Errorf("limits are %+v, %+v and %d writes in hand, the log of requests is anchored every %s", s.address, s.identity, s.writesInHand, s.identities.anchorEvery)
 	}
 	for name, c := range map[string]struct {
 		own  map[string]any
@@ -395,6 +395,7 @@ func TestGatewayOwnSettings(t *testing.T) {
 	}{
 		"what the consortium decides": {map[string]any{"channel": "mine"}, `own.json: json: unknown field "channel"`},
 		"a bad value":                 {map[string]any{"requests": map[string]any{"anchorEvery": "1ms"}}, "gateway.json with own.json: field requests.anchorEvery"},
+		"writes out of bounds":        {map[string]any{"limits": map[string]any{"writesInHand": -1}}, "field limits.writesInHand: -1 is not between 0 and 10000"},
 		"a queue out of bounds":       {map[string]any{"limits": map[string]any{"recordsWaiting": 1_000_001}}, "field limits.recordsWaiting: 1000001 is not between 0 and 1000000"},
 	} {
 		f.write("own.json", c.own)

@@ -90,10 +90,14 @@ type gatewayLimits struct {
 	PublicPerSecond   float64 `json:"publicPerSecond"` // without a token, all together
 	PublicBurst       int     `json:"publicBurst"`
 	RecordsWaiting    int     `json:"recordsWaiting"` // access records that may wait to be written to the log, at most 1,000,000
+	WritesInHand      int     `json:"writesInHand"`   // writes that may be endorsed or ordered at one time, at most 10,000
 }
 
 // mostRecordsWaiting is about a gigabyte of records, and minutes of work.
 const mostRecordsWaiting = 1_000_000
+
+// mostWritesInHand is all that an outbox takes in.
+const mostWritesInHand = 10_000
 
 // gatewaySetup is a configuration with the contents of the files it names.
 type gatewaySetup struct {
@@ -114,6 +118,7 @@ type gatewaySetup struct {
 	maxLag time.Duration
 
 	recordsWaiting int // 0: the log's own
+	writesInHand   int // 0: the outbox's own
 	watch          watchSetup
 	monitor        []domain.UnusualRule
 	audit          *auditSetup // nil: none
@@ -445,5 +450,10 @@ func (s *gatewaySetup) readLimits(r *configReader) {
 		r.fault("limits.recordsWaiting", "%d is not between 0 and %d", n, mostRecordsWaiting)
 	} else {
 		s.recordsWaiting = n
+	}
+	if n := s.Limits.WritesInHand; n < 0 || n > mostWritesInHand {
+		r.fault("limits.writesInHand", "%d is not between 0 and %d", n, mostWritesInHand)
+	} else {
+		s.writesInHand = n
 	}
 }

@@ -336,6 +336,11 @@ func (p *gatewayParts) collectors() []prometheus.Collector {
 	return append(append(p.setup.identities.telemetry.Collectors(), signingGauges(p.signing)...),
 		gauge("zhenglian_identity_files_stale", "Sets of identity files that cannot be read again: what they said before is in force.", p.identities.stale),
 		gauge("zhenglian_outbox_pending", "Writes on their way to the ledger.", func() float64 { return float64(p.writes.Pending()) }),
+		gauge("zhenglian_outbox_in_hand", "Writes that are being endorsed or ordered.", func() float64 { inHand, _ := p.writes.InHand(); return float64(inHand) }),
+		gauge("zhenglian_outbox_waiting", "Accepted writes that wait until there is room to have them endorsed or ordered.", func() float64 { _, waiting := p.writes.InHand(); return float64(waiting) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "zhenglian_outbox_refused_total", Help: "Writes that were refused because too many were on their way.",
+		}, func() float64 { return float64(p.writes.Refused()) }),
 		gauge("zhenglian_request_log_lines", "Lines of the log of requests.", func() float64 { return float64(p.requests.Lines()) }),
 		gauge("zhenglian_request_log_anchor_age_seconds", "Time since the head of the log of requests was last anchored, or since the start.", func() float64 {
 			_, at := p.requestAnchorer.Anchored()

@@ -76,6 +76,10 @@ type limits struct {
 // is held back by it.
 const mostEndorsing = 32
 
+// longestCommit is how many times the first wait for a commit the longest is: half a
+// minute, by when the orderers have changed their leader several times over.
+const longestCommit = 4
+
 // defaultLimits let a write go on within 10 s of a peer's freezing: after one
 // call that comes to nothing the peer is left out for a while. A change of the
 // ordering leader, about 5 s, passes within one wait for the commit.

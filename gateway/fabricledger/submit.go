@@ -217,7 +217,9 @@ func optionsOf(arguments [][]byte) []client.ProposalOption {
 // What a submit answers is not believed. With SmartBFT the gateway service says
 // "insufficient number of orderers" for transactions that commit, because an
 // orderer answers "request already processed" once another passed it on; and an
-// orderer that took a transaction may drop it. Only the ledger knows.
+// orderer that took a transaction may drop it. Only the ledger knows. So the ledger is
+// asked before each repetition, and after each time that the orderers took it, twice as
+// long: it is seldom lost, and where much waits a repetition is only more to do.
 func (l *Ledger) order(ctx context.Context, tx ledger.Transaction, sent bool) (*client.Status, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.limits.outcome)
 	defer cancel()
@@ -235,13 +237,15 @@ func (l *Ledger) order(ctx context.Context, tx ledger.Transaction, sent bool) (*
 			return st, signed.Result(), nil
 		}
 	}
-	pause := l.newPause()
+	pause, commit := l.newPause(), l.limits.commit
 	for {
-		wait := l.limits.commit
+		wait := commit
 		sendErr := l.send(ctx, s, tx)
 		if sendErr != nil {
 			wait = l.limits.lookUp
 			l.log.WarnContext(ctx, "submit not confirmed, looking the transaction up", "txId", tx.ID, "error", sendErr)
+		} else {
+			commit = min(2*commit, longestCommit*l.limits.commit)
 		}
 		st, err := l.lookUp(ctx, s, tx.ID, wait)
 		if err == nil && st != nil {

@@ -550,3 +550,45 @@ func TestEndorseNotByThoseBehind(t *testing.T) {
 		}
 	}
 }
+
+// TestHandOversInAStall counts how often one write is handed over while nothing is
+// ordered for 30 s, at a twentieth of the real times: a repetition is work for every
+// orderer, and comes of no use to one that has the transaction.
+func TestHandOversInAStall(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		takes func(int, *gateway.SubmitRequest) error
+		most  int
+	}{
+		{"orderers take it", func(int, *gateway.SubmitRequest) error { return nil }, 2},
+		{"orderers refuse it", func(int, *gateway.SubmitRequest) error { return errTooFewOrderers }, 5},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // waits
+			const pace = 20
+			l, peers := newTestLedger(t)
+			l.limits.commit, l.limits.lookUp = defaultLimits.commit/pace, defaultLimits.lookUp/pace
+			l.limits.pause, l.limits.longestPause = defaultLimits.pause/pace, defaultLimits.longestPause/pace
+			handed, looked := 0, 0
+			for _, p := range peers {
+				p.onSubmit = tt.takes
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second/pace)
+			defer cancel()
+			if _, err := submit(l, ctx, ledger.Request{Role: domain.RoleOperator, Transaction: testTransaction, Argument: []byte(`{}`)}); outcome(err) != "unknown" {
+				t.Errorf("Submit = %v, want an unknown outcome", err)
+			}
+			for _, p := range peers {
+				_, submitted, _ := p.calls()
+				handed += submitted
+				p.mu.Lock()
+				looked += p.statuses
+				p.mu.Unlock()
+			}
+			t.Logf("handed over %d times, asked for %d times", handed, looked)
+			if handed < 2 || handed > tt.most {
+				t.Errorf("handed over %d times, want 2 to %d", handed, tt.most)
+			}
+		})
+	}
+}

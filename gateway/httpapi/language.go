@@ -82,6 +82,7 @@ var detailsZh = map[string]string{
 	rejectedDetail:    "该写入未生效；原因记录在网关日志中",
 	unavailableDetail: "账本无法访问或应答的部门不足；没有写入任何内容",
 	lateDetail:        "应答超时；写入仍可能已被记录",
+	fullDetail:        "等待上链的写入已达上限；没有写入任何内容；请按 Retry-After 所示时间后再试；带 Idempotency-Key 的写入可以在此排队",
 	busyDetail:        "等待写入的访问留痕过多；本次一条也未记录；请按 Retry-After 所示时间后重新发送",
 
 	"there is nothing under this path":                                                               "该路径下没有任何内容",

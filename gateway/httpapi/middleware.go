@@ -40,6 +40,10 @@ const (
 	readDeadline  = 10 * time.Second
 	writeDeadline = 40 * time.Second
 
+	// keyedDeadline is that of a write whose caller can ask for its outcome: callers wait
+	// for 15 s, and one that gives up asks again for what is on its way.
+	keyedDeadline = 10 * time.Second
+
 	// exportDeadline bounds an export, which is sent while it is read.
 	exportDeadline = 60 * time.Second
 
@@ -108,6 +112,9 @@ func (s *server) trace(c *gin.Context) {
 	limit := readDeadline
 	if way.op != nil {
 		limit = way.op.deadline
+		if h := c.Request.Header; way.op.keyed && h.Get(idempotencyKey) != "" && h.Get("Prefer") == "" {
+			limit = keyedDeadline
+		}
 	}
 	way.deadline = start.Add(limit)
 	span := s.beginSpan(c, way)

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +41,7 @@ func operationTold(c *gin.Context, caller service.Caller, o ledger.Operation) ap
 			out.Signing = signingOf(o.Signing)
 		}
 	case ledger.Pending:
-		c.Header("Retry-After", strconv.Itoa(pollAfter))
+		c.Header("Retry-After", strconv.Itoa(askAfter(o.RetryAfter)))
 	case ledger.Committed:
 		out.Block, out.Record = int64(o.Receipt.Block), o.Receipt.Result //nolint:gosec // a number of blocks
 	case ledger.Rejected:
@@ -67,8 +68,12 @@ func outcomeUnknown(err error) (body api.OutcomeUnknown, headers api.OutcomeUnkn
 		operation = "/v1/chain/transactions/" + string(u.TxID)
 	}
 	return api.OutcomeUnknown{TransactionID: string(u.TxID), Operation: operation, Signing: signingOf(u.Signing)},
-		api.OutcomeUnknownResponseHeaders{Location: operation, RetryAfter: pollAfter}, true
+		api.OutcomeUnknownResponseHeaders{Location: operation, RetryAfter: askAfter(u.RetryAfter)}, true
 }
+
+// askAfter answers in how many seconds a client should ask for an outcome that may be
+// known after wait.
+func askAfter(wait time.Duration) int { return max(pollAfter, int(math.Ceil(wait.Seconds()))) }
 
 // preference reads the Prefer header (RFC 7240) of a write that is named by an
 // Idempotency-Key: without one, a caller that loses the answer could not ask for the

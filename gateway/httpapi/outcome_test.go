@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -54,6 +55,10 @@ func TestOperationStates(t *testing.T) {
 	if o := decode[api.Operation](t, w); o.State != "pending" || o.TransactionID != "" || o.SettledAt != nil || w.Header().Get("Retry-After") != "2" {
 		t.Errorf("pending: %+v, %v", o, w.Header())
 	}
+	testOperation.RetryAfter = 7 * time.Second
+	if got := answer(h, key).Header().Get("Retry-After"); got != "7" {
+		t.Errorf("pending, behind others: Retry-After %s", got)
+	}
 	testOperation.State, testOperation.TxID, testOperation.Settled = ledger.Committed, testTx, testTime
 	testOperation.Receipt = ledger.Receipt{Position: testPosition, Result: []byte(`{"code":"x"}`)}
 	if o := decode[api.Operation](t, answer(h, key)); o.Block != 17 || string(o.Record) != `{"code":"x"}` || o.TransactionID != testTx {
@@ -69,13 +74,39 @@ func TestUnknownOutcomeNamesTheOperation(t *testing.T) {
 		{ledger.OutcomeUnknownError{Operation: testRef}, api.OutcomeUnknown{Operation: "/v1/operations/" + testRef}},
 		{ledger.OutcomeUnknownError{Operation: testRef, TxID: testTx}, api.OutcomeUnknown{Operation: "/v1/operations/" + testRef, TransactionID: testTx}},
 		{ledger.OutcomeUnknownError{TxID: testTx}, api.OutcomeUnknown{Operation: "/v1/chain/transactions/" + testTx, TransactionID: testTx}},
+		{ledger.OutcomeUnknownError{Operation: testRef, RetryAfter: 10500 * time.Millisecond}, api.OutcomeUnknown{Operation: "/v1/operations/" + testRef}},
 	} {
+		after := "2"
+		if tt.err.RetryAfter != 0 {
+			after = "11"
+		}
 		h, g, _ := newTest(t)
 		tt.err.Err = errors.New("x")
 		g.err = &tt.err
 		w := answer(h, "POST /v1/logs")
-		if diff := cmp.Diff(tt.want, decode[api.OutcomeUnknown](t, w)); w.Code != http.StatusAccepted || diff != "" || w.Header().Get("Location") != tt.want.Operation {
-			t.Errorf("status %d, location %q (-want +got):\n%s", w.Code, w.Header().Get("Location"), diff)
+		if diff := cmp.Diff(tt.want, decode[api.OutcomeUnknown](t, w)); w.Code != http.StatusAccepted || diff != "" || w.Header().Get("Location") != tt.want.Operation || w.Header().Get("Retry-After") != after {
+			t.Errorf("status %d, %v, want to ask after %s s (-want +got):\n%s", w.Code, w.Header(), after, diff)
+		}
+	}
+}
+
+// TestNoRoom refuses a write for which the gateway has no room.
+func TestNoRoom(t *testing.T) {
+	for _, tt := range []struct {
+		wait                            time.Duration
+		accept, after, language, detail string
+	}{
+		{11500 * time.Millisecond, "", "12", "en", fullDetail},
+		{30 * time.Second, "zh-CN", "30", "zh", detailsZh[fullDetail]},
+		{0, "zh", "1", "zh", detailsZh[fullDetail]},
+	} {
+		h, g, _ := newTest(t)
+		g.err = fmt.Errorf("submit: %w", &ledger.BusyError{Writes: 9, RetryAfter: tt.wait})
+		w := answer(h, "POST /v1/logs", "Accept-Language", tt.accept)
+		p := decode[api.Problem](t, w)
+		if w.Code != http.StatusTooManyRequests || p.Code != api.ProblemCodeRateLimited || p.Detail != tt.detail || tt.detail == "" ||
+			w.Header().Get("Retry-After") != tt.after || w.Header().Get("Content-Language") != tt.language {
+			t.Errorf("after %s in %q: status %d, %v, %+v", tt.wait, tt.accept, w.Code, w.Header(), p)
 		}
 	}
 }
@@ -106,6 +137,32 @@ func TestPrefer(t *testing.T) {
 		}
 		if w.Code != http.StatusCreated || wait != tt.wait || w.Header().Get("Preference-Applied") != tt.applied {
 			t.Errorf("%q with key %q: status %d, wait %v, applied %q", tt.prefer, tt.key, w.Code, wait, w.Header().Get("Preference-Applied"))
+		}
+	}
+}
+
+// TestDeadlineOfWrites checks how long a write is waited for before its caller is told
+// to ask for it.
+func TestDeadlineOfWrites(t *testing.T) {
+	h, g, _ := newTest(t)
+	for _, tt := range []struct {
+		key, prefer string
+		least, most time.Duration
+	}{
+		{"", "", 30 * time.Second, writeDeadline},
+		{"k", "", 5 * time.Second, keyedDeadline},
+		{"k", "wait=30", 30 * time.Second, writeDeadline},
+	} {
+		var headers []string
+		if tt.key != "" {
+			headers = append(headers, idempotencyKey, tt.key)
+		}
+		if tt.prefer != "" {
+			headers = append(headers, "Prefer", tt.prefer)
+		}
+		w := answer(h, "POST /v1/logs", headers...)
+		if left := time.Until(deadlineOf(g.ctx)); w.Code != http.StatusCreated || left < tt.least || left > tt.most {
+			t.Errorf("key %q, Prefer %q: status %d, %v left, want %v to %v", tt.key, tt.prefer, w.Code, left, tt.least, tt.most)
 		}
 	}
 }

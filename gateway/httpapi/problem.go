@@ -29,6 +29,7 @@ const (
 	unavailableDetail = "the ledger cannot be reached or too few departments answer; nothing was written"
 	lateDetail        = "the answer took too long; a write may have been recorded all the same"
 	rejectedDetail    = "the write was not taken; the gateway's log says why"
+	fullDetail        = "as many writes as may be wait for the ledger already; nothing was written; the Retry-After header says when to try again, and with an Idempotency-Key a write may wait here"
 	busyDetail        = "too many access records wait to be written; none of these was logged; the Retry-After header says when to send them again"
 
 	// pollAfter and retryAfter are what clients are asked to wait, in seconds.
@@ -157,6 +158,10 @@ func refusalOf(err error) *refusal {
 			}
 			return out
 		}
+	}
+	var full *ledger.BusyError
+	if errors.As(err, &full) {
+		return &refusal{code: api.ProblemCodeRateLimited, detail: fullDetail, retryAfter: max(full.RetryAfter, time.Second)}
 	}
 	var unavailable *ledger.UnavailableError
 	if errors.As(err, &unavailable) {

@@ -209,8 +209,9 @@ type Operation struct {
 	Receipt     Receipt       // of a committed one
 	Refusal     *domain.Error // of a rejected one; nil when no rule explains it
 	Accepted    time.Time
-	Settled     time.Time // zero while pending
-	Signing     *Signing  // of one in state [ToSign]
+	Settled     time.Time     // zero while pending
+	RetryAfter  time.Duration // when a pending one may be settled; 0: soon
+	Signing     *Signing      // of one in state [ToSign]
 }
 
 // Step is what of an operation is to be signed.
@@ -240,6 +241,8 @@ type OutcomeUnknownError struct {
 	Signing   *Signing    // nil unless the caller has to sign for it to go on
 	TxID      domain.TxID // "" when it is not signed yet
 	Err       error
+
+	RetryAfter time.Duration // when the outcome may be known; 0: soon
 }
 
 func (e *OutcomeUnknownError) Error() string {
@@ -274,3 +277,17 @@ func (e *UnavailableError) Error() string { return "ledger unavailable: " + e.Er
 
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// BusyError says that as many writes are on their way already as may be, and that
+// nothing was done for this one. It is an [*UnavailableError].
+type BusyError struct {
+	Writes     int           // on their way
+	RetryAfter time.Duration // when there may be room
+}
+
+func (e *BusyError) Error() string { return e.Unwrap().Error() }
+
+// Unwrap returns it as what it is to those who do not ask why.
+func (e *BusyError) Unwrap() error {
+	return &UnavailableError{fmt.Errorf("%d writes wait for the ledger already", e.Writes)}
+}

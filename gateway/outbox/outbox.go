@@ -16,7 +16,14 @@
 //
 // A process that ends before the transaction is stored has handed over nothing.
 // What the caller has been promised an outcome of is stored before the promise:
-// either signed, or, while the ledger cannot endorse, the request itself.
+// either signed, or, while the ledger cannot endorse or has no room, the request itself.
+//
+// # What is in hand
+//
+// A write is in hand while it is endorsed or handed over, and only so many are at one
+// time: all that the gateway asks of the network. Beyond them a write with an operation
+// is stored and waits, in the order of coming, and one without is refused. A write whose
+// attempt came to nothing lines up anew: what cannot go on does not hold up what can.
 //
 // # What is kept
 //
@@ -40,20 +47,25 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
 
-// The bounds of what may be on its way at one time; beyond them a write is refused
-// as unavailable, before anything is ordered.
+// The bounds of what may be on its way at one time, in hand or not; beyond them a write
+// is refused, before anything is endorsed.
 const (
 	maxEntries = 10_000
 	maxBytes   = 256 << 20
 )
 
-// atOnce bounds how many writes nobody waits for are worked on at one time.
-const atOnce = 64
+// DefaultInHand is how many writes are in hand at one time. When four gateways have as
+// many each, a network that commits 37 a second beside much else has committed the last
+// one after 7 s, and after 12 s when the orderers change their leader meanwhile: within
+// the 15 s that callers wait. A second each, they are as many as one gateway can have
+// committed by an idle network; and 50 callers that wait for a write each never meet it.
+const DefaultInHand = 64
 
 // Options are those of [Open]. The zero value of each is a default.
 type Options struct {
 	Clock  func() time.Time
 	Keep   time.Duration // how long an outcome stays; 7 days
+	InHand int           // writes in hand at one time; [DefaultInHand]
 	Logger *slog.Logger  // nothing is logged
 	pauses pauses
 }
@@ -71,12 +83,13 @@ type Outbox struct {
 	ctx    context.Context // of the work that goes on without a caller
 	stop   context.CancelFunc
 	work   sync.WaitGroup
-	turns  chan struct{}
+	places *places
 
-	mu     sync.Mutex
-	live   map[string]*entry // by ID: what is not settled yet, or not stored as settled
-	bytes  int
-	closed bool
+	mu      sync.Mutex
+	live    map[string]*entry // by ID: what is not settled yet, or not stored as settled
+	bytes   int
+	refused uint64 // for want of room
+	closed  bool
 }
 
 var _ ledger.Ledger = (*Outbox)(nil)
@@ -84,8 +97,10 @@ var _ ledger.Ledger = (*Outbox)(nil)
 // entry is one write on its way.
 type entry struct {
 	row
-	bytes int  // it counts for
-	told  bool // somebody was told that its outcome is not known
+	bytes int           // it counts for
+	told  bool          // somebody was told that its outcome is not known
+	place *place        // or its turn for one
+	kept  chan struct{} // closed once it is stored
 	done  chan struct{}
 
 	// These hold once done is closed.
@@ -103,6 +118,9 @@ func Open(ctx context.Context, file string, adapter ledger.Adapter, o Options) (
 	if o.Keep == 0 {
 		o.Keep = 7 * 24 * time.Hour
 	}
+	if o.InHand == 0 {
+		o.InHand = DefaultInHand
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -115,15 +133,16 @@ func Open(ctx context.Context, file string, adapter ledger.Adapter, o Options) (
 	}
 	b := &Outbox{
 		Adapter: adapter, store: store, clock: o.Clock, log: o.Logger, pauses: o.pauses,
-		turns: make(chan struct{}, atOnce), live: make(map[string]*entry),
+		places: newPlaces(o.InHand, o.Clock), live: make(map[string]*entry),
 	}
 	b.ctx, b.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if len(left) > 0 {
 		b.log.Info("taking up writes of an earlier process", "number", len(left))
 	}
 	for _, r := range left {
-		e := b.enter(r) // nobody else is here yet
+		e := b.enter(r, b.places.lineUp()) // nobody else is here yet
 		e.told = true
+		close(e.kept)
 		b.work.Go(func() { b.settle(b.ctx, e, e.tx.ID != "") })
 	}
 	return b, nil
@@ -147,17 +166,29 @@ func (b *Outbox) Failed() error { return b.store.failed() }
 // is full, every write is refused as unavailable until there is room again.
 func (b *Outbox) Ready() error { return b.store.ready() }
 
-// Pending answers how many writes are on their way.
+// Pending answers how many writes are on their way, in hand or waiting.
 func (b *Outbox) Pending() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.live)
 }
 
+// InHand answers how many writes are in hand, and how many that were accepted wait
+// until they are.
+func (b *Outbox) InHand() (inHand, waiting int) { return b.places.count() }
+
+// Refused answers how many writes were refused for want of room.
+func (b *Outbox) Refused() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused
+}
+
 // Submit implements [ledger.Ledger]. With an operation it accepts the write when
-// the ledger cannot endorse it now, or when the caller's wait is bounded (see
-// [ledger.WithWait]): then the write goes on without the caller, whom an
-// [*ledger.OutcomeUnknownError] tells so.
+// the ledger cannot endorse it now, when as many as may be are in hand, or when the
+// caller's wait is bounded (see [ledger.WithWait]): then the write goes on without the
+// caller, whom an [*ledger.OutcomeUnknownError] tells so. What there is no room for is
+// refused with a [*ledger.BusyError].
 func (b *Outbox) Submit(ctx context.Context, request ledger.Request) (ledger.Receipt, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", request.Transaction, err)
@@ -193,6 +224,7 @@ func (b *Outbox) Hand(ctx context.Context, r ledger.Request, tx ledger.Transacti
 			return ledger.Receipt{}, err
 		}
 		if first {
+			ctx, _ := b.waiting(ctx, e)
 			return b.accept(ctx, e)
 		}
 		if receipt, err, gone := b.join(ctx, e, signed); !gone {
@@ -212,18 +244,35 @@ func (b *Outbox) begin(r row) (e *entry, first bool, err error) {
 	if e := b.live[r.id]; r.id != "" && e != nil {
 		return e, false, nil
 	}
-	switch {
-	case b.closed:
+	if b.closed {
 		return nil, false, &ledger.UnavailableError{Err: errors.New("the gateway is shutting down")}
-	case len(b.live) >= maxEntries || b.bytes+2*len(r.request.Argument) > maxBytes:
-		return nil, false, &ledger.UnavailableError{Err: fmt.Errorf("%d writes wait for the ledger already", len(b.live))}
 	}
-	return b.enter(r), true, nil
+	var p *place
+	switch {
+	case anchors(r.request):
+		p = b.places.force()
+	case len(b.live) >= maxEntries || b.bytes+2*len(r.request.Argument) > maxBytes:
+	case r.id != "":
+		p = b.places.lineUp()
+	default:
+		p = b.places.take()
+	}
+	if p == nil {
+		b.refused++
+		return nil, false, &ledger.BusyError{Writes: len(b.live), RetryAfter: b.places.wait(nil)}
+	}
+	return b.enter(r, p), true, nil
 }
 
-func (b *Outbox) enter(r row) *entry {
+// anchors reports whether r is one of the gateway's own writes. One of each is under way
+// at a time, and while anchors stay away nothing is released.
+func anchors(r ledger.Request) bool {
+	return r.Role == domain.RoleGateway && (r.Transaction == "access:Anchor" || r.Transaction == "evidence:Attest")
+}
+
+func (b *Outbox) enter(r row, p *place) *entry {
 	// The signed bytes hold the argument, and what was written is about as much.
-	e := &entry{row: r, bytes: 2 * len(r.request.Argument), told: r.offline, done: make(chan struct{})}
+	e := &entry{row: r, bytes: 2 * len(r.request.Argument), told: r.offline, place: p, kept: make(chan struct{}), done: make(chan struct{})}
 	b.bytes += e.bytes
 	if e.id != "" {
 		b.live[e.id] = e
@@ -240,6 +289,7 @@ func (b *Outbox) abandon(e *entry) {
 
 // leave ends a write for those who wait for it.
 func (b *Outbox) leave(e *entry, receipt ledger.Receipt, err error) {
+	b.places.leave(e.place) // before anybody who waits can come again
 	b.bytes -= e.bytes
 	delete(b.live, e.id)
 	e.receipt, e.err = receipt, err
@@ -247,9 +297,18 @@ func (b *Outbox) leave(e *entry, receipt ledger.Receipt, err error) {
 }
 
 // join waits for a write that somebody else began. It answers gone when the caller
-// has to submit its own: the first was given up, or was another request, which the
-// ledger tells from a repetition.
+// has to submit its own: the first was given up, or was another request and came to
+// nothing.
 func (b *Outbox) join(ctx context.Context, e *entry, r row) (receipt ledger.Receipt, err error, gone bool) { //nolint:revive // gone says more than err
+	ctx, waits := b.waiting(ctx, e)
+	if waits { // for its turn: it is promised an outcome only once it is stored
+		select {
+		case <-e.kept:
+		case <-e.done:
+		case <-ctx.Done():
+		case <-b.ctx.Done():
+		}
+	}
 	receipt, err = b.await(ctx, e)
 	var unknown *ledger.OutcomeUnknownError
 	first, second := e.request, r.request
@@ -258,12 +317,15 @@ func (b *Outbox) join(ctx context.Context, e *entry, r row) (receipt ledger.Rece
 		return receipt, err, errors.Is(err, errAbandoned)
 	case errors.As(err, &unknown):
 		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", second.Transaction, &ledger.UnderWayError{First: first, Unknown: unknown}), false
+	case err == nil: // as the ledger would say that remembers the first
+		return ledger.Receipt{}, fmt.Errorf("submit %s: %w", second.Transaction, domain.OperationReused(r.id)), false
 	}
 	return ledger.Receipt{}, nil, true
 }
 
 // run is a write that the caller waits for from its beginning.
 func (b *Outbox) run(ctx context.Context, e *entry) (ledger.Receipt, error) {
+	ctx, _ = b.waiting(ctx, e)
 	if _, bounded := ledger.WaitOf(ctx); bounded && e.request.Operation != "" {
 		return b.accept(ctx, e)
 	}
@@ -285,6 +347,20 @@ func (b *Outbox) run(ctx context.Context, e *entry) (ledger.Receipt, error) {
 	return b.proceed(ctx, e)
 }
 
+// waiting reports whether a write waits for its turn. Then a caller that did not ask to
+// wait does not wait for it.
+func (b *Outbox) waiting(ctx context.Context, e *entry) (context.Context, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.place.has() {
+		return ctx, false
+	}
+	if _, bounded := ledger.WaitOf(ctx); !bounded {
+		ctx = ledger.WithWait(ctx, 0)
+	}
+	return ctx, true
+}
+
 // accept stores a write before it is endorsed.
 func (b *Outbox) accept(ctx context.Context, e *entry) (ledger.Receipt, error) {
 	if err := b.store.put(e.row); err != nil {
@@ -301,6 +377,7 @@ func notStored(e *entry, err error) error {
 
 // proceed lets a stored write go on by itself and waits for it.
 func (b *Outbox) proceed(ctx context.Context, e *entry) (ledger.Receipt, error) {
+	close(e.kept)
 	working := context.WithoutCancel(ctx)
 	b.mu.Lock()
 	if !b.closed { // else the next process goes on
@@ -336,7 +413,7 @@ func (b *Outbox) await(ctx context.Context, e *entry) (ledger.Receipt, error) {
 	}
 	e.told = true
 	return ledger.Receipt{}, fmt.Errorf("submit %s: %w", e.request.Transaction, &ledger.OutcomeUnknownError{
-		Operation: e.id, TxID: e.tx.ID, Err: errors.Join(ctx.Err(), b.ctx.Err()),
+		Operation: e.id, TxID: e.tx.ID, RetryAfter: b.places.wait(e.place), Err: errors.Join(ctx.Err(), b.ctx.Err()),
 	})
 }
 
@@ -355,10 +432,19 @@ func (b *Outbox) sign(e *entry, tx ledger.Transaction) {
 func (b *Outbox) settle(ctx context.Context, e *entry, sent bool) {
 	pause := b.pauses.first
 	conflicts := 0
+	defer func() { b.places.leave(e.place) }()
 	for {
+		select {
+		case <-e.place.given:
+		case <-b.ctx.Done():
+		}
+		if b.ctx.Err() != nil {
+			return // places that come free at the end are not for beginning anything
+		}
 		receipt, err := b.attempt(ctx, e, sent)
 		var unknown *ledger.OutcomeUnknownError
 		var unavailable *ledger.UnavailableError
+		lost := false
 		switch {
 		case ctx.Err() != nil:
 			return // the next process goes on
@@ -370,7 +456,7 @@ func (b *Outbox) settle(ctx context.Context, e *entry, sent bool) {
 		case domain.KindOf(err) == domain.Conflict && conflicts < ledger.Retries && !e.offline:
 			conflicts++
 			b.sign(e, ledger.Transaction{})
-			sent = false
+			sent, lost = false, true
 		default:
 			if b.end(e, receipt, err) || b.store.failed() != nil {
 				return
@@ -378,8 +464,16 @@ func (b *Outbox) settle(ctx context.Context, e *entry, sent bool) {
 			sent, err = e.tx.ID != "", b.store.ready() // the outcome has to be learned again
 		}
 		b.log.WarnContext(ctx, "write is not settled, trying again", "operation", e.id, "transaction", e.request.Transaction, "error", err)
+		if !lost {
+			b.places.leave(e.place)
+		}
 		if !wait(ctx, pause) {
 			return
+		}
+		if !lost {
+			b.mu.Lock()
+			e.place = b.places.lineUp()
+			b.mu.Unlock()
 		}
 		pause = min(2*pause, b.pauses.longest)
 	}
@@ -387,17 +481,6 @@ func (b *Outbox) settle(ctx context.Context, e *entry, sent bool) {
 
 // attempt endorses a write that is not signed, and orders it.
 func (b *Outbox) attempt(ctx context.Context, e *entry, sent bool) (ledger.Receipt, error) {
-	b.mu.Lock()
-	waited := !e.told
-	b.mu.Unlock()
-	if !waited { // those that somebody waits for come first
-		select {
-		case b.turns <- struct{}{}:
-			defer func() { <-b.turns }()
-		case <-ctx.Done():
-			return ledger.Receipt{}, ctx.Err()
-		}
-	}
 	if e.tx.ID == "" {
 		tx, err := b.Endorse(ctx, e.request)
 		if err != nil {
@@ -447,7 +530,14 @@ func (b *Outbox) UnderWay(id string) (ledger.Request, ledger.Operation, bool) {
 	if e == nil {
 		return ledger.Request{}, ledger.Operation{}, false
 	}
-	return e.request, e.operationNow(), true
+	return e.request, b.now(e), true
+}
+
+// now answers how far a write on its way is.
+func (b *Outbox) now(e *entry) ledger.Operation {
+	o := e.operationNow()
+	o.RetryAfter = b.places.wait(e.place)
+	return o
 }
 
 // Operation answers what became of a write whose caller did not wait; it is refused
@@ -457,7 +547,7 @@ func (b *Outbox) Operation(ctx context.Context, id string) (ledger.Operation, er
 	e := b.live[id]
 	if e != nil {
 		defer b.mu.Unlock()
-		return e.operationNow(), nil
+		return b.now(e), nil
 	}
 	b.mu.Unlock()
 	r, err := b.store.get(ctx, id)

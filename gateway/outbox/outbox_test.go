@@ -335,8 +335,8 @@ func TestRepetition(t *testing.T) {
 		t.Errorf("another request under the operation, which is under way: %v, want kind %s", err, domain.Conflict)
 	}
 	wg.Go(func() {
-		if _, err := b.Submit(t.Context(), another); domain.KindOf(err) != domain.Invalid {
-			t.Errorf("another request under the operation, which has an effect: %v, want kind %s", err, domain.Invalid)
+		if _, err := b.Submit(t.Context(), another); !domain.IsOperationReused(err) {
+			t.Errorf("another request under the operation, which has an effect: %v, want that it was used", err)
 		}
 	})
 	close(held)
@@ -397,9 +397,12 @@ func TestFull(t *testing.T) {
 	if _, err := b.Submit(t.Context(), ledger.Request{Role: role, Transaction: createTx, Argument: big, Operation: id(1)}); !errors.As(err, &unknown) {
 		t.Fatal(err)
 	}
-	var unavailable *ledger.UnavailableError
-	if _, err := b.Submit(t.Context(), ledger.Request{Role: role, Transaction: createTx, Argument: big[:100], Operation: id(2)}); !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "1 writes wait") {
-		t.Errorf("Submit = %v, want an UnavailableError that says why", err)
+	var busy *ledger.BusyError
+	if _, err := b.Submit(t.Context(), ledger.Request{Role: role, Transaction: createTx, Argument: big[:100], Operation: id(2)}); !errors.As(err, &busy) || busy.RetryAfter < time.Second || !strings.Contains(err.Error(), "1 writes wait") {
+		t.Errorf("Submit = %v, want a BusyError that says why, and when to come again", err)
+	}
+	if _, err := b.Submit(t.Context(), ledger.Request{Role: domain.RoleGateway, Transaction: "access:Anchor", Argument: big[:100]}); err == nil || errors.As(err, &busy) {
+		t.Errorf("an anchor: %v, want that there is no peer", err)
 	}
 	if _, err := b.Submit(t.Context(), ledger.Request{Role: role, Transaction: createTx, Argument: big[:1], Operation: id(3)}); !errors.As(err, &unknown) {
 		t.Errorf("what there is room for: %v", err)

@@ -549,6 +549,17 @@ func TestIssueOperation(t *testing.T) {
 	late.Clock = w.clock.Now
 	_, err = late.Issue(t.Context(), caller, issueRequest())
 	wantKind(t, err, domain.Exists, issued.Value.Content.Ref)
+
+	// Accepted before it was known to be a repetition, it is told so as an operation.
+	reused := ledger.Operation{ID: caller.Operation, Transaction: "certificate:Issue", State: ledger.Rejected, Refusal: domain.OperationReused(caller.Operation)}
+	o, err := service.NewOperations(pendingWrites{reused}, w.index).Get(t.Context(), policeOperator, reused.ID)
+	if err != nil || o.State != ledger.Rejected || o.Refusal.Kind != domain.Exists || !strings.Contains(o.Refusal.Msg, issued.Value.Content.Ref) {
+		t.Errorf("repeated, and accepted: %+v, %v, want that %s exists", o, err, issued.Value.Content.Ref)
+	}
+	reused.ID = grantID(9) // the index does not have it yet
+	if o, err := service.NewOperations(pendingWrites{reused}, w.index).Get(t.Context(), policeOperator, reused.ID); err != nil || o.State != ledger.Pending || o.Refusal != nil {
+		t.Errorf("repeated a moment ago: %+v, %v, want pending", o, err)
+	}
 	if _, err := w.catalog("police").Register(t.Context(), service.Caller{Department: "police", Role: domain.RoleOperator, Operation: grantID(2)},
 		domain.RegisterCatalogArgs{Content: content()}); err != nil {
 		t.Fatal(err)

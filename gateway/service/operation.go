@@ -2,6 +2,9 @@ package service
 
 import (
 	"context"
+	"errors"
+	"strings"
+	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
@@ -29,6 +32,14 @@ func NewOperations(o Outbox, ix index.Index) *Operations { return &Operations{o,
 // when the ledger remembers it, from the index.
 func (o *Operations) Get(ctx context.Context, caller Caller, id string) (ledger.Operation, error) {
 	known, err := o.outbox.Operation(ctx, id)
+	caller.Operation = id
+	switch {
+	case err == nil && known.State == ledger.Committed:
+		known.Receipt.Position = performed(ctx, o.index, caller, known.Receipt.Position)
+		known.TxID = known.Receipt.TxID
+	case err == nil && known.Refusal != nil && domain.IsOperationReused(known.Refusal):
+		return o.asRepeated(ctx, caller, known)
+	}
 	if domain.KindOf(err) != domain.NotFound {
 		return known, err
 	}
@@ -41,4 +52,29 @@ func (o *Operations) Get(ctx context.Context, caller Caller, id string) (ledger.
 		Receipt:  ledger.Receipt{Position: done.Position, Result: []byte(done.Value.Result)},
 		Accepted: done.Value.TxTime, Settled: done.Value.TxTime,
 	}, nil
+}
+
+// asRepeated answers an operation that was accepted and that the ledger then refused,
+// because it remembers another argument. An issue draws a reference anew each time it is
+// asked for (see [Certificates.asRepeated]), and must not read as if it had done nothing.
+func (o *Operations) asRepeated(ctx context.Context, caller Caller, refused ledger.Operation) (ledger.Operation, error) {
+	if !strings.HasPrefix(refused.Transaction, "certificate:Issue") {
+		return refused, nil
+	}
+	done, err := find[domain.Operation](ctx, o.index, domain.KindOperation, domain.OperationID(caller.Department, caller.Operation))
+	if err != nil {
+		return ledger.Operation{}, err
+	}
+	if done == nil { // the index does not know yet what the ledger remembers
+		refused.State, refused.Refusal, refused.Settled = ledger.Pending, nil, time.Time{}
+		return refused, nil
+	}
+	var before *domain.Error
+	switch err := (&Certificates{index: o.index}).issuedBefore(ctx, caller, refused.Transaction); {
+	case errors.As(err, &before):
+		refused.Refusal = before
+	case err != nil:
+		return ledger.Operation{}, err
+	}
+	return refused, nil
 }

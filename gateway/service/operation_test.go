@@ -289,6 +289,22 @@ func TestOperations(t *testing.T) {
 	if err := domain.ParseCanonical(got.Receipt.Result, &entry); err != nil || !cmp.Equal(entry, written.Value) {
 		t.Errorf("its record is %s, %v", got.Receipt.Result, err)
 	}
+	// A transaction of the gateway's that repeated it, and wrote nothing.
+	repeated := ledger.Operation{ID: grantID(2), State: ledger.Committed, TxID: "a", Receipt: ledger.Receipt{Position: domain.Position{Block: 99, TxID: "a"}}}
+	got, err = service.NewOperations(pendingWrites{repeated}, w.index).Get(ctx, policeOperator, grantID(2))
+	if err != nil || got.TxID != written.TxID || got.Receipt.Position != written.Position {
+		t.Errorf("repeated: %+v, %v, want where it took effect, %+v", got, err, written.Position)
+	}
+	repeated.ID = grantID(4) // the index does not have it yet
+	got, err = service.NewOperations(pendingWrites{repeated}, w.index).Get(ctx, policeOperator, grantID(4))
+	if err != nil || got.TxID != repeated.TxID || got.Receipt.Position != repeated.Receipt.Position {
+		t.Errorf("committed a moment ago: %+v, %v", got, err)
+	}
+	reused := ledger.Operation{ID: grantID(2), Transaction: "catalog:Register", State: ledger.Rejected, Refusal: domain.OperationReused(grantID(2))}
+	got, err = service.NewOperations(pendingWrites{reused}, w.index).Get(ctx, policeOperator, grantID(2))
+	if err != nil || !cmp.Equal(got, reused) {
+		t.Errorf("another request under a key that was used: %+v, %v", got, err)
+	}
 	_, err = operations.Get(ctx, policeOperator, grantID(3))
 	wantKind(t, err, domain.NotFound, "")
 	_, err = operations.Get(ctx, civilOperator, grantID(2)) // another department's

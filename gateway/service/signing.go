@@ -116,7 +116,7 @@ func (s *Signing) submit(ctx context.Context, r ledger.Request) (ledger.Receipt,
 		return ledger.Receipt{}, &domain.Error{Kind: domain.Invalid, Msg: "what is signed elsewhere needs an Idempotency-Key"}
 	}
 	if first, now, ok := s.Outbox.UnderWay(r.Operation); ok {
-		return ledger.Receipt{}, underWay(first, r, &ledger.OutcomeUnknownError{Operation: r.Operation, TxID: now.TxID, Err: errors.New("it is on its way")})
+		return ledger.Receipt{}, underWay(first, r, &ledger.OutcomeUnknownError{Operation: r.Operation, TxID: now.TxID, RetryAfter: now.RetryAfter, Err: errors.New("it is on its way")})
 	}
 	if receipt, known, err := s.remembered(ctx, r); known || err != nil {
 		return receipt, err

@@ -24,6 +24,7 @@ const (
 	OutcomeConflict    = "conflict"    // another transaction was first; nothing changed
 	OutcomeUnknown     = "unknown"     // submitted, and not known what became of it
 	OutcomeUnavailable = "unavailable" // nothing was ordered
+	OutcomeBusy        = "busy"        // refused for want of room
 	OutcomeCancelled   = "cancelled"   // the caller went away; nothing was ordered
 	OutcomeFailed      = "failed"
 )
@@ -32,6 +33,7 @@ const (
 func OutcomeOf(err error) string {
 	var unknown *ledger.OutcomeUnknownError
 	var unavailable *ledger.UnavailableError
+	var busy *ledger.BusyError
 	switch {
 	case err == nil:
 		return OutcomeCommitted
@@ -41,6 +43,8 @@ func OutcomeOf(err error) string {
 		return OutcomeConflict
 	case domain.KindOf(err) != "":
 		return OutcomeRefused
+	case errors.As(err, &busy):
+		return OutcomeBusy
 	case errors.As(err, &unavailable):
 		return OutcomeUnavailable
 	case errors.Is(err, context.Canceled):

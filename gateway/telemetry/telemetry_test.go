@@ -170,6 +170,7 @@ func TestWithoutTraces(t *testing.T) {
 		OutcomeCommitted:   {nil, txID},
 		OutcomeRefused:     {&domain.Error{Kind: domain.WrongState, Msg: "x"}, txID},
 		OutcomeConflict:    {&domain.Error{Kind: domain.Conflict, Msg: "x"}, txID},
+		OutcomeBusy:        {&ledger.BusyError{}, txID},
 		OutcomeUnavailable: {&ledger.UnavailableError{Err: errors.New("x")}, txID},
 		OutcomeCancelled:   {context.Canceled, txID},
 		OutcomeFailed:      {errors.New("x"), txID},
@@ -186,8 +187,8 @@ func TestWithoutTraces(t *testing.T) {
 			t.Errorf("committed: the request knows %q", request.TxID())
 		}
 	}
-	if got := testutil.CollectAndCount(w.writes); got != 7 {
-		t.Errorf("%d outcomes are counted, want 7", got)
+	if got := testutil.CollectAndCount(w.writes); got != 8 {
+		t.Errorf("%d outcomes are counted, want 8", got)
 	}
 	_ = conn.Invoke(ctx, "/gateway.Gateway/Evaluate", &emptypb.Empty{}, &emptypb.Empty{})
 	_ = conn.Invoke(ctx, "/other.Service/Secret", &emptypb.Empty{}, &emptypb.Empty{})

@@ -63,6 +63,12 @@ type answer struct {
 	Code   string `json:"code"`
 	Detail string `json:"detail"`
 	State  string `json:"state"`
+	Status int    `json:"status"` // of a problem
+
+	Operation     string  `json:"operation"` // of a 202, the path to ask for the outcome
+	TransactionID string  `json:"transactionId"`
+	Problem       *answer `json:"problem"` // of an operation that was rejected
+
 	Record struct {
 		State   string `json:"state"`
 		Status  string `json:"status"`
@@ -78,8 +84,9 @@ type answer struct {
 
 var refPattern = regexp.MustCompile(`[0-9a-f]{32}`)
 
-// perform runs an operation: it asks again under the same key until an answer
-// says what became of it, and records it. It answers the last answer.
+// perform runs an operation: it asks again, for the outcome of what was accepted and
+// else under the same key, until an answer says what became of it, and records it. It
+// answers the last answer.
 func (c *clients) perform(ctx context.Context, o *operation, r request) answer {
 	header := http.Header{}
 	if o.Kind != kindAccess {
@@ -88,8 +95,22 @@ func (c *clients) perform(ctx context.Context, o *operation, r request) answer {
 	var last answer
 	o.Outcome = open
 	pause := 250 * time.Millisecond
+	accepted := "" // where to ask for the outcome
 	for begun := time.Now(); ; {
-		a, reply := c.attempt(ctx, o, r, header)
+		var a attempt
+		var reply answer
+		var after time.Duration
+		if accepted == "" || rand.N(4) == 0 { // some clients do not ask, and send it again
+			if a, reply, after = c.attempt(ctx, o, r, header); a.Status == http.StatusAccepted {
+				accepted = reply.Operation
+			}
+		} else {
+			var known bool
+			a, reply, after, known = c.ask(ctx, o, accepted)
+			if !known || a.Status >= 400 { // what was refused and may succeed has to be sent again
+				accepted = ""
+			}
+		}
 		o.Attempts = append(o.Attempts, a)
 		if reply.Ref != "" && last.Ref == "" {
 			last.Ref = reply.Ref // a certificate's is told once
@@ -124,7 +145,7 @@ func (c *clients) perform(ctx context.Context, o *operation, r request) answer {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause/2 + rand.N(pause/2)):
+		case <-time.After(max(after, pause/2) + rand.N(pause/2)):
 		}
 		pause = min(2*pause, 5*time.Second)
 	}
@@ -135,36 +156,81 @@ func (c *clients) perform(ctx context.Context, o *operation, r request) answer {
 	return last
 }
 
-func (c *clients) attempt(ctx context.Context, o *operation, r request, header http.Header) (attempt, answer) {
+// attempt sends the request. It answers how long the gateway asks to wait before the
+// next attempt.
+func (c *clients) attempt(ctx context.Context, o *operation, r request, header http.Header) (attempt, answer, time.Duration) {
+	a, reply, res, readable := c.send(ctx, o, http.MethodPost, r.path, r.body, header)
+	if readable {
+		a.claim(o.Kind, reply)
+	}
+	return a, reply, retryAfter(res)
+}
+
+// ask asks for the outcome of what was accepted, and answers it as if the request had
+// been answered with it. With known false the gateway does not know of it: it has to be
+// sent again.
+func (c *clients) ask(ctx context.Context, o *operation, path string) (a attempt, reply answer, after time.Duration, known bool) {
+	a, reply, res, _ := c.send(ctx, o, http.MethodGet, path, nil, nil)
+	after, known = retryAfter(res), true
+	switch {
+	case a.Status == http.StatusOK && reply.State == "pending":
+		a.Status = http.StatusAccepted
+	case a.Status == http.StatusOK && reply.State == "committed":
+		reply.TxID, reply.State = reply.TransactionID, ""
+		a.claim(o.Kind, reply)
+	case a.Status == http.StatusOK && reply.State == "rejected" && reply.Problem != nil:
+		reply = *reply.Problem
+		a.Status = reply.Status
+		a.claim(o.Kind, reply)
+	default: // says nothing of the write, so it must not be read as an answer to it
+		known = a.Status != http.StatusNotFound
+		a.Detail = fmt.Sprintf("asked for the outcome: %d %s", a.Status, a.Detail)
+		a.Status, reply = 0, answer{}
+	}
+	return a, reply, after, known
+}
+
+func (c *clients) send(ctx context.Context, o *operation, method, path string, body any, header http.Header) (a attempt, reply answer, res consortium.Response, readable bool) {
 	limited, cancel := context.WithTimeout(ctx, attemptFor)
 	defer cancel()
-	a := attempt{Begun: time.Now(), Claim: claimsUnknown}
-	res, err := c.net.Gateway(o.Department).DoWith(limited, o.Role, http.MethodPost, r.path, r.body, header)
+	a = attempt{Begun: time.Now(), Claim: claimsUnknown}
+	res, err := c.net.Gateway(o.Department).DoWith(limited, o.Role, method, path, body, header)
 	a.Ended = time.Now()
 	if err != nil {
 		a.Detail = err.Error()
 		c.failed.note(o.Department, a.Ended)
-		return a, answer{}
-	}
-	var reply answer
-	a.Status = res.Status
-	if err := json.Unmarshal(res.Body, &reply); err != nil {
-		a.Detail = err.Error()
-		return a, reply
-	}
-	a.Detail = fmt.Sprintf("%d %s: %.300s", res.Status, reply.Code, reply.Detail)
-	switch {
-	case res.Status == http.StatusOK || res.Status == http.StatusCreated:
-		a.Claim, a.Detail = claimsDone, ""
-		c.learn(reply.Block)
-	case reply.Code == "exists", reply.Code == "conflict" && strings.Contains(reply.Detail, "under way"): // by an earlier request
-	case res.Status >= 400 && res.Status < 500, res.Status == http.StatusServiceUnavailable && o.Kind != kindAccess:
-		a.Claim = claimsNothing // a 503 of access records may be durable and not anchored
+		return a, reply, res, false
 	}
 	if res.Status >= 500 || res.Status == http.StatusTooManyRequests {
 		c.failed.note(o.Department, a.Ended)
 	}
-	return a, reply
+	a.Status = res.Status
+	if err := json.Unmarshal(res.Body, &reply); err != nil {
+		a.Detail = err.Error()
+		return a, answer{}, res, false
+	}
+	a.Detail = fmt.Sprintf("%d %s: %.300s", res.Status, reply.Code, reply.Detail)
+	c.learn(reply.Block)
+	return a, reply, res, true
+}
+
+// claim notes what the answer to a request says that this did.
+func (a *attempt) claim(kind string, reply answer) {
+	switch {
+	case a.Status == http.StatusOK || a.Status == http.StatusCreated:
+		a.Claim, a.Detail = claimsDone, ""
+	case reply.Code == "exists", reply.Code == "conflict" && strings.Contains(reply.Detail, "under way"): // by an earlier request
+	case a.Status >= 400 && a.Status < 500, a.Status == http.StatusServiceUnavailable && kind != kindAccess:
+		a.Claim = claimsNothing // a 503 of access records may be durable and not anchored
+	}
+}
+
+func retryAfter(res consortium.Response) time.Duration {
+	seconds, err := strconv.Atoi(res.Header.Get("Retry-After"))
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // learn keeps the latest block that an answer named.
