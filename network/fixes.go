@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/modfile"
@@ -27,7 +28,7 @@ type fix struct {
 // of. See docs/adr/0038.
 var mended = map[string][]fix{
 	"github.com/hyperledger-labs/SmartBFT": smartBFTFixes,
-	"github.com/hyperledger/fabric":        fabricFixes,
+	"github.com/hyperledger/fabric":        slices.Concat(verdictFixes, connectionFixes, filterFixes),
 }
 
 // smartBFTFixes keep an orderer from falling behind for good, which nobody notices until
@@ -59,11 +60,11 @@ var smartBFTFixes = []fix{
 	},
 }
 
-// fabricFixes keep all peers from waiting for ever at one block: a transaction that
+// verdictFixes keep all peers from waiting for ever at one block: a transaction that
 // writes a key waits for the verdict on each earlier one of its block that sets the key's
 // policy, and Fabric gives none to those that it refuses before it asks for endorsements: one
 // that is in the ledger already, or that cannot be read.
-var fabricFixes = []fix{
+var verdictFixes = []fix{
 	{
 		file: "core/common/validation/statebased/vpmanagerimpl.go",
 		why:  "who validates a block says which transactions it is done with",
@@ -184,6 +185,37 @@ type txDependency struct {
 		why:  "of the same",
 		old:  "\t\"github.com/hyperledger/fabric/core/common/validation\"\n",
 		new:  "\t\"github.com/hyperledger/fabric/core/common/validation\"\n\t\"github.com/hyperledger/fabric/core/common/validation/statebased\"\n",
+	},
+}
+
+// connectionFixes keep an orderer from waiting in consensus for a handshake that nobody
+// answers, for up to 20 s: one that asks over an idle connection connects first.
+var connectionFixes = []fix{
+	{
+		file: "orderer/common/cluster/commauth.go",
+		why:  "a connection that was lost is idle; a stream over it waits until it is there again",
+		old:  "\t\t\tif connState == connectivity.Connecting {\n",
+		new:  "\t\t\tif connState == connectivity.Idle {\n\t\t\t\tconn.Connect()\n\t\t\t}\n\t\t\tif connState == connectivity.Connecting || connState == connectivity.Idle {\n",
+	},
+}
+
+// filterFixes make peers keep a filter of each table of keys. Nearly every key that our
+// transactions write is new, each is looked up five times, and without a filter a look-up
+// of a key that is not there reads a block of every level. LevelDB has filters, Fabric no
+// setting for them. Tables with filters and without may lie side by side, and Fabric's own
+// builds read both.
+var filterFixes = []fix{
+	{
+		file: "common/ledger/util/leveldbhelper/leveldb_helper.go",
+		why:  "ten bits of a key keep 99 of 100 look-ups in vain from the table",
+		old:  "\tdbOpts := &opt.Options{}\n\tdbPath :=",
+		new:  "\tdbOpts := &opt.Options{Filter: filter.NewBloomFilter(10)}\n\tdbPath :=",
+	},
+	{
+		file: "common/ledger/util/leveldbhelper/leveldb_helper.go",
+		why:  "of the same",
+		old:  "\t\"github.com/syndtr/goleveldb/leveldb/iterator\"\n",
+		new:  "\t\"github.com/syndtr/goleveldb/leveldb/filter\"\n\t\"github.com/syndtr/goleveldb/leveldb/iterator\"\n",
 	},
 }
 
