@@ -295,22 +295,7 @@ func (b *bench) singleFlight(ctx context.Context) ([]figure, error) {
 // endorsements answers how often the gateway has had something signed, by its own
 // count.
 func (b *bench) endorsements(ctx context.Context) (float64, error) {
-	res, err := b.net.Gateway(department).Do(ctx, "", "GET", "/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	sum := 0.0
-	for line := range strings.Lines(string(res.Body)) {
-		if strings.HasPrefix(line, `zhenglian_peer_call_duration_seconds_count{call="endorse"`) {
-			fields := strings.Fields(line)
-			n, err := strconv.ParseFloat(fields[len(fields)-1], 64)
-			if err != nil {
-				return 0, fmt.Errorf("metrics: %w", err)
-			}
-			sum += n
-		}
-	}
-	return sum, nil
+	return b.metric(ctx, `zhenglian_peer_call_duration_seconds_count{call="endorse"`)
 }
 
 // kneeRates are the rates that the knee is looked for among.
