@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"time"
 
@@ -171,9 +172,19 @@ func (a *app) settled(ctx context.Context, operation string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(2 * time.Second):
+		case <-time.After(retryAfter(answer.HTTPResponse)):
 		}
 	}
+}
+
+// retryAfter is how long the gateway asks to wait: a write that waits for others takes
+// longer than one that is on its way.
+func retryAfter(answer *http.Response) time.Duration {
+	seconds, err := strconv.Atoi(answer.Header.Get("Retry-After"))
+	if err != nil || seconds < 1 {
+		seconds = 2
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // use logs one use of the data. Only with its receipt may the data be used: the
