@@ -139,10 +139,14 @@ func Open(ctx context.Context, file string, adapter ledger.Adapter, o Options) (
 	if len(left) > 0 {
 		b.log.Info("taking up writes of an earlier process", "number", len(left))
 	}
-	for _, r := range left {
-		e := b.enter(r, b.places.lineUp()) // nobody else is here yet
+	taken := make([]*entry, 0, len(left))
+	for _, r := range left { // all of them before the first is worked on, and may leave
+		e := b.enter(r, b.places.lineUp())
 		e.told = true
 		close(e.kept)
+		taken = append(taken, e)
+	}
+	for _, e := range taken {
 		b.work.Go(func() { b.settle(b.ctx, e, e.tx.ID != "") })
 	}
 	return b, nil
