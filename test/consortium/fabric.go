@@ -31,7 +31,7 @@ type Fabric struct {
 }
 
 // Fabric connects to a department's peer as its user of a role.
-func (c *Consortium) Fabric(department, role string) (*Fabric, error) {
+func (c *Consortium) Fabric(department, role string, options ...grpc.DialOption) (*Fabric, error) {
 	home := filepath.Join(c.State, "departments", department, "gateway")
 	var cfg struct {
 		Channel   string `json:"channel"`
@@ -60,8 +60,9 @@ func (c *Consortium) Fabric(department, role string) (*Fabric, error) {
 		return nil, err
 	}
 	f := &Fabric{Name: cfg.Channel}
-	if f.conn, err = grpc.NewClient(own.Endpoint, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(pool, own.ServerName)),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage))); err != nil {
+	options = append(options, grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(pool, own.ServerName)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+	if f.conn, err = grpc.NewClient(own.Endpoint, options...); err != nil {
 		return nil, err
 	}
 	if f.gateway, err = client.Connect(id, client.WithSign(sign), client.WithHash(hash.SHA256), client.WithClientConnection(f.conn)); err != nil {
