@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -71,6 +72,42 @@ func (g *gated) Order(ctx context.Context, tx ledger.Transaction, sent bool) (le
 		}
 	}
 	return g.Adapter.Order(ctx, tx, sent)
+}
+
+// TestManyAreTakenUp leaves many writes to the next process, in which the first are
+// settled while the last are still being read.
+func TestManyAreTakenUp(t *testing.T) {
+	const many = 4000
+	b, chain, l, file := newOutbox(t)
+	l.SetFault(func(op string) (bool, error) {
+		if strings.HasPrefix(op, "endorse ") {
+			return false, &ledger.UnavailableError{Err: errors.New("no peer")}
+		}
+		return true, nil
+	})
+	var submitting sync.WaitGroup
+	for i := range many {
+		submitting.Go(func() {
+			var unknown *ledger.OutcomeUnknownError
+			if _, err := b.Submit(ledger.WithWait(t.Context(), 0), creation("many"+id(i), id(i))); !errors.As(err, &unknown) {
+				t.Errorf("Submit = %v, want an unknown outcome", err)
+			}
+		})
+	}
+	submitting.Wait()
+	closeNow(t, b)
+	l.SetFault(nil)
+	b = open(t, file, l)
+	b.work.Wait()
+	if n := b.Pending(); n != 0 {
+		t.Errorf("%d writes stay open", n)
+	}
+	for i := 0; i < many; i += many / 50 {
+		await(t, b, id(i), ledger.Committed)
+		if n := effects(t, chain, "many"+id(i)); n != 1 {
+			t.Errorf("write %d has %d effects, want 1", i, n)
+		}
+	}
 }
 
 // openNarrow opens an outbox that has so many writes in hand at one time.
