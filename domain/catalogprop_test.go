@@ -276,6 +276,9 @@ func TestCatalogProperties(t *testing.T) {
 			l.step(t)
 		}
 	})
+	if testing.Short() { // rapid runs a fifth of the sequences then, which may miss a rare state
+		return
+	}
 	for _, state := range allCatalogStates[1:] {
 		if reached[CatalogState(state)] == 0 {
 			t.Errorf("no sequence reached %s", state)
