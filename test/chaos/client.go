@@ -195,6 +195,13 @@ func (c *clients) send(ctx context.Context, o *operation, method, path string, b
 	defer cancel()
 	a = attempt{Begun: time.Now(), Claim: claimsUnknown}
 	res, err := c.net.Gateway(o.Department).DoWith(limited, o.Role, method, path, body, header)
+	unreadable := err
+	if err == nil {
+		unreadable = json.Unmarshal(res.Body, &reply)
+	}
+	if unreadable == nil {
+		c.learn(reply.Block) // first: a read that begins after the end must ask for this block
+	}
 	a.Ended = time.Now()
 	if err != nil {
 		a.Detail = err.Error()
@@ -205,12 +212,11 @@ func (c *clients) send(ctx context.Context, o *operation, method, path string, b
 		c.failed.note(o.Department, a.Ended)
 	}
 	a.Status = res.Status
-	if err := json.Unmarshal(res.Body, &reply); err != nil {
-		a.Detail = err.Error()
+	if unreadable != nil {
+		a.Detail = unreadable.Error()
 		return a, answer{}, res, false
 	}
 	a.Detail = fmt.Sprintf("%d %s: %.300s", res.Status, reply.Code, reply.Detail)
-	c.learn(reply.Block)
 	return a, reply, res, true
 }
 
@@ -240,19 +246,19 @@ func (c *clients) learn(block uint64) {
 }
 
 // read reads an object with the demand that the answer know of every block that
-// any client knows of, which makes it linearizable.
+// any client knows of when it begins, which makes it linearizable.
 func (c *clients) read(ctx context.Context, department, object, path string) {
 	limited, cancel := context.WithTimeout(ctx, attemptFor)
 	defer cancel()
-	header := http.Header{"Min-Block": {strconv.FormatUint(c.latest.Load(), 10)}}
 	r := read{Object: object, Begun: time.Now()}
+	header := http.Header{"Min-Block": {strconv.FormatUint(c.latest.Load(), 10)}}
 	res, err := c.net.Gateway(department).DoWith(limited, "auditor", http.MethodGet, path, nil, header)
-	r.Ended = time.Now()
 	var reply answer
 	if err != nil || res.Status != http.StatusOK || json.Unmarshal(res.Body, &reply) != nil {
 		return // no answer constrains nothing
 	}
 	c.learn(reply.Block)
+	r.Ended = time.Now()                               // not before others ask for what it saw
 	r.State = reply.Record.State + reply.Record.Status // a record has one of them
 	c.history.addRead(r)
 }
