@@ -157,7 +157,7 @@ func TestTuningDocument(t *testing.T) {
 			[]string{
 				"General.ListenAddress", "General.ListenPort", "General.TLS.", "General.LocalMSPID", "General.Cluster.ListenAddress", "General.Cluster.ListenPort", "General.Cluster.ServerCertificate",
 				"General.Cluster.ServerPrivateKey", "General.Cluster.ClientCertificate", "General.Cluster.ClientPrivateKey", "FileLedger.", "Operations.", "Admin.", "Consensus.",
-				"General.Cluster.DialTimeout", "General.Cluster.RPCTimeout", // as in Fabric's code, which the sample leaves them to
+				"General.Cluster.RPCTimeout", // as in Fabric's code, which the sample leaves it to
 			},
 		},
 		{
