@@ -18,7 +18,6 @@ import (
 	"github.com/zhenglian/zhenglian/gateway/cache"
 	"github.com/zhenglian/zhenglian/gateway/fabricledger"
 	"github.com/zhenglian/zhenglian/gateway/httpapi"
-	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 	"github.com/zhenglian/zhenglian/gateway/memcache"
 	"github.com/zhenglian/zhenglian/gateway/outbox"
@@ -145,24 +144,25 @@ func runGateway(ctx context.Context, setup *gatewaySetup, adapter ledger.Adapter
 	}
 	defer func() { err = errors.Join(err, writes.Close()) }()
 	chain := watch.Ledger(writes)
+	told := service.NewTold(ix, time.Now)
 	var signing *service.Signing
 	if offline, ok := adapter.(ledger.Offline); ok && identities.holders != nil {
 		signing = service.NewSigning(service.SigningOptions{
-			Department: setup.Department, Ledger: chain, Offline: offline, Outbox: writes, Index: ix, Holder: identities.role, Clock: time.Now,
+			Department: setup.Department, Ledger: chain, Offline: offline, Outbox: writes, Index: told, Holder: identities.role, Clock: time.Now,
 		})
 		chain = signing
 	}
 
-	// The parts end after the requests under way: a write waits for the index.
+	// The parts end after the requests under way, some of which wait for the index.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
 	logIndexer := service.NewLogIndexer(log, ix, logger)
 	p := &gatewayParts{
-		setup: setup, identities: identities, chain: chain, writes: writes, signing: signing, index: ix, log: log, cache: shared, logger: logger,
+		setup: setup, identities: identities, chain: chain, writes: writes, signing: signing, index: told, log: log, cache: shared, logger: logger,
 		indexer:  service.NewIndexer(chain, ix, shared, logger),
 		anchorer: service.NewAnchorer(setup.Department, chain, ix, log, setup.interval, logger),
-		alarms:   service.NewAlarms(chain, ix),
+		alarms:   service.NewAlarms(chain, told),
 	}
 	if fabric, ok := adapter.(interface {
 		ServedBy() []domain.DepartmentCode
@@ -260,7 +260,7 @@ type gatewayParts struct {
 	chain   ledger.Ledger
 	writes  *outbox.Outbox   // under chain
 	signing *service.Signing // of chain, what waits for signatures; nil: nobody signs elsewhere
-	index   index.Index
+	index   *service.Told
 	log     *tilelog.Log
 	cache   cache.Cache
 	logger  *slog.Logger
@@ -293,7 +293,7 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	readiness := service.NewReadiness(p.chain, p.index, setup.anchors.Quorum, time.Now)
+	readiness := service.NewReadiness(p.chain, p.index.Index, setup.anchors.Quorum, time.Now)
 	readiness.Writes = p.writes.Ready
 	config := httpapi.Config{
 		Department: setup.Department,
@@ -342,7 +342,7 @@ func (p *gatewayParts) newHandler() (http.Handler, error) {
 // gauges reads the gateway's progress; what cannot be read is 0.
 func (p *gatewayParts) gauges(ctx context.Context) httpapi.Gauges {
 	g := httpapi.Gauges{Backlog: p.anchorer.Backlog(), Heard: p.indexer.LastHeard(), Heights: p.chain.Heights(ctx)}
-	if n, err := p.index.NextBlock(ctx); err == nil {
+	if n, err := p.index.Index.NextBlock(ctx); err == nil {
 		g.IndexBlocks = n
 	}
 	if cp, err := p.log.Checkpoint(ctx); err == nil {

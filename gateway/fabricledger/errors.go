@@ -84,6 +84,23 @@ func statusOf(err error) *status.Status {
 	return status.FromContextError(err)
 }
 
+// withDetails is err with what its details say in its text.
+func withDetails(err error) error {
+	if err == nil {
+		return nil
+	}
+	details := ""
+	for _, d := range statusOf(err).Details() {
+		if d, ok := d.(*gateway.ErrorDetail); ok {
+			details += fmt.Sprintf("; %s (%s): %s", d.GetMspId(), d.GetAddress(), d.GetMessage())
+		}
+	}
+	if details == "" {
+		return err
+	}
+	return fmt.Errorf("%w%s", err, details)
+}
+
 // refusalText finds a contract's text in a message of the gateway service.
 func refusalText(message string) (string, bool) {
 	_, rest, ok := strings.Cut(message, refusalPrefix)

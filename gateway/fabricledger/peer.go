@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hyperledger/fabric-protos-go-apiv2/gateway"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -42,6 +43,7 @@ type peer struct {
 	department domain.DepartmentCode
 	mspID      domain.MSPID
 	pool       *pool
+	service    gateway.GatewayClient // over pool
 	breaker    breaker
 	usual      latency // of reads
 }
@@ -55,7 +57,7 @@ func newPeer(cfg Peer, instrument []grpc.DialOption) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &peer{department: cfg.Department, mspID: cfg.MSPID, pool: pool}, nil
+	return &peer{department: cfg.Department, mspID: cfg.MSPID, pool: pool, service: gateway.NewGatewayClient(pool)}, nil
 }
 
 func (p *peer) close() error { return p.pool.close() }

@@ -145,15 +145,14 @@ func (l *Ledger) evaluateAt(ctx context.Context, p *peer, s *signer, chaincode, 
 // Status implements [ledger.Reader]. It waits at most a few seconds for a
 // transaction that the own peer does not know.
 func (l *Ledger) Status(ctx context.Context, id domain.TxID) (string, uint64, error) {
-	s := l.service()
-	request, err := l.statusRequest(s, id)
+	request, err := l.statusRequest(id)
 	if err != nil {
 		return "", 0, err
 	}
-	st, err := l.lookUpAt(ctx, l.peers[0], s, request, l.limits.lookUp)
+	st, err := l.lookUpAt(ctx, l.peers[0], request, l.limits.lookUp)
 	switch {
 	case err == nil:
-		return st.Code.String(), st.BlockNumber, nil
+		return st.GetResult().String(), st.GetBlockNumber(), nil
 	case errors.Is(ctx.Err(), context.Canceled):
 		return "", 0, fmt.Errorf("status of transaction %s: %w", id, ctx.Err())
 	case statusOf(err).Code() == codes.DeadlineExceeded:

@@ -11,6 +11,8 @@ import (
 
 	"github.com/hyperledger/fabric-protos-go-apiv2/common"
 	"github.com/hyperledger/fabric-protos-go-apiv2/gateway"
+	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/rwset"
+	"github.com/hyperledger/fabric-protos-go-apiv2/ledger/rwset/kvrwset"
 	pb "github.com/hyperledger/fabric-protos-go-apiv2/peer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -287,7 +289,7 @@ func TestSubmit(t *testing.T) {
 			if err != nil && !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("error %q does not say %q", err, tt.text)
 			}
-			if err == nil && (receipt.Block != 7 || len(receipt.TxID) != 64 || string(receipt.Result) != `{"result":true}`) {
+			if err == nil && (receipt.Wrote || receipt.Block != 7 || len(receipt.TxID) != 64 || string(receipt.Result) != `{"result":true}`) {
 				t.Errorf("receipt = %+v", receipt)
 			}
 			endorsed, submitted, _ := peers[0].calls()
@@ -588,6 +590,41 @@ func TestHandOversInAStall(t *testing.T) {
 			t.Logf("handed over %d times, asked for %d times", handed, looked)
 			if handed < 2 || handed > tt.most {
 				t.Errorf("handed over %d times, want 2 to %d", handed, tt.most)
+			}
+		})
+	}
+}
+
+// TestDeedOf reads what transactions answer and whether they write, and does not fall
+// for what is no transaction.
+func TestDeedOf(t *testing.T) {
+	namespace := func(name string, set *kvrwset.KVRWSet) *rwset.NsReadWriteSet {
+		return &rwset.NsReadWriteSet{Namespace: name, Rwset: marshal(set)}
+	}
+	read := &kvrwset.KVRWSet{Reads: []*kvrwset.KVRead{{Key: "k"}}}
+	write := &kvrwset.KVRWSet{Reads: read.Reads, Writes: []*kvrwset.KVWrite{{Key: "k", Value: []byte("v")}}}
+	for _, tt := range []struct {
+		name    string
+		results []*rwset.NsReadWriteSet
+		wrote   bool
+	}{
+		{"nothing", nil, false},
+		{"reads", []*rwset.NsReadWriteSet{namespace("_lifecycle", read), namespace("zhenglian", read)}, false},
+		{"writes", []*rwset.NsReadWriteSet{namespace("_lifecycle", read), namespace("zhenglian", write)}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			envelope, err := assemble(&common.Header{}, []byte("proposal"), []byte("answer"), marshal(&rwset.TxReadWriteSet{NsRwset: tt.results}), []string{"PoliceMSP"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := deedOf(envelope.GetPayload())
+			if err != nil || string(got.result) != "answer" || got.wrote != tt.wrote {
+				t.Errorf("deedOf = %q, wrote %t, %v; want wrote %t", got.result, got.wrote, err, tt.wrote)
+			}
+			for n := range envelope.GetPayload() { // neither panics nor invents an answer
+				if cut, err := deedOf(envelope.GetPayload()[:n]); err == nil {
+					t.Fatalf("deedOf of %d bytes = %+v", n, cut)
+				}
 			}
 		})
 	}

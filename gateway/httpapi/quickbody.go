@@ -18,7 +18,7 @@ import (
 // by [bodyFault] and the contract's own validator, which also say what is wrong.
 // A batch of access records passes in a tenth of the time.
 type quickBody struct {
-	kind byte // '{', '[', '"' or '0'
+	kind byte // '{', '[', '"', '0' or 't' of true and false
 
 	least, most uint64   // characters or items
 	oneOf       []string // of a string; nil: any
@@ -100,6 +100,8 @@ func newQuickBody(ref *openapi3.SchemaRef, depth int) *quickBody {
 			q.maximum = *s.Max
 		}
 		s.Min, s.Max, s.Format = nil, nil, ""
+	case s.Type.Is(openapi3.TypeBoolean):
+		q.kind = 't'
 	default:
 		return nil
 	}
@@ -186,8 +188,17 @@ func (r *quickReader) value(q *quickBody) bool {
 	case '"':
 		text, ok := r.text()
 		return ok && q.holds(text)
+	case 't':
+		return r.word("true") || r.word("false")
 	}
 	return r.integer(q)
+}
+
+// word reads a word; what may follow it is for the next to read.
+func (r *quickReader) word(word string) bool {
+	rest, found := bytes.CutPrefix(r.body, []byte(word))
+	r.body = rest
+	return found
 }
 
 func (r *quickReader) object(q *quickBody) bool {

@@ -82,6 +82,21 @@ func TestQuickBody(t *testing.T) {
 			}
 		}
 	}
+	all, err := loadOperations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	register := all[operationKey("POST", "/v1/catalog/entries")]
+	for _, sensitive := range []string{"true", "false", " true ", "false\n"} {
+		if body := `{"items":[{"sensitive":` + sensitive + `,"name":"x"}]}`; register.quick == nil || !register.quick.accepts([]byte(body)) {
+			t.Errorf("registration: does not accept %s", body)
+		}
+	}
+	for _, sensitive := range []string{"truefalse", "tru", "True", `"true"`, "1", "null", "true1"} {
+		if body := `{"items":[{"sensitive":` + sensitive + `,"name":"x"}]}`; register.quick.accepts([]byte(body)) {
+			t.Errorf("registration: accepts %s", body)
+		}
+	}
 	op := accessOperation(t)
 	for name, change := range map[string][2]string{
 		"another name":      {`"system"`, `"systems"`},

@@ -16,6 +16,7 @@ import (
 type Receipt struct {
 	domain.Position
 	Result []byte // the transaction's return value
+	Wrote  bool   // it wrote something: an operation that the ledger had done before writes nothing
 }
 
 // Endorsement is one department's signature under a signed read.

@@ -29,14 +29,21 @@ type Operations struct {
 func NewOperations(o Outbox, ix index.Index) *Operations { return &Operations{o, ix} }
 
 // Get answers an operation of the caller's department: from the outbox, and else,
-// when the ledger remembers it, from the index.
+// when the ledger remembers it, from the index. What is committed is pending until the
+// index has it.
 func (o *Operations) Get(ctx context.Context, caller Caller, id string) (ledger.Operation, error) {
 	known, err := o.outbox.Operation(ctx, id)
 	caller.Operation = id
 	switch {
 	case err == nil && known.State == ledger.Committed:
-		known.Receipt.Position = performed(ctx, o.index, caller, known.Receipt.Position)
-		known.TxID = known.Receipt.TxID
+		at, indexed, err := performed(ctx, o.index, caller)
+		if err != nil {
+			return ledger.Operation{}, err
+		}
+		if !indexed { // the outbox knows a transaction, which may have repeated the first one
+			return ledger.Operation{ID: known.ID, Transaction: known.Transaction, State: ledger.Pending, Accepted: known.Accepted}, nil
+		}
+		known.Receipt.Position, known.TxID = at, at.TxID
 	case err == nil && known.Refusal != nil && domain.IsOperationReused(known.Refusal):
 		return o.asRepeated(ctx, caller, known)
 	}

@@ -158,7 +158,7 @@ func (s *Signing) remembered(ctx context.Context, r ledger.Request) (receipt led
 	last, err := s.Outbox.Operation(ctx, r.Operation)
 	switch {
 	case err == nil && last.State == ledger.Committed:
-		awaitBlock(ctx, s.Index, last.Receipt.Block)
+		tell(ctx, s.Index, last.Receipt.Block)
 	case err != nil && domain.KindOf(err) != domain.NotFound:
 		return receipt, false, err
 	}
@@ -333,7 +333,7 @@ func (s *Signing) hand(ctx context.Context, t *signingTask, signature []byte) er
 		return err
 	}
 	if err == nil {
-		awaitBlock(ctx, s.Index, receipt.Block)
+		tell(ctx, s.Index, receipt.Block)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

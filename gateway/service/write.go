@@ -2,18 +2,13 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"time"
 
 	"github.com/zhenglian/zhenglian/domain"
 	"github.com/zhenglian/zhenglian/gateway/index"
 	"github.com/zhenglian/zhenglian/gateway/ledger"
 )
-
-// ownWriteWait bounds how long a committed write waits for the index, so that its
-// caller reads its own write. A slower index makes the read stale, never the write
-// failed.
-const ownWriteWait = 3 * time.Second
 
 // argument is what a transaction takes.
 type argument interface{ Validate() error }
@@ -29,22 +24,19 @@ func write[T any](ctx context.Context, l ledger.Ledger, ix index.Index, caller C
 	if err := args.Validate(); err != nil {
 		return Written[T]{}, fmt.Errorf("%s: %w", transaction, err)
 	}
-	written, err := submit[T](ctx, l, ix, caller, transaction, args)
-	if err == nil && caller.Operation != "" {
-		written.Position = performed(ctx, ix, caller, written.Position)
-	}
-	return written, err
+	return submit[T](ctx, l, ix, caller, transaction, args)
 }
 
-// performed answers where an operation took effect: asked for again, it is a
-// transaction that writes nothing, and what it answers stands where the first
-// one wrote it. An index that lags does not know; then at is the best answer.
-func performed(ctx context.Context, ix index.Index, caller Caller, at domain.Position) domain.Position {
+// performed answers where the caller's operation took effect: asked for again, it is a
+// transaction that writes nothing, and what it answers stands where the first one wrote
+// it. Only the index knows, and one that lags is no reason to name the wrong place: then
+// it answers known false.
+func performed(ctx context.Context, ix index.Index, caller Caller) (at domain.Position, known bool, err error) {
 	r, err := ix.Get(ctx, domain.KindOperation, domain.OperationID(caller.Department, caller.Operation))
-	if err != nil {
-		return at
+	if domain.KindOf(err) == domain.NotFound {
+		return domain.Position{}, false, nil
 	}
-	return r.Position
+	return r.Position, err == nil, err
 }
 
 // submit runs transaction with args in canonical form and answers the record it
@@ -72,14 +64,15 @@ func submit[T any](ctx context.Context, l ledger.Ledger, ix index.Index, caller 
 			Err:  fmt.Errorf("committed in block %d, but its result is unreadable: %v", receipt.Block, err), //nolint:errorlint // no caller's mistake: drops the kind
 		})
 	}
-	awaitBlock(ctx, ix, receipt.Block)
+	tell(ctx, ix, receipt.Block)
+	if caller.Operation == "" || receipt.Wrote {
+		return written, nil
+	}
+	var known bool
+	if written.Position, known, err = performed(ctx, ix, caller); !known {
+		return none, fmt.Errorf("%s: %w", transaction, &ledger.OutcomeUnknownError{
+			Operation: caller.Operation, Err: errors.Join(errors.New("it was done before, in a block that the index does not have yet"), err),
+		})
+	}
 	return written, nil
-}
-
-// awaitBlock waits for the index to apply block number, at most [ownWriteWait].
-func awaitBlock(ctx context.Context, ix index.Index, number uint64) {
-	ctx, cancel := context.WithTimeout(ctx, ownWriteWait)
-	defer cancel()
-	// Being late is the only way this fails, and the answer goes out all the same.
-	_ = ix.WaitBlock(ctx, number)
 }

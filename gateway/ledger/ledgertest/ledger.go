@@ -99,7 +99,7 @@ func (l *Ledger) submit(ctx context.Context, p proposal) (ledger.Receipt, error)
 	if err == nil {
 		err = withTxID(fault, position.TxID)
 	}
-	return ledger.Receipt{Position: position, Result: e.Result}, err
+	return ledger.Receipt{Position: position, Result: e.Result, Wrote: len(e.Writes) > 0}, err
 }
 
 // withTxID fills in the transaction of a fault that leaves it open.
@@ -151,7 +151,7 @@ func (l *Ledger) Order(ctx context.Context, tx ledger.Transaction, _ bool) (ledg
 	if err != nil {
 		return ledger.Receipt{}, err
 	}
-	return ledger.Receipt{Position: position, Result: e.Result}, nil
+	return ledger.Receipt{Position: position, Result: e.Result, Wrote: len(e.Writes) > 0}, nil
 }
 
 // Evaluate implements [ledger.Reader].

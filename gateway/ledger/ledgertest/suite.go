@@ -235,6 +235,9 @@ func checkOperation(t *testing.T, ctx context.Context, s Subject) {
 	if again.TxID == first.TxID {
 		t.Error("the repetition has the first transaction's ID")
 	}
+	if !first.Wrote || again.Wrote {
+		t.Errorf("the operation wrote something: %t, and again: %t", first.Wrote, again.Wrote)
+	}
 	err = find(ctx, s.Ledger, first.Block, func(b domain.Block) bool {
 		for _, got := range b.Transactions {
 			if got.ID != first.TxID && got.ID != again.TxID {
