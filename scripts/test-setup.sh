@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need and a fresh machine lacks: Redis, PostgreSQL,
-# strace, headless Chromium, a Chinese font, Node.js, readers of PDFs and QR
+# strace, nftables where root can use it, headless Chromium, a Chinese font, Node.js, readers of PDFs and QR
 # codes, the SD-JWT library and the OpenID provider that ours are tested against
 # and the accessibility checker. As root on Debian it installs them; otherwise it
 # says what to install.
@@ -10,6 +10,7 @@ need=""
 command -v redis-server >/dev/null 2>&1 || need="$need redis-server"
 command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need="$need postgresql"
 command -v strace >/dev/null 2>&1 || need="$need strace"
+[ "$(id -u)" != 0 ] || command -v nft >/dev/null 2>&1 || need="$need nftables"
 command -v chromium >/dev/null 2>&1 || need="$need chromium"
 command -v pdftoppm >/dev/null 2>&1 || need="$need poppler-utils"
 command -v qpdf >/dev/null 2>&1 || need="$need qpdf"

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -197,7 +201,7 @@ func TestCheckVerdicts(t *testing.T) {
 func TestSchedule(t *testing.T) {
 	names := []string{"leader-kill", "peer-kill", "redis-freeze", "power-cut"}
 	draw := func(seed uint64) (text string) {
-		events, err := schedule(rand.New(rand.NewPCG(seed, 0)), names, members, 2*len(names))
+		events, err := schedule(rand.New(rand.NewPCG(seed, 0)), names, members, 2*len(names), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,8 +227,79 @@ func TestSchedule(t *testing.T) {
 	if first != again || first == other {
 		t.Error("the seed does not decide the schedule")
 	}
-	if _, err := schedule(rand.New(rand.NewPCG(1, 0)), []string{"earthquake"}, members, 1); err == nil {
+	shorter, err := schedule(rand.New(rand.NewPCG(1, 0)), names, members, 2*len(names), 6*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range shorter {
+		if e.hold > 6*time.Second {
+			t.Errorf("%s lasts %s", e.fault.name, e.hold)
+		}
+	}
+	if _, err := schedule(rand.New(rand.NewPCG(1, 0)), []string{"earthquake"}, members, 1, 0); err == nil {
 		t.Error("an unknown fault is drawn")
+	}
+}
+
+// TestLeftOut has one fault that the machine cannot cause, and one whose preparation
+// fails: only the first may be left out, and only where that is wished.
+func TestLeftOut(t *testing.T) {
+	before := faults
+	defer func() { faults = before }()
+	faults = append(slices.Clone(faults),
+		fault{name: "flood", setUp: func(context.Context, *world) error { return errors.Join(lacking("a flood needs water"), nil) }},
+		fault{name: "fire", setUp: func(context.Context, *world) error { return errors.New("no match burns") }})
+	for _, c := range []struct {
+		faults  string
+		skip    bool
+		leftOut map[string]string
+		fails   bool
+	}{
+		{"peer-kill,flood", true, map[string]string{"flood": "a flood needs water"}, false},
+		{"peer-kill,flood", false, nil, true},
+		{"fire", true, nil, true},
+	} {
+		r := &runner{set: settings{Faults: strings.Split(c.faults, ","), Skip: c.skip}, out: t.Output(), world: &world{}}
+		wrapping, err := r.prepare(t.Context())
+		if (err != nil) != c.fails || wrapping {
+			t.Errorf("%s, skip %t: error %v, scripts %t", c.faults, c.skip, err, wrapping)
+		}
+		if !c.fails && !maps.Equal(r.leftOut, c.leftOut) {
+			t.Errorf("%s: left out %v", c.faults, r.leftOut)
+		}
+	}
+}
+
+// TestNoTurn has a run take longer than it may: no further fault begins.
+func TestNoTurn(t *testing.T) {
+	r := &runner{set: settings{Within: time.Minute}, out: t.Output(), began: time.Now(), leftOut: map[string]string{}}
+	early, late := event{fault: &faults[0]}, event{fault: &faults[1]}
+	if r.leaves(early) {
+		t.Error("left out at the beginning")
+	}
+	r.began = r.began.Add(-2 * time.Minute)
+	if !r.leaves(late) || !strings.Contains(r.leftOut[faults[1].name], "1m0s") || len(r.leftOut) != 1 {
+		t.Errorf("left out %v", r.leftOut)
+	}
+}
+
+// TestPartitionsWork makes the groups and rules of partitions, which tries them out, and
+// removes them.
+func TestPartitionsWork(t *testing.T) {
+	w := &world{}
+	err := isolate(t.Context(), w)
+	var missing *lackingError
+	if errors.As(err, &missing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.isolator.close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(w.isolator.group); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a control group is left: %v", err)
 	}
 }
 

@@ -20,12 +20,19 @@ type clocks struct{ folder string }
 // more than a few minutes away from their own time.
 const off = "600"
 
-// skewable builds the programs with the other clock. They are cached like any
-// other build.
-func skewable(ctx context.Context, w *world) error {
-	if w.clocks.folder == "" || w.clocks.built() {
-		return nil
-	}
+// skewable builds a program with the other clock. It is cached like any other build.
+func skewable(program string) func(context.Context, *world) error {
+	return func(ctx context.Context, w *world) error { return w.clocks.build(ctx, program) }
+}
+
+// skewedFrom are the programs that there are with another clock: their modules and
+// packages.
+var skewedFrom = map[string][2]string{
+	"zhenglian": {".", "./cmd/zhenglian"},
+	"peer":      {filepath.Join("network", "tools"), "github.com/hyperledger/fabric/cmd/peer"},
+}
+
+func (c *clocks) build(ctx context.Context, program string) error {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {
 		return fmt.Errorf("go env: %w", err)
@@ -54,7 +61,7 @@ var skew = func() (seconds int64) {
 }()
 `
 	skewed = strings.Replace(skewed, "import (\n", "import (\n\t\"syscall\"\n", 1)
-	folder := filepath.Join(w.clocks.folder, "skewed")
+	folder := filepath.Join(c.folder, "skewed")
 	file := filepath.Join(folder, "time.go")
 	overlay := filepath.Join(folder, "overlay.json")
 	err = errors.Join(os.MkdirAll(folder, 0o700), os.WriteFile(file, []byte(skewed), 0o600),
@@ -62,22 +69,12 @@ var skew = func() (seconds int64) {
 	if err != nil {
 		return err
 	}
-	for _, program := range []struct{ name, module, pkg string }{
-		{"zhenglian", ".", "./cmd/zhenglian"},
-		{"peer", filepath.Join("network", "tools"), "github.com/hyperledger/fabric/cmd/peer"},
-	} {
-		build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", filepath.Join(folder, program.name), program.pkg)
-		build.Dir, build.Env = program.module, append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s with another clock: %w: %s", program.name, err, out)
-		}
+	build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", filepath.Join(folder, program), skewedFrom[program][1])
+	build.Dir, build.Env = skewedFrom[program][0], append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s with another clock: %w: %s", program, err, out)
 	}
 	return nil
-}
-
-func (c *clocks) built() bool {
-	_, err := os.Stat(filepath.Join(c.folder, "skewed", "peer"))
-	return err == nil
 }
 
 // skew starts a process anew with a clock that is wrong.

@@ -16,9 +16,17 @@ import (
 // mountable says whether this process may mount.
 func mountable(context.Context, *world) error {
 	if os.Geteuid() != 0 {
-		return errors.New("a full disk needs root, to mount one")
+		return lacking("a full disk needs root, to mount one")
 	}
-	return nil
+	place, err := os.MkdirTemp("", "zhenglian-disk-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(place) }() // an empty folder
+	if err := unix.Mount("tmpfs", place, "tmpfs", 0, "size=4096"); err != nil {
+		return lacking("a full disk needs to mount one, and root may not here: %v", err)
+	}
+	return unix.Unmount(place, 0)
 }
 
 const (

@@ -28,7 +28,8 @@ type fault struct {
 	// strikes says what becomes unavailable by the nature of the fault, so that
 	// errors there say nothing of the others: nil where nothing does.
 	strikes func(target string) []string
-	// setUp prepares the machine once, before the consortium starts.
+	// setUp prepares the machine once, before the consortium starts. It answers a
+	// *lackingError where the machine cannot cause the fault.
 	setUp func(ctx context.Context, w *world) error
 }
 
@@ -54,6 +55,7 @@ func itself(target string) []string { return []string{target} }
 // faults are all of them, in the order of the report.
 var faults = []fault{
 	{name: "follower-kill", hold: briefly, draws: followers, inject: keepDown(consortium.Orderer)},
+	{name: "follower-freeze", hold: briefly, draws: followers, inject: freeze(consortium.Orderer)},
 	{name: "leader-kill", hold: briefly, draws: leader, inject: keepDown(consortium.Orderer)},
 	{name: "leader-freeze", hold: long, draws: leader, inject: freeze(consortium.Orderer)},
 	{name: "peer-kill", hold: briefly, inject: keepDown(consortium.Peer), strikes: itself},
@@ -72,6 +74,7 @@ var faults = []fault{
 	{name: "redis-full", hold: briefly, inject: redisFull},
 	{name: "redis-poison", hold: briefly, inject: redisPoison},
 	{name: "power-cut", inject: powerCut},
+	{name: "all-freeze", hold: briefly, inject: freezeAll},
 	{name: "partition-one", hold: long, setUp: isolate, inject: partitionOne, strikes: itself},
 	{name: "partition-halves", hold: long, setUp: isolate, inject: partitionHalves},
 	{name: "partition-one-way", hold: long, setUp: isolate, inject: partitionOneWay, strikes: itself},
@@ -80,8 +83,17 @@ var faults = []fault{
 	{name: "disk-full-peer", hold: briefly, setUp: mountable, inject: fillDisk(consortium.Peer), strikes: itself},
 	{name: "disk-full-orderer", hold: briefly, setUp: mountable, inject: fillDisk(consortium.Orderer)},
 	{name: "disk-full-gateway", hold: briefly, setUp: mountable, inject: fillDisk(consortium.GatewayOf), strikes: itself},
-	{name: "clock-gateway", hold: briefly, setUp: skewable, inject: skew(consortium.GatewayOf), strikes: itself},
-	{name: "clock-peer", hold: briefly, setUp: skewable, inject: skew(consortium.Peer), strikes: itself},
+	{name: "clock-gateway", hold: briefly, setUp: skewable("zhenglian"), inject: skew(consortium.GatewayOf), strikes: itself},
+	{name: "clock-peer", hold: briefly, setUp: skewable("peer"), inject: skew(consortium.Peer), strikes: itself},
+}
+
+// lackingError says what a machine does not have that a fault takes.
+type lackingError struct{ what string }
+
+func (e *lackingError) Error() string { return e.what }
+
+func lacking(format string, args ...any) error {
+	return &lackingError{fmt.Sprintf(format, args...)}
 }
 
 // event is one fault of a schedule.
@@ -93,7 +105,8 @@ type event struct {
 }
 
 // schedule draws events by the seed: each fault once before any comes again.
-func schedule(random *rand.Rand, names, departments []string, count int) ([]event, error) {
+// None lasts longer than longest, unless that is 0.
+func schedule(random *rand.Rand, names, departments []string, count int, longest time.Duration) ([]event, error) {
 	var chosen []*fault
 	for _, name := range names {
 		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
@@ -112,6 +125,9 @@ func schedule(random *rand.Rand, names, departments []string, count int) ([]even
 			e := event{fault: f, hold: f.hold[0], draw: random.Uint64()}
 			if spread := f.hold[1] - f.hold[0]; spread > 0 {
 				e.hold = f.hold[0] + time.Duration(random.Int64N(int64(spread))).Round(seconds/10)
+			}
+			if longest > 0 {
+				e.hold = min(e.hold, longest)
 			}
 			if f.draws == nil {
 				e.target = departments[random.IntN(len(departments))]
@@ -169,18 +185,32 @@ func freeze(kind string) func(context.Context, *world, string) (func(context.Con
 		if err != nil || len(pids) == 0 {
 			return nil, fmt.Errorf("no %s of %s runs: %w", kind, target, err)
 		}
-		signal := func(s syscall.Signal) error {
-			var errs []error
-			for _, pid := range pids {
-				// A supervisor may have killed what did not answer its probe.
-				if err := syscall.Kill(pid, s); !errors.Is(err, syscall.ESRCH) {
-					errs = append(errs, err)
-				}
-			}
-			return errors.Join(errs...)
-		}
-		return func(context.Context) error { return signal(syscall.SIGCONT) }, signal(syscall.SIGSTOP)
+		return freezing(pids)
 	}
+}
+
+func freezing(pids []int) (func(context.Context) error, error) {
+	signal := func(s syscall.Signal) error {
+		var errs []error
+		for _, pid := range pids {
+			// A supervisor may have killed what did not answer its probe.
+			if err := syscall.Kill(pid, s); !errors.Is(err, syscall.ESRCH) {
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(errs...)
+	}
+	return func(context.Context) error { return signal(syscall.SIGCONT) }, signal(syscall.SIGSTOP)
+}
+
+// freezeAll stops every process at once, the supervisor included, as a machine that is
+// moved to another host stands still.
+func freezeAll(_ context.Context, w *world, _ string) (func(context.Context) error, error) {
+	pids, err := w.net.AllProcesses()
+	if err != nil {
+		return nil, err
+	}
+	return freezing(pids)
 }
 
 func twoOrderers(ctx context.Context, w *world, target string) (func(context.Context) error, error) {

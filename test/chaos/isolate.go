@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,31 +33,90 @@ func isolate(ctx context.Context, w *world) error {
 		return nil
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("partitions need root")
+		return lacking("partitions need root")
 	}
 	if _, err := exec.LookPath("nft"); err != nil {
-		return errors.New("partitions need nft (Debian: apt-get install nftables)")
+		if os.Getenv("CI") != "" {
+			return errors.New("partitions need nft: run make test-setup")
+		}
+		return lacking("partitions need nft (Debian: apt-get install nftables)")
 	}
 	hierarchy := groups
 	if _, err := os.Stat(filepath.Join(hierarchy, "cgroup.controllers")); err != nil {
 		hierarchy = filepath.Join(groups, "unified") // beside version 1
 	}
 	if _, err := os.Stat(filepath.Join(hierarchy, "cgroup.procs")); err != nil {
-		return fmt.Errorf("partitions need control groups of version 2: %w", err)
+		return lacking("partitions need control groups of version 2: %v", err)
 	}
 	name := fmt.Sprintf("zhenglian-chaos-%d", os.Getpid())
 	i := &isolator{table: strings.ReplaceAll(name, "-", "_"), group: filepath.Join(hierarchy, name), departments: members}
-	for _, department := range i.departments {
-		if err := os.MkdirAll(filepath.Join(i.group, department), 0o755); err != nil {
-			return err
-		}
-	}
-	w.isolator = i
 	var marks strings.Builder
 	for n, department := range i.departments {
+		if err := os.MkdirAll(filepath.Join(i.group, department), 0o755); err != nil {
+			return errors.Join(lacking("partitions need to make control groups: %v", err), i.removeGroups())
+		}
 		fmt.Fprintf(&marks, "socket cgroupv2 level 2 %q meta mark set %d\n", name+"/"+department, n+1)
 	}
-	return i.nft(ctx, fmt.Sprintf("table inet %s {\nchain out { type filter hook output priority 0;\n%s}\nchain in { type filter hook input priority 0; }\n}", i.table, marks.String()))
+	rules := fmt.Sprintf("table inet %s {\nchain out { type filter hook output priority 0;\n%s}\nchain in { type filter hook input priority 0; }\n}", i.table, marks.String())
+	if err := i.nft(ctx, rules); err != nil {
+		return errors.Join(lacking("partitions need a packet filter that knows control groups: %v", err), i.removeGroups())
+	}
+	if err := i.probe(ctx, hierarchy); err != nil {
+		return errors.Join(lacking("partitions do not work here: %v", err), i.close(ctx))
+	}
+	w.isolator = i
+	return nil
+}
+
+// probe cuts this process off from itself. Where the groups that are seen here are a
+// part of a machine's, the packet filter takes every rule and none holds.
+func (i *isolator) probe(ctx context.Context, hierarchy string) (err error) {
+	membership, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	own := hierarchy
+	for line := range strings.Lines(string(membership)) {
+		if path, of2 := strings.CutPrefix(line, "0::"); of2 {
+			own = filepath.Join(hierarchy, strings.TrimSpace(path))
+		}
+	}
+	enter := func(group string) error {
+		return os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte("0"), 0) // 0: whoever writes
+	}
+	defer func() { err = errors.Join(err, enter(own)) }()
+	here, there := i.departments[0], i.departments[1]
+	if err := enter(filepath.Join(i.group, here)); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, listener.Close()) }()
+	if err := enter(filepath.Join(i.group, there)); err != nil {
+		return err
+	}
+	connect := func() error {
+		conn, err := (&net.Dialer{Timeout: seconds}).DialContext(ctx, "tcp", listener.Addr().String())
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	}
+	if err := connect(); err != nil {
+		return err
+	}
+	if err := i.cut(ctx, i.between(here), ""); err != nil {
+		return err
+	}
+	if connect() == nil {
+		return errors.New("what is cut off is reached")
+	}
+	if err := i.cut(ctx, nil, ""); err != nil {
+		return err
+	}
+	return connect()
 }
 
 func (i *isolator) nft(ctx context.Context, rules string) error {
@@ -85,11 +145,17 @@ func (i *isolator) cut(ctx context.Context, links []link, share string) error {
 
 // close removes the rules and the groups. The consortium must be down.
 func (i *isolator) close(ctx context.Context) error {
-	errs := []error{i.nft(ctx, "delete table inet "+i.table)}
-	for _, department := range i.departments {
-		errs = append(errs, os.Remove(filepath.Join(i.group, department)))
+	return errors.Join(i.nft(ctx, "delete table inet "+i.table), i.removeGroups())
+}
+
+func (i *isolator) removeGroups() error {
+	var errs []error
+	for _, group := range append(slices.Clone(i.departments), "") {
+		if err := os.Remove(filepath.Join(i.group, group)); !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	return errors.Join(append(errs, os.Remove(i.group))...)
+	return errors.Join(errs...)
 }
 
 // between lists the links in both directions between the departments of a side

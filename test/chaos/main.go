@@ -31,7 +31,9 @@ const (
 	// baseline is how long the load runs before the first fault.
 	baseline = 10 * time.Second
 
-	// afterwards is how long it runs after each fault has passed.
+	// before and afterwards are how long it runs before each fault and after it has
+	// passed.
+	before     = 2 * time.Second
 	afterwards = 5 * time.Second
 )
 
@@ -42,7 +44,10 @@ type settings struct {
 	Writes  float64       `json:"writesPerSecond"`
 	Reads   float64       `json:"readsPerSecond"`
 	Faults  []string      `json:"faults"`
-	Every   time.Duration `json:"everyNs"` // a fault begins at most so often; 0: after the checks of the one before
+	Every   time.Duration `json:"everyNs"`   // a fault begins at most so often; 0: after the checks of the one before
+	Longest time.Duration `json:"longestNs"` // no fault lasts longer; 0: as long as it is drawn
+	Within  time.Duration `json:"withinNs"`  // no fault begins later; 0: each has its turn
+	Skip    bool          `json:"skip"`      // a fault that this machine cannot cause is left out
 	Soak    bool          `json:"soak"`
 }
 
@@ -65,6 +70,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	writes := flags.Float64("writes", 20, "writes per second; fewer when the machine does not keep up")
 	reads := flags.Float64("reads", 200, "reads per second")
 	every := flags.Duration("every", 0, "begin a fault at most so often")
+	longest := flags.Duration("longest", 0, "no fault lasts longer than so")
+	within := flags.Duration("within", 0, "begin no fault after so long, and say which ones had no turn")
+	skip := flags.Bool("skip", false, "leave out the faults that this machine cannot cause, and say so, instead of giving up")
 	soak := flags.Bool("soak", false, "watch memory, goroutines and descriptors of every process, and check once at the end")
 	state := flags.String("state", ".zhenglian-chaos", "state folder of the consortium, deleted first")
 	offset := flags.Int("offset", 22000, "how far the consortium's ports lie above the default ones")
@@ -74,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	set := settings{Seed: *seed, Minutes: *minutes, Writes: *writes, Reads: *reads, Every: *every, Soak: *soak, Faults: strings.Split(*names, ",")}
+	set := settings{Seed: *seed, Minutes: *minutes, Writes: *writes, Reads: *reads, Every: *every, Longest: *longest, Within: *within, Skip: *skip, Soak: *soak, Faults: strings.Split(*names, ",")}
 	if *names == "" || *names == "list" {
 		set.Faults = nil
 		for _, f := range faults {
@@ -93,7 +101,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if set.Minutes > 0 {
 		count = int(set.Minutes*60) + 1 // more than there is time for
 	}
-	events, err := schedule(random, set.Faults, members, count)
+	events, err := schedule(random, set.Faults, members, count, set.Longest)
 	if err != nil {
 		return err
 	}
@@ -141,7 +149,8 @@ type runner struct {
 	history *history
 	load    *load
 
-	stopLoad func() // pauses it
+	stopLoad func()            // pauses it
+	leftOut  map[string]string // why, by fault
 	passed   []passedFault
 	findings []finding
 	known    map[finding]bool
@@ -170,21 +179,11 @@ func (r *runner) start(ctx context.Context, root, state string, offset int, agai
 	bin := filepath.Join(root, "bin")
 	folder := state + ".bin"
 	w.clocks = &clocks{folder: folder}
-	wrapping := false
-	for _, name := range r.set.Faults {
-		f := faults[slices.IndexFunc(faults, func(f fault) bool { return f.name == name })]
-		wrapping = wrapping || f.setUp != nil
+	wrapping, err := r.prepare(ctx)
+	if err != nil {
+		return err
 	}
 	if wrapping {
-		for _, name := range r.set.Faults {
-			f := faults[slices.IndexFunc(faults, func(f fault) bool { return f.name == name })]
-			if f.setUp == nil {
-				continue
-			}
-			if err := f.setUp(ctx, w); err != nil {
-				return fmt.Errorf("prepare %s: %w", f.name, err)
-			}
-		}
 		if err := wrap(w, bin, folder); err != nil {
 			return err
 		}
@@ -219,6 +218,31 @@ func (r *runner) start(ctx context.Context, root, state string, offset int, agai
 		return err
 	}
 	return r.load.prepare(ctx, r.set.Writes)
+}
+
+// prepare sets up what the faults of this run need, and says whether processes must
+// start by scripts for that. A fault that this machine cannot cause is left out when the
+// settings say so.
+func (r *runner) prepare(ctx context.Context) (wrapping bool, err error) {
+	r.leftOut = map[string]string{}
+	for _, name := range r.set.Faults {
+		f := faults[slices.IndexFunc(faults, func(f fault) bool { return f.name == name })]
+		if f.setUp == nil {
+			continue
+		}
+		err := f.setUp(ctx, r.world)
+		var lacking *lackingError
+		switch {
+		case err == nil:
+			wrapping = true
+		case r.set.Skip && errors.As(err, &lacking):
+			r.leftOut[name] = err.Error()
+			r.say("LEFT OUT: %s: %v", name, err)
+		default:
+			return false, fmt.Errorf("prepare %s: %w", name, err)
+		}
+	}
+	return wrapping, nil
 }
 
 // stop ends what start began.
@@ -274,6 +298,9 @@ func (r *runner) run(ctx context.Context, events []event) error {
 		if r.set.Minutes > 0 && time.Now().Add(e.hold).After(until) {
 			break
 		}
+		if r.leaves(e) {
+			continue
+		}
 		next := time.Now().Add(r.set.Every)
 		if err := r.one(ctx, e); err != nil {
 			return fmt.Errorf("%s of %s: %w", e.fault.name, e.target, err)
@@ -295,6 +322,16 @@ func (r *runner) run(ctx context.Context, events []event) error {
 		r.findings = append(r.findings, kept...)
 	}
 	return r.check(ctx, &r.findings, true)
+}
+
+// leaves says whether an event is left out, because the machine cannot cause its fault
+// or the time is over.
+func (r *runner) leaves(e event) bool {
+	if r.leftOut[e.fault.name] == "" && r.set.Within > 0 && time.Since(r.began) > r.set.Within {
+		r.leftOut[e.fault.name] = fmt.Sprintf("it had no turn within %s", r.set.Within)
+		r.say("LEFT OUT: %s: %s", e.fault.name, r.leftOut[e.fault.name])
+	}
+	return r.leftOut[e.fault.name] != ""
 }
 
 func (r *runner) resumeLoad(ctx context.Context) {
@@ -357,7 +394,7 @@ func (r *runner) one(ctx context.Context, e event) error {
 		drawn := e.fault.draws(w)
 		target = drawn[e.draw%uint64(len(drawn))]
 	}
-	if err := wait(ctx, afterwards); err != nil { // the load flows
+	if err := wait(ctx, before); err != nil { // the load flows
 		return err
 	}
 	p := passedFault{Name: e.fault.name, Target: target, Begun: time.Now(), Hold: e.hold}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +24,9 @@ type report struct {
 	Blocks     uint64        `json:"blocks"`
 	Faults     []passedFault `json:"faults"`
 	Findings   []finding     `json:"findings"`
-	Growth     []growth      `json:"growth,omitempty"` // of a soak
+	// LeftOut are the faults that the machine could not cause or had no time for, and why.
+	LeftOut map[string]string `json:"leftOut,omitempty"`
+	Growth  []growth          `json:"growth,omitempty"` // of a soak
 }
 
 func (r *runner) report() report {
@@ -31,7 +34,7 @@ func (r *runner) report() report {
 	rep := report{
 		At: time.Now().UTC().Truncate(time.Second), Settings: r.set, Took: time.Since(r.began),
 		Operations: len(operations), Reads: len(reads), Verified: len(verifications), Shed: r.load.shed.Load(),
-		Blocks: r.world.observer.chain.upTo, Faults: r.passed, Findings: r.findings,
+		Blocks: r.world.observer.chain.upTo, Faults: r.passed, Findings: r.findings, LeftOut: r.leftOut,
 	}
 	if r.usage != nil {
 		rep.Growth = r.usage.growth()
@@ -96,6 +99,9 @@ func (r report) table(out io.Writer) {
 			100*worst.Available, worst.VerifyP95.Milliseconds(), worst.Recovered.Seconds())
 	}
 	_ = t.Flush() // to standard output; nobody could be told
+	for _, name := range slices.Sorted(maps.Keys(r.LeftOut)) {
+		fmt.Fprintf(out, "\nLEFT OUT: %s: %s\n", name, r.LeftOut[name])
+	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(out, "\n%s: %s\n", f.Promise, f.Detail)
 	}

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,11 +16,12 @@ import (
 // less, led by another, beside the one that the other tests use, and loads as
 // much of the sample as there are departments for.
 func TestThreeDepartments(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	small, err := consortium.Start(ctx, consortium.Options{
-		Root: net.Root, State: filepath.Join(net.Root, ".zhenglian-e2e-three"), PortOffset: portOffset + 1000,
-		Without: []string{"police"}, Settings: map[string]any{"lead": "civil"}, Output: os.Stderr,
+		Root: net.Root, State: filepath.Join(net.Root, ".zhenglian-e2e-three"), PortOffset: portOffset + 500,
+		Without: []string{"police"}, Settings: map[string]any{"lead": "civil"}, Output: t.Output(),
 	})
 	must(t, err)
 	defer func() { must(t, small.Reset(context.WithoutCancel(ctx))) }()

@@ -32,10 +32,11 @@ type operations struct {
 // after the other as an operator would, while a client keeps writing. Nothing that was
 // acknowledged may be lost, and no write may fail for good.
 func TestOperations(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	started, err := consortium.Start(ctx, consortium.Options{
-		Root: net.Root, State: filepath.Join(net.Root, ".zhenglian-e2e-operations"), PortOffset: portOffset + 1000, Output: os.Stderr,
+		Root: net.Root, State: filepath.Join(net.Root, ".zhenglian-e2e-operations"), PortOffset: portOffset + 1000, Output: t.Output(),
 	})
 	must(t, err)
 	defer func() { must(t, started.Reset(context.WithoutCancel(ctx))) }()
