@@ -1,6 +1,7 @@
 package consortium
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -69,13 +70,17 @@ func (c *Consortium) Signal(department, kind string, signal syscall.Signal) erro
 	if err != nil {
 		return err
 	}
-	if len(pids) == 0 {
-		return fmt.Errorf("no %s of %s is running", kind, department)
-	}
+	sent := false
 	for _, pid := range pids {
-		if err := syscall.Kill(pid, signal); err != nil {
+		switch err := syscall.Kill(pid, signal); {
+		case err == nil:
+			sent = true
+		case !errors.Is(err, syscall.ESRCH): // a probe of the supervisor's, which runs in the same folder, has ended
 			return fmt.Errorf("signal the %s of %s: %w", kind, department, err)
 		}
+	}
+	if !sent {
+		return fmt.Errorf("no %s of %s is running", kind, department)
 	}
 	return nil
 }
