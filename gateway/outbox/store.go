@@ -51,6 +51,12 @@ PRAGMA user_version = 2;`}
 // touch writes a page and changes nothing.
 var touch = fmt.Sprintf("PRAGMA user_version = %d", schema)
 
+// What is done for every write.
+const (
+	insert = "INSERT OR REPLACE INTO writes (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	remove = "DELETE FROM writes WHERE id = ?"
+)
+
 const columns = `id, operation, role, name, argument, expect, tx_id, signed, state, block, result, kind, message, accepted_at, settled_at, offline`
 
 // row is a write as it is stored.
@@ -106,7 +112,7 @@ const (
 
 // change is one thing to do to the file.
 type change struct {
-	statement string
+	statement *sql.Stmt
 	arguments []any
 	done      chan error // nil: nobody waits
 }
@@ -115,6 +121,9 @@ type change struct {
 // came in meanwhile into one commit: all of them share its fsync.
 type store struct {
 	db      *sql.DB
+	insert  *sql.Stmt // parsed once, as the next two are
+	remove  *sql.Stmt
+	touch   *sql.Stmt
 	changes chan change
 	quit    chan struct{}
 	ended   chan struct{}
@@ -148,6 +157,11 @@ func openStore(ctx context.Context, file string, oldest func() time.Time) (*stor
 	left, err := s.begin(ctx)
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
+	}
+	for statement, text := range map[**sql.Stmt]string{&s.insert: insert, &s.remove: remove, &s.touch: touch} {
+		if *statement, err = db.PrepareContext(ctx, text); err != nil {
+			return nil, nil, errors.Join(err, db.Close())
+		}
 	}
 	go s.run()
 	return s, left, nil
@@ -239,7 +253,7 @@ func (s *store) put(r row) error {
 	}
 	done := make(chan error, 1)
 	s.send(change{
-		statement: "INSERT OR REPLACE INTO writes (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		statement: s.insert,
 		arguments: []any{
 			r.id, r.request.Operation, r.request.Role, r.request.Transaction, blob(r.request.Argument), blob(expect), r.tx.ID, blob(r.tx.Bytes), r.operationNow().State,
 			r.receipt.Block, blob(r.receipt.Result), kind, message, r.accepted.UnixMilli(), settled, r.offline,
@@ -269,7 +283,7 @@ func blob(b []byte) []byte {
 
 // forget removes a write, before long.
 func (s *store) forget(id string) {
-	s.send(change{statement: "DELETE FROM writes WHERE id = ?", arguments: []any{id}})
+	s.send(change{statement: s.remove, arguments: []any{id}})
 }
 
 func (s *store) send(c change) {
@@ -333,7 +347,7 @@ func (s *store) run() {
 				batch = append(batch, s.gather(<-s.changes)...)
 			}
 		case <-again:
-			batch = append(batch, change{statement: touch})
+			batch = append(batch, change{statement: s.touch})
 		case <-sweep.C:
 			due = true
 		}
@@ -357,7 +371,7 @@ func (s *store) run() {
 			switch {
 			case c.done != nil:
 				c.done <- err
-			case full && c.statement != touch:
+			case full && c.statement != s.touch:
 				kept = append(kept, c)
 			}
 		}
@@ -402,7 +416,7 @@ func (s *store) commit(batch []change) error {
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after a commit
 	for _, c := range batch {
-		if _, err := tx.Exec(c.statement, c.arguments...); err != nil { //nolint:noctx // see above
+		if _, err := tx.Stmt(c.statement).Exec(c.arguments...); err != nil { //nolint:noctx // see above
 			return err
 		}
 	}
