@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/hyperledger/fabric-gateway/pkg/client"
@@ -254,11 +255,16 @@ func (l *Ledger) order(ctx context.Context, tx ledger.Transaction, sent bool) (*
 	if err != nil {
 		return nil, deed{}, unknown(fmt.Errorf("read transaction: %w", err))
 	}
+	question := func() (*gateway.SignedCommitStatusRequest, error) { return l.statusRequest(tx.ID) }
 	if sent {
-		if st, err := l.lookUp(ctx, tx.ID, l.limits.lookUp); err == nil && st != nil {
+		if st, err := l.lookUp(ctx, question, l.limits.lookUp); err == nil && st != nil {
 			return st, did, nil
 		}
 	}
+	// The first one is signed while the orderers are asked, later ones as whom the
+	// gateway is then.
+	ask := sync.OnceValues(question)
+	go func() { _, _ = ask() }() // lookUp sees the error
 	pause, commit := l.newPause(), l.limits.commit
 	for {
 		wait := commit
@@ -269,7 +275,7 @@ func (l *Ledger) order(ctx context.Context, tx ledger.Transaction, sent bool) (*
 		} else {
 			commit = min(2*commit, longestCommit*l.limits.commit)
 		}
-		st, err := l.lookUp(ctx, tx.ID, wait)
+		st, err := l.lookUp(ctx, ask, wait)
 		if err == nil && st != nil {
 			return st, did, nil
 		}
@@ -280,6 +286,7 @@ func (l *Ledger) order(ctx context.Context, tx ledger.Transaction, sent bool) (*
 			return nil, deed{}, unknown(err)
 		}
 		l.log.WarnContext(ctx, "sending the same transaction again", "txId", tx.ID, "error", err)
+		ask = question
 	}
 }
 
@@ -370,8 +377,8 @@ func (l *Ledger) sendAt(ctx context.Context, p *peer, tx *gateway.PreparedTransa
 // lookUp asks the own peer what became of a transaction, then one other: a peer
 // cannot say "no such transaction", it waits until the limit. The status is nil
 // when no peer knows the transaction.
-func (l *Ledger) lookUp(ctx context.Context, id domain.TxID, limit time.Duration) (*gateway.CommitStatusResponse, error) {
-	request, err := l.statusRequest(id)
+func (l *Ledger) lookUp(ctx context.Context, question func() (*gateway.SignedCommitStatusRequest, error), limit time.Duration) (*gateway.CommitStatusResponse, error) {
+	request, err := question()
 	if err != nil {
 		return nil, err
 	}
