@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +41,8 @@ type bench struct {
 	set      settings
 	progress io.Writer
 
+	callers  callers            // of the gateway's writes
+	operator string             // the header by which the gateway knows the operator
 	fabric   *consortium.Fabric // the operator's; its Ledger is the referee
 	reviewer *consortium.Fabric
 
@@ -66,7 +69,15 @@ func newBench(ctx context.Context, net *consortium.Consortium, set settings, pro
 }
 
 func (b *bench) connect() error {
-	var err error
+	file, err := b.net.TokenFile(department, "operator")
+	if err != nil {
+		return err
+	}
+	token, err := os.ReadFile(file) //nolint:gosec // of the benchmark's own consortium
+	if err != nil {
+		return err
+	}
+	b.operator = "Authorization: Bearer " + strings.TrimSpace(string(token)) + "\r\n"
 	if b.fabric, err = b.net.Fabric(department, "operator"); err != nil {
 		return err
 	}
@@ -78,6 +89,7 @@ func (b *bench) connect() error {
 func (b *bench) Close() {
 	b.fabric.Close()
 	b.reviewer.Close()
+	b.callers.close()
 }
 
 // prepare finds the sample's certificate and grant, which the arms use.
@@ -198,11 +210,15 @@ func (b *bench) figures(ctx context.Context) ([]figure, error) {
 
 	// The baseline of the arms that follow, too.
 	var baseline []sample
-	compare := func(name, goal string, first, second arm) step {
+	compare := func(name, goal string, times int, first, second arm) step {
 		return step{name, func(ctx context.Context) ([]figure, error) {
-			pairs, err := b.abba(ctx, first, second)
-			if err != nil {
-				return nil, err
+			var pairs [][2]sample
+			for range times {
+				more, err := b.abba(ctx, first, second)
+				if err != nil {
+					return nil, err
+				}
+				pairs = append(pairs, more...)
 			}
 			if first.name == raw.name {
 				for _, p := range pairs {
@@ -213,7 +229,8 @@ func (b *bench) figures(ctx context.Context) ([]figure, error) {
 		}}
 	}
 	steps := []step{
-		compare("gateway.rest_vs_raw", "≥ 0.95", raw, rest),
+		// Twice: pairs differ by more than what is asked about.
+		compare("gateway.rest_vs_raw", "≥ 0.95", 2, raw, rest),
 		{"gateway.added", b.added},
 		{"verify.cached_vs_uncached", b.cachedVersusUncached},
 		{"verify.cached_vs_bare", b.cachedVersusBare},
@@ -228,8 +245,8 @@ func (b *bench) figures(ctx context.Context) ([]figure, error) {
 			return figures, err
 		}},
 		{"access.receipt_p99", b.receipts},
-		compare("catalog.batch_vs_single", "≥ 20", raw, batch),
-		compare("certificate.batch_vs_single", "≥ 50", certificate, certificates),
+		compare("catalog.batch_vs_single", "≥ 20", 1, raw, batch),
+		compare("certificate.batch_vs_single", "≥ 50", 1, certificate, certificates),
 		{"catalog.search", func(ctx context.Context) ([]figure, error) { return b.search(ctx, b.set.Entries) }},
 		{"access.proof_p99", b.proofs},
 		{"access.trace_p99", b.traces},
@@ -271,6 +288,13 @@ func (b *bench) during(ctx context.Context, clients int, call func(context.Conte
 
 // span is how long an arm runs.
 type span struct{ warmUp, window time.Duration }
+
+// ledgerSpan is how long transactions are made. They end by the block, tens of them or
+// thousands of entries at a time, and only those that end within the window count: of four
+// seconds one block more or less is several percent.
+func (b *bench) ledgerSpan() span {
+	return span{max(b.set.WarmUp, 4*time.Second), max(b.set.Window, 12*time.Second)}
+}
 
 func (b *bench) duringSpan(ctx context.Context, s span, clients int, call func(context.Context) (string, error)) (ids []string, latencies []time.Duration, failed int, err error) {
 	var mu sync.Mutex
@@ -321,10 +345,6 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 // transactions makes an arm of submitted transactions. What counts is what the
 // ledger holds as valid of the acknowledged ones.
 func (b *bench) transactions(clients int, submit func(context.Context) (string, error)) func(context.Context) (sample, error) {
-	return b.transactionsDuring(span{b.set.WarmUp, b.set.Window}, clients, submit)
-}
-
-func (b *bench) transactionsDuring(during span, clients int, submit func(context.Context) (string, error)) func(context.Context) (sample, error) {
 	return func(ctx context.Context) (sample, error) {
 		from, err := b.height()
 		if err != nil {
@@ -334,7 +354,7 @@ func (b *bench) transactionsDuring(during span, clients int, submit func(context
 		if err != nil {
 			return sample{}, err
 		}
-		ids, latencies, failed, err := b.duringSpan(ctx, during, clients, submit)
+		ids, latencies, failed, err := b.duringSpan(ctx, b.ledgerSpan(), clients, submit)
 		if err != nil {
 			return sample{}, err
 		}
@@ -363,7 +383,7 @@ func (b *bench) transactionsDuring(during span, clients int, submit func(context
 			return sample{}, err
 		}
 		return sample{
-			Count: count, Failed: failed, Seconds: during.window.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99),
+			Count: count, Failed: failed, Seconds: b.ledgerSpan().window.Seconds(), P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99),
 			LedgerBytes: float64(grown-size) / float64(len(valid)),
 		}, nil
 	}
@@ -473,16 +493,10 @@ func submitProposal(ctx context.Context, f *consortium.Fabric, transaction strin
 // batch keeps four peers busy for longer than a block takes to be ordered.
 const batchClients = 4
 
-// batchSpan is how long batches are made: one of a thousand takes seconds, and only
-// those that end within the window count.
-func (b *bench) batchSpan() span {
-	return span{max(b.set.WarmUp, 4*time.Second), max(b.set.Window, 12*time.Second)}
-}
-
 // batches is the arm of catalog registrations in batches of the greatest size.
 // What counts is entries, of the batches that the ledger holds as valid.
 func (b *bench) batches(ctx context.Context) (sample, error) {
-	s, err := b.transactionsDuring(b.batchSpan(), batchClients, func(ctx context.Context) (string, error) {
+	s, err := b.transactions(batchClients, func(ctx context.Context) (string, error) {
 		args := domain.RegisterBatchArgs{Contents: make([]domain.CatalogContent, domain.MaxBatch)}
 		for i := range args.Contents {
 			args.Contents[i] = b.content()
@@ -493,9 +507,37 @@ func (b *bench) batches(ctx context.Context) (sample, error) {
 	return s, err
 }
 
+// submitREST registers one entry through the gateway, over a connection of its own while it
+// waits.
 func (b *bench) submitREST(ctx context.Context) (string, error) {
+	c, err := b.callers.take(ctx, b.net.Gateway(department).URL)
+	if err != nil {
+		return "", err
+	}
+	id, err := b.submitOver(c)
+	if err != nil {
+		closeAll([]*connection{c})
+		return "", err
+	}
+	b.callers.give(c)
+	return id, nil
+}
+
+func (b *bench) submitOver(c *connection) (string, error) {
+	const path = "/v1/catalog/entries"
+	content, err := json.Marshal(b.content())
+	if err != nil {
+		return "", err
+	}
+	status, _, body, err := c.send("POST", path, b.operator, content)
+	if err != nil {
+		return "", fmt.Errorf("POST %s: %w", path, err)
+	}
+	if status != http.StatusCreated {
+		return "", fmt.Errorf("POST %s: status %d: %.1000s", path, status, body)
+	}
 	var w consortium.Written[json.RawMessage]
-	err := b.net.Gateway(department).Call(ctx, "operator", "POST", "/v1/catalog/entries", b.content(), 201, &w)
+	err = json.Unmarshal(body, &w)
 	return w.TxID, err
 }
 

@@ -33,7 +33,7 @@ func (b *bench) certificateArms() (single, batch arm) {
 		return issue(ctx, "certificate:Issue", "certificate:Decide", domain.IssueArgs{Content: c}, domain.DecideArgs{Ref: c.Ref, Decision: domain.ApproveCertificate})
 	})}
 	batch = arm{"certificate.batch", func(ctx context.Context) (sample, error) {
-		s, err := b.transactionsDuring(b.batchSpan(), batchClients, func(ctx context.Context) (string, error) {
+		s, err := b.transactions(batchClients, func(ctx context.Context) (string, error) {
 			args := domain.IssueBatchArgs{Contents: make([]domain.CertificateContent, domain.MaxBatch)}
 			decision := domain.DecideBatchArgs{Decision: domain.ApproveCertificate}
 			batch := ""

@@ -103,14 +103,15 @@ type childOptions struct {
 	rate         int    // at which they do, a second
 }
 
-// yield makes the children's session come last where processors are short: people do
-// not live on the gateway's host. What it cannot ask in time counts against the run.
-func yield() error {
-	err := os.WriteFile("/proc/self/autogroup", []byte("19"), 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // this kernel knows no shares of sessions
+// shareProcessors has the session of this process come before others where processors are
+// short, or after them, as nice values do from -20 to 19. It answers done false where that is
+// not for this user or this kernel to say. To come last is everybody's to choose.
+func shareProcessors(nice int) (done bool, err error) {
+	err = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(nice)), 0)
+	if errors.Is(err, fs.ErrNotExist) || nice < 0 && errors.Is(err, fs.ErrPermission) {
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // be is what the child does until its standard input ends: it says where it listens
@@ -125,7 +126,9 @@ func be(ctx context.Context, o childOptions, stdin io.Reader, stdout io.Writer) 
 	var handler http.Handler
 	switch o.kind {
 	case childPeople:
-		if err := yield(); err != nil {
+		// People do not live on the gateway's host. What they cannot ask in time
+		// counts against the run.
+		if _, err := shareProcessors(19); err != nil {
 			return err
 		}
 		fmt.Fprintln(stdout)

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// connection sends GET requests one after the other over a connection that stays
-// open. It costs a tenth of what the library's client does, so that on shared cores
-// the server is what is measured. It is not safe for concurrent use.
+// connection sends requests one after the other over a connection that stays open.
+// It costs a tenth of what the library's client does, so that on shared cores the
+// server is what is measured. It is not safe for concurrent use.
 type connection struct {
 	host   string
 	conn   net.Conn
@@ -59,15 +59,24 @@ func closeAll(all []*connection) {
 	}
 }
 
-// get answers status, head and body, which hold until the next call. header is
-// sent as it is, each line with its end.
+// get is send without a body.
 func (c *connection) get(path, header string) (status int, head, body []byte, err error) {
+	return c.send("GET", path, header, nil)
+}
+
+// send answers status, head and body, which hold until the next call. header is
+// sent as it is, each line with its end.
+func (c *connection) send(method, path, header string, content []byte) (status int, head, body []byte, err error) {
 	if err := c.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return 0, nil, nil, err
 	}
-	c.buffer = append(c.buffer[:0], "GET "...)
-	c.buffer = append(append(append(c.buffer, path...), " HTTP/1.1\r\nHost: "...), c.host...)
-	c.buffer = append(append(append(c.buffer, "\r\n"...), header...), "\r\n"...)
+	c.buffer = append(append(append(c.buffer[:0], method...), ' '), path...)
+	c.buffer = append(append(append(append(c.buffer, " HTTP/1.1\r\nHost: "...), c.host...), "\r\n"...), header...)
+	if content != nil {
+		c.buffer = strconv.AppendInt(append(c.buffer, "Content-Type: application/json\r\nContent-Length: "...), int64(len(content)), 10)
+		c.buffer = append(c.buffer, "\r\n"...)
+	}
+	c.buffer = append(append(c.buffer, "\r\n"...), content...)
 	if _, err := c.conn.Write(c.buffer); err != nil {
 		return 0, nil, nil, err
 	}
@@ -97,6 +106,40 @@ func (c *connection) get(path, header string) (status int, head, body []byte, er
 		return 0, nil, nil, err
 	}
 	return status, c.buffer[:end], c.buffer[end:], nil
+}
+
+// callers are connections to the department's gateway that are not in use.
+type callers struct {
+	mu   sync.Mutex
+	idle []*connection
+}
+
+// take answers a connection that is not in use, or dials.
+func (o *callers) take(ctx context.Context, base string) (*connection, error) {
+	o.mu.Lock()
+	n := len(o.idle)
+	if n == 0 {
+		o.mu.Unlock()
+		return dial(ctx, base)
+	}
+	defer o.mu.Unlock()
+	c := o.idle[n-1]
+	o.idle = o.idle[:n-1]
+	return c, nil
+}
+
+func (o *callers) give(c *connection) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.idle = append(o.idle, c)
+}
+
+// close ends the connections that are not in use.
+func (o *callers) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	closeAll(o.idle)
+	o.idle = nil
 }
 
 // openLoop makes the calls of a rate, each at its time, over the connections there
